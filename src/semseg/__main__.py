@@ -1,0 +1,7 @@
+"""`python -m semseg` is the command `semseg`."""
+
+import sys
+
+from semseg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,127 @@
+"""Pictures: JPEG or PNG bytes to RGB pixels, on the pixel grid they are stored on.
+
+The EXIF orientation is ignored, for pictures and masks alike: a mask lies on the stored pixels.
+Pillow's plugins are called directly. `Image.open` would try its own limit on the size before ours.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from semseg.errors import ImageError, TooLargeError
+from semseg.types import UInt8
+
+MAX_PIXELS = 50_000_000
+
+_PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+}
+_ORIENTATION = 0x0112
+_SIDES_SWAPPED = range(5, 9)  # EXIF 2.3, tag Orientation: 5 to 8 are shown with rows as columns
+_WARNING_FILTERS = threading.Lock()
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
+    """The pixels of a JPEG or PNG file: uint8 (H, W, 3), RGB, C-contiguous, read-only, orientation as stored.
+
+    Any mode is read: grey is repeated, palettes are looked up, of 16 bits the upper 8 count, alpha is dropped
+    (the colours stay as stored), an animation gives its first frame.
+
+    Raises ImageError for anything but a whole JPEG or PNG file and TooLargeError, before decoding, for more
+    than `max_pixels` pixels.
+    """
+    return np.asarray(load_rgb(data, max_pixels))
+
+
+def load_rgb(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """As `decode_image`, but left in Pillow's memory for further work with Pillow: mode RGB."""
+    image = open_image(data, max_pixels)
+    with pillow_errors():
+        image.load()
+        return _as_rgb(image)
+
+
+def verify_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Read a picture to its end as cheaply as that can be done; gives (height, width). Raises as `decode_image`.
+
+    A JPEG is reduced to an eighth while decoding: all its coded data is read, but few pixels are made.
+    """
+    image = open_image(data, max_pixels)
+    width, height = image.size
+    with pillow_errors():
+        image.draft(None, (max(1, width // 8), max(1, height // 8)))
+        image.load()
+    return height, width
+
+
+def exif_swaps_sides(data: bytes) -> bool:
+    """Whether viewers that heed EXIF show this JPEG or PNG with width and height exchanged."""
+    try:
+        image = open_image(data)
+        with pillow_errors(), _no_warnings():
+            return image.getexif().get(_ORIENTATION) in _SIDES_SWAPPED
+    except ImageError:
+        return False
+
+
+def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
+    """Parse the header of a JPEG or PNG file and check the size it declares; no pixel is decoded.
+
+    Raises ImageError and TooLargeError.
+    """
+    plugin = next((plugin for magic, plugin in _PLUGINS.items() if data.startswith(magic)), None)
+    if plugin is None:
+        what = "begins like neither JPEG nor PNG" if data else "is empty"
+        raise ImageError(f"The picture {what}.", "Give a JPEG or PNG file.")
+    with pillow_errors(), _no_warnings():
+        image = plugin(io.BytesIO(data))
+    width, height = image.size
+    if width * height > max_pixels:
+        raise TooLargeError(
+            f"The picture has {width} x {height} pixels, more than the {max_pixels} allowed.",
+            "Give a smaller picture, or cut it into tiles.",
+        )
+    return image
+
+
+@contextmanager
+def pillow_errors() -> Iterator[None]:
+    """Turn whatever Pillow's parsers stumble over into ImageError."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError(
+            f"The picture cannot be decoded: {error}.", "It is damaged or cut short; write or copy it again."
+        ) from error
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Silence Pillow about broken metadata (EXIF, animation) that has no bearing on the pixels.
+
+    The filters belong to the whole process, hence the lock; only headers are parsed under it.
+    """
+    with _WARNING_FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "I;16":  # convert() would clip at 255; colour of 16 bits is cut to its upper 8 as well
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    image.info.pop("transparency", None)  # or convert() looks for a colour to stand for transparent
+    return image.convert("RGB")

@@ -1,0 +1,117 @@
+"""Which picture belongs to which mask: the files of two channels, matched by stem (R15, R20, R22, R23)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from semseg.data.files import printable
+from semseg.errors import DataError
+
+logger = logging.getLogger("semseg")
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_MASK_SUFFIXES = (".png",)
+_LABEL_MAP = "label_map.json"
+_MAX_WARNINGS = 20
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and its mask."""
+
+    stem: str
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pairs of ``train`` or ``validation``, sorted by stem, and what stands in the way of further ones."""
+
+    name: str
+    pairs: tuple[Pair, ...]
+    problems: tuple[DataError, ...]
+
+
+def list_pairs(name: str, images: Path, masks: Path) -> Listing:
+    """Match the pictures in `images` (.jpg, .jpeg, .png) with the masks in `masks` (.png) by stem.
+
+    Suffixes may be in capitals. Sub-directories are not entered: with the prefix ``train`` the platform also
+    delivers ``train_annotation`` into the channel. They and all other strays are warned about and ignored.
+    Lone files, files of one stem and empty channels come back as problems, for `check.check_pairs` to report.
+    """
+    problems: list[DataError] = []
+    image_of = _by_stem(images, _IMAGE_SUFFIXES, problems)
+    mask_of = _by_stem(masks, _MASK_SUFFIXES, problems)
+    stems = sorted(image_of.keys() & mask_of.keys())
+    pairs = tuple(Pair(stem, image_of[stem], mask_of[stem]) for stem in stems)
+    if image_of and mask_of:
+        hint = "" if pairs else _naming_hint(image_of, mask_of)
+        problems += _lone(image_of, mask_of, masks, "annotation", hint)
+        problems += _lone(mask_of, image_of, images, "image", hint)
+    return Listing(name, pairs, tuple(problems))
+
+
+def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataError]) -> dict[str, Path]:
+    """The files of a directory by stem; a second file of one stem and emptiness become problems."""
+    files: dict[str, Path] = {}
+    strays = []
+    entries = sorted(directory.iterdir()) if directory.is_dir() else []
+    for path in entries:
+        if path.name.startswith(".") or path.suffix.lower() not in suffixes or not path.is_file():
+            strays.append(path)
+        elif path.stem in files:
+            problems.append(
+                DataError(f"{printable(path)} has the stem of {printable(files[path.stem])}.", "Remove one of the two.")
+            )
+        else:
+            files[path.stem] = path
+    _warn_of(path for path in strays if path.name != _LABEL_MAP)
+    if not files:
+        held = f"none among {len(entries)} entries" if entries else "it is empty"
+        problems.append(
+            DataError(f"Channel {directory.name} has no {' or '.join(suffixes)} file: {held}.", "Check its S3 URI.")
+        )
+    return files
+
+
+def _warn_of(strays: Iterable[Path]) -> None:
+    paths = list(strays)
+    for path in paths[:_MAX_WARNINGS]:
+        logger.warning("%s is not a readable image file", path)
+    if len(paths) > _MAX_WARNINGS:
+        logger.warning("%d more entries of %s are no image files", len(paths) - _MAX_WARNINGS, paths[0].parent)
+
+
+def _lone(
+    files: dict[str, Path], partners: dict[str, Path], directory: Path, partner: str, hint: str
+) -> list[DataError]:
+    hint = hint or "Image and annotation carry the same name, but for the suffix."
+    return [
+        DataError(f"{printable(files[stem])} has no {partner} in {directory.name}.", hint)
+        for stem in sorted(files.keys() - partners.keys())
+    ]
+
+
+def _naming_hint(image_of: dict[str, Path], mask_of: dict[str, Path]) -> str:
+    """Where no stem matches: an example of two files that seem to belong together, like a.jpg and a_mask.png."""
+    images, masks = _cores(image_of), _cores(mask_of)
+    for core in sorted(images.keys() & masks.keys()):
+        return f"{printable(images[core])} seems to belong to {printable(masks[core])}: give both the same stem."
+    return ""
+
+
+def _cores(files: dict[str, Path]) -> dict[str, Path]:
+    """Files by what remains of their stem without the beginning and the end that all of them share."""
+    start = _shared_start(list(files))
+    end = _shared_start([stem[start:][::-1] for stem in files])
+    return {stem[start : len(stem) - end]: path for stem, path in files.items()}
+
+
+def _shared_start(texts: list[str]) -> int:
+    """How many characters all texts begin with: as many as the first and the last in order do."""
+    first, last = min(texts), max(texts)
+    return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))

@@ -1,0 +1,4 @@
+"""The only home of MXNet and GluonCV.
+
+Importing a module of this folder (except `runtime`) loads MXNet, which takes seconds: import them where they are used.
+"""

@@ -1,0 +1,36 @@
+"""Runs a trained network for inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from semseg.engines.gluon import networks, runtime
+from semseg.types import Arrays, Float32
+
+
+class GluonBackend:
+    """A network on one device that turns pictures into logits; the auxiliary head is neither kept nor run."""
+
+    def __init__(self, model: Any, device: Any) -> None:
+        self._device = device
+        self._network = networks.LowResolutionLogits(model)
+        self._network.hybridize()
+
+    def logits(self, images: Float32) -> Float32:
+        """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
+        (result,) = self._network(runtime.to_device(images, self._device))
+        logits: Float32 = result.asnumpy()
+        return logits
+
+
+def load_backend(algorithm: str, backbone: str, num_classes: int, arrays: Arrays, origin: str) -> GluonBackend:
+    """Return the network with the parameters of a file, on the first GPU, else on the CPU.
+
+    arrays: parameters by GluonCV's structural name; `origin` names their file in errors.
+    Raises ArtifactError when a parameter is missing, unknown or of another shape.
+    """
+    device, _ = runtime.devices()
+    model = networks.build(algorithm, backbone, num_classes, device, aux=False)
+    needed = {name: array for name, array in arrays.items() if not name.startswith("auxlayer.")}
+    networks.assign(networks.parameters(model), needed, origin)
+    return GluonBackend(model, device)

@@ -1,0 +1,129 @@
+"""Trains a network on one device, one batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semseg.engines.gluon import networks, runtime, weights
+from semseg.types import IGNORED, Arrays, Batch, UInt8
+
+mx = runtime.load()
+
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer of MXNet: sgd, nag, adam, rmsprop or adagrad.
+
+    momentum and weight_decay are for sgd and for nag, which is sgd in Nesterov's form; gamma1 and gamma2 are the
+    decay and the momentum of rmsprop in its centered form (Graves, 2013). The others leave them alone.
+    """
+
+    name: str
+    momentum: float = 0.9
+    weight_decay: float = 0.0001
+    gamma1: float = 0.9
+    gamma2: float = 0.9
+
+    def settings(self) -> dict[str, float | bool]:
+        """Return the keyword arguments of MXNet's optimizer."""
+        if self.name in ("sgd", "nag"):
+            return {"momentum": self.momentum, "wd": self.weight_decay}
+        if self.name == "rmsprop":
+            return {"gamma1": self.gamma1, "gamma2": self.gamma2, "centered": True}
+        return {}
+
+
+class GluonLearner:
+    """Fits a GluonCV network with GluonCV's own criterion.
+
+    The criterion's value is CE(out) + aux_weight * CE(auxiliary out), each the mean over all pixels of a picture, the
+    ignored ones counting as 0. Its gradient is SoftmaxOutput's: the mean over the valid pixels of the batch, both
+    heads at weight 1. Without `aux_loss` the auxiliary head takes no part, and its parameters stay as they are.
+    """
+
+    def __init__(self, model: Any, optimizer: Optimizer, aux_loss: bool, aux_weight: float, device: Any) -> None:
+        from gluoncv.loss import MixSoftmaxCrossEntropyLoss
+
+        self._model = model
+        self._device = device
+        self._training = networks.LowResolutionLogits(model, aux=aux_loss)
+        self._inference = networks.LowResolutionLogits(model)
+        self._training.hybridize()
+        self._inference.hybridize()
+        self._criterion = MixSoftmaxCrossEntropyLoss(aux_loss, aux_weight=aux_weight, ignore_label=IGNORED)
+        self._trainer = mx.gluon.Trainer(
+            self._training.collect_params(), optimizer.name, optimizer.settings(), kvstore=None
+        )
+
+    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
+        """Make one update, and return the mean over the pictures of the criterion's value before it.
+
+        `seed` fixes MXNet's random numbers (dropout). Returns when the update is done. The heads learn ten times as
+        fast, as GluonCV sets them.
+        """
+        mx.random.seed(seed)
+        images, size = self._normalised(batch.images), batch.images.shape[1:3]
+        labels = runtime.to_device(batch.labels, self._device).astype("float32")
+        with mx.autograd.record():
+            outputs = [_resize(logits, size) for logits in self._training(images)]
+            losses = self._criterion(*outputs, labels)
+        losses.backward()
+        self._trainer.set_learning_rate(learning_rate)
+        self._trainer.step(len(batch))
+        mx.nd.waitall()
+        return float(losses.mean().asscalar())
+
+    def evaluate(self, batch: Batch) -> UInt8:
+        """Return the most probable class of each pixel: uint8 (N, H, W), for any H and W, as GluonCV's `predict`."""
+        (logits,) = self._inference(self._normalised(batch.images))
+        classes: UInt8 = _resize(logits, batch.images.shape[1:3]).argmax(axis=1).astype("uint8").asnumpy()
+        return classes
+
+    def save(self, path: Path) -> None:
+        """Write the parameters, auxiliary head included, to exactly `path`, for GluonCV's `load_parameters`."""
+        self._model.save_parameters(str(path))
+
+    def load(self, arrays: Arrays, origin: str) -> None:
+        """Take over all parameters from host arrays by structural name; `origin` names their file in errors.
+
+        Raises ArtifactError when one is missing, unknown or of another shape; nothing is changed then.
+        """
+        networks.assign(networks.parameters(self._model), arrays, origin)
+
+    def _normalised(self, images: UInt8) -> Any:
+        """uint8 (N, H, W, 3) on the host -> float32 (N, 3, H, W) on the device, normalised as for ImageNet."""
+        on_device = runtime.to_device(images, self._device)
+        return mx.nd.image.normalize(mx.nd.image.to_tensor(on_device), _MEAN, _STD)
+
+
+def build_learner(
+    algorithm: str,
+    backbone: str,
+    num_classes: int,
+    optimizer: Optimizer,
+    *,
+    aux_loss: bool,
+    aux_weight: float,
+    use_pretrained: bool,
+    seed: int,
+) -> GluonLearner:
+    """Return a learner on the first GPU, else on the CPU; equal seeds give equal initial parameters.
+
+    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101.
+    Raises HyperparameterError when `use_pretrained` and the backbone's file is absent or damaged.
+    """
+    device, _ = runtime.devices()
+    mx.random.seed(seed)
+    model = networks.build(algorithm, backbone, num_classes, device)
+    if use_pretrained:
+        weights.load_backbone(model, backbone)
+    return GluonLearner(model, optimizer, aux_loss, aux_weight, device)
+
+
+def _resize(logits: Any, size: tuple[int, ...]) -> Any:
+    return mx.nd.contrib.BilinearResize2D(logits, height=size[0], width=size[1])

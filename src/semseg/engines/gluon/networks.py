@@ -1,0 +1,121 @@
+"""GluonCV's segmentation networks, and a block that runs their layers at any image size.
+
+GluonCV bakes the size of its upsampling into the hybridized graph. `LowResolutionLogits` calls the same layers and
+resizes "like" another tensor instead, so that one graph serves every size with the same bits as eager `predict`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+from semseg.engines.gluon import runtime
+from semseg.errors import ArtifactError
+from semseg.types import Arrays
+
+mx = runtime.load()
+HybridBlock: Any = mx.gluon.HybridBlock
+
+_CLASSES = {"fcn": "FCN", "psp": "PSPNet", "deeplab": "DeepLabV3"}
+_UP_TO_C3 = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+_HEADS = ("head.", "auxlayer.")
+
+
+class LowResolutionLogits(HybridBlock):  # type: ignore[misc]
+    """The layers of a GluonCV network up to its logits, before the final upsampling.
+
+    Normalised RGB float32 (N, 3, H, W) -> a list of (N, classes, ceil(H/8), ceil(W/8)): the head's and, with `aux`,
+    the auxiliary head's. The layers stay the model's: this block owns no parameters.
+    """
+
+    def __init__(self, model: Any, aux: bool = False) -> None:
+        super().__init__()
+        self._apply_head = _APPLY[type(model).__name__]
+        self.to_c3 = mx.gluon.nn.HybridSequential()
+        self.to_c3.add(*(getattr(model, name) for name in _UP_TO_C3))
+        self.to_c4 = model.layer4
+        self.head = model.head
+        self.auxlayer = model.auxlayer if aux else None
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        c3 = self.to_c3(x)
+        logits = self._apply_head(F, self.head, self.to_c4(c3))
+        return [logits] if self.auxlayer is None else [logits, self.auxlayer(c3)]
+
+
+def _fcn(F: Any, head: Any, c4: Any) -> Any:  # noqa: ARG001 the three have one signature
+    return head(c4)
+
+
+def _psp(F: Any, head: Any, c4: Any) -> Any:
+    pyramid = head.psp
+    levels = [
+        _resize_like(F, conv(F.contrib.AdaptiveAvgPooling2D(c4, output_size=size)), c4)
+        for conv, size in ((pyramid.conv1, 1), (pyramid.conv2, 2), (pyramid.conv3, 3), (pyramid.conv4, 6))
+    ]
+    return head.block(F.concat(c4, *levels, dim=1))
+
+
+def _deeplab(F: Any, head: Any, c4: Any) -> Any:
+    branches = head.aspp.concurent
+    pooling = branches[len(branches) - 1]
+    convolved = [branches[i](c4) for i in range(len(branches) - 1)]
+    pooled = _resize_like(F, pooling.gap(c4), c4)
+    return head.block(head.aspp.project(F.concat(*convolved, pooled, dim=1)))
+
+
+_APPLY = {"FCN": _fcn, "PSPNet": _psp, "DeepLabV3": _deeplab}
+
+
+def _resize_like(F: Any, x: Any, like: Any) -> Any:
+    return F.contrib.BilinearResize2D(x, like, mode="like")
+
+
+def build(algorithm: str, backbone: str, num_classes: int, device: Any, aux: bool = True) -> Any:
+    """Return a GluonCV network on `device`, its parameters initialised from MXNet's random numbers.
+
+    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101. The backbone starts with Xavier's
+    initialisation, the heads with GluonCV's. Plain GluonCV needs the auxiliary head (`aux`) to read a saved file.
+    """
+    from gluoncv import model_zoo
+
+    network = getattr(model_zoo, _CLASSES[algorithm])
+    with contextlib.redirect_stdout(io.StringIO()):  # PSPNet prints its crop size; stdout carries the metric lines
+        model = network(
+            num_classes, backbone.replace("-", ""), aux=aux, ctx=device, pretrained_base=False, crop_size=64
+        )
+    LowResolutionLogits(model, aux).infer_shape(mx.nd.zeros((1, 3, 64, 64)))
+    for stage in (*_UP_TO_C3, "layer4"):
+        getattr(model, stage).initialize(mx.init.Xavier(), ctx=device)
+    return model
+
+
+def parameters(model: Any) -> dict[str, Any]:
+    """Return the model's parameters by the structural names that its files use."""
+    named: dict[str, Any] = model._collect_params_with_prefix()
+    return named
+
+
+def backbone_parameters(model: Any) -> dict[str, Any]:
+    """Return the parameters of the backbone alone."""
+    return {name: value for name, value in parameters(model).items() if not name.startswith(_HEADS)}
+
+
+def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
+    """Give each parameter of `targets` the array of its name, converted to the parameter's dtype.
+
+    Raises ArtifactError, naming `origin`, when names or shapes differ; nothing is assigned then.
+    """
+    faults = [f"{name} is missing" for name in targets.keys() - arrays.keys()]
+    faults += [f"{name} is unknown" for name in arrays.keys() - targets.keys()]
+    faults += [
+        f"{name} has shape {arrays[name].shape} instead of {targets[name].shape}"
+        for name in targets.keys() & arrays.keys()
+        if arrays[name].shape != targets[name].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ArtifactError(f"{origin} does not fit the network: {'; '.join(sorted(faults)[:5])}{more}.")
+    for name, target in targets.items():
+        target.set_data(arrays[name])

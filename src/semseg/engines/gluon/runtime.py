@@ -1,0 +1,72 @@
+"""Loads MXNet once, quietly, with all the cores it may use, and finds the device."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import warnings
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@cache
+def load() -> ModuleType:
+    """Return the module `mxnet`, imported with `gluoncv`; the first call takes about two seconds.
+
+    Two settings are made first, unless somebody did. `OMP_NUM_THREADS`: left alone, MXNet uses half the cores of the
+    machine, whatever the container is allowed. `MXNET_MKLDNN_CACHE_NUM`: oneDNN keeps its primitives for every image
+    size seen, 5 MB a size, for ever. The deprecation warnings of this import are not shown.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    os.environ.setdefault("MXNET_MKLDNN_CACHE_NUM", "200")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        mxnet = importlib.import_module("mxnet")
+        importlib.import_module("gluoncv")
+    return mxnet
+
+
+def devices() -> tuple[Any, int]:
+    """Return the MXNet context to compute on (the first GPU, else the CPU) and the number of GPUs found."""
+    mx = load()
+    gpus: int = mx.context.num_gpus()
+    return (mx.gpu(0) if gpus else mx.cpu()), gpus
+
+
+def to_device(array: NDArray[Any], device: Any) -> Any:
+    """Copy a host array to the device, with its dtype (`mx.nd.array` would turn it to float32 on the host)."""
+    copy = load().nd.empty(array.shape, ctx=device, dtype=array.dtype)
+    copy[:] = array
+    return copy
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Return how many cores this process may use, at least 1: its affinity, and the cgroup's quota rounded up."""
+    quota = _quota_v2(cgroup) or _quota_v1(cgroup) or math.inf
+    return max(1, min(len(os.sched_getaffinity(0)), math.ceil(quota) if quota < math.inf else os.cpu_count() or 1))
+
+
+def _quota_v2(cgroup: Path) -> float | None:
+    """Cores of cgroup v2's `cpu.max`, which holds a quota (or "max") and a period in microseconds."""
+    fields = _words(cgroup / "cpu.max")
+    return None if len(fields) != 2 or fields[0] == "max" else int(fields[0]) / int(fields[1])
+
+
+def _quota_v1(cgroup: Path) -> float | None:
+    """Cores of cgroup v1's `cpu.cfs_quota_us` (-1: no limit) and `cpu.cfs_period_us`."""
+    fields = _words(cgroup / "cpu" / "cpu.cfs_quota_us") + _words(cgroup / "cpu" / "cpu.cfs_period_us")
+    return None if len(fields) != 2 or int(fields[0]) <= 0 else int(fields[0]) / int(fields[1])
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []

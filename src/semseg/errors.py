@@ -1,0 +1,82 @@
+"""The error tree. Each error knows its exit code, its HTTP status and who can mend it.
+
+SemsegError                     exit 2   500   us: a defect or a broken machine
+├── UserError                   exit 1   400   whoever starts the job or sends the request
+│   ├── HyperparameterError     exit 1   400   the value of a hyperparameter
+│   ├── ChannelError            exit 1   400   a channel: absent, empty, in a mode we cannot read
+│   ├── DataError               exit 1   400   the content of a channel: files, label maps
+│   ├── ImageError              exit 1   400   one picture or mask: damaged, wrong kind
+│   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
+│   └── RequestError            exit 1   400   a request
+│       ├── UnsupportedMediaError        415   its Content-Type
+│       └── NotAcceptableError           406   its Accept
+└── ArtifactError               exit 1   500   whoever gave the model directory
+"""
+
+from __future__ import annotations
+
+
+class SemsegError(Exception):
+    """An error with a sentence on what was wrong and where (`message`) and one on how to mend it (`hint`)."""
+
+    exit_code = 2
+    http_status = 500
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class UserError(SemsegError):
+    """Can be mended by whoever starts the job or sends the request."""
+
+    exit_code = 1
+    http_status = 400
+
+
+class HyperparameterError(UserError):
+    """A hyperparameter is missing, unknown or out of range."""
+
+
+class ChannelError(UserError):
+    """A channel is missing, empty, or in a mode or form that cannot be read."""
+
+
+class DataError(UserError):
+    """Files or label maps of a channel are wrong."""
+
+
+class ImageError(UserError):
+    """A picture or mask cannot be read."""
+
+
+class TooLargeError(ImageError):
+    """A picture or request body is larger than allowed."""
+
+    http_status = 413
+
+
+class RequestError(UserError):
+    """A request is malformed."""
+
+
+class UnsupportedMediaError(RequestError):
+    """The Content-Type of a request is none we read."""
+
+    http_status = 415
+
+
+class NotAcceptableError(RequestError):
+    """The Accept of a request names nothing we can answer with."""
+
+    http_status = 406
+
+
+class ArtifactError(SemsegError):
+    """A model directory is incomplete, damaged, or contradicts itself."""
+
+    exit_code = 1

@@ -1,0 +1,48 @@
+"""The confusion matrix, and the measures of a segmentation read from it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semseg.types import IGNORED, UInt8
+
+
+class ConfusionMatrix:
+    """Counts pixels by their annotated and their predicted class.
+
+    counts: int64 (classes, classes), annotated class by row, predicted class by column.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.counts = np.zeros((num_classes, num_classes), np.int64)
+
+    def update(self, labels: UInt8, predicted: UInt8) -> None:
+        """Count two arrays of class ids of one shape; pixels labelled `IGNORED` do not count."""
+        counted = labels != IGNORED
+        pairs = labels[counted].astype(np.int64) * self.num_classes + predicted[counted]
+        self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
+
+    def pixel_accuracy(self) -> float:
+        """The share of counted pixels that are right, 0 to 1; 0 when none was counted."""
+        return float(np.trace(self.counts) / max(self.counts.sum(), 1))
+
+    def iou(self) -> list[float | None]:
+        """Intersection over union of each class, 0 to 1; None for a class that no annotation holds."""
+        present = self.counts.sum(axis=1) > 0
+        return [float(value) if there else None for value, there in zip(self._iou(), present, strict=True)]
+
+    def mean_iou(self) -> float:
+        """The mean over all classes, those that are nowhere counting 0: the original's mIOU (algorithm.md 1.5)."""
+        return float(self._iou().mean())
+
+    def mean_iou_present(self) -> float | None:
+        """The mean over the classes that the annotations hold; None when there is none."""
+        values = [value for value in self.iou() if value is not None]
+        return sum(values) / len(values) if values else None
+
+    def _iou(self) -> NDArray[np.float64]:
+        right = np.diagonal(self.counts)
+        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - right
+        return np.asarray(right / np.maximum(union, 1))

@@ -1,0 +1,65 @@
+"""From a picture to its prediction, with any backend."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from semseg.inference.backends import Backend
+from semseg.inference.upsampling import upsampled_stripes
+from semseg.types import Float32, Prediction, UInt8
+
+# Of ImageNet's pictures, R, G, B, for pixels from 0 to 1 (GluonCV's input transform).
+_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+
+
+class Predictor:
+    """A network that segments pictures of any size from 1 x 1."""
+
+    def __init__(self, backend: Backend, num_classes: int) -> None:
+        self._backend = backend
+        self.num_classes = num_classes
+
+    def predict(self, image: UInt8) -> Prediction:
+        """RGB uint8 (H, W, 3) -> the prediction of each pixel. The network runs now, the rest when asked for."""
+        height, width, _ = image.shape
+        return LogitsPrediction(self._backend.logits(normalise(image))[0], height, width)
+
+
+class LogitsPrediction:
+    """A prediction kept as the network's logits, at an eighth of the picture's size."""
+
+    def __init__(self, logits: Float32, height: int, width: int) -> None:
+        """logits: float32 (C, h, w); height, width: of the picture."""
+        self._logits = logits
+        self._size = height, width
+
+    def labels(self) -> UInt8:
+        """uint8 (H, W): the class with the highest logit, the first of equals. No softmax is computed."""
+        labels = np.zeros(self._size, dtype=np.uint8)
+        for rows, scores in upsampled_stripes(self._logits, *self._size):
+            best, winners = scores[0], labels[rows]
+            for label in range(1, len(scores)):  # three times as fast as argmax over the first axis
+                np.copyto(winners, label, where=scores[label] > best)
+                np.maximum(best, scores[label], out=best)
+        return labels
+
+    def probabilities(self) -> Float32:
+        """float32 (C, H, W), 0 to 1, sum 1 over the classes."""
+        probabilities = np.empty((len(self._logits), *self._size), dtype=np.float32)
+        for rows, scores in upsampled_stripes(self._logits, *self._size):
+            scores -= scores.max(axis=0)
+            np.exp(scores, out=scores)
+            np.divide(scores, scores.sum(axis=0), out=probabilities[:, rows])
+        return probabilities
+
+
+def normalise(image: UInt8) -> Float32:
+    """RGB uint8 (H, W, 3) -> float32 (1, 3, H, W): (pixel / 255 - mean) / std of each channel."""
+    scale, shift = 1 / (255 * _STD), -_MEAN / _STD
+    normalised = np.empty((1, 3, *image.shape[:2]), dtype=np.float32)
+    for channel in range(3):
+        plane = normalised[0, channel]
+        np.multiply(image[..., channel], scale[channel], out=plane, dtype=np.float32)
+        plane += shift[channel]
+    return normalised

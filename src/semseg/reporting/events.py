@@ -1,0 +1,70 @@
+"""What happens in training, as values; a sink is a function that takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """A batch is done.
+
+    phase: `training` or `validation`; iteration: its number in the epoch, from 1, of `iterations`;
+    samples: pictures in the batch; learning_rate: that of the update, None in validation.
+    """
+
+    epoch: int
+    phase: str
+    iteration: int
+    iterations: int
+    samples: int
+    learning_rate: float | None
+
+
+@dataclass(frozen=True)
+class EpochTrained:
+    """The training half of an epoch: the mean loss over its iterations, the last learning rate, the speed."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochValidated:
+    """The validation half of an epoch.
+
+    mean_iou: the original's mIOU, over all classes, absent ones counted as 0; mean_iou_present: over the classes the
+    annotations show (None if they show none); iou: per class, None where the annotations do not show it.
+    """
+
+    epoch: int
+    pixel_accuracy: float
+    mean_iou: float
+    mean_iou_present: float | None
+    iou: list[float | None]
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """Both halves of an epoch are done; `improved` says whether its mIOU is the best so far."""
+
+    trained: EpochTrained
+    validated: EpochValidated
+    epochs: int
+    improved: bool
+
+
+@dataclass(frozen=True)
+class ModelSaved:
+    """The parameters of the network are in a file."""
+
+    path: Path
+
+
+Event = Step | EpochTrained | EpochValidated | EpochEnded | ModelSaved
+Sink = Callable[[Event], None]

@@ -1,0 +1,73 @@
+"""The sink that writes the original's log lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Step
+from semseg.sagemaker import log_lines
+from semseg.sagemaker.log_lines import LOGGER
+
+COUNTERS = (
+    "Total Records Seen",
+    "Total Batches Seen",
+    "Max Records Seen Between Resets",
+    "Max Batches Seen Between Resets",
+    "Reset Count",
+    "Number of Records Since Last Reset",
+    "Number of Batches Since Last Reset",
+)
+
+
+class LogSink:
+    """Logs events as the original did (algorithm.md section 6).
+
+    host: this machine's name; frequency: iterations between two progress notices; clock: seconds since 1970.
+    """
+
+    def __init__(self, host: str, frequency: int, clock: Callable[[], float] = time.time) -> None:
+        self._host = host
+        self._frequency = frequency
+        self._clock = clock
+        self._start = self._since = clock()
+        self._samples = 0
+        self._metrics("init_train_data_iter", resets=0)
+
+    def __call__(self, event: Event) -> None:
+        """Logs one event."""
+        match event:
+            case Step():
+                self._step(event)
+            case EpochTrained():
+                LOGGER.info(log_lines.quality(self._host, event.epoch, "train loss", event.loss))
+                LOGGER.info(log_lines.throughput(self._host, event.epoch, "train", event.samples_per_second))
+            case EpochValidated():
+                accuracy, mean_iou = event.pixel_accuracy, event.mean_iou
+                LOGGER.info(log_lines.quality(self._host, event.epoch, "validation pixel_accuracy", accuracy))
+                LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU", mean_iou))
+                LOGGER.info(log_lines.throughput(self._host, event.epoch, "validation", event.samples_per_second))
+            case EpochEnded():
+                LOGGER.info(log_lines.progress(self._host, event.trained.epoch + 1, event.epochs))
+                self._metrics("training_data_iter", resets=event.trained.epoch + 1, epoch=event.trained.epoch)
+            case ModelSaved():
+                LOGGER.info("Serializing model to %s", event.path)
+
+    def _step(self, step: Step) -> None:
+        if step.iteration == 1:
+            self._since, self._samples = self._clock(), 0
+        self._samples += step.samples
+        if step.iteration % self._frequency == 0:
+            now = self._clock()
+            speed = self._samples / max(now - self._since, 1e-9)
+            LOGGER.info(log_lines.progress_notice(step.epoch, step.iteration, speed, step.learning_rate))
+            self._since, self._samples = now, 0
+
+    def _metrics(self, meta: str, resets: int, epoch: int | None = None) -> None:
+        """The counters of the data iterator, of which the original only ever moved one."""
+        dimensions: dict[str, str | int] = {"Host": self._host, "Operation": "training"}
+        dimensions |= {"Meta": meta} if epoch is None else {"epoch": epoch, "Meta": meta}
+        values = {name: float(resets) if name == "Reset Count" else 0.0 for name in COUNTERS}
+        now = self._clock()
+        print(log_lines.metrics(self._start, now, dimensions, values), flush=True)
+        self._start = now

@@ -1,0 +1,41 @@
+"""The sinks that leave numbers for programs: metrics.jsonl, a line an epoch, and metrics.json, the summary."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from semseg.reporting.events import EpochEnded, Event
+
+
+class MetricsFile:
+    """Writes `metrics.jsonl` as epochs end, and `metrics.json` anew each time, so that both are right at any moment."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lines = directory / "metrics.jsonl"
+        self._summary = directory / "metrics.json"
+        self._best: dict[str, Any] = {}
+        self._lines.write_text("")
+
+    def __call__(self, event: Event) -> None:
+        """Writes an epoch's numbers when it has ended; other events say nothing here."""
+        if not isinstance(event, EpochEnded):
+            return
+        line = {
+            "epoch": event.trained.epoch,
+            "train_loss": event.trained.loss,
+            "learning_rate": event.trained.learning_rate,
+            "train_throughput": event.trained.samples_per_second,
+            "validation_throughput": event.validated.samples_per_second,
+            "pixel_accuracy": event.validated.pixel_accuracy,
+            "mIOU": event.validated.mean_iou,
+            "mIOU_present": event.validated.mean_iou_present,
+            "IOU": event.validated.iou,
+        }
+        self._best = line if event.improved else self._best
+        with self._lines.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        summary = {"epochs": event.epochs, "epochs_run": event.trained.epoch + 1, "best": self._best, "last": line}
+        self._summary.write_text(json.dumps(summary, indent=1) + "\n")

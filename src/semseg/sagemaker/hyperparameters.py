@@ -1,0 +1,147 @@
+"""The hyperparameters: one declaration each gives parsing, range check, default and documentation.
+
+Names, defaults, ranges and error texts are the original's (algorithm.md sections 1.1 and 1.2).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from semseg.errors import HyperparameterError
+from semseg.sagemaker.rules import Rule, boolean, choice, epoch_list, integer, real, text
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """The checked hyperparameters of a job. `parse` makes them; a name starting with `_` loses it here."""
+
+    backbone: str = choice("backbone", "resnet-50", ("resnet-50", "resnet-101"), "encoder")
+    algorithm: str = choice("algorithm", "fcn", ("fcn", "psp", "deeplab"), "FCN, PSP or DeepLabV3")
+    use_pretrained_model: bool = boolean(
+        "use_pretrained_model", "True", "start from the backbone trained on ImageNet; the decoder never is"
+    )
+    num_classes: int = integer("num_classes", None, "number of classes", low=2, high=254, required=True)
+    num_training_samples: int | None = integer(
+        "num_training_samples", None, "sets up the learning rate schedule; counted if left out", low=1
+    )
+    base_size: int = integer("base_size", "520", "long side before cropping: base_size * U(0.5, 2)", low=17)
+    crop_size: int = integer("crop_size", "240", "side of the square crop, rounded up to a multiple of 8", low=17)
+    epochs: int = integer("epochs", "10", "passes over the training data", low=1)
+    learning_rate: float = real("learning_rate", "0.001", "initial learning rate", "(0, 1]")
+    optimizer: str = choice("optimizer", "sgd", ("sgd", "adam", "rmsprop", "adagrad", "nag"), "optimizer")
+    lr_scheduler: str = choice("lr_scheduler", "poly", ("step", "poly", "cosine"), "learning rate schedule")
+    lr_scheduler_factor: float = real("lr_scheduler_factor", "0.1", "step: the rate's factor at a step", "[0, 1]")
+    lr_scheduler_step: tuple[int, ...] = epoch_list("lr_scheduler_step", "step: the epochs after which the rate falls")
+    weight_decay: float = real("weight_decay", "0.0001", "sgd and nag: weight decay", "(0, 1)")
+    momentum: float = real("momentum", "0.9", "sgd and nag: momentum", "(0, 1]")
+    gamma1: float = real("gamma1", "0.9", "rmsprop: decay of the average of the squared gradient", "[0, 1]")
+    gamma2: float = real("gamma2", "0.9", "rmsprop: momentum", "[0, 1]")
+    mini_batch_size: int = integer("mini_batch_size", "16", "pictures of one update, over all devices", low=1)
+    validation_mini_batch_size: int = integer(
+        "validation_mini_batch_size", "16", "1: whole pictures; more: center crops of crop_size", low=1
+    )
+    early_stopping: bool = boolean("early_stopping", "False", "stop when the mIOU no longer improves")
+    early_stopping_min_epochs: int = integer("early_stopping_min_epochs", "5", "epochs that are run at least", low=0)
+    early_stopping_patience: int = integer(
+        "early_stopping_patience", "4", "consecutive epochs without improvement before stopping", low=1
+    )
+    early_stopping_tolerance: float = real(
+        "early_stopping_tolerance", "0.0", "a smaller relative gain of mIOU is none", "[0, 1]"
+    )
+    syncbn: bool = boolean("syncbn", "False", "batch normalisation over all devices")
+    precision_dtype: str = choice("precision_dtype", "float32", ("float32", "float16"), "precision of training")
+    kvstore: str = text("_kvstore", "device", "accepted, without effect")
+    num_kv_servers: str = text("_num_kv_servers", "auto", "accepted, without effect")
+    workers: int = integer("_workers", "16", "threads that decode and augment, at most the cores", low=0)
+    aux_loss: bool = boolean("_aux_loss", "True", "train the auxiliary head")
+    aux_weight: float = real("_aux_weight", "0.5", "weight of the auxiliary head in the loss printed", "[0, inf)")
+    hybrid: bool = boolean("_hybrid", "False", "accepted, without effect")
+    augmentation_type: str = choice("_augmentation_type", "default", ("default",), "augmentation")
+    logging_frequency: int = integer("_logging_frequency", "20", "iterations between progress notices", low=1)
+    seed: int = integer("_seed", "0", "seed of everything random", low=0, high=2**31 - 1)
+
+    def as_strings(self) -> dict[str, str]:
+        """The values by name, as the platform writes them; what has no value is left out."""
+        named = ((rule.name, getattr(self, name)) for name, rule in _rules().items())
+        return {name: _as_string(value) for name, value in named if value not in (None, ())}
+
+
+def _rules() -> dict[str, Rule]:
+    """The rule of each field of Hyperparameters."""
+    return {field.name: field.metadata["rule"] for field in fields(Hyperparameters)}
+
+
+def rules() -> list[Rule]:
+    """What can be given, in the original's order: for documentation."""
+    return list(_rules().values())
+
+
+def defaults() -> dict[str, str]:
+    """The default of each hyperparameter that has one, as strings."""
+    return {rule.name: rule.default for rule in rules() if rule.default is not None}
+
+
+def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
+    """The hyperparameters of a job and warnings about names nobody knows.
+
+    `given` maps names to strings, bare or in one layer of JSON quotes (container-contract.md section 1.3); numbers and
+    truth values are read too. crop_size is rounded up to a multiple of 8.
+
+    Raises HyperparameterError for a missing, unknown or invalid one, in the original's words where they are known.
+    """
+    texts = {name: _text(name, value) for name, value in given.items()}
+    warnings = _check_names(texts)
+    texts = defaults() | texts
+    missing = [rule.name for rule in rules() if rule.required and not texts.get(rule.name)]
+    if texts["lr_scheduler"] == "step" and not texts.get("lr_scheduler_step"):
+        missing.append("lr_scheduler_step")
+    if missing:
+        listed = ", ".join(f"'{name}'" for name in missing)
+        raise HyperparameterError(
+            f"No value(s) were specified for {listed} which are required hyperparameter(s) (caused by ValidationError)"
+        )
+    values = {field: _value(rule, texts.get(rule.name)) for field, rule in _rules().items()}
+    values["crop_size"] = -(-values["crop_size"] // 8) * 8
+    return Hyperparameters(**values), warnings
+
+
+def _value(rule: Rule, text: str | None) -> Any:
+    if text is None:
+        return () if rule.name == "lr_scheduler_step" else None
+    return rule(text)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if not isinstance(value, str):
+        raise HyperparameterError(
+            f"The value of the '{name:.100}' hyperparameter must be a string, not {type(value).__name__} "
+            "(caused by ValidationError)"
+        )
+    value = value.strip()
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
+def _check_names(given: Mapping[str, str]) -> list[str]:
+    known = [rule.name for rule in rules()]
+    warnings = []
+    for name in given:
+        if name in known or name == "_tuning_objective_metric" or name.startswith("sagemaker_"):
+            continue
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"Did you mean '{nearest[0]}'?" if nearest else f"The hyperparameters are {', '.join(known)}."
+        if not name.startswith("_"):
+            raise HyperparameterError(
+                f"Additional properties are not allowed ('{name:.100}' was unexpected) (caused by ValidationError)",
+                hint,
+            )
+        warnings.append(f"The hyperparameter '{name:.100}' is unknown and has no effect. {hint}")
+    return warnings
+
+
+def _as_string(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,62 @@
+"""A training job's life: SIGTERM, the failure file, the exit code (container-contract.md sections 1.1, 1.10, 5.5)."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from semseg.errors import SemsegError, UserError
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.paths import Paths
+
+FAILURE_CHARACTERS = 1023  # the platform shows 1,024
+
+
+class Stopped(BaseException):
+    """The job was told to stop before there was anything to save; not an error, so not an Exception."""
+
+
+def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
+    """Runs a job to its end and returns its exit code: 0 done or stopped, 1 the user's error, 2 ours.
+
+    SIGTERM sets the event the job is given; the job saves what it has and returns within a step, or raises Stopped.
+    An error's reason goes to the log and, first, into the failure file.
+    """
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with suppress(OSError):
+        paths.failure.unlink()
+    try:
+        job(stop)
+    except Stopped:
+        LOGGER.warning("Stopped before the first training step: there is no model to save.")
+    except Exception as error:
+        code, reason, details = _explain(error)
+        LOGGER.error("%s%s", reason, f"\n{details}" if details else "")
+        _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
+        return code
+    return 0
+
+
+def _explain(error: Exception) -> tuple[int, str, str]:
+    """The exit code, the reason in a sentence and, for our own errors, the traceback."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        error = UserError(f"The disk is full: {error.filename or 'no file named'}.", "Give the job a larger volume.")
+    if isinstance(error, SemsegError):
+        if error.exit_code == 1:
+            return 1, f"ClientError: {error}", ""
+        return error.exit_code, f"AlgorithmError: {error}", traceback.format_exc()
+    return 2, f"AlgorithmError: {type(error).__name__}: {error}", traceback.format_exc()
+
+
+def _write_failure(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text[:FAILURE_CHARACTERS], encoding="utf-8")
+    except OSError as error:
+        LOGGER.error("The failure file cannot be written: %s", error)

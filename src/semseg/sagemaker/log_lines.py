@@ -1,0 +1,54 @@
+"""The original's log lines, to the letter (algorithm.md section 6)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+LOGGER = logging.getLogger("semseg")
+
+CONTENT_TYPES = ("application/json", "application/x-image", "application/x-recordio", "image/jpeg", "image/png")
+
+
+def set_up_logging() -> None:
+    """Sends the log to stdout as `[01/12/2025 23:57:06 INFO 139670567847744] message`."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        logging.Formatter("[%(asctime)s %(levelname)s %(thread)d] %(message)s", datefmt="%m/%d/%Y %H:%M:%S")
+    )
+    LOGGER.handlers = [handler]
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+
+
+def quality(host: str, epoch: int, name: str, value: float) -> str:
+    """A quality of an epoch; `name` is `train loss`, `validation pixel_accuracy` or `validation mIOU`."""
+    return f"#quality_metric. host: {host}, epoch: {epoch}, {name}: {value} ."
+
+
+def throughput(host: str, epoch: int, phase: str, samples_per_second: float) -> str:
+    """The speed of an epoch's `train` or `validation`."""
+    return f"#throughput_metric. host: {host}, epoch: {epoch}, {phase} throughput: {samples_per_second} samples/sec."
+
+
+def progress_notice(epoch: int, iterations: int, samples_per_second: float, learning_rate: float | None) -> str:
+    """The notice every `_logging_frequency` iterations; only training's has a learning rate."""
+    line = f"#progress_notice. epoch: {epoch}, iterations: {iterations} speed: {samples_per_second} samples/sec"
+    return line if learning_rate is None else f"{line} learning_rate: {learning_rate:.6f}"
+
+
+def progress(host: str, completed_epochs: int, epochs: int) -> str:
+    """The share of the epochs that is done."""
+    return f"#progress_metric: host={host}, completed {100 * completed_epochs / epochs} % of epochs"
+
+
+def metrics(start: float, end: float, dimensions: dict[str, str | int], values: dict[str, float]) -> str:
+    """A `#metrics` line of values seen once each, between two times in seconds since 1970."""
+    content = {
+        "StartTime": start,
+        "EndTime": end,
+        "Dimensions": {"Algorithm": "AWS/Semantic Segmentation"} | dimensions,
+        "Metrics": {name: {"sum": value, "count": 1, "min": value, "max": value} for name, value in values.items()},
+    }
+    return f"#metrics {json.dumps(content)}"

@@ -1,0 +1,53 @@
+"""Where the platform puts things (container-contract.md section 1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The tree below `/opt/ml`, or below `SAGEMAKER_BASE_DIR`."""
+
+    base: Path
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Paths:
+        """The tree that the environment names: SAGEMAKER_BASE_DIR, else /opt/ml."""
+        return cls(Path(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))
+
+    @property
+    def hyperparameters(self) -> Path:
+        """The job's hyperparameters, a flat JSON object of strings."""
+        return self.base / "input/config/hyperparameters.json"
+
+    @property
+    def input_data_config(self) -> Path:
+        """The channels and their modes."""
+        return self.base / "input/config/inputdataconfig.json"
+
+    @property
+    def resource_config(self) -> Path:
+        """The hosts of the job."""
+        return self.base / "input/config/resourceconfig.json"
+
+    def channel(self, name: str) -> Path:
+        """The directory of a channel in File mode."""
+        return self.base / "input/data" / name
+
+    @property
+    def model(self) -> Path:
+        """What becomes model.tar.gz; at serving, what came of it."""
+        return self.base / "model"
+
+    @property
+    def output_data(self) -> Path:
+        """What becomes output.tar.gz."""
+        return self.base / "output/data"
+
+    @property
+    def failure(self) -> Path:
+        """The reason of a failed job; the platform shows the first 1,024 characters."""
+        return self.base / "output/failure"

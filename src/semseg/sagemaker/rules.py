@@ -1,0 +1,121 @@
+"""The kinds of values a hyperparameter can have: text from the platform in, a checked value out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from semseg.errors import HyperparameterError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a hyperparameter accepts.
+
+    name: as the user writes it, such as `crop_size` or `_workers`.
+    default: its default as the original's default-input.json has it; None if there is none.
+    required: whether leaving it out is an error.
+    parse: text to value; raises ValueError, KeyError or OverflowError on any other text.
+    expects: the end of the sentence "... which ...".
+    doc: one line for people.
+    """
+
+    name: str
+    default: str | None
+    required: bool
+    parse: Callable[[str], Any]
+    expects: str
+    doc: str
+
+    def __call__(self, text: str) -> Any:
+        """The checked value of a text. Raises HyperparameterError in the original's words (algorithm.md 1.2)."""
+        try:
+            return self.parse(text)
+        except (ValueError, KeyError, OverflowError):
+            raise HyperparameterError(
+                f"The value '{text:.200}' is not valid for the '{self.name}' hyperparameter which {self.expects} "
+                "(caused by ValidationError)"
+            ) from None
+
+
+def _declare(
+    doc: str, name: str, default: str | None, required: bool, parse: Callable[[str], Any], expects: str
+) -> Any:
+    return field(metadata={"rule": Rule(name, default, required, parse, expects, doc)})
+
+
+def choice(name: str, default: str, options: tuple[str, ...], doc: str) -> Any:
+    """A dataclass field that holds one of some words."""
+
+    def parse(text: str) -> str:
+        if text not in options:
+            raise ValueError
+        return text
+
+    listed = ", ".join(f"'{option}'" for option in options)
+    return _declare(doc, name, default, False, parse, f"accepts one of the following: {listed}")
+
+
+def text(name: str, default: str, doc: str) -> Any:
+    """A dataclass field that holds any text."""
+    return _declare(doc, name, default, False, str, "accepts any text")
+
+
+def boolean(name: str, default: str, doc: str) -> Any:
+    """A dataclass field that holds a truth value: True, true, False, false (container-contract.md section 1.3)."""
+
+    def parse(text: str) -> bool:
+        return {"true": True, "false": False}[text.lower()]
+
+    return _declare(doc, name, default, False, parse, "accepts one of the following: 'True', 'False'")
+
+
+def integer(
+    name: str,
+    default: str | None,
+    doc: str,
+    low: int | None = None,
+    high: int | None = None,
+    required: bool = False,
+) -> Any:
+    """A dataclass field that holds an integer from `low` to `high`, both included; `16.0` reads as 16."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = int(float(text)) if float(text).is_integer() else _refuse()
+        return value if (low is None or value >= low) and (high is None or value <= high) else _refuse()
+
+    bounds = f" from {low}" if low is not None else ""
+    bounds += f" to {high}" if high is not None else " up" if low is not None else ""
+    return _declare(doc, name, default, required, parse, f"expects an integer{bounds}")
+
+
+def real(name: str, default: str, doc: str, interval: str) -> Any:
+    """A dataclass field that holds a finite number in an interval in the mathematician's notation, such as `(0, 1]`."""
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+
+    def parse(text: str) -> float:
+        value = float(text)
+        above = value > low or (interval[0] == "[" and value == low)
+        below = value < high or (interval[-1] == "]" and value == high)
+        return value if math.isfinite(value) and above and below else _refuse()
+
+    return _declare(doc, name, default, False, parse, f"expects a number in {interval}")
+
+
+def epoch_list(name: str, doc: str) -> Any:
+    """A dataclass field that holds increasing positive epochs written as `10, 20`; empty if not given."""
+
+    def parse(text: str) -> tuple[int, ...]:
+        values = tuple(int(part) for part in text.split(",")) if text.strip() else ()
+        return values if all(value > 0 for value in values) and list(values) == sorted(set(values)) else _refuse()
+
+    return _declare(doc, name, None, False, parse, "expects increasing positive integers such as '10, 20'")
+
+
+def _refuse() -> Any:
+    raise ValueError

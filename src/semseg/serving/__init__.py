@@ -1,0 +1,1 @@
+"""HTTP around a predictor: the platform's inference contract (container-contract.md section 2). No MXNet here."""

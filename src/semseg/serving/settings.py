@@ -1,0 +1,64 @@
+"""What the environment sets for serving, read once at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from semseg.errors import UserError
+from semseg.sagemaker.paths import Paths
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An environment variable that holds a whole number; an empty one counts as not set."""
+
+    name: str
+    default: int
+    lowest: int
+    highest: int
+    meaning: str
+
+    def read(self, environ: Mapping[str, str]) -> int:
+        """The variable's value or its default; raises UserError, naming it, when it is no number in its range."""
+        text = environ.get(self.name) or str(self.default)
+        if not text.isdecimal() or not self.lowest <= int(text) <= self.highest:
+            raise UserError(
+                f"{self.name} is {text[:50]!r}, not a whole number from {self.lowest} to {self.highest}.",
+                f"It is {self.meaning}; unset, it is {self.default}.",
+            )
+        return int(text)
+
+
+PORT = Variable("SAGEMAKER_BIND_TO_PORT", 8080, 1, 65535, "the port to listen on")
+MAX_PAYLOAD = Variable(
+    "SAGEMAKER_MAX_PAYLOAD_IN_MB",
+    100,
+    0,
+    1024,
+    "the size of the largest request body, in units of 1,048,576 bytes (0, no limit of Batch Transform's: the default)",
+)
+MAX_PIXELS = Variable("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
+
+VARIABLES = (PORT, MAX_PAYLOAD, MAX_PIXELS)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """model_dir: of the artifact; max_payload: bytes of a request; max_pixels: of a picture."""
+
+    model_dir: Path
+    port: int = PORT.default
+    max_payload: int = MAX_PAYLOAD.default << 20
+    max_pixels: int = MAX_PIXELS.default
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Raises UserError when a variable has a value that is none."""
+        return cls(
+            model_dir=Paths.from_environment(environ).model,
+            port=PORT.read(environ),
+            max_payload=(MAX_PAYLOAD.read(environ) or MAX_PAYLOAD.default) << 20,
+            max_pixels=MAX_PIXELS.read(environ),
+        )

@@ -1,0 +1,24 @@
+"""What training asks of an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from semseg.types import Batch, UInt8
+
+
+class Learner(Protocol):
+    """A network with its criterion and optimizer on its devices."""
+
+    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
+        """One update of the parameters; the criterion's value, the mean over the pictures. `seed` fixes the dropout."""
+        ...
+
+    def evaluate(self, batch: Batch) -> UInt8:
+        """The class of each pixel, uint8 (N, H, W), for pictures of any size."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes the parameters to exactly this path, in the form that plain GluonCV loads."""
+        ...

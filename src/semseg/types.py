@@ -1,0 +1,44 @@
+"""The few values that cross rooms (numpy only)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+Arrays = dict[str, NDArray[Any]]
+"""Parameters by GluonCV's structural name, such as ``head.block.4.weight``."""
+
+IGNORED = 255
+"""The label of a pixel that takes no part in loss or metrics; no class has this id (R24's num_classes <= 254)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures and their labels, not normalised: the device does that.
+
+    images: uint8 (N, H, W, 3), RGB, 0 to 255.
+    labels: uint8 (N, H, W), class ids, `IGNORED` where a pixel does not count.
+    """
+
+    images: UInt8
+    labels: UInt8
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class Prediction(Protocol):
+    """What a network says of one picture; nothing is computed before it is asked for."""
+
+    def labels(self) -> UInt8:
+        """The most probable class of each pixel: uint8 (H, W)."""
+        ...
+
+    def probabilities(self) -> Float32:
+        """The softmax over the classes of each pixel: float32 (C, H, W), 0 to 1."""
+        ...

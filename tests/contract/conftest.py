@@ -1,0 +1,71 @@
+"""A training job in a directory of its own, run as the process that the platform would start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from semseg.data.shapes import write_shapes
+from semseg.sagemaker.paths import Paths
+
+QUICK = {
+    "num_classes": "4",
+    "use_pretrained_model": "False",
+    "crop_size": "24",
+    "base_size": "48",
+    "mini_batch_size": "4",
+    "validation_mini_batch_size": "4",
+    "epochs": "2",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """The tree of one job."""
+
+    paths: Paths
+
+    def configure(self, **changes: str) -> None:
+        """Writes the hyperparameters: quick ones, changed as told."""
+        self.paths.hyperparameters.write_text(json.dumps(QUICK | changes))
+
+    def start(self) -> subprocess.Popen[str]:
+        """Starts `train`; stdout and stderr come as one text, as in the platform's log."""
+        environ = os.environ | {"SAGEMAKER_BASE_DIR": str(self.paths.base), "PYTHONUNBUFFERED": "1"}
+        train = Path(sys.executable).with_name("train")
+        return subprocess.Popen([train], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self) -> tuple[int, str]:
+        """Runs `train` to its end: its exit code and its log."""
+        with self.start() as process:
+            log, _ = process.communicate(timeout=300)
+        return process.returncode, log
+
+
+def make_job(base: Path, train: int = 10, validation: int = 5, size: tuple[int, int] = (48, 40)) -> Job:
+    """A job on generated pictures."""
+    paths = Paths(base)
+    paths.hyperparameters.parent.mkdir(parents=True)
+    write_shapes(base / "input/data", train=train, validation=validation, size=size, seed=1)
+    job = Job(paths)
+    job.configure()
+    return job
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """A job that has not run, for each test anew."""
+    return make_job(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
+    """Makes jobs that several tests share."""
+    return lambda **shape: make_job(tmp_path_factory.mktemp("job"), **shape)

@@ -1,0 +1,248 @@
+"""`train` as a process: files, log, exit codes, failure file, signals."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from semseg.sagemaker.paths import Paths
+
+# algorithm.md section 2: what users of a bring-your-own container put into MetricDefinitions
+METRIC_DEFINITIONS = {
+    "train:loss": r"#quality_metric\. host: \S+, epoch: \S+, train loss: (\S+)",
+    "validation:pixel_accuracy": r"#quality_metric\. host: \S+, epoch: \S+, validation pixel_accuracy: (\S+)",
+    "validation:mIOU": r"#quality_metric\. host: \S+, epoch: \S+, validation mIOU: (\S+)",
+    "train:throughput": r"#throughput_metric\. host: \S+, epoch: \S+, train throughput: (\S+) samples/sec",
+    "validation:throughput": r"#throughput_metric\. host: \S+, epoch: \S+, validation throughput: (\S+) samples/sec",
+    "train:progress": r"#progress_metric: host=\S+, completed (\S+) %",
+}
+
+
+class Trained:
+    """What one whole run left behind, shared by the tests."""
+
+    def __init__(self, job: Any) -> None:
+        self.paths: Paths = job.paths
+        self.stray = self.paths.channel("train") / "train_annotation"
+        self.stray.mkdir()
+        self.paths.resource_config.write_text(json.dumps({"current_host": "algo-1-abcde", "hosts": ["algo-1-abcde"]}))
+        job.configure(crop_size="17", _logging_frequency="1", num_training_samples="8", _typo="1")
+        self.code, self.log = job.run()
+        self.epochs = [json.loads(line) for line in (self.paths.output_data / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(new_job: Callable[..., Any]) -> Trained:
+    """A run of two epochs over 10 pictures in batches of 4, validated on 5."""
+    return Trained(new_job())
+
+
+def numbers(log: str, name: str) -> list[str]:
+    return re.findall(METRIC_DEFINITIONS[name], log)
+
+
+@pytest.mark.req("R1", "R8", "R13", "R14", "R20", "R22", "R23")
+def test_a_run_succeeds(trained: Trained) -> None:
+    assert trained.code == 0, trained.log
+    assert not trained.paths.failure.exists()
+
+
+def test_the_artifact_has_the_originals_three_files(trained: Trained) -> None:
+    names = {path.name for path in trained.paths.model.iterdir()}
+    assert names == {"hyperparams.json", "model_best.params", "model_algo-1"}
+    written = json.loads((trained.paths.model / "hyperparams.json").read_text())
+    assert all(isinstance(value, str) for value in written.values())
+    assert (written["algorithm"], written["backbone"], written["num_classes"]) == ("fcn", "resnet-50", "4")
+    assert written["crop_size"] == "24"  # 17 rounded up to a multiple of 8
+
+
+def test_the_metric_definitions_find_every_epoch(trained: Trained) -> None:
+    found = {name: len(numbers(trained.log, name)) for name in METRIC_DEFINITIONS}
+    assert found == dict.fromkeys(METRIC_DEFINITIONS, 2)
+    assert numbers(trained.log, "train:progress") == ["50.0", "100.0"]
+    assert "host: algo-1-abcde, epoch: 0, train loss" in trained.log
+
+
+def test_the_log_has_the_originals_lines(trained: Trained) -> None:
+    stamp = r"^\[\d\d/\d\d/\d{4} \d\d:\d\d:\d\d (?:INFO|WARNING) \d+\] "
+    lines = [
+        "Reading default configuration from .*: {'backbone': 'resnet-50', .*}",
+        "Merging with provided configuration from .*/input/config/hyperparameters.json: {.*}",
+        "Final configuration: {.*'num_classes': '4'.*}",
+        "Checkpoint loading and saving are disabled.",
+        f"{trained.stray} is not a readable image file",
+        "label maps not provided, using defaults.",
+        "#label_map train :{'scale': 1}",
+        "#label_map validation :{'scale': 1}",
+        "Number of GPUs being used: 0",
+        "LRScheduler setup: iters per epoch: 2, num_epochs 2",
+        r"#progress_notice. epoch: 0, iterations: 1 speed: \S+ samples/sec learning_rate: 0.000694",
+        r"#progress_notice. epoch: 0, iterations: 1 speed: \S+ samples/sec",
+        "Serializing model to .*/model/model_best.params",
+        "Serializing model to .*/model/model_algo-1",
+        "Test data is not provided.",
+    ]
+    for line in lines:
+        assert re.search(stamp + line + "$", trained.log, re.MULTILINE), line
+    assert trained.log.startswith("Docker entrypoint called with argument(s): train\n")
+    metrics = [json.loads(line[9:]) for line in trained.log.splitlines() if line.startswith("#metrics ")]
+    assert [line["Dimensions"].get("Meta") for line in metrics] == [
+        "init_train_data_iter",
+        "training_data_iter",
+        "training_data_iter",
+        None,
+    ]
+
+
+def test_no_progress_bar_in_a_log(trained: Trained) -> None:
+    assert "\r" not in trained.log
+    assert "it/s" not in trained.log
+
+
+def test_training_rolls_over_and_validation_counts_each_picture_once(trained: Trained) -> None:
+    """10 pictures in batches of 4: two batches, then the two left over and ten more make three."""
+    notices = re.findall(r"epoch: (\d), iterations: (\d) speed: \S+ samples/sec learning_rate", trained.log)
+    assert notices == [("0", "1"), ("0", "2"), ("1", "1"), ("1", "2"), ("1", "3")]
+    validation = re.findall(r"epoch: 0, iterations: (\d) speed: \S+ samples/sec$", trained.log, re.MULTILINE)
+    assert validation == ["1", "2"]
+
+
+def test_warns_of_a_wrong_count_and_of_an_unknown_private_name(trained: Trained) -> None:
+    assert "num_training_samples is 8, but the train channel has 10 pairs" in trained.log
+    assert "'_typo' is unknown and has no effect" in trained.log
+
+
+def test_the_metrics_files_agree_with_the_log(trained: Trained) -> None:
+    assert [str(epoch["train_loss"]) for epoch in trained.epochs] == numbers(trained.log, "train:loss")
+    assert [str(epoch["mIOU"]) for epoch in trained.epochs] == numbers(trained.log, "validation:mIOU")
+    assert all(len(epoch["IOU"]) == 4 for epoch in trained.epochs)
+    summary = json.loads((trained.paths.output_data / "metrics.json").read_text())
+    assert summary["last"] == trained.epochs[-1]
+    assert summary["best"]["mIOU"] == max(epoch["mIOU"] for epoch in trained.epochs)
+
+
+def test_a_second_run_with_the_same_seed_has_the_same_losses(trained: Trained, new_job: Callable[..., Any]) -> None:
+    again = Trained(new_job())
+    assert [epoch["train_loss"] for epoch in again.epochs] == [epoch["train_loss"] for epoch in trained.epochs]
+    assert [epoch["IOU"] for epoch in again.epochs] == [epoch["IOU"] for epoch in trained.epochs]
+
+
+@pytest.mark.req("R4", "R6")
+@pytest.mark.parametrize("algorithm", ["psp", "deeplab"])
+def test_whole_pictures_of_any_size_validate(new_job: Callable[..., Any], algorithm: str) -> None:
+    """The original crashed here: concat of [1,0,64,80] and [1,256,30,30] (deep-learning-containers #902)."""
+    job = new_job(train=4, validation=2, size=(64, 51))
+    odd = next(job.paths.channel("validation").iterdir())
+    mask = job.paths.channel("validation_annotation") / f"{odd.stem}.png"
+    for path in (odd, mask):
+        with Image.open(path) as image:
+            image.crop((0, 0, 37, 45)).save(path)
+    job.configure(algorithm=algorithm, validation_mini_batch_size="1", epochs="1")
+    code, log = job.run()
+    assert code == 0, log
+    assert len(numbers(log, "validation:mIOU")) == 1
+
+
+def fails(job: Any, code: int, reason: str) -> None:
+    """Runs the job and expects its end: exit code and reason, the same in log and failure file."""
+    found, log = job.run()
+    assert found == code, log
+    failure = job.paths.failure.read_text()
+    assert failure.startswith(reason)
+    assert len(failure) < 1024
+    assert reason in log
+    assert not list(job.paths.model.glob("*"))
+
+
+@pytest.mark.req("R24")
+def test_a_missing_channel_fails(job: Any) -> None:
+    shutil.rmtree(job.paths.channel("validation_annotation"))
+    fails(job, 1, "ClientError: Missing required channel: validation_annotation")
+
+
+def test_a_wrong_hyperparameter_fails_in_the_originals_words(job: Any) -> None:
+    job.configure(optimizer="adadelta")
+    fails(
+        job,
+        1,
+        "ClientError: The value 'adadelta' is not valid for the 'optimizer' hyperparameter which accepts one of the "
+        "following: 'sgd', 'adam', 'rmsprop', 'adagrad', 'nag' (caused by ValidationError)",
+    )
+
+
+def test_half_precision_fails_clearly(job: Any) -> None:
+    job.configure(precision_dtype="float16")
+    fails(job, 1, "ClientError: precision_dtype=float16 is not supported yet")
+
+
+@pytest.mark.req("R44", "R45")
+def test_a_model_channel_fails_clearly(job: Any) -> None:
+    job.paths.channel("model").mkdir()
+    fails(job, 1, "ClientError: The channel model (incremental training) is not supported yet")
+
+
+@pytest.mark.req("R55")
+def test_two_hosts_fail_clearly(job: Any) -> None:
+    job.paths.resource_config.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}))
+    fails(job, 1, "ClientError: The job has 2 hosts")
+
+
+@pytest.mark.req("R7")
+def test_absent_backbone_weights_fail_with_the_ways_out(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MXNET_HOME", str(job.paths.base / "nowhere"))
+    job.configure(use_pretrained_model="True")
+    fails(job, 1, "ClientError: use_pretrained_model is True, but")
+    assert "Set use_pretrained_model to False" in job.paths.failure.read_text()
+
+
+def test_wrong_data_fails_with_all_that_is_wrong(job: Any) -> None:
+    images = sorted(job.paths.channel("train").iterdir())
+    images[0].write_bytes(images[0].read_bytes()[:200])
+    images[1].unlink()
+    Image.new("L", (48, 40), 9).save(job.paths.channel("validation_annotation") / f"{mask_stem(job)}.png")
+    found, log = job.run()
+    failure = job.paths.failure.read_text()
+    assert found == 1
+    assert images[0].name in failure
+    assert images[1].stem in failure
+    assert mask_stem(job) in failure
+    assert "Traceback" not in log
+
+
+def mask_stem(job: Any) -> str:
+    stem: str = sorted(path.stem for path in job.paths.channel("validation").iterdir())[0]
+    return stem
+
+
+def test_sigterm_saves_the_current_model_and_ends_well(job: Any) -> None:
+    job.configure(epochs="1000", _logging_frequency="1")
+    with job.start() as process:
+        for line in process.stdout:
+            if "#progress_notice" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, rest
+    assert (job.paths.model / "model_algo-1").stat().st_size > 100_000_000
+    assert (job.paths.model / "hyperparams.json").exists()
+    assert not job.paths.failure.exists()
+    assert "Stopping as told" in rest
+
+
+def test_sigterm_before_training_ends_well(job: Any) -> None:
+    with job.start() as process:
+        for line in process.stdout:
+            if "Final configuration" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, rest
+    assert not Path(job.paths.failure).exists()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.artifact.params import read_params
+from semseg.engines.gluon import networks
+from semseg.engines.gluon.backend import load_backend
+
+CLASSES = 5
+SIZES = [(64, 64), (97, 131), (40, 72)]
+
+
+@pytest.fixture(scope="module", params=["fcn", "psp", "deeplab"])
+def algorithm(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=["resnet-50", "resnet-101"])
+def backbone(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def oracle(randomised: Any, algorithm: str, backbone: str) -> Any:
+    return randomised(algorithm, backbone, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def file(oracle: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("networks") / "model_best.params"
+    oracle.save_parameters(str(path))
+    yield path
+    path.unlink()
+
+
+@pytest.mark.req("R3", "R4", "R5", "R6")
+@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybrid"])
+def test_logits_at_any_size_are_gluoncvs(
+    mx: Any, oracle: Any, file: Path, algorithm: str, backbone: str, hybrid: bool
+) -> None:
+    model = networks.build(algorithm, backbone, CLASSES, mx.cpu())
+    networks.assign(networks.parameters(model), read_params(file), str(file))
+    network = networks.LowResolutionLogits(model, aux=True)
+    network.hybridize(hybrid)
+    for height, width in [*SIZES, SIZES[0]]:
+        images = mx.nd.random.normal(shape=(1, 3, height, width))
+        logits, _ = network(images)
+        assert logits.shape == (1, CLASSES, -(-height // 8), -(-width // 8))
+        resized = mx.nd.contrib.BilinearResize2D(logits, height=height, width=width)
+        expected = oracle.predict(images).asnumpy()
+        np.testing.assert_allclose(resized.asnumpy(), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.req("R5", "R10")
+def test_the_backend_serves_a_file_without_its_auxiliary_head(
+    mx: Any, oracle: Any, file: Path, algorithm: str, backbone: str
+) -> None:
+    backend = load_backend(algorithm, backbone, CLASSES, read_params(file), str(file))
+    for height, width in [*SIZES, (1, 1)]:
+        images = mx.nd.random.normal(shape=(1, 3, height, width))
+        logits = mx.nd.from_numpy(backend.logits(images.asnumpy()))
+        resized = mx.nd.contrib.BilinearResize2D(logits, height=height, width=width)
+        expected = oracle.predict(images).asnumpy()
+        np.testing.assert_allclose(resized.asnumpy(), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_auxiliary_logits_are_gluoncvs(mx: Any, randomised: Any) -> None:
+    oracle = randomised("fcn", "resnet-50", CLASSES, crop_size=64)
+    images = mx.nd.random.normal(shape=(1, 3, 64, 64))
+    _, auxiliary = networks.LowResolutionLogits(oracle, aux=True)(images)
+    resized = mx.nd.contrib.BilinearResize2D(auxiliary, height=64, width=64)
+    np.testing.assert_allclose(resized.asnumpy(), oracle(images)[1].asnumpy(), rtol=1e-5, atol=1e-6)

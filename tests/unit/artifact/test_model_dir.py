@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe, replacing, write_hyperparams
+from semseg.errors import ArtifactError
+
+Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
+Network = Callable[..., dict[str, NDArray[Any]]]
+
+STATED = {"algorithm": "psp", "backbone": "resnet-101", "num_classes": "7", "crop_size": "240"}
+
+
+@pytest.mark.req("R4", "R6")
+@pytest.mark.parametrize(("algorithm", "head"), [("fcn", ""), ("psp", "psp."), ("deeplab", "aspp.")])
+@pytest.mark.parametrize(("backbone", "blocks"), [("resnet-50", 6), ("resnet-101", 23)])
+def test_parameters_alone_tell_the_network(
+    tmp_path: Path, write: Write, network: Network, algorithm: str, head: str, backbone: str, blocks: int
+) -> None:
+    path = write(tmp_path / LAST, network(head, blocks, classes=9, aux=algorithm == "fcn"))
+    assert describe(tmp_path) == ModelDescription(algorithm, backbone, 9, 240, algorithm == "fcn", path)
+
+
+def test_the_best_parameters_come_first_and_strangers_are_ignored(
+    tmp_path: Path, write: Write, network: Network
+) -> None:
+    for stranger in ("model.tar.gz", "model.onnx", ".model_best.params.partial"):
+        (tmp_path / stranger).write_bytes(b"anything")
+    (tmp_path / "code").mkdir()
+    last = write(tmp_path / LAST, network(classes=3))
+    assert describe(tmp_path).params == last
+    best = write(tmp_path / BEST, network(classes=4))
+    assert describe(tmp_path).params == best
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        STATED,
+        {},
+        {"algorithm": '"psp"', "num_classes": '"7"', "crop_size": '"240"'},
+        {"algorithm": "psp", "num_classes": 7, "crop_size": 240, "use_pretrained_model": True},
+        {"num_classes": 7.0, "crop_size": "240.0", "backbone": None},
+        {"crop_size": 233},
+    ],
+)
+def test_values_may_be_typed_quoted_or_missing(
+    tmp_path: Path, write: Write, network: Network, stated: dict[str, object]
+) -> None:
+    path = write(tmp_path / BEST, network("psp.", 23, 7))
+    (tmp_path / "hyperparams.json").write_text(json.dumps(stated))
+    assert describe(tmp_path) == ModelDescription("psp", "resnet-101", 7, 240, True, path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("algorithm", "fcn", "algorithm is fcn, but the parameters are of algorithm psp"),
+        ("backbone", "resnet-50", "backbone is resnet-50, but the parameters are of backbone resnet-101"),
+        ("num_classes", 21, "num_classes is 21, but the parameters are of num_classes 7"),
+        ("crop_size", "big", "crop_size is big, not a number of pixels"),
+        ("crop_size", "9" * 4000, "not a number of pixels"),
+        ("crop_size", "-8", "not a number of pixels"),
+    ],
+)
+def test_a_contradiction_shows_both_sides(
+    tmp_path: Path, write: Write, network: Network, key: str, value: object, says: str
+) -> None:
+    write(tmp_path / BEST, network("psp.", 23, 7))
+    (tmp_path / "hyperparams.json").write_text(json.dumps(STATED | {key: value}))
+    with pytest.raises(ArtifactError) as caught:
+        describe(tmp_path)
+    assert says in caught.value.message
+    assert str(tmp_path / "hyperparams.json") in caught.value.message
+    assert len(str(caught.value)) < 1024
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b" " * (1 << 21), b"[" * 100_000])
+def test_unreadable_hyperparams_are_an_artifact_error(
+    tmp_path: Path, write: Write, network: Network, content: bytes
+) -> None:
+    write(tmp_path / BEST, network())
+    (tmp_path / "hyperparams.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"hyperparams\.json"):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"conv0_weight": np.ones(3)}, "no head of FCN, PSP or DeepLab"),
+        ({"head.block.4.weight": np.ones((5, 4, 1, 1))}, "layer3 has 0 blocks"),
+    ],
+)
+def test_parameters_of_something_else_are_one_clear_error(
+    tmp_path: Path, write: Write, arrays: dict[str, NDArray[Any]], says: str
+) -> None:
+    write(tmp_path / BEST, arrays)
+    with pytest.raises(ArtifactError, match="does not hold one of the six networks") as caught:
+        describe(tmp_path)
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 4, 1, 1), (255, 4, 1, 1)])
+def test_an_impossible_number_of_classes_is_an_error(
+    tmp_path: Path, write: Write, network: Network, shape: tuple[int, ...]
+) -> None:
+    write(tmp_path / BEST, network() | {"head.block.4.weight": np.ones(shape, np.float32)})
+    with pytest.raises(ArtifactError, match=r"2 to 254|4-dimensional"):
+        describe(tmp_path)
+
+
+def test_a_directory_without_parameters_names_both_files(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"neither model_best\.params nor model_algo-1"):
+        describe(tmp_path)
+
+
+def test_hyperparams_are_written_as_strings_and_read_back(tmp_path: Path, write: Write, network: Network) -> None:
+    write_hyperparams(tmp_path, STATED)
+    assert json.loads((tmp_path / "hyperparams.json").read_text()) == STATED
+    write(tmp_path / BEST, network("psp.", 23, 7))
+    assert describe(tmp_path).num_classes == 7
+
+
+def test_a_file_is_replaced_whole_with_the_mode_of_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / BEST
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == tmp_path
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / BEST
+    path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

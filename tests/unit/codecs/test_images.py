@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from semseg.codecs.images import decode_image, exif_swaps_sides, verify_image
+from semseg.errors import ImageError, TooLargeError
+from semseg.types import UInt8
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
+GREY = PIXELS[..., 0]
+
+
+def encode(image: Image.Image | UInt8, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *others: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(others) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def smooth(height: int = 48, width: int = 64) -> UInt8:
+    y, x = np.mgrid[:height, :width]
+    pixels: UInt8 = np.stack([x * 3, y * 4, x + y], axis=-1).astype(np.uint8)
+    return pixels
+
+
+def test_colour_png_is_read_exactly() -> None:
+    pixels = decode_image(encode(PIXELS))
+    np.testing.assert_array_equal(pixels, PIXELS)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+
+
+@pytest.mark.req("R23", "R50")
+def test_jpeg_equals_what_pillow_reads() -> None:
+    data = encode(smooth(), "JPEG")
+    np.testing.assert_array_equal(decode_image(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
+def test_png_of_every_mode_gives_its_colours(mode: str) -> None:
+    image = Image.fromarray(smooth()).convert(mode)
+    np.testing.assert_array_equal(decode_image(encode(image)), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_of_every_mode_gives_its_colours(mode: str) -> None:
+    data = encode(Image.fromarray(smooth()).convert(mode), "JPEG", quality=98)
+    expected = np.asarray(Image.fromarray(smooth()).convert(mode).convert("RGB")).astype(int)
+    assert np.abs(decode_image(data) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_dropped_and_the_stored_colour_stays(mode: str) -> None:
+    image = Image.fromarray(PIXELS).convert(mode)
+    image.putalpha(0)
+    np.testing.assert_array_equal(
+        decode_image(encode(image)), np.asarray(Image.fromarray(PIXELS).convert(mode).convert("RGB"))
+    )
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0, 128, 255])])
+def test_palette_with_transparency_gives_the_palette_colours(transparency: int | bytes) -> None:
+    image = Image.fromarray(PIXELS).convert("P")
+    expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(decode_image(encode(image, transparency=transparency)), expected)
+
+
+@pytest.mark.parametrize("image", [GREY, PIXELS], ids=["L", "RGB"])
+def test_a_transparent_colour_changes_nothing(image: UInt8) -> None:
+    transparent = int(image[0, 0]) if image.ndim == 2 else tuple(map(int, image[0, 0]))
+    np.testing.assert_array_equal(decode_image(encode(image, transparency=transparent)), decode_image(encode(image)))
+
+
+def test_sixteen_bit_grey_keeps_its_upper_eight_bits() -> None:
+    samples = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
+    np.testing.assert_array_equal(decode_image(encode(Image.fromarray(samples)))[..., 1], samples >> 8)
+
+
+@pytest.mark.parametrize(("depth", "top"), [(1, 1), (2, 3), (4, 15)])
+def test_grey_of_few_bits_spans_black_to_white(depth: int, top: int) -> None:
+    pixels = decode_image(png(2, 1, depth, 0, bytes([0, top << (8 - 2 * depth)])))
+    assert pixels[0, :, 0].tolist() == [0, 255]
+
+
+def test_interlaced_png_is_read() -> None:
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    pixels = smooth(16, 24)
+    rows = b"".join(b"\0" + row[x::dx].tobytes() for x, y, dx, dy in passes for row in pixels[y::dy])
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 24, 16, 8, 2, 0, 0, 1))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode_image(data), pixels)
+
+
+def test_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    data = encode(frames[0], save_all=True, append_images=frames[1:])
+    assert np.unique(decode_image(data).reshape(-1, 3), axis=0).tolist() == [[255, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_ignored_but_known(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned, plain = encode(smooth(), kind, exif=exif), encode(smooth(), kind)
+    np.testing.assert_array_equal(decode_image(turned), decode_image(plain))
+    assert exif_swaps_sides(turned) == (orientation >= 5)
+    assert not exif_swaps_sides(plain)
+
+
+def test_corrupt_exif_is_no_obstacle() -> None:
+    data = encode(smooth(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\xff" * 4)
+    assert decode_image(data).shape == (48, 64, 3)
+    assert not exif_swaps_sides(data)
+
+
+def test_broken_animation_control_is_no_obstacle() -> None:
+    data = png(1, 1, 8, 0, b"\0\x07", chunk(b"acTL", bytes(8)))
+    assert decode_image(data).tolist() == [[[7, 7, 7]]]
+
+
+@pytest.mark.parametrize("read", [decode_image, verify_image])
+class TestRefusals:
+    @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
+    def test_other_formats_whatever_their_name(self, read: Callable[..., object], kind: str) -> None:
+        with pytest.raises(ImageError, match="neither JPEG nor PNG"):
+            read(encode(PIXELS, kind))
+
+    def test_no_bytes(self, read: Callable[..., object]) -> None:
+        with pytest.raises(ImageError, match="empty"):
+            read(b"")
+
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+    @pytest.mark.parametrize("progressive", [False, True])
+    @pytest.mark.parametrize("kept", [0.05, 0.3, 0.6, 0.9])
+    def test_truncated_files(self, read: Callable[..., object], kind: str, progressive: bool, kept: float) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+        data = encode(noise, kind, progressive=progressive)
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            read(data[: int(len(data) * kept)])
+
+    def test_png_with_a_bad_checksum(self, read: Callable[..., object]) -> None:
+        data = bytearray(png(1, 1, 8, 0, b"\0\x07"))
+        data[30] ^= 1  # in the checksum of IHDR
+        with pytest.raises(ImageError, match="checksum"):
+            read(bytes(data))
+
+    def test_a_bomb_is_refused_before_it_is_decoded(self, read: Callable[..., object]) -> None:
+        bomb = png(13_000, 13_000, 8, 0, b"not even compressed rows")
+        with pytest.raises(TooLargeError, match="13000 x 13000"):
+            read(bomb)
+
+    def test_a_limit_of_the_caller(self, read: Callable[..., object]) -> None:
+        assert read(encode(PIXELS), 54) is not None
+        with pytest.raises(TooLargeError):
+            read(encode(PIXELS), 53)
+
+    def test_a_limit_above_pillows_own(self, read: Callable[..., object]) -> None:
+        with pytest.raises(ImageError, match="cannot be decoded") as raised:
+            read(png(14_000, 14_000, 1, 0, b"")[:60], 200_000_000)
+        assert not isinstance(raised.value, TooLargeError)
+
+
+def test_trailing_garbage_is_no_obstacle() -> None:
+    for data in (encode(PIXELS), encode(PIXELS, "JPEG")):
+        np.testing.assert_array_equal(decode_image(data + b"garbage"), decode_image(data))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_verify_gives_height_and_width(kind: str) -> None:
+    assert verify_image(encode(smooth(), kind)) == (48, 64)
+    assert verify_image(encode(smooth(2, 3), kind)) == (2, 3)
+
+
+@given(
+    st.binary(max_size=80), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", png(1, 1, 8, 0, b"\0\0")[:33]])
+)
+def test_arbitrary_bytes_raise_nothing_but_image_error(tail: bytes, head: bytes) -> None:
+    with pytest.raises(ImageError):
+        decode_image(head + tail)
+
+
+@given(st.integers(0), st.integers(0, 255), st.sampled_from(["JPEG", "PNG"]))
+def test_a_damaged_byte_gives_pixels_or_image_error(position: int, value: int, kind: str) -> None:
+    data = bytearray(encode(smooth(16, 16), kind))
+    data[position % len(data)] = value
+    with contextlib.suppress(ImageError):
+        assert decode_image(bytes(data), 100_000).dtype == np.uint8
+
+
+def test_threads_leave_the_warning_filters_as_they_were() -> None:
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode_image, [encode(smooth(), "JPEG")] * 200))
+    assert list(warnings.filters) == before

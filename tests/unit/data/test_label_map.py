@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.data.label_map import find_label_map, parse_label_map
+from semseg.errors import DataError
+from semseg.types import IGNORED, UInt8
+
+ALL = np.arange(256, dtype=np.uint8)
+
+
+def apply(source: dict[str, Any] | str, *values: int, num_classes: int = 3) -> list[int]:
+    label_map = parse_label_map(source, num_classes, "map.json")
+    mask: UInt8 = np.array([values], np.uint8)
+    labels: list[int] = label_map.apply(mask)[0].tolist()
+    return labels
+
+
+class TestScale:
+    @pytest.mark.req("R28", "R29")
+    def test_the_default_takes_values_as_classes_and_ignores_255(self) -> None:
+        assert apply({"scale": "1"}, 0, 1, 2, 255) == [0, 1, 2, IGNORED]
+
+    @pytest.mark.req("R30", "R31", "R33")
+    @pytest.mark.parametrize("scale", ["3", 3, 3.0, "3.0", " 3 "])
+    def test_example_of_the_documentation(self, scale: str | float) -> None:
+        assert apply({"scale": scale}, 0, 3, 6) == [0, 1, 2]
+
+    @pytest.mark.req("R30")
+    def test_no_proper_integer_gives_the_greatest_below(self) -> None:
+        assert apply({"scale": 3}, 2, 4, 5, 8) == [0, 1, 1, 2]
+        assert apply({"scale": 2.5}, 2, 3, 5) == [0, 1, 2]
+
+    def test_255_is_a_class_when_scaled_down_to_one(self) -> None:
+        assert apply({"scale": 255}, 0, 254, 255, num_classes=2) == [0, 0, 1]
+        assert apply({"scale": 100}, 255) == [2]
+
+    def test_255_is_ignored_when_scaled_down_to_none(self) -> None:
+        label_map = parse_label_map({"scale": 2}, 100, "map.json")
+        assert label_map.table[255] == IGNORED
+        assert not label_map.invalid[255]
+
+    def test_a_value_beyond_the_classes_is_invalid(self) -> None:
+        label_map = parse_label_map({"scale": 10}, 3, "map.json")
+        np.testing.assert_array_equal(label_map.invalid, (ALL >= 30) & (ALL < 255))
+        assert not label_map.unlisted.any()
+
+    @pytest.mark.parametrize("scale", [0, 0.5, -1, 256, "", "three", None, True, [1], {}, "nan", "inf", 10**400])
+    def test_other_scales_are_refused(self, scale: object) -> None:
+        with pytest.raises(DataError, match=r"map\.json: 'scale' is "):
+            parse_label_map({"scale": scale}, 3, "map.json")
+
+
+class TestMap:
+    @pytest.mark.req("R32")
+    def test_example_of_the_documentation(self) -> None:
+        assert apply({"map": {"0": 5, "1": 0, "2": 2}}, 0, 5, 2) == [1, 0, 2]
+
+    def test_binary_masks(self) -> None:
+        assert apply({"map": {"0": 0, "1": 255}}, 0, 255, num_classes=2) == [0, 1]
+
+    def test_values_no_map_lists_are_ignored_and_known_but_255_goes_without_saying(self) -> None:
+        label_map = parse_label_map({"map": {"0": 5, "1": "7", "255": 9}}, 2, "map.json")
+        np.testing.assert_array_equal(label_map.unlisted, ~np.isin(ALL, [5, 7, 9, 255]))
+        np.testing.assert_array_equal(np.flatnonzero(label_map.table != IGNORED), [5, 7])
+        assert not label_map.invalid.any()
+
+    @pytest.mark.parametrize("key", ["3", "254", "256", "-1", "1.0", "", "one", "1000", "\u0661"])
+    def test_keys_that_are_no_class(self, key: str) -> None:
+        with pytest.raises(DataError, match=r"map\.json: key .* of 'map' is not a class"):
+            parse_label_map({"map": {key: 0}}, 3, "map.json")
+
+    @pytest.mark.parametrize("value", [256, -1, 1.5, 2.0, "x", None, True, [1]])
+    def test_values_that_are_no_pixel(self, value: object) -> None:
+        with pytest.raises(DataError, match=r"map\.json: the value .* of key '1' of 'map'"):
+            parse_label_map({"map": {"0": 0, "1": value}}, 3, "map.json")
+
+    def test_a_pixel_value_of_two_classes(self) -> None:
+        with pytest.raises(DataError, match="given twice"):
+            parse_label_map({"map": {"0": 4, "1": 4}}, 3, "map.json")
+
+    def test_a_class_in_two_spellings(self) -> None:
+        with pytest.raises(DataError, match="given twice"):
+            parse_label_map({"map": {"1": 4, "01": 5}}, 3, "map.json")
+
+    @pytest.mark.parametrize("mapping", [{}, [], 1, None, "0"])
+    def test_no_classes(self, mapping: object) -> None:
+        with pytest.raises(DataError, match="'map' is not an object"):
+            parse_label_map({"map": mapping}, 3, "map.json")
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{}", "neither 'scale' and 'map'|neither"),
+            ('{"scale": 1, "map": {"0": 0}}', "both 'scale' and 'map'"),
+            ('{"scale": 1, "color": 2}', "unknown key 'color'"),
+            ('{"scale": 1, "scale": 2}', "key 'scale' is given twice"),
+            ('{"map": {"0": 1, "0": 2}}', "key '0' is given twice"),
+            ("[1]", "not a JSON object"),
+            ("{scale: 1}", "not JSON"),
+            ("", "not JSON"),
+            ("[" * 100_000, "not JSON"),
+            ('{"scale": ' + "9" * 5000 + "}", "not JSON"),
+            ('{"scale": 1}' + " " * 1_000_000, "larger than"),
+        ],
+    )
+    def test_what_is_wrong_is_said_with_the_file(self, text: str, message: str) -> None:
+        with pytest.raises(DataError, match=f"^map.json: .*({message})"):
+            parse_label_map(text, 3, "map.json")
+
+    def test_bytes_that_are_no_text(self) -> None:
+        with pytest.raises(DataError, match="not JSON"):
+            parse_label_map(b'{"scale": "\xff"}', 3, "map.json")
+
+    def test_a_byte_order_mark_is_no_obstacle(self) -> None:
+        assert parse_label_map(b'\xef\xbb\xbf{"scale": 1}', 3, "map.json").source == {"scale": 1}
+
+
+class TestFinding:
+    @pytest.fixture
+    def annotation(self, tmp_path: Path) -> Path:
+        (tmp_path / "train_annotation").mkdir()
+        return tmp_path / "train_annotation"
+
+    @pytest.fixture
+    def channel(self, tmp_path: Path) -> Path:
+        (tmp_path / "label_map").mkdir()
+        return tmp_path / "label_map"
+
+    @pytest.mark.req("R17", "R21", "R34")
+    def test_without_any_the_default_and_the_original_warning(
+        self, annotation: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert find_label_map("train", annotation, None, 3).source == {"scale": 1}
+        assert caplog.record_tuples == [("semseg", logging.WARNING, "label maps not provided, using defaults.")]
+
+    @pytest.mark.req("R22", "R34")
+    def test_the_name_of_the_split_comes_first_then_the_common_name(self, annotation: Path, channel: Path) -> None:
+        (channel / "label_map.json").write_text('{"scale": 2}')
+        (channel / "train_label_map.json").write_text('{"scale": 3}')
+        assert find_label_map("train", annotation, channel, 90).source == {"scale": 3}
+        assert find_label_map("validation", annotation, channel, 130).source == {"scale": 2}
+
+    @pytest.mark.req("R21")
+    def test_in_the_annotation_channel(self, annotation: Path) -> None:
+        (annotation / "label_map.json").write_text(json.dumps({"map": {"0": 7}}))
+        assert find_label_map("train", annotation, None, 2).source == {"map": {"0": 7}}
+
+    def test_two_files_for_one_split_are_warned_about(
+        self, annotation: Path, channel: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (annotation / "label_map.json").write_text('{"scale": 1}')
+        (channel / "train_label_map.json").write_text('{"scale": 3}')
+        assert find_label_map("train", annotation, channel, 90).source == {"scale": 3}
+        assert "is not used for train" in caplog.text
+
+    @pytest.mark.req("R34")
+    def test_a_map_for_the_other_split_only(
+        self, annotation: Path, channel: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (channel / "validation_label_map.json").write_text('{"scale": 3}')
+        assert find_label_map("train", annotation, channel, 3).source == {"scale": 1}
+        assert "no map for train" in caplog.text
+
+    @pytest.mark.parametrize(("names", "said"), [([], "nothing"), (["labels.json", "b.txt"], "b.txt, labels.json")])
+    def test_a_channel_without_a_known_name(self, annotation: Path, channel: Path, names: list[str], said: str) -> None:
+        for name in names:
+            (channel / name).write_text("{}")
+        with pytest.raises(DataError, match=f"no label map, but {said}"):
+            find_label_map("train", annotation, channel, 3)
+
+    def test_an_error_names_the_file(self, annotation: Path, channel: Path) -> None:
+        (channel / "label_map.json").write_text('{"scale": 0}')
+        with pytest.raises(DataError, match=r"^label_map/label_map\.json: 'scale' is 0"):
+            find_label_map("train", annotation, channel, 3)
+
+    def test_an_oversized_file(self, annotation: Path, channel: Path) -> None:
+        (channel / "label_map.json").write_bytes(bytes(1_000_001))
+        with pytest.raises(DataError, match=r"label_map\.json has 1000001 bytes"):
+            find_label_map("train", annotation, channel, 3)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from semseg.data.label_map import parse_label_map
+from semseg.data.loader import TrainingLoader, ValidationLoader
+from semseg.data.pairs import Pair
+from semseg.errors import DataError
+from semseg.types import IGNORED, Batch, UInt8
+
+PairWriter = Callable[..., Pair]
+LABEL_MAP = parse_label_map({"scale": 1}, 250, "map.json")
+
+
+@pytest.fixture
+def pairs(write_pair: PairWriter) -> list[Pair]:
+    """Ten pairs; the mask of number i is all i."""
+    return [write_pair(str(number), np.full((8, 10), number, np.uint8)) for number in range(10)]
+
+
+def training(pairs: list[Pair], batch_size: int = 4, seed: int = 0, workers: int = 2) -> TrainingLoader:
+    return TrainingLoader(pairs, LABEL_MAP, batch_size, crop_size=8, base_size=16, seed=seed, workers=workers)
+
+
+def numbers(batch: Batch) -> list[int]:
+    """Which pictures a batch consists of."""
+    return [int(labels[0, 0]) for labels in batch.labels]
+
+
+def row(loader: TrainingLoader, epochs: int) -> list[int]:
+    return list(chain.from_iterable(numbers(batch) for epoch in range(epochs) for batch in loader.epoch(epoch)))
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return np.array_equal(one.images, other.images) and np.array_equal(one.labels, other.labels)
+
+
+def no_threads_left() -> bool:
+    return not any(thread.name.startswith("semseg-data") for thread in threading.enumerate())
+
+
+class TestTraining:
+    def test_batches_have_the_promised_form(self, pairs: list[Pair]) -> None:
+        for batch in training(pairs).epoch(0):
+            assert batch.images.shape == (4, 8, 8, 3)
+            assert batch.labels.shape == (4, 8, 8)
+            assert batch.images.dtype == batch.labels.dtype == np.uint8
+
+    def test_remainders_roll_over_into_the_next_epoch(self, pairs: list[Pair]) -> None:
+        loader = training(pairs)
+        assert [sum(1 for _ in loader.epoch(epoch)) for epoch in range(4)] == [2, 3, 2, 3]
+        assert [loader.iterations(epoch) for epoch in range(4)] == [2, 3, 2, 3]
+        order = row(loader, 2)
+        assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+        assert order[:10] != order[10:]
+
+    @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 8))
+    def test_iterations_are_those_of_gluons_rollover(self, count: int, batch_size: int, epochs: int) -> None:
+        loader = training([Pair("", Path(), Path())] * count, batch_size)
+        size, carried = min(batch_size, count), 0
+        for epoch in range(epochs):
+            batches, carried = divmod(carried + count, size)
+            assert loader.iterations(epoch) == batches
+
+    def test_any_epoch_can_be_started_directly(self, pairs: list[Pair]) -> None:
+        straight = training(pairs)
+        for epoch in range(3):
+            expected = list(straight.epoch(epoch))
+            assert all(map(equal, training(pairs).epoch(epoch), expected))
+
+    def test_a_small_set_makes_one_batch_of_all(self, pairs: list[Pair]) -> None:
+        loader = training(pairs, batch_size=16)
+        for epoch in range(3):
+            (batch,) = loader.epoch(epoch)
+            assert sorted(numbers(batch)) == list(range(10))
+            assert loader.iterations(epoch) == 1
+
+    @pytest.mark.parametrize("workers", [0, 1, 7])
+    def test_threads_change_nothing(self, pairs: list[Pair], workers: int) -> None:
+        expected = list(training(pairs, workers=2).epoch(1))
+        assert all(map(equal, training(pairs, workers=workers).epoch(1), expected))
+
+    def test_seed_and_epoch_change_everything(self, pairs: list[Pair]) -> None:
+        orders = {tuple(row(training(pairs, seed=seed, batch_size=10), 1)) for seed in range(5)}
+        assert len(orders) == 5
+
+    def test_a_picture_is_augmented_anew_each_time(self, pairs: list[Pair]) -> None:
+        loader = training(pairs[:1], batch_size=1)
+        images = [batch.images.tobytes() for epoch in range(8) for batch in loader.epoch(epoch)]
+        assert len(set(images)) > 4
+
+    def test_every_picture_equally_often(self, pairs: list[Pair]) -> None:
+        assert set(Counter(row(training(pairs, batch_size=3), 3)).values()) == {3}
+
+    @pytest.mark.req("R28", "R33")
+    def test_the_label_map_is_applied_before_the_padding(self, write_pair: PairWriter) -> None:
+        pair = write_pair("a", np.full((8, 10), 255, np.uint8))
+        label_map = parse_label_map({"scale": 255}, 2, "map.json")
+        (batch,) = TrainingLoader([pair], label_map, 1, crop_size=64, base_size=16, seed=0, workers=0).epoch(0)
+        assert set(np.unique(batch.labels)) == {1, IGNORED}
+
+    def test_an_error_names_the_file_and_ends_the_threads(self, pairs: list[Pair]) -> None:
+        pairs[3].image.write_bytes(pairs[3].image.read_bytes()[:60])
+        with pytest.raises(DataError, match=r"^train/3\.png: The picture cannot be decoded"):
+            list(training(pairs, batch_size=10).epoch(0))
+        assert no_threads_left()
+
+    def test_a_mask_of_another_size_is_an_error(self, write_pair: PairWriter) -> None:
+        pair = write_pair("a", np.zeros((8, 9), np.uint8))
+        with pytest.raises(DataError, match=r"train_annotation/a\.png has 9 x 8 pixels"):
+            list(training([pair]).epoch(0))
+
+    def test_a_consumer_may_stop_early(self, pairs: list[Pair]) -> None:
+        batches = training(pairs, batch_size=2).epoch(0)
+        next(batches)
+        del batches
+        assert no_threads_left()
+
+    def test_a_consumer_may_fail(self, pairs: list[Pair]) -> None:
+        def consume() -> None:
+            for _ in training(pairs, batch_size=2).epoch(0):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            consume()
+        assert no_threads_left()
+
+
+class TestValidation:
+    def load(self, pairs: list[Pair], batch_size: int, workers: int = 2) -> ValidationLoader:
+        return ValidationLoader(pairs, LABEL_MAP, batch_size, crop_size=8, workers=workers)
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_every_picture_once_in_order_the_last_batch_short(self, pairs: list[Pair], workers: int) -> None:
+        loader = self.load(pairs, 4, workers)
+        for _ in range(2):
+            batches = list(loader)
+            assert [numbers(batch) for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+            assert batches[0].images.shape == (4, 8, 8, 3)
+        assert len(loader) == 3
+
+    def test_alone_a_picture_stays_whole(self, write_pair: PairWriter) -> None:
+        sizes = [(8, 10), (5, 31), (40, 3)]
+        pairs = [write_pair(f"{number}", size=size) for number, size in enumerate(sizes)]
+        for pair, size, batch in zip(pairs, sizes, self.load(pairs, 1), strict=True):
+            assert batch.labels.shape == (1, *size)
+            stored: UInt8 = np.asarray(Image.open(pair.image))
+            np.testing.assert_array_equal(batch.images[0], stored)
+            np.testing.assert_array_equal(batch.labels[0], np.asarray(Image.open(pair.mask)))
+
+    def test_an_error_names_the_file(self, pairs: list[Pair]) -> None:
+        pairs[0].mask.write_bytes(b"")
+        with pytest.raises(DataError, match=r"^train_annotation/0\.png: The picture is empty"):
+            list(self.load(pairs, 4))
+        assert no_threads_left()

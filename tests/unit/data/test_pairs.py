@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semseg.data.pairs import Listing, list_pairs
+
+
+@pytest.fixture
+def channels(tmp_path: Path) -> tuple[Path, Path]:
+    images, masks = tmp_path / "train", tmp_path / "train_annotation"
+    images.mkdir()
+    masks.mkdir()
+    return images, masks
+
+
+def listing(channels: tuple[Path, Path], images: list[str], masks: list[str]) -> Listing:
+    for directory, names in zip(channels, (images, masks), strict=True):
+        for name in names:
+            (directory / name).touch()
+    return list_pairs("train", *channels)
+
+
+def messages(found: Listing) -> list[str]:
+    return [problem.message for problem in found.problems]
+
+
+@pytest.mark.req("R14", "R15", "R20", "R22", "R23")
+def test_images_and_masks_of_one_stem_are_pairs_in_order(channels: tuple[Path, Path]) -> None:
+    found = listing(channels, ["coffee.jpg", "0000.jpg"], ["0000.png", "coffee.png"])
+    assert [(pair.stem, pair.image.name, pair.mask.name) for pair in found.pairs] == [
+        ("0000", "0000.jpg", "0000.png"),
+        ("coffee", "coffee.jpg", "coffee.png"),
+    ]
+    assert (found.name, found.problems) == ("train", ())
+
+
+def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:
+    found = listing(channels, ["a.JPG", "b.jpeg", "c.Png", "d.1.jpg"], ["a.png", "b.PNG", "c.png", "d.1.png"])
+    assert [pair.stem for pair in found.pairs] == ["a", "b", "c", "d.1"]
+    assert not found.problems
+
+
+def test_stray_directories_and_files_are_ignored_with_the_original_warning(
+    channels: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    images, masks = channels
+    strays = [images / "train_annotation", images / "_annotation", images / "directory.jpg"]
+    for stray in strays:
+        stray.mkdir()
+        (stray / "a.png").touch()
+    strays += [images / ".a.jpg", images / "notes.txt", masks / "b.jpg", masks / "._a.png", images / "gone.jpg"]
+    for stray in strays[3:7]:
+        stray.touch()
+    strays[7].symlink_to(images / "nowhere")
+    found = listing(channels, ["a.jpg"], ["a.png", "label_map.json"])
+    assert [pair.stem for pair in found.pairs] == ["a"]
+    assert not found.problems
+    assert sorted(caplog.messages) == sorted(f"{stray} is not a readable image file" for stray in strays)
+
+
+def test_many_strays_do_not_flood_the_log(channels: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    listing(channels, ["a.jpg", *(f"{number}.xml" for number in range(30))], ["a.png"])
+    assert len(caplog.messages) == 21
+    assert caplog.messages[-1].startswith("10 more entries of")
+
+
+@pytest.mark.req("R23")
+def test_lone_files_are_problems(channels: tuple[Path, Path]) -> None:
+    found = listing(channels, ["a.jpg", "b.jpg"], ["b.png", "c.png"])
+    assert [pair.stem for pair in found.pairs] == ["b"]
+    assert messages(found) == [
+        "train/a.jpg has no annotation in train_annotation.",
+        "train_annotation/c.png has no image in train.",
+    ]
+
+
+def test_stems_that_differ_in_case_are_different(channels: tuple[Path, Path]) -> None:
+    assert len(messages(listing(channels, ["a.jpg"], ["A.png"]))) == 2
+
+
+@pytest.mark.parametrize("names", [["a.jpg", "a.png"], ["a.JPG", "a.jpg"], ["a.jpeg", "a.jpg"]])
+def test_two_images_of_one_stem_are_a_problem(channels: tuple[Path, Path], names: list[str]) -> None:
+    assert messages(listing(channels, names, ["a.png"])) == [f"train/{names[1]} has the stem of train/{names[0]}."]
+
+
+@pytest.mark.req("R20")
+def test_empty_channels_are_problems(channels: tuple[Path, Path]) -> None:
+    assert messages(listing(channels, [], ["a.txt"])) == [
+        "Channel train has no .jpg or .jpeg or .png file: it is empty.",
+        "Channel train_annotation has no .png file: none among 1 entries.",
+    ]
+
+
+def test_a_missing_directory_is_an_empty_channel(tmp_path: Path) -> None:
+    assert len(list_pairs("train", tmp_path / "train", tmp_path / "train_annotation").problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["001.jpg", "002.jpg", "012.jpg"], ["001_mask.png", "002_mask.png", "012_mask.png"]),
+        (["a.jpg", "b.jpg"], ["a.jpg.png", "b.jpg.png"]),
+        (["a_leftImg8bit.png", "b_leftImg8bit.png"], ["a_gtFine_labelIds.png", "b_gtFine_labelIds.png"]),
+        (["img_1.jpg", "img_2.jpg"], ["mask_1.png", "mask_2.png"]),
+    ],
+)
+def test_another_naming_convention_is_recognised(
+    channels: tuple[Path, Path], images: list[str], masks: list[str]
+) -> None:
+    hints = {problem.hint for problem in listing(channels, images, masks).problems}
+    example = f"train/{images[0]} seems to belong to train_annotation/{masks[0]}: give both the same stem."
+    assert hints == {example}
+
+
+def test_names_with_nothing_in_common_get_the_rule(channels: tuple[Path, Path]) -> None:
+    assert "same name" in listing(channels, ["a.jpg", "b.jpg"], ["x.png", "y.png"]).problems[0].hint
+
+
+def test_control_characters_in_names_stay_out_of_messages(channels: tuple[Path, Path]) -> None:
+    found = listing(channels, ["a\nERROR.jpg", "b\udcff.jpg"], ["b.png"])
+    assert all(message.isprintable() for message in messages(found))

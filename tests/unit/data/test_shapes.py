@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semseg.data.check import check_pairs
+from semseg.data.label_map import parse_label_map
+from semseg.data.pairs import list_pairs
+from semseg.data.shapes import CLASSES, write_shapes
+
+
+@pytest.mark.req("R15", "R20", "R22", "R23", "R27")
+def test_the_data_set_passes_the_check_and_holds_every_class(tmp_path: Path) -> None:
+    write_shapes(tmp_path, train=9, validation=3, size=(64, 48), seed=0)
+    label_map = parse_label_map({"scale": 1}, len(CLASSES), "map.json")
+    listings = [list_pairs(name, tmp_path / name, tmp_path / f"{name}_annotation") for name in ("train", "validation")]
+    assert [len(listing.pairs) for listing in listings] == [9, 3]
+    counts = check_pairs([(listing, label_map) for listing in listings], workers=0)
+    assert counts is not None
+    assert (counts["train"] > 100).all()
+    pair = listings[0].pairs[0]
+    with Image.open(pair.image) as image, Image.open(pair.mask) as mask:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 48))
+        assert (mask.format, mask.mode, mask.size) == ("PNG", "P", (64, 48))
+
+
+def test_the_seed_decides_alone(tmp_path: Path) -> None:
+    contents = []
+    for number, seed in enumerate((5, 5, 6)):
+        write_shapes(tmp_path / str(number), train=2, validation=1, size=(40, 30), seed=seed)
+        contents.append([path.read_bytes() for path in sorted((tmp_path / str(number)).rglob("*.*"))])
+    assert contents[0] == contents[1]
+    assert contents[0] != contents[2]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (31, 97), (200, 40)])
+def test_shapes_lie_inside_pictures_of_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    write_shapes(tmp_path, train=8, validation=0, size=size, seed=1)
+    for path in (tmp_path / "train_annotation").iterdir():
+        with Image.open(path) as image:
+            labels = np.asarray(image)
+        assert labels.shape == size[::-1]
+        assert 1 < len(np.unique(labels)) <= 4
+        assert (labels == 0).mean() > 0.2

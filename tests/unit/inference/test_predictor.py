@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from semseg.inference.predictor import LogitsPrediction, Predictor, normalise
+from semseg.inference.upsampling import upsampled_stripes
+from semseg.types import Float32, UInt8
+
+
+class EighthOfPicture:
+    """A backend whose logits are the picture's normalised channels at every eighth pixel."""
+
+    def logits(self, images: Float32) -> Float32:
+        assert images.dtype == np.float32
+        return images[:, :, ::8, ::8]
+
+
+def random_picture(height: int, width: int) -> UInt8:
+    return np.random.default_rng(2).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def random_logits(classes: int, height: int, width: int) -> Float32:
+    return np.random.default_rng(3).normal(scale=4, size=(classes, height, width)).astype(np.float32)
+
+
+def test_normalise_is_the_input_transform_of_gluoncv() -> None:
+    picture = random_picture(5, 7)
+    expected = (picture / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    normalised = normalise(picture)
+    assert normalised.dtype == np.float32
+    np.testing.assert_allclose(normalised[0], expected.transpose(2, 0, 1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.req("R2", "R10")
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (8, 8), (17, 30), (64, 33)])
+def test_every_size_gets_labels_and_probabilities_of_that_size(height: int, width: int) -> None:
+    prediction = Predictor(EighthOfPicture(), num_classes=3).predict(random_picture(height, width))
+    labels, probabilities = prediction.labels(), prediction.probabilities()
+    assert labels.shape == (height, width)
+    assert labels.dtype == np.uint8
+    assert probabilities.shape == (3, height, width)
+    assert probabilities.dtype == np.float32
+
+
+@pytest.mark.req("R1", "R53")
+@pytest.mark.parametrize("classes", [2, 21, 254])
+def test_labels_and_probabilities_are_argmax_and_softmax_of_the_upsampled_logits(classes: int) -> None:
+    logits = random_logits(classes, 5, 9)
+    scores = np.concatenate([stripe for _, stripe in upsampled_stripes(logits, 40, 65)], axis=1)
+    exponentials = np.exp(scores.astype(np.float64))
+
+    prediction = LogitsPrediction(logits, 40, 65)
+
+    np.testing.assert_array_equal(prediction.labels(), scores.argmax(axis=0))
+    np.testing.assert_allclose(
+        prediction.probabilities(), exponentials / exponentials.sum(axis=0), rtol=1e-5, atol=1e-9
+    )
+
+
+def test_of_equal_logits_the_first_class_wins() -> None:
+    assert not LogitsPrediction(np.ones((4, 2, 2), np.float32), 9, 9).labels().any()
+
+
+def test_large_logits_do_not_overflow() -> None:
+    logits = np.array([1000, -1000, 999], dtype=np.float32).reshape(3, 1, 1)
+    probabilities = LogitsPrediction(logits, 2, 2).probabilities()
+    np.testing.assert_allclose(probabilities[:, 0, 0], [0.7310586, 0, 0.26894143], rtol=1e-6)
+
+
+def test_labels_need_no_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(np, "exp")
+    assert LogitsPrediction(random_logits(3, 2, 2), 9, 9).labels().shape == (9, 9)
+
+
+def test_labels_never_hold_all_scores_at_full_size() -> None:
+    prediction = LogitsPrediction(random_logits(21, 64, 64), 512, 512)
+    tracemalloc.start()
+    prediction.labels()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 21 * 512 * 512 * 4 / 2

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, ModelSaved, Step
+from semseg.reporting.log import LogSink
+from semseg.sagemaker.log_lines import set_up_logging
+
+TRAINED = EpochTrained(0, 1.25, 0.0005, 48.5)
+VALIDATED = EpochValidated(0, 0.75, 0.5, 0.625, [0.5, None], 42.5)
+
+# algorithm.md section 2: what users of a bring-your-own container put into MetricDefinitions
+METRIC_DEFINITIONS = {
+    "train:loss": r"#quality_metric\. host: \S+, epoch: \S+, train loss: (\S+)",
+    "validation:pixel_accuracy": r"#quality_metric\. host: \S+, epoch: \S+, validation pixel_accuracy: (\S+)",
+    "validation:mIOU": r"#quality_metric\. host: \S+, epoch: \S+, validation mIOU: (\S+)",
+    "train:throughput": r"#throughput_metric\. host: \S+, epoch: \S+, train throughput: (\S+) samples/sec",
+    "validation:throughput": r"#throughput_metric\. host: \S+, epoch: \S+, validation throughput: (\S+) samples/sec",
+    "train:progress": r"#progress_metric: host=\S+, completed (\S+) %",
+}
+
+
+@pytest.fixture
+def clock() -> Iterator[float]:
+    """Seconds that pass one by one."""
+    return iter(float(second) for second in range(1000, 2000))
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [re.sub(r"^\[.*? INFO \d+\] ", "", line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_metric_definitions_of_users_find_their_numbers(
+    capsys: pytest.CaptureFixture[str], clock: Iterator[float]
+) -> None:
+    set_up_logging()
+    sink = LogSink("algo-1", 20, clock.__next__)
+    for event in (TRAINED, VALIDATED, EpochEnded(TRAINED, VALIDATED, 4, True)):
+        sink(event)
+    out = capsys.readouterr().out
+    found = {name: re.findall(regex, out) for name, regex in METRIC_DEFINITIONS.items()}
+    assert found == {
+        "train:loss": ["1.25"],
+        "validation:pixel_accuracy": ["0.75"],
+        "validation:mIOU": ["0.5"],
+        "train:throughput": ["48.5"],
+        "validation:throughput": ["42.5"],
+        "train:progress": ["25.0"],
+    }
+
+
+def test_a_notice_every_frequency_iterations_with_the_speed_since_the_last(
+    capsys: pytest.CaptureFixture[str], clock: Iterator[float]
+) -> None:
+    """The clock moves a second at each look: at the first step of an epoch and at each notice."""
+    set_up_logging()
+    sink = LogSink("algo-1", 2, clock.__next__)
+    for iteration in range(1, 6):
+        sink(Step(3, "training", iteration, 5, 16, 0.01))
+    sink(Step(3, "validation", 1, 2, 16, None))
+    sink(Step(3, "validation", 2, 2, 4, None))
+    assert [line for line in lines(capsys) if "notice" in line] == [
+        "#progress_notice. epoch: 3, iterations: 2 speed: 32.0 samples/sec learning_rate: 0.010000",
+        "#progress_notice. epoch: 3, iterations: 4 speed: 32.0 samples/sec learning_rate: 0.010000",
+        "#progress_notice. epoch: 3, iterations: 2 speed: 20.0 samples/sec",
+    ]
+
+
+def test_metrics_lines_count_the_resets(capsys: pytest.CaptureFixture[str], clock: Iterator[float]) -> None:
+    set_up_logging()
+    sink = LogSink("algo-1", 20, clock.__next__)
+    sink(EpochEnded(TRAINED, VALIDATED, 4, True))
+    first, second = (json.loads(line[9:]) for line in lines(capsys) if line.startswith("#metrics"))
+    assert first["Dimensions"]["Meta"] == "init_train_data_iter"
+    assert second["Dimensions"] == {
+        "Algorithm": "AWS/Semantic Segmentation",
+        "Host": "algo-1",
+        "Operation": "training",
+        "epoch": 0,
+        "Meta": "training_data_iter",
+    }
+    assert [metrics["Metrics"]["Reset Count"]["sum"] for metrics in (first, second)] == [0.0, 1.0]
+    assert second["StartTime"] == first["EndTime"]
+
+
+def test_a_saved_model_is_named(capsys: pytest.CaptureFixture[str], clock: Iterator[float]) -> None:
+    set_up_logging()
+    LogSink("algo-1", 20, clock.__next__)(ModelSaved(Path("/opt/ml/model/model_best.params")))
+    assert lines(capsys)[-1] == "Serializing model to /opt/ml/model/model_best.params"

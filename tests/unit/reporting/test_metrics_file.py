@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
+from semseg.reporting.metrics_file import MetricsFile
+
+
+def ended(epoch: int, mean_iou: float, improved: bool) -> EpochEnded:
+    trained = EpochTrained(epoch, 1.5, 0.001, 10.0)
+    return EpochEnded(trained, EpochValidated(epoch, 0.9, mean_iou, 0.8, [0.8, None], 20.0), 3, improved)
+
+
+def test_a_line_an_epoch_and_a_summary_of_the_best_and_the_last(tmp_path: Path) -> None:
+    sink = MetricsFile(tmp_path / "data")
+    for event in (ended(0, 0.4, True), ended(1, 0.5, True), ended(2, 0.3, False)):
+        sink(event)
+    lines = [json.loads(line) for line in (tmp_path / "data/metrics.jsonl").read_text().splitlines()]
+    assert [line["mIOU"] for line in lines] == [0.4, 0.5, 0.3]
+    assert lines[0] == {
+        "epoch": 0,
+        "train_loss": 1.5,
+        "learning_rate": 0.001,
+        "train_throughput": 10.0,
+        "validation_throughput": 20.0,
+        "pixel_accuracy": 0.9,
+        "mIOU": 0.4,
+        "mIOU_present": 0.8,
+        "IOU": [0.8, None],
+    }
+    summary = json.loads((tmp_path / "data/metrics.json").read_text())
+    assert summary == {"epochs": 3, "epochs_run": 3, "best": lines[1], "last": lines[2]}
+
+
+def test_a_second_run_starts_anew(tmp_path: Path) -> None:
+    MetricsFile(tmp_path)(ended(0, 0.4, True))
+    MetricsFile(tmp_path)(ended(0, 0.2, True))
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from semseg.errors import HyperparameterError
+from semseg.sagemaker.hyperparameters import defaults, parse, rules
+
+# algorithm.md 1.2, the container's default-input.json, without its num_training_samples of 8
+ORIGINAL_DEFAULTS = {
+    "backbone": "resnet-50",
+    "algorithm": "fcn",
+    "use_pretrained_model": "True",
+    "crop_size": "240",
+    "epochs": "10",
+    "learning_rate": "0.001",
+    "optimizer": "sgd",
+    "lr_scheduler": "poly",
+    "lr_scheduler_factor": "0.1",
+    "weight_decay": "0.0001",
+    "momentum": "0.9",
+    "gamma1": "0.9",
+    "gamma2": "0.9",
+    "mini_batch_size": "16",
+    "validation_mini_batch_size": "16",
+    "early_stopping_min_epochs": "5",
+    "early_stopping": "False",
+    "early_stopping_patience": "4",
+    "early_stopping_tolerance": "0.0",
+    "precision_dtype": "float32",
+    "_kvstore": "device",
+    "_num_kv_servers": "auto",
+    "syncbn": "False",
+    "_workers": "16",
+    "_aux_loss": "True",
+    "_aux_weight": "0.5",
+    "_hybrid": "False",
+    "_augmentation_type": "default",
+    "_logging_frequency": "20",
+}
+
+
+def test_defaults_are_the_originals() -> None:
+    ours_alone = {"base_size": "520", "_seed": "0"}
+    assert defaults() == ORIGINAL_DEFAULTS | ours_alone
+
+
+def test_defaults_survive_being_parsed_and_written() -> None:
+    parsed, warnings = parse({"num_classes": "21"})
+    assert parsed.as_strings() == defaults() | {"num_classes": "21"}
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "text", "value"),
+    [
+        ("early_stopping", "early_stopping", "True", True),
+        ("early_stopping", "early_stopping", "true", True),
+        ("early_stopping", "early_stopping", '"True"', True),
+        ("early_stopping", "early_stopping", "FALSE", False),
+        ("optimizer", "optimizer", '"adam"', "adam"),
+        ("mini_batch_size", "mini_batch_size", "16.0", 16),
+        ("mini_batch_size", "mini_batch_size", '"4"', 4),
+        ("mini_batch_size", "mini_batch_size", " 4 ", 4),
+        ("mini_batch_size", "mini_batch_size", 4, 4),
+        ("learning_rate", "learning_rate", "1e-3", 0.001),
+        ("learning_rate", "learning_rate", "1", 1.0),
+        ("use_pretrained_model", "use_pretrained_model", False, False),
+        ("lr_scheduler_step", "lr_scheduler_step", "10, 20", (10, 20)),
+        ("lr_scheduler_step", "lr_scheduler_step", "10,20", (10, 20)),
+        ("_workers", "workers", "3", 3),
+        ("crop_size", "crop_size", "241", 248),
+        ("crop_size", "crop_size", "17", 24),
+        ("crop_size", "crop_size", "240", 240),
+    ],
+)
+def test_reads_what_clients_send(name: str, field: str, text: Any, value: object) -> None:
+    parsed, _ = parse({"num_classes": "2", name: text})
+    assert getattr(parsed, field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("num_classes", "1"),
+        ("num_classes", "255"),
+        ("num_classes", "many"),
+        ("num_classes", "2.5"),
+        ("num_classes", "inf"),
+        ("num_training_samples", "0"),
+        ("base_size", "16"),
+        ("crop_size", "16"),
+        ("epochs", "0"),
+        ("learning_rate", "0"),
+        ("learning_rate", "1.1"),
+        ("learning_rate", "nan"),
+        ("weight_decay", "0"),
+        ("weight_decay", "1"),
+        ("momentum", "0"),
+        ("gamma1", "-0.1"),
+        ("gamma2", "1.01"),
+        ("early_stopping_tolerance", "2"),
+        ("early_stopping_patience", "0"),
+        ("early_stopping", "yes"),
+        ("lr_scheduler_step", "20, 10"),
+        ("lr_scheduler_step", "0"),
+        ("lr_scheduler_step", "ten"),
+        ("lr_scheduler_factor", "1.5"),
+        ("_workers", "-1"),
+        ("_aux_weight", "inf"),
+    ],
+)
+def test_refuses_values_out_of_range(name: str, text: str) -> None:
+    with pytest.raises(HyperparameterError) as error:
+        parse({"num_classes": "2", name: text})
+    assert f"The value '{text}' is not valid for the '{name}' hyperparameter" in str(error.value)
+
+
+@pytest.mark.parametrize("value", [None, [], {}])
+def test_refuses_values_that_are_no_text(value: object) -> None:
+    with pytest.raises(HyperparameterError, match="'epochs' hyperparameter must be a string"):
+        parse({"num_classes": "2", "epochs": value})
+
+
+def test_refusal_of_a_choice_is_in_the_originals_words() -> None:
+    with pytest.raises(HyperparameterError) as error:
+        parse({"num_classes": "2", "optimizer": "adadelta"})
+    assert str(error.value) == (
+        "The value 'adadelta' is not valid for the 'optimizer' hyperparameter which accepts one of the following: "
+        "'sgd', 'adam', 'rmsprop', 'adagrad', 'nag' (caused by ValidationError)"
+    )
+
+
+def test_a_missing_one_is_told_in_the_originals_words() -> None:
+    with pytest.raises(HyperparameterError) as error:
+        parse({})
+    assert str(error.value) == (
+        "No value(s) were specified for 'num_classes' which are required hyperparameter(s) (caused by ValidationError)"
+    )
+
+
+@pytest.mark.parametrize("given", [{}, {"lr_scheduler_step": ""}])
+def test_the_step_schedule_needs_its_steps(given: dict[str, str]) -> None:
+    with pytest.raises(HyperparameterError, match="'lr_scheduler_step' which are required"):
+        parse({"num_classes": "2", "lr_scheduler": "step"} | given)
+
+
+def test_names_of_the_platform_pass() -> None:
+    given = {"num_classes": "2", "_tuning_objective_metric": "validation:mIOU", "sagemaker_program": "x.py"}
+    _, warnings = parse(given)
+    assert warnings == []
+
+
+def test_an_unknown_private_name_is_warned_about_with_the_nearest_one() -> None:
+    _, warnings = parse({"num_classes": "2", "_wrkers": "3"})
+    assert warnings == ["The hyperparameter '_wrkers' is unknown and has no effect. Did you mean '_workers'?"]
+
+
+def test_any_other_unknown_name_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(HyperparameterError) as error:
+        parse({"num_classes": "2", "mini_batch_siz": "3"})
+    assert "('mini_batch_siz' was unexpected)" in str(error.value)
+    assert "Did you mean 'mini_batch_size'?" in str(error.value)
+
+
+def test_every_hyperparameter_is_documented() -> None:
+    assert all(rule.doc and rule.expects for rule in rules())

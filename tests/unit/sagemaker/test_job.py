@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from semseg.errors import DataError, SemsegError
+from semseg.sagemaker.job import Stopped, run_job
+from semseg.sagemaker.paths import Paths
+
+
+@pytest.fixture(autouse=True)
+def _restore_sigterm() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def raising(error: BaseException) -> int:
+    def job(stop: threading.Event) -> None:
+        raise error
+
+    return run_job(job, Paths(Path(os.environ["TREE"])))
+
+
+@pytest.fixture
+def failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The failure file of a fresh tree."""
+    monkeypatch.setenv("TREE", str(tmp_path))
+    return Paths(tmp_path).failure
+
+
+def test_a_job_that_ends_leaves_no_failure(failure: Path) -> None:
+    failure.parent.mkdir()
+    failure.write_text("of an earlier job")
+    assert run_job(lambda _: None, Paths(failure.parents[1])) == 0
+    assert not failure.exists()
+
+
+def test_the_users_error_is_one_sentence(failure: Path) -> None:
+    assert raising(DataError("cat.png is not an image.", "Remove it.")) == 1
+    assert failure.read_text() == "ClientError: cat.png is not an image. Remove it."
+
+
+def test_our_error_has_the_reason_first_then_the_traceback(failure: Path) -> None:
+    assert raising(KeyError("lost")) == 2
+    text = failure.read_text()
+    assert text.startswith("AlgorithmError: KeyError: 'lost'\n\nTraceback")
+    assert raising(SemsegError("broken")) == 2
+    assert failure.read_text().startswith("AlgorithmError: broken\n\nTraceback")
+
+
+def test_the_failure_stays_under_1024_characters(failure: Path) -> None:
+    assert raising(DataError("ü" * 5000)) == 1
+    assert len(failure.read_text()) == 1023
+
+
+def test_a_full_disk_is_told_plainly(failure: Path) -> None:
+    assert raising(OSError(errno.ENOSPC, "No space left on device", "/opt/ml/model/x")) == 1
+    assert failure.read_text().startswith("ClientError: The disk is full: /opt/ml/model/x.")
+
+
+def test_sigterm_sets_the_event_and_ends_well(failure: Path) -> None:
+    def job(stop: threading.Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(10)
+
+    assert run_job(job, Paths(failure.parents[1])) == 0
+    assert not failure.exists()
+
+
+def test_a_stop_with_nothing_to_save_is_no_failure(failure: Path) -> None:
+    assert raising(Stopped()) == 0
+    assert not failure.exists()
+
+
+def test_an_unwritable_failure_file_keeps_the_exit_code(failure: Path) -> None:
+    failure.parent.write_text("a file where the directory should be")
+    assert raising(DataError("x")) == 1

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from semseg.codecs.tensors import encode_probabilities
+from semseg.inference.predictor import Predictor
+from semseg.serving import app as app_module
+from semseg.serving.app import create_app
+from semseg.serving.engine import Engine
+from semseg.serving.settings import Settings
+from semseg.types import Float32
+
+SETTINGS = Settings(Path("/nowhere"), max_payload=100_000, max_pixels=5_000)
+
+
+def encoded(size: tuple[int, int] = (30, 20), form: str = "PNG") -> bytes:
+    """A picture of `size` (width, height), its left half green, its right half blue."""
+    image = Image.new("RGB", size, (0, 0, 255))
+    image.paste((0, 255, 0), (0, 0, size[0] // 2, size[1]))
+    file = io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
+
+
+def client_of(engine: Engine) -> FlaskClient:
+    return create_app(engine, SETTINGS).test_client()
+
+
+@pytest.fixture
+def client(predictor: Predictor) -> FlaskClient:
+    engine = Engine(lambda: predictor)
+    assert engine.num_classes == 3  # loaded
+    return client_of(engine)
+
+
+@pytest.fixture
+def loading() -> Iterator[FlaskClient]:
+    """A server whose model never finishes loading during the test."""
+    test_is_over = threading.Event()
+
+    def load() -> Any:
+        test_is_over.wait()
+
+    yield client_of(Engine(load, exit_process=lambda code: None))
+    test_is_over.set()
+
+
+def assert_error(response: TestResponse, status: int, *words: str) -> None:
+    assert response.status_code == status
+    assert response.content_type == "application/json"
+    assert len(response.data) < 2048
+    assert response.json is not None
+    assert set(response.json) == {"error", "hint"}
+    assert all(word in response.text for word in words), response.text
+
+
+def test_ping_is_empty_and_200_when_ready(client: FlaskClient) -> None:
+    for response in (client.get("/ping"), client.post("/ping", data=b"x")):
+        assert (response.status_code, response.data) == (200, b"")
+
+
+def test_while_loading_both_routes_say_so(loading: FlaskClient) -> None:
+    assert_error(loading.get("/ping"), 503, "loading")
+    assert_error(loading.post("/invocations", data=encoded()), 503, "loading")
+
+
+def test_media_types_are_settled_even_while_loading(loading: FlaskClient) -> None:
+    assert_error(loading.post("/invocations", data=b"x", content_type="text/csv"), 415, "text/csv", "image/jpeg")
+    assert_error(loading.post("/invocations", data=b"x", headers={"Accept": "text/csv"}), 406, "image/png")
+
+
+@pytest.mark.req("R2", "R10", "R49", "R51")
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_image_png_is_the_class_of_each_pixel(client: FlaskClient, form: str) -> None:
+    response = client.post("/invocations", data=encoded((32, 20), form), headers={"Accept": "image/png"})
+    assert (response.status_code, response.content_type) == (200, "image/png")
+    mask = Image.open(io.BytesIO(response.data))
+    assert (mask.mode, mask.size) == ("L", (32, 20))
+    assert set(np.array(mask)[:, :8].ravel()) == {1}
+    assert set(np.array(mask)[:, 24:].ravel()) == {2}
+
+
+@pytest.mark.req("R10", "R49", "R52", "R53")
+@pytest.mark.parametrize(
+    ("accept", "answered"),
+    [
+        (None, "application/x-recordio-protobuf"),
+        ("*/*", "application/x-recordio-protobuf"),
+        ("application/x-recordio-protobuf", "application/x-recordio-protobuf"),
+        ("application/x-protobuf", "application/x-protobuf"),
+    ],
+)
+def test_otherwise_it_is_the_record_of_all_probabilities(
+    client: FlaskClient, predictor: Predictor, accept: str | None, answered: str
+) -> None:
+    picture = encoded()
+    response = client.post("/invocations", data=picture, headers={"Accept": accept} if accept else {})
+    assert (response.status_code, response.content_type) == (200, answered)
+    prediction = predictor.predict(np.array(Image.open(io.BytesIO(picture))))
+    assert response.data == b"".join(encode_probabilities(prediction.probabilities()))
+    assert response.content_length == len(response.data)
+
+
+@pytest.mark.req("R19", "R50")
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "image/jpeg",
+        "image/png",
+        "application/x-image",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        None,
+    ],
+)
+def test_the_bytes_not_the_content_type_decide_what_the_picture_is(
+    client: FlaskClient, content_type: str | None
+) -> None:
+    for form in ("JPEG", "PNG"):
+        assert client.post("/invocations", data=encoded(form=form), content_type=content_type).status_code == 200
+
+
+def test_an_empty_body_is_answered_with_nothing(client: FlaskClient) -> None:
+    response = client.post("/invocations", data=b"", content_type="image/jpeg")
+    assert (response.status_code, response.data) == (204, b"")
+
+
+@pytest.mark.parametrize("body", [b"GIF89a", b"hello", encoded()[:100], encoded(form="JPEG")[:-400]])
+def test_what_is_no_whole_picture_is_400(client: FlaskClient, body: bytes) -> None:
+    assert_error(client.post("/invocations", data=body), 400)
+
+
+def test_a_body_over_the_limit_is_413_without_being_read(client: FlaskClient) -> None:
+    body = io.BytesIO(bytes(100_001))
+    assert_error(client.post("/invocations", input_stream=body, content_length=100_001), 413, "100,000")
+    assert body.tell() == 0
+
+
+def test_a_chunked_body_over_the_limit_is_413_and_not_read_to_its_end(client: FlaskClient) -> None:
+    body = io.BytesIO(bytes(10_000_000))
+    environ = {"wsgi.input": body, "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    assert_error(client.post("/invocations", environ_overrides=environ), 413, "100,000")
+    assert body.tell() == 100_001
+
+
+def test_a_body_of_exactly_the_limit_is_read(client: FlaskClient) -> None:
+    body = encoded() + bytes(100_000)
+    assert client.post("/invocations", data=body[:100_000]).status_code == 200
+
+
+def test_a_picture_of_too_many_pixels_is_413(client: FlaskClient) -> None:
+    assert_error(client.post("/invocations", data=encoded((101, 50))), 413)
+    assert client.post("/invocations", data=encoded((100, 50))).status_code == 200
+
+
+def test_probabilities_beyond_one_record_are_413_before_the_network_runs() -> None:
+    class Unused:
+        def logits(self, images: Float32) -> Float32:
+            assert images.shape[2:] == (64, 64), "more than the warm-up"
+            return images[:, :, ::8, ::8]
+
+    predictor = Predictor(Unused(), num_classes=254)
+    engine = Engine(lambda: predictor)
+    assert engine.num_classes == 254
+    roomy = create_app(engine, Settings(Path("/nowhere"))).test_client()
+    assert_error(roomy.post("/invocations", data=encoded((1000, 600))), 413, "image/png")
+
+
+def test_a_body_that_ends_early_is_400(client: FlaskClient) -> None:
+    environ = {"wsgi.input": io.BytesIO(b"x" * 10), "wsgi.input_terminated": True, "CONTENT_LENGTH": "20"}
+    assert_error(client.post("/invocations", environ_overrides=environ), 400, "10 of 20")
+
+
+def test_a_body_that_stalls_is_given_up(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "_STALLED_AFTER", 0.01)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as stream:
+        theirs.sendall(b"x" * 10)
+        environ = {
+            "wsgi.input": stream,
+            "wsgi.input_terminated": True,
+            "CONTENT_LENGTH": "20",
+            "gunicorn.socket": ours,
+        }
+        assert_error(client.post("/invocations", environ_overrides=environ), 400, "stopped")
+
+
+def test_a_defect_is_500_without_its_details_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def logits(self, images: Float32) -> Float32:
+            if images.shape[2:] != (64, 64):
+                raise RuntimeError("secret")
+            return images[:, :, ::8, ::8]
+
+    engine = Engine(lambda: Predictor(Broken(), num_classes=3))
+    assert engine.num_classes == 3
+    with caplog.at_level(logging.ERROR):
+        response = client_of(engine).post("/invocations", data=encoded())
+    assert_error(response, 500, "RuntimeError")
+    assert "secret" not in response.text
+    assert "secret" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_other_paths_and_methods_are_json_errors_too(client: FlaskClient) -> None:
+    assert_error(client.get("/models"), 404, "/models")
+    assert_error(client.get("/" + "x" * 5000), 404)
+    response = client.get("/invocations")
+    assert_error(response, 405, "GET /invocations")
+    assert "POST" in response.headers["Allow"]
+
+
+@given(st.text(min_size=1, max_size=3000), st.text(max_size=3000))
+def test_every_error_fits_what_the_platform_passes_on(message: str, hint: str) -> None:
+    body = app_module._error(400, message, hint).get_data()
+    assert len(body) < 2048
+    assert message.startswith(json.loads(body)["error"])
+
+
+@pytest.mark.parametrize(("limit", "told"), [(6 << 20, 6), (100 << 20, 100), (1024 << 20, 100)])
+def test_execution_parameters_are_for_one_picture_at_a_time(predictor: Predictor, limit: int, told: int) -> None:
+    app = create_app(Engine(lambda: predictor), Settings(Path("/nowhere"), max_payload=limit))
+    assert app.test_client().get("/execution-parameters").json == {
+        "MaxConcurrentTransforms": 1,
+        "BatchStrategy": "SINGLE_RECORD",
+        "MaxPayloadInMB": told,
+    }

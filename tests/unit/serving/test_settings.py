@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semseg.errors import UserError
+from semseg.serving.settings import VARIABLES, Settings
+
+
+def test_without_variables_the_platform_s_values_hold() -> None:
+    assert Settings.from_environment({}) == Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 50_000_000)
+
+
+def test_every_variable_is_read() -> None:
+    environ = {
+        "SAGEMAKER_BASE_DIR": "/tmp/ml",
+        "SAGEMAKER_BIND_TO_PORT": "8501",
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
+        "SEMSEG_MAX_PIXELS": "1000",
+    }
+    assert Settings.from_environment(environ) == Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 1000)
+
+
+def test_empty_variables_count_as_not_set() -> None:
+    assert Settings.from_environment({variable.name: "" for variable in VARIABLES}) == Settings.from_environment({})
+
+
+def test_no_limit_of_batch_transform_leaves_the_server_s_own() -> None:
+    assert Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}).max_payload == 100 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SAGEMAKER_BIND_TO_PORT", "http"),
+        ("SAGEMAKER_BIND_TO_PORT", "0"),
+        ("SAGEMAKER_BIND_TO_PORT", "65536"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "-1"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1.5"),
+        ("SEMSEG_MAX_PIXELS", "0"),
+        ("SEMSEG_MAX_PIXELS", "9" * 5000),
+    ],
+)
+def test_a_bad_value_is_an_error_that_names_variable_value_and_range(name: str, value: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Settings.from_environment({name: value})
+    assert name in caught.value.message
+    assert repr(value[:50]) in caught.value.message
+    assert len(str(caught.value)) < 400
