@@ -38,7 +38,11 @@ class Job:
 
     def start(self) -> subprocess.Popen[str]:
         """Starts `train`; stdout and stderr come as one text, as in the platform's log."""
-        environ = os.environ | {"SAGEMAKER_BASE_DIR": str(self.paths.base), "PYTHONUNBUFFERED": "1"}
+        environ = os.environ | {
+            "SAGEMAKER_BASE_DIR": str(self.paths.base),
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": "2",
+        }
         train = Path(sys.executable).with_name("train")
         return subprocess.Popen([train], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -57,7 +57,7 @@ def test_training_transform_equals_gluoncv_but_for_the_padding(
         random.seed(seed)
         expected_image, expected_mask = theirs._sync_transform(image, mask)
         state = random.getstate()
-        rng = random.Random(seed)  # noqa: S311
+        rng = random.Random(seed)
         our_image, our_mask = train_transform(image, np.asarray(mask), crop_size, base_size, rng)
         np.testing.assert_array_equal(our_image, expected_image)
         np.testing.assert_array_equal(our_mask, np.where(expected_mask == 0, IGNORED, expected_mask))

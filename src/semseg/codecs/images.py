@@ -96,7 +96,11 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile
 
 @contextmanager
 def pillow_errors() -> Iterator[None]:
-    """Turn whatever Pillow's parsers stumble over into ImageError."""
+    """Turn whatever Pillow's parsers stumble over into ImageError, cut files included.
+
+    Importing GluonCV makes Pillow pad cut files with grey, in the whole process: it is told not to each time.
+    """
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         yield
     except MemoryError:

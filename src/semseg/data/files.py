@@ -61,9 +61,13 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 
 def printable(path: Path) -> str:
-    """``channel/file`` on one line: control characters, which file names may hold, are escaped."""
-    name = f"{path.parent.name}/{path.name}"
-    return name if name.isprintable() else ascii(name)
+    """``channel/file``, on one line."""
+    return one_line(f"{path.parent.name}/{path.name}")
+
+
+def one_line(text: str) -> str:
+    """The text, escaped if it holds control characters, as file names may, which could forge log lines."""
+    return text if text.isprintable() else ascii(text)
 
 
 @contextmanager

@@ -167,7 +167,7 @@ def _require_known_name(label_map: Path) -> None:
     known = [f"{channel}_{_COMMON_NAME}" for channel in _CHANNELS] + [_COMMON_NAME]
     if any((label_map / name).is_file() for name in known):
         return
-    found = [path.name for path in sorted(label_map.iterdir())] if label_map.is_dir() else []
+    found = [printable(path) for path in sorted(label_map.iterdir())] if label_map.is_dir() else []
     holds = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "") or "nothing"
     raise DataError(
         f"The label_map channel holds no label map, but {holds}.", f"Name the files {' and '.join(known[:2])}."

@@ -55,7 +55,7 @@ class TrainingLoader:
         first, last = self._batches(epoch)
         return last - first
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int) -> Generator[Batch, None, None]:
         """The batches of an epoch, counted from 0: images (N, crop, crop, 3). Raises DataError naming the file."""
         first, last = self._batches(epoch)
         row = self._row(first * self._batch_size, last * self._batch_size)
@@ -98,7 +98,7 @@ class ValidationLoader:
         """The number of batches."""
         return -(-len(self._pairs) // self._batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         """The batches: the last one may be short. Raises DataError naming the file."""
         samples = map_in_order(self._sample, self._pairs, self._workers, _BATCHES_AHEAD * self._batch_size)
         return _batches(samples, self._batch_size)
@@ -116,7 +116,7 @@ def _read(pair: Pair, label_map: LabelMap) -> tuple[Image.Image, UInt8]:
     return image, label_map.apply(mask)
 
 
-def _batches(samples: Generator[Sample, None, None], size: int) -> Iterator[Batch]:
+def _batches(samples: Generator[Sample, None, None], size: int) -> Generator[Batch, None, None]:
     with closing(samples):
         while batch := list(islice(samples, size)):
             images, labels = zip(*batch, strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from semseg.data.files import printable
+from semseg.data.files import one_line, printable
 from semseg.errors import DataError
 
 logger = logging.getLogger("semseg")
@@ -81,7 +81,7 @@ def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataErro
 def _warn_of(strays: Iterable[Path]) -> None:
     paths = list(strays)
     for path in paths[:_MAX_WARNINGS]:
-        logger.warning("%s is not a readable image file", path)
+        logger.warning("%s is not a readable image file", one_line(str(path)))
     if len(paths) > _MAX_WARNINGS:
         logger.warning("%d more entries of %s are no image files", len(paths) - _MAX_WARNINGS, paths[0].parent)
 

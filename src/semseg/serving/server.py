@@ -56,6 +56,7 @@ def _options(port: int) -> dict[str, object]:
         "worker_class": "gthread",  # the only kind whose /ping is not blocked by a prediction
         "threads": 32,  # so many clients may stall or wait before /ping does
         "graceful_timeout": 25,  # the platform kills 30 seconds after SIGTERM
+        "keepalive": 60,  # seconds that a client may leave between two requests, as in AWS's own containers
         "timeout": 300,  # of the worker's own heartbeat, not of requests
         "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp",  # noqa: S108 always writable
         "control_socket_disable": True,  # it is a file in the home directory

@@ -23,7 +23,7 @@ class Variable:
     def read(self, environ: Mapping[str, str]) -> int:
         """The variable's value or its default; raises UserError, naming it, when it is no number in its range."""
         text = environ.get(self.name) or str(self.default)
-        if not text.isdecimal() or not self.lowest <= int(text) <= self.highest:
+        if not (text.isdecimal() and len(text) < 20) or not self.lowest <= int(text) <= self.highest:
             raise UserError(
                 f"{self.name} is {text[:50]!r}, not a whole number from {self.lowest} to {self.highest}.",
                 f"It is {self.meaning}; unset, it is {self.default}.",

@@ -26,7 +26,7 @@ def schedule(hyperparameters: Hyperparameters, iterations: int) -> Schedule:
         return min(update, last) / last if last > 0 else 0.0
 
     def poly(update: int) -> float:
-        return base * (1 - done(update)) ** 0.9
+        return base * math.pow(1 - done(update), 0.9)
 
     def cosine(update: int) -> float:
         return base * (1 + math.cos(math.pi * done(update))) / 2

@@ -98,6 +98,12 @@ def test_a_bad_file_is_named_with_its_fault(tmp_path: Path, content: bytes, says
     assert "copied whole" in caught.value.hint
 
 
+def test_only_the_numpy_layout_has_scalars(tmp_path: Path) -> None:
+    path = tmp_path / "a.params"
+    path.write_bytes(_head() + _dense(magic=0xF993FACA) + np.float32(3).tobytes() + struct.pack("<QQ", 1, 1) + b"w")
+    assert read_params(path)["w"].item() == 3
+
+
 def test_a_path_that_is_no_file_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, says in (("absent", "is not there"), ("pipe", "is not a file"), ("", "is not a file")):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from semseg.codecs.images import decode_image, exif_swaps_sides, verify_image
 from semseg.errors import ImageError, TooLargeError
@@ -158,6 +158,14 @@ class TestRefusals:
         data = encode(noise, kind, progressive=progressive)
         with pytest.raises(ImageError, match="cannot be decoded"):
             read(data[: int(len(data) * kept)])
+
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+    def test_truncated_files_though_gluoncv_tells_pillow_to_accept_them(
+        self, monkeypatch: pytest.MonkeyPatch, read: Callable[..., object], kind: str
+    ) -> None:
+        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            read(encode(smooth(), kind)[:-60])
 
     def test_png_with_a_bad_checksum(self, read: Callable[..., object]) -> None:
         data = bytearray(png(1, 1, 8, 0, b"\0\x07"))

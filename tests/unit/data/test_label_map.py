@@ -170,7 +170,9 @@ class TestFinding:
         assert find_label_map("train", annotation, channel, 3).source == {"scale": 1}
         assert "no map for train" in caplog.text
 
-    @pytest.mark.parametrize(("names", "said"), [([], "nothing"), (["labels.json", "b.txt"], "b.txt, labels.json")])
+    @pytest.mark.parametrize(
+        ("names", "said"), [([], "nothing"), (["labels.json", "b.txt"], "label_map/b.txt, label_map/labels.json")]
+    )
     def test_a_channel_without_a_known_name(self, annotation: Path, channel: Path, names: list[str], said: str) -> None:
         for name in names:
             (channel / name).write_text("{}")

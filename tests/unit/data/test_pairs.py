@@ -118,6 +118,10 @@ def test_names_with_nothing_in_common_get_the_rule(channels: tuple[Path, Path]) 
     assert "same name" in listing(channels, ["a.jpg", "b.jpg"], ["x.png", "y.png"]).problems[0].hint
 
 
-def test_control_characters_in_names_stay_out_of_messages(channels: tuple[Path, Path]) -> None:
-    found = listing(channels, ["a\nERROR.jpg", "b\udcff.jpg"], ["b.png"])
-    assert all(message.isprintable() for message in messages(found))
+def test_control_characters_in_names_stay_out_of_messages(
+    channels: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = listing(channels, ["a\nERROR.jpg", "b\udcff.jpg", "c\nERROR.txt"], ["b.png"])
+    assert len(found.problems) == 3
+    assert len(caplog.messages) == 1
+    assert all(message.isprintable() for message in messages(found) + caplog.messages)

@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -49,14 +48,15 @@ def client(predictor: Predictor) -> FlaskClient:
 
 
 @pytest.fixture
-def loading() -> Iterator[FlaskClient]:
-    """A server whose model never finishes loading during the test."""
+def loading(predictor: Predictor) -> Iterator[FlaskClient]:
+    """A server whose model does not finish loading during the test."""
     test_is_over = threading.Event()
 
-    def load() -> Any:
+    def load() -> Predictor:
         test_is_over.wait()
+        return predictor
 
-    yield client_of(Engine(load, exit_process=lambda code: None))
+    yield client_of(Engine(load))
     test_is_over.set()
 
 
@@ -140,7 +140,11 @@ def test_an_empty_body_is_answered_with_nothing(client: FlaskClient) -> None:
     assert (response.status_code, response.data) == (204, b"")
 
 
-@pytest.mark.parametrize("body", [b"GIF89a", b"hello", encoded()[:100], encoded(form="JPEG")[:-400]])
+@pytest.mark.parametrize(
+    "body",
+    [b"GIF89a", b"hello", encoded()[:70], encoded(form="JPEG")[:-400]],
+    ids=["GIF", "text", "cut PNG", "cut JPEG"],
+)
 def test_what_is_no_whole_picture_is_400(client: FlaskClient, body: bytes) -> None:
     assert_error(client.post("/invocations", data=body), 400)
 

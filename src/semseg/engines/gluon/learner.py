@@ -56,32 +56,43 @@ class GluonLearner:
         self._training.hybridize()
         self._inference.hybridize()
         self._criterion = MixSoftmaxCrossEntropyLoss(aux_loss, aux_weight=aux_weight, ignore_label=IGNORED)
+        self._aux_weight = aux_weight
         self._trainer = mx.gluon.Trainer(
             self._training.collect_params(), optimizer.name, optimizer.settings(), kvstore=None
         )
 
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
-        """Make one update, and return the mean over the pictures of the criterion's value before it.
+        """Make one update, and return the mean over the pictures of the criterion's value before it, always finite.
 
         `seed` fixes MXNet's random numbers (dropout). Returns when the update is done. The heads learn ten times as
         fast, as GluonCV sets them.
         """
         mx.random.seed(seed)
-        images, size = self._normalised(batch.images), batch.images.shape[1:3]
+        images = self._normalised(batch.images)
         labels = runtime.to_device(batch.labels, self._device).astype("float32")
         with mx.autograd.record():
-            outputs = [_resize(logits, size) for logits in self._training(images)]
+            outputs = [networks.resize_like(mx.nd, logits, images) for logits in self._training(images)]
             losses = self._criterion(*outputs, labels)
         losses.backward()
         self._trainer.set_learning_rate(learning_rate)
         self._trainer.step(len(batch))
         mx.nd.waitall()
-        return float(losses.mean().asscalar())
+        return self._value(outputs, labels)
+
+    def _value(self, outputs: list[Any], labels: Any) -> float:
+        """The criterion's value. GluonCV's own takes the logarithm of a softmax, infinite where that underflows."""
+        value = 0.0
+        for logits, weight in zip(outputs, (1.0, self._aux_weight), strict=False):
+            log_likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
+            counted = mx.nd.where(labels == IGNORED, mx.nd.zeros_like(log_likelihood), log_likelihood)
+            value -= weight * float(counted.mean().asscalar())
+        return value
 
     def evaluate(self, batch: Batch) -> UInt8:
         """Return the most probable class of each pixel: uint8 (N, H, W), for any H and W, as GluonCV's `predict`."""
-        (logits,) = self._inference(self._normalised(batch.images))
-        classes: UInt8 = _resize(logits, batch.images.shape[1:3]).argmax(axis=1).astype("uint8").asnumpy()
+        images = self._normalised(batch.images)
+        (logits,) = self._inference(images)
+        classes: UInt8 = networks.resize_like(mx.nd, logits, images).argmax(axis=1).astype("uint8").asnumpy()
         return classes
 
     def save(self, path: Path) -> None:
@@ -123,7 +134,3 @@ def build_learner(
     if use_pretrained:
         weights.load_backbone(model, backbone)
     return GluonLearner(model, optimizer, aux_loss, aux_weight, device)
-
-
-def _resize(logits: Any, size: tuple[int, ...]) -> Any:
-    return mx.nd.contrib.BilinearResize2D(logits, height=size[0], width=size[1])

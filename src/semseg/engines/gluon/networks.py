@@ -1,7 +1,7 @@
 """GluonCV's segmentation networks, and a block that runs their layers at any image size.
 
 GluonCV bakes the size of its upsampling into the hybridized graph. `LowResolutionLogits` calls the same layers and
-resizes "like" another tensor instead, so that one graph serves every size with the same bits as eager `predict`.
+resizes "like" another tensor instead, so that one graph serves every size, with the numbers of eager `predict`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _fcn(F: Any, head: Any, c4: Any) -> Any:  # noqa: ARG001 the three have one 
 def _psp(F: Any, head: Any, c4: Any) -> Any:
     pyramid = head.psp
     levels = [
-        _resize_like(F, conv(F.contrib.AdaptiveAvgPooling2D(c4, output_size=size)), c4)
+        resize_like(F, conv(F.contrib.AdaptiveAvgPooling2D(c4, output_size=size)), c4)
         for conv, size in ((pyramid.conv1, 1), (pyramid.conv2, 2), (pyramid.conv3, 3), (pyramid.conv4, 6))
     ]
     return head.block(F.concat(c4, *levels, dim=1))
@@ -61,15 +61,30 @@ def _deeplab(F: Any, head: Any, c4: Any) -> Any:
     branches = head.aspp.concurent
     pooling = branches[len(branches) - 1]
     convolved = [branches[i](c4) for i in range(len(branches) - 1)]
-    pooled = _resize_like(F, pooling.gap(c4), c4)
+    pooled = resize_like(F, pooling.gap(c4), c4)
     return head.block(head.aspp.project(F.concat(*convolved, pooled, dim=1)))
 
 
 _APPLY = {"FCN": _fcn, "PSPNet": _psp, "DeepLabV3": _deeplab}
 
 
-def _resize_like(F: Any, x: Any, like: Any) -> Any:
-    return F.contrib.BilinearResize2D(x, like, mode="like")
+def resize_like(F: Any, x: Any, like: Any) -> Any:
+    """Stretch (N, C, h, w) to the height and width of `like`, bilinearly with aligned corners as BilinearResize2D.
+
+    Two products with interpolation matrices. MXNet's own operator adds up its gradient in the order in which its
+    threads come by, and no two trainings are alike.
+    """
+    tall = F.dot(F.transpose(x, (0, 1, 3, 2)), _interpolation(F, x, like, 2))
+    return F.dot(F.transpose(tall, (0, 1, 3, 2)), _interpolation(F, x, like, 3))
+
+
+def _interpolation(F: Any, x: Any, like: Any, axis: int) -> Any:
+    """The weight of each source place (rows) in each target place (columns) along an axis: 1 - distance, at least 0."""
+    source = F.contrib.arange_like(F.BlockGrad(x), axis=axis)
+    target = F.contrib.arange_like(F.BlockGrad(like), axis=axis)
+    scale = F.broadcast_div(F.max(source), F.maximum(F.max(target), 1))
+    distance = F.broadcast_sub(F.expand_dims(source, 1), F.expand_dims(F.broadcast_mul(target, scale), 0))
+    return F.relu(1 - F.abs(distance))
 
 
 def build(algorithm: str, backbone: str, num_classes: int, device: Any, aux: bool = True) -> Any:

@@ -49,8 +49,9 @@ def to_device(array: NDArray[Any], device: Any) -> Any:
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
     """Return how many cores this process may use, at least 1: its affinity, and the cgroup's quota rounded up."""
-    quota = _quota_v2(cgroup) or _quota_v1(cgroup) or math.inf
-    return max(1, min(len(os.sched_getaffinity(0)), math.ceil(quota) if quota < math.inf else os.cpu_count() or 1))
+    cores = len(os.sched_getaffinity(0))
+    quota = _quota_v2(cgroup) or _quota_v1(cgroup)
+    return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
 def _quota_v2(cgroup: Path) -> float | None:

@@ -1,0 +1,65 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+# MXNet's BilinearResize2D loses additions of its gradient between OpenMP threads: GluonCV, as the oracle, gets one.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def record_class() -> Any:
+    """The published schema of `aialgs.data.Record`, the fields used here, in a pool of its own.
+
+    The SageMaker SDK registers the same names in the default pool, which refuses to hold them twice.
+    """
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="record.proto", package="aialgs.data", syntax="proto2")
+
+    def tensor(name: str, kind: Any) -> None:
+        message = file.message_type.add(name=name)
+        for number, (key, key_type) in enumerate(
+            [("values", kind), ("keys", field.TYPE_UINT64), ("shape", field.TYPE_UINT64)], 1
+        ):
+            added = message.field.add(name=key, number=number, label=field.LABEL_REPEATED, type=key_type)
+            added.options.packed = True
+
+    tensor("Float32Tensor", field.TYPE_FLOAT)
+    tensor("Int32Tensor", field.TYPE_INT32)
+    value = file.message_type.add(name="Value")
+    value.oneof_decl.add(name="value")
+    for name, number, kind in [("float32_tensor", 2, "Float32Tensor"), ("int32_tensor", 7, "Int32Tensor")]:
+        value.field.add(
+            name=name,
+            number=number,
+            label=field.LABEL_OPTIONAL,
+            type=field.TYPE_MESSAGE,
+            type_name=f".aialgs.data.{kind}",
+            oneof_index=0,
+        )
+    record = file.message_type.add(name="Record")
+    entry = record.nested_type.add(name="FeaturesEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, label=field.LABEL_OPTIONAL, type=field.TYPE_STRING)
+    entry.field.add(
+        name="value",
+        number=2,
+        label=field.LABEL_OPTIONAL,
+        type=field.TYPE_MESSAGE,
+        type_name=".aialgs.data.Value",
+    )
+    record.field.add(
+        name="features",
+        number=1,
+        label=field.LABEL_REPEATED,
+        type=field.TYPE_MESSAGE,
+        type_name=".aialgs.data.Record.FeaturesEntry",
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("aialgs.data.Record"))

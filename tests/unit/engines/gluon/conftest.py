@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.engines.gluon import networks, runtime
+from semseg.types import Batch
+
+
+@pytest.fixture(scope="session")
+def mx() -> Any:
+    return runtime.load()
+
+
+@pytest.fixture
+def model(mx: Any) -> Any:
+    mx.random.seed(1)
+    return networks.build("fcn", "resnet-50", 3, mx.cpu())
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Two pictures whose upper half is dark and of class 0, whose lower half is bright and of class 1."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.array([0, 1], np.uint8), 16)[None, :, None] + np.zeros((2, 32, 32), np.uint8)
+    noise = rng.integers(0, 60, (2, 32, 32, 3))
+    return Batch((labels[..., None] * 180 + noise).astype(np.uint8), labels)

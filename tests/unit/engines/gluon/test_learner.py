@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.artifact.params import read_params
+from semseg.engines.gluon.learner import GluonLearner, Optimizer, build_learner
+from semseg.errors import HyperparameterError
+from semseg.types import IGNORED, Batch
+
+
+def _learner(seed: int = 0, use_pretrained: bool = False, **optimizer: Any) -> GluonLearner:
+    return build_learner(
+        "fcn",
+        "resnet-50",
+        3,
+        Optimizer(**({"name": "adam"} | optimizer)),
+        aux_loss=True,
+        aux_weight=0.5,
+        use_pretrained=use_pretrained,
+        seed=seed,
+    )
+
+
+@pytest.mark.req("R1", "R8")
+def test_a_network_learns_what_it_is_shown(batch: Batch) -> None:
+    learner = _learner()
+    losses = [learner.train_step(batch, 0.001, seed) for seed in range(8)]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_two_trainings_of_one_seed_are_equal_and_of_two_seeds_are_not(batch: Batch) -> None:
+    def losses(seed: int) -> list[float]:
+        learner = _learner(seed)
+        return [learner.train_step(batch, 0.001, 100 * seed + step) for step in range(3)]
+
+    assert losses(0) == losses(0) != losses(1)
+
+
+def test_the_seed_of_a_step_fixes_its_dropout(batch: Batch, model: Any, mx: Any) -> None:
+    learner = GluonLearner(model, Optimizer("sgd"), True, 0.5, mx.cpu())
+    first, second, third = (learner.train_step(batch, 0.0, seed) for seed in (1, 1, 2))
+    assert first == second != third
+
+
+@pytest.mark.req("R1", "R2")
+@pytest.mark.parametrize("size", [(1, 1), (9, 40), (33, 17)])
+def test_pictures_of_any_size_get_a_class_for_each_pixel(size: tuple[int, int]) -> None:
+    images = np.zeros((2, *size, 3), np.uint8)
+    classes = _learner().evaluate(Batch(images, images[..., 0]))
+    assert classes.shape == (2, *size)
+    assert classes.dtype == np.uint8
+    assert classes.max() < 3
+
+
+def test_a_batch_without_a_labelled_pixel_has_no_loss(batch: Batch) -> None:
+    ignored = dataclasses.replace(batch, labels=np.full_like(batch.labels, IGNORED))
+    assert _learner().train_step(ignored, 0.001, 0) == 0
+
+
+def test_evaluating_leaves_the_training_as_it_is(batch: Batch) -> None:
+    def losses(between: bool) -> list[float]:
+        learner = _learner()
+        found = [learner.train_step(batch, 0.001, 0)]
+        if between:
+            learner.evaluate(Batch(batch.images[:1, :20], batch.labels[:1, :20]))
+        return [*found, learner.train_step(batch, 0.001, 1)]
+
+    assert losses(True) == losses(False)
+
+
+def test_saved_parameters_make_an_equal_learner(batch: Batch, tmp_path: Path) -> None:
+    first, second = _learner(1), _learner(2)
+    first.train_step(batch, 0.001, 0)
+    first.save(tmp_path / "model_algo-1")
+    second.load(read_params(tmp_path / "model_algo-1"), "model_algo-1")
+    second.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model_algo-1").read_bytes()
+    np.testing.assert_array_equal(first.evaluate(batch), second.evaluate(batch))
+
+
+@pytest.mark.req("R7", "R9")
+def test_a_pretrained_backbone_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    with pytest.raises(HyperparameterError, match="use_pretrained_model"):
+        _learner(use_pretrained=True)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semseg.engines.gluon import runtime
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "1000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu.max": "damaged"}, 64),
+        ({}, 64),
+    ],
+)
+def test_cores_are_those_of_the_affinity_within_the_cgroups_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert runtime.usable_cores(tmp_path) == cores
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, str(runtime.usable_cores())), ("1", "1")])
+def test_mxnet_is_imported_quietly_with_its_threads_set(given: str | None, expected: str) -> None:
+    program = (
+        "import sys, warnings, os; from semseg.engines.gluon import runtime; assert 'mxnet' not in sys.modules\n"
+        "before = list(warnings.filters); assert runtime.load() is runtime.load() is sys.modules['mxnet']\n"
+        "assert warnings.filters == before; print(os.environ['OMP_NUM_THREADS'])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": given} if given else {}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
+
+
+@pytest.mark.req("R56")
+def test_a_machine_without_gpu_computes_on_its_cpu() -> None:
+    device, gpus = runtime.devices()
+    assert (device.device_type, gpus) == (("gpu", gpus) if gpus else ("cpu", 0))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_arrays_keep_their_dtype_and_are_copies(dtype: str) -> None:
+    array = np.arange(6, dtype=dtype).reshape(2, 3)
+    copy = runtime.to_device(array, runtime.load().cpu())
+    array[0, 0] = 9
+    assert copy.dtype == np.dtype(dtype)
+    assert copy.asnumpy().tolist() == [[0, 1, 2], [3, 4, 5]]
