@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-# MXNet's BilinearResize2D loses additions of its gradient between OpenMP threads: GluonCV, as the oracle, gets one.
+# Threads add up the gradient of MXNet's BilinearResize2D in no fixed order: GluonCV, as the oracle, gets one.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 

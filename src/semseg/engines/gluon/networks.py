@@ -80,11 +80,11 @@ def resize_like(F: Any, x: Any, like: Any) -> Any:
 
 def _interpolation(F: Any, x: Any, like: Any, axis: int) -> Any:
     """The weight of each source place (rows) in each target place (columns) along an axis: 1 - distance, at least 0."""
-    source = F.contrib.arange_like(F.BlockGrad(x), axis=axis)
-    target = F.contrib.arange_like(F.BlockGrad(like), axis=axis)
+    source = F.contrib.arange_like(x, axis=axis)
+    target = F.contrib.arange_like(like, axis=axis)
     scale = F.broadcast_div(F.max(source), F.maximum(F.max(target), 1))
     distance = F.broadcast_sub(F.expand_dims(source, 1), F.expand_dims(F.broadcast_mul(target, scale), 0))
-    return F.relu(1 - F.abs(distance))
+    return F.BlockGrad(F.relu(1 - F.abs(distance)))
 
 
 def build(algorithm: str, backbone: str, num_classes: int, device: Any, aux: bool = True) -> Any:

@@ -1,0 +1,57 @@
+"""The README keeps its word: its blocks run, its tables are those of the code.
+
+`scripts/demo` is run by test_demo.py; `scripts/test` is what runs this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from semseg.sagemaker.hyperparameters import rules
+from semseg.serving.settings import VARIABLES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.req("R10", "R11", "R12")
+def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
+    """Train, load in plain GluonCV, serve, ask for a mask."""
+    train, serve = blocks("sh")
+    (load,) = blocks("python")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
+    script = f"set -e\n{train}\npython -W ignore - <<'PYTHON'\n{load}\nPYTHON\n{serve}"
+    environ = os.environ | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Image.open(tmp_path / "mask.png") as mask, Image.open(tmp_path / "overlay.png") as overlay:
+        assert mask.mode == "L"
+        assert mask.size == overlay.size == (128, 96)
+
+
+def test_the_table_of_hyperparameters_is_complete() -> None:
+    lines = ["| name | default | accepts | |", "|---|---|---|---|"]
+    for rule in rules():
+        default = rule.default if rule.default is not None else "required" if rule.required else ""
+        accepts = re.sub(r"^(expects|accepts)( one of the following:)? ", "", rule.expects).replace("'", "")
+        lines.append(f"| `{rule.name}` | {default} | {accepts} | {rule.doc} |")
+    assert "\n".join(lines) in README, "\n".join(lines)
+
+
+def test_the_table_of_variables_is_complete() -> None:
+    for variable in VARIABLES:
+        assert re.search(rf"^\| `{variable.name}` \| {variable.default} \|", README, re.MULTILINE), variable.name
