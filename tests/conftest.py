@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,15 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 # Threads add up the gradient of MXNet's BilinearResize2D in no fixed order: GluonCV, as the oracle, gets one.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def metric_definitions() -> dict[str, str]:
+    """The regexes by metric that the README gives to users of a bring-your-own container (algorithm.md section 2)."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    definitions = dict(re.findall(r"^((?:train|validation):\w+) +(#.*)$", readme, re.MULTILINE))
+    assert len(definitions) == 6
+    return definitions
 
 
 @pytest.fixture(scope="session")

@@ -15,15 +15,7 @@ from PIL import Image
 
 from semseg.sagemaker.paths import Paths
 
-# algorithm.md section 2: what users of a bring-your-own container put into MetricDefinitions
-METRIC_DEFINITIONS = {
-    "train:loss": r"#quality_metric\. host: \S+, epoch: \S+, train loss: (\S+)",
-    "validation:pixel_accuracy": r"#quality_metric\. host: \S+, epoch: \S+, validation pixel_accuracy: (\S+)",
-    "validation:mIOU": r"#quality_metric\. host: \S+, epoch: \S+, validation mIOU: (\S+)",
-    "train:throughput": r"#throughput_metric\. host: \S+, epoch: \S+, train throughput: (\S+) samples/sec",
-    "validation:throughput": r"#throughput_metric\. host: \S+, epoch: \S+, validation throughput: (\S+) samples/sec",
-    "train:progress": r"#progress_metric: host=\S+, completed (\S+) %",
-}
+Numbers = Callable[[str, str], list[str]]
 
 
 class Trained:
@@ -45,8 +37,10 @@ def trained(new_job: Callable[..., Any]) -> Trained:
     return Trained(new_job())
 
 
-def numbers(log: str, name: str) -> list[str]:
-    return re.findall(METRIC_DEFINITIONS[name], log)
+@pytest.fixture(scope="module")
+def numbers(metric_definitions: dict[str, str]) -> Numbers:
+    """Finds a metric's numbers in a log."""
+    return lambda log, name: re.findall(metric_definitions[name], log)
 
 
 @pytest.mark.req("R1", "R8", "R13", "R14", "R20", "R22", "R23")
@@ -64,9 +58,11 @@ def test_the_artifact_has_the_originals_three_files(trained: Trained) -> None:
     assert written["crop_size"] == "24"  # 17 rounded up to a multiple of 8
 
 
-def test_the_metric_definitions_find_every_epoch(trained: Trained) -> None:
-    found = {name: len(numbers(trained.log, name)) for name in METRIC_DEFINITIONS}
-    assert found == dict.fromkeys(METRIC_DEFINITIONS, 2)
+def test_the_metric_definitions_find_every_epoch(
+    trained: Trained, numbers: Numbers, metric_definitions: dict[str, str]
+) -> None:
+    found = {name: len(numbers(trained.log, name)) for name in metric_definitions}
+    assert found == dict.fromkeys(metric_definitions, 2)
     assert numbers(trained.log, "train:progress") == ["50.0", "100.0"]
     assert "host: algo-1-abcde, epoch: 0, train loss" in trained.log
 
@@ -120,7 +116,7 @@ def test_warns_of_a_wrong_count_and_of_an_unknown_private_name(trained: Trained)
     assert "'_typo' is unknown and has no effect" in trained.log
 
 
-def test_the_metrics_files_agree_with_the_log(trained: Trained) -> None:
+def test_the_metrics_files_agree_with_the_log(trained: Trained, numbers: Numbers) -> None:
     assert [str(epoch["train_loss"]) for epoch in trained.epochs] == numbers(trained.log, "train:loss")
     assert [str(epoch["mIOU"]) for epoch in trained.epochs] == numbers(trained.log, "validation:mIOU")
     assert all(len(epoch["IOU"]) == 4 for epoch in trained.epochs)
@@ -137,7 +133,7 @@ def test_a_second_run_with_the_same_seed_has_the_same_losses(trained: Trained, n
 
 @pytest.mark.req("R4", "R6")
 @pytest.mark.parametrize("algorithm", ["psp", "deeplab"])
-def test_whole_pictures_of_any_size_validate(new_job: Callable[..., Any], algorithm: str) -> None:
+def test_whole_pictures_of_any_size_validate(new_job: Callable[..., Any], numbers: Numbers, algorithm: str) -> None:
     """The original crashed here: concat of [1,0,64,80] and [1,256,30,30] (deep-learning-containers #902)."""
     job = new_job(train=4, validation=2, size=(64, 51))
     odd = next(job.paths.channel("validation").iterdir())

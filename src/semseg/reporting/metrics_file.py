@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class MetricsFile:
             return
         line = {
             "epoch": event.trained.epoch,
-            "train_loss": event.trained.loss,
+            "train_loss": event.trained.loss if math.isfinite(event.trained.loss) else None,  # JSON has no NaN
             "learning_rate": event.trained.learning_rate,
             "train_throughput": event.trained.samples_per_second,
             "validation_throughput": event.validated.samples_per_second,

@@ -14,16 +14,6 @@ from semseg.sagemaker.log_lines import set_up_logging
 TRAINED = EpochTrained(0, 1.25, 0.0005, 48.5)
 VALIDATED = EpochValidated(0, 0.75, 0.5, 0.625, [0.5, None], 42.5)
 
-# algorithm.md section 2: what users of a bring-your-own container put into MetricDefinitions
-METRIC_DEFINITIONS = {
-    "train:loss": r"#quality_metric\. host: \S+, epoch: \S+, train loss: (\S+)",
-    "validation:pixel_accuracy": r"#quality_metric\. host: \S+, epoch: \S+, validation pixel_accuracy: (\S+)",
-    "validation:mIOU": r"#quality_metric\. host: \S+, epoch: \S+, validation mIOU: (\S+)",
-    "train:throughput": r"#throughput_metric\. host: \S+, epoch: \S+, train throughput: (\S+) samples/sec",
-    "validation:throughput": r"#throughput_metric\. host: \S+, epoch: \S+, validation throughput: (\S+) samples/sec",
-    "train:progress": r"#progress_metric: host=\S+, completed (\S+) %",
-}
-
 
 @pytest.fixture
 def clock() -> Iterator[float]:
@@ -36,14 +26,14 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_the_metric_definitions_of_users_find_their_numbers(
-    capsys: pytest.CaptureFixture[str], clock: Iterator[float]
+    capsys: pytest.CaptureFixture[str], clock: Iterator[float], metric_definitions: dict[str, str]
 ) -> None:
     set_up_logging()
     sink = LogSink("algo-1", 20, clock.__next__)
     for event in (TRAINED, VALIDATED, EpochEnded(TRAINED, VALIDATED, 4, True)):
         sink(event)
     out = capsys.readouterr().out
-    found = {name: re.findall(regex, out) for name, regex in METRIC_DEFINITIONS.items()}
+    found = {name: re.findall(regex, out) for name, regex in metric_definitions.items()}
     assert found == {
         "train:loss": ["1.25"],
         "validation:pixel_accuracy": ["0.75"],

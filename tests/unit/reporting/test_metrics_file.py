@@ -37,3 +37,10 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
     MetricsFile(tmp_path)(ended(0, 0.4, True))
     MetricsFile(tmp_path)(ended(0, 0.2, True))
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
+    trained = EpochTrained(0, float("nan"), 0.001, 10.0)
+    MetricsFile(tmp_path)(EpochEnded(trained, EpochValidated(0, 0.9, 0.1, 0.8, [0.8], 20.0), 1, True))
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["train_loss"] is None
+    assert "NaN" not in (tmp_path / "metrics.json").read_text()
