@@ -88,6 +88,7 @@ def test_the_log_has_the_originals_lines(trained: Trained) -> None:
     ]
     for line in lines:
         assert re.search(stamp + line + "$", trained.log, re.MULTILINE), line
+    assert re.search(r"^Process \d+ is a worker\.$", trained.log, re.MULTILINE)
     assert trained.log.startswith("Docker entrypoint called with argument(s): train\n")
     metrics = [json.loads(line[9:]) for line in trained.log.splitlines() if line.startswith("#metrics ")]
     assert [line["Dimensions"].get("Meta") for line in metrics] == [

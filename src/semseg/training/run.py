@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import threading
 import time
@@ -47,36 +48,23 @@ def train(paths: Paths, stop: threading.Event) -> None:
     label_maps = _find_label_maps(channels, settings.num_classes)
     if check_pairs(list(zip(listings, label_maps, strict=True)), settings.workers, stop.is_set) is None:
         raise Stopped
-    training, validation = listings
-    settings = _settle_training_samples(settings, len(training.pairs))
+    samples = _training_samples(settings.num_training_samples, len(listings[0].pairs))
+    settings = dataclasses.replace(settings, num_training_samples=samples)
 
     _announce_devices()
     learner = _build_learner(settings)
-    iterations = iterations_per_epoch(settings.num_training_samples or 0, settings.mini_batch_size)
+    iterations = iterations_per_epoch(samples, settings.mini_batch_size)
     LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
     if stop.is_set():
         raise Stopped
 
+    training, validation = _loaders(listings, label_maps, settings)
     emit = _sinks(host, settings, paths)
     _begin_artifact(paths.model, settings)
     fit = Fit(
         learner=learner,
-        training=TrainingLoader(
-            training.pairs,
-            label_maps[0],
-            batch_size=settings.mini_batch_size,
-            crop_size=settings.crop_size,
-            base_size=settings.base_size,
-            seed=settings.seed,
-            workers=settings.workers,
-        ),
-        validation=ValidationLoader(
-            validation.pairs,
-            label_maps[1],
-            batch_size=settings.validation_mini_batch_size,
-            crop_size=settings.crop_size,
-            workers=settings.workers,
-        ),
+        training=training,
+        validation=validation,
         schedule=schedule(settings, iterations),
         epochs=settings.epochs,
         num_classes=settings.num_classes,
@@ -112,6 +100,7 @@ def _read_hyperparameters(paths: Paths) -> Hyperparameters:
 
 def _announce_worker() -> None:
     """Lines of the original that log parsers may look for."""
+    print(f"Process {os.getpid()} is a worker.", flush=True)
     LOGGER.info("Using default worker.")
     for content_type in log_lines.CONTENT_TYPES:
         LOGGER.info("Loaded iterator creator %s for content type ('%s', '1.0')", content_type, content_type)
@@ -133,19 +122,16 @@ def _find_label_maps(channels: Channels, num_classes: int) -> tuple[LabelMap, La
     return train, validation
 
 
-def _settle_training_samples(settings: Hyperparameters, counted: int) -> Hyperparameters:
-    """num_training_samples: counted if it was left out; if it is wrong, the schedule follows it all the same."""
-    given = settings.num_training_samples
-    if given is None:
-        return dataclasses.replace(settings, num_training_samples=counted)
-    if given != counted:
+def _training_samples(given: int | None, counted: int) -> int:
+    """The number the schedule is made for: the count, unless one was given, be it wrong, as the original did."""
+    if given is not None and given != counted:
         LOGGER.warning(
             "num_training_samples is %d, but the train channel has %d pairs; the learning rate schedule follows "
             "num_training_samples. Leave it out to have the pairs counted.",
             given,
             counted,
         )
-    return settings
+    return counted if given is None else given
 
 
 def _announce_devices() -> None:
@@ -173,6 +159,28 @@ def _build_learner(settings: Hyperparameters) -> Learner:
         use_pretrained=settings.use_pretrained_model,
         seed=settings.seed,
     )
+
+
+def _loaders(
+    listings: tuple[Listing, Listing], label_maps: tuple[LabelMap, LabelMap], settings: Hyperparameters
+) -> tuple[TrainingLoader, ValidationLoader]:
+    training = TrainingLoader(
+        listings[0].pairs,
+        label_maps[0],
+        batch_size=settings.mini_batch_size,
+        crop_size=settings.crop_size,
+        base_size=settings.base_size,
+        seed=settings.seed,
+        workers=settings.workers,
+    )
+    validation = ValidationLoader(
+        listings[1].pairs,
+        label_maps[1],
+        batch_size=settings.validation_mini_batch_size,
+        crop_size=settings.crop_size,
+        workers=settings.workers,
+    )
+    return training, validation
 
 
 def _early_stopping(settings: Hyperparameters) -> EarlyStopping | None:
