@@ -36,15 +36,15 @@ class Job:
         """Writes the hyperparameters: quick ones, changed as told."""
         self.paths.hyperparameters.write_text(json.dumps(QUICK | changes))
 
-    def start(self) -> subprocess.Popen[str]:
-        """Starts `train`; stdout and stderr come as one text, as in the platform's log."""
+    def start(self, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+        """Starts `train`; stdout and, unless it has another place, stderr come as one text, the platform's log."""
         environ = os.environ | {
             "SAGEMAKER_BASE_DIR": str(self.paths.base),
             "PYTHONUNBUFFERED": "1",
             "OMP_NUM_THREADS": "2",
         }
         train = Path(sys.executable).with_name("train")
-        return subprocess.Popen([train], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen([train], env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def run(self) -> tuple[int, str]:
         """Runs `train` to its end: its exit code and its log."""

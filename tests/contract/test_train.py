@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import re
 import shutil
 import signal
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,3 +247,21 @@ def test_sigterm_before_training_ends_well(job: Any) -> None:
         rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0, rest
     assert not Path(job.paths.failure).exists()
+
+
+def test_a_terminal_shows_a_progress_bar(job: Any) -> None:
+    job.configure(epochs="1")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with job.start(stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal tells that its last user is gone
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+        log, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0, log
+    assert b"epoch 0 training" in shown
+    assert b"epoch 0 validation" in shown
+    assert "it/s" not in log
