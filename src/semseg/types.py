@@ -16,6 +16,10 @@ Arrays = dict[str, NDArray[Any]]
 IGNORED = 255
 """The label of a pixel that takes no part in loss or metrics; no class has this id (R24's num_classes <= 254)."""
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of R, G, B from 0 to 1: pixels / 255 are normalised with them, in training and in inference alike (GluonCV's)."""
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -185,3 +185,14 @@ def test_a_trained_network_loads_in_plain_gluoncv(
         found = learner.evaluate(Batch(images, np.zeros(images.shape[:3], np.uint8)))
         np.testing.assert_array_equal(found, theirs.predict(normalised).asnumpy().argmax(1))
     assert read_params(tmp_path / "model_algo-1").keys() == networks.parameters(theirs).keys()
+
+
+def test_the_value_stays_finite_where_gluoncvs_does_not(mx: Any, pair: Pair, batch: Batch) -> None:
+    """Logits 1000 apart: the softmax of the others underflows to 0, whose logarithm GluonCV takes."""
+    ours, theirs = pair("fcn", "float32")
+    for model in (ours, theirs):
+        model.head.block[4].bias.set_data(_nd(mx, np.array([1000, 0, 0, 0], np.float32)))
+    wrong = np.where(batch.labels == IGNORED, IGNORED, 1).astype(np.uint8)
+    value = GluonLearner(ours, Optimizer("sgd"), True, 0.5, mx.cpu()).train_step(Batch(batch.images, wrong), RATE, 0)
+    assert value == pytest.approx(500, rel=0.05)  # half the pixels are ignored and count as 0
+    assert _gluoncv_steps(mx, theirs, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]

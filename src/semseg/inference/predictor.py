@@ -6,11 +6,7 @@ import numpy as np
 
 from semseg.inference.backends import Backend
 from semseg.inference.upsampling import upsampled_stripes
-from semseg.types import Float32, Prediction, UInt8
-
-# Of ImageNet's pictures, R, G, B, for pixels from 0 to 1 (GluonCV's input transform).
-_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
-_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+from semseg.types import IMAGENET_MEAN, IMAGENET_STD, Float32, Prediction, UInt8
 
 
 class Predictor:
@@ -56,7 +52,8 @@ class LogitsPrediction:
 
 def normalise(image: UInt8) -> Float32:
     """RGB uint8 (H, W, 3) -> float32 (1, 3, H, W): (pixel / 255 - mean) / std of each channel."""
-    scale, shift = 1 / (255 * _STD), -_MEAN / _STD
+    mean, std = (np.array(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    scale, shift = 1 / (255 * std), -mean / std
     normalised = np.empty((1, 3, *image.shape[:2]), dtype=np.float32)
     for channel in range(3):
         plane = normalised[0, channel]

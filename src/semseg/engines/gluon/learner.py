@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from semseg.engines.gluon import networks, runtime, weights
-from semseg.types import IGNORED, Arrays, Batch, UInt8
+from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, UInt8
 
 mx = runtime.load()
-
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class GluonLearner:
         )
 
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
-        """Make one update, and return the mean over the pictures of the criterion's value before it, always finite.
+        """Make one update, and return the mean over the pictures of the criterion's value before it.
 
         `seed` fixes MXNet's random numbers (dropout). Returns when the update is done. The heads learn ten times as
         fast, as GluonCV sets them.
@@ -80,7 +77,7 @@ class GluonLearner:
         return self._value(outputs, labels)
 
     def _value(self, outputs: list[Any], labels: Any) -> float:
-        """The criterion's value. GluonCV's own takes the logarithm of a softmax, infinite where that underflows."""
+        """The criterion's value. GluonCV's own takes the logarithm of a softmax: infinite where that underflows."""
         value = 0.0
         for logits, weight in zip(outputs, (1.0, self._aux_weight), strict=False):
             log_likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
@@ -109,7 +106,7 @@ class GluonLearner:
     def _normalised(self, images: UInt8) -> Any:
         """uint8 (N, H, W, 3) on the host -> float32 (N, 3, H, W) on the device, normalised as for ImageNet."""
         on_device = runtime.to_device(images, self._device)
-        return mx.nd.image.normalize(mx.nd.image.to_tensor(on_device), _MEAN, _STD)
+        return mx.nd.image.normalize(mx.nd.image.to_tensor(on_device), IMAGENET_MEAN, IMAGENET_STD)
 
 
 def build_learner(
