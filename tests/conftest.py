@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,29 @@ def metric_definitions() -> dict[str, str]:
     definitions = dict(re.findall(r"^((?:train|validation):\w+) +(#.*)$", readme, re.MULTILINE))
     assert len(definitions) == 6
     return definitions
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """The address of moto's S3 server, a process of its own; the environment holds credentials that it accepts."""
+    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", "0"]
+    environ = os.environ | {"PYTHONUNBUFFERED": "1", "MOTO_S3_DEFAULT_MAX_KEYS": "10"}  # lists come in pages
+    credentials = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}
+    with (
+        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        assert process.stdout
+        drain = threading.Thread(target=deque, args=(process.stdout, 0))  # a full pipe would stop the server
+        try:
+            address = next(line for line in process.stdout if "Running on" in line)  # it listens from here on
+            drain.start()
+            for name, value in credentials.items():
+                patch.setenv(name, value)
+            yield address.rpartition(" ")[2].strip()
+        finally:
+            process.terminate()
+            drain.join()
 
 
 @pytest.fixture(scope="session")

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from semseg import __version__
+from semseg.errors import ChannelError, SemsegError
+from semseg.sagemaker.channels import CHANNELS, SPLITS
+from semseg.sagemaker.hyperparameters import rules
+from semseg.sagemaker.paths import Paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `semseg`; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    code: int = arguments.run(arguments)
+    try:
+        code: int = arguments.run(arguments)
+    except SemsegError as error:
+        print(f"semseg: {error}", file=sys.stderr)
+        return error.exit_code
     return code
 
 
@@ -28,16 +39,45 @@ def serve() -> int:
     return main(["serve", *sys.argv[1:]])
 
 
-def _train(_: argparse.Namespace) -> int:
+def _train(arguments: argparse.Namespace) -> int:
     from semseg.sagemaker.job import run_job
     from semseg.sagemaker.log_lines import set_up_logging
-    from semseg.sagemaker.paths import Paths
     from semseg.training.run import train
 
     print("Docker entrypoint called with argument(s): train", flush=True)
     set_up_logging()
-    paths = Paths.from_environment(os.environ)
-    return run_job(lambda stop: train(paths, stop), paths)
+    paths = _job(arguments, arguments.job)
+
+    def job(stop: threading.Event) -> None:
+        _lay_out(arguments, paths)
+        train(paths, stop)
+
+    return run_job(job, paths)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from semseg.reporting.data_report import as_json, as_text
+    from semseg.training.run import check
+
+    with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
+        paths = _job(arguments, Path(scratch))
+        _lay_out(arguments, paths)
+        report = check(paths)
+    print(json.dumps(as_json(report)) if arguments.json else as_text(report))
+    return 1 if report.problems else 0
+
+
+def _pipe(arguments: argparse.Namespace) -> int:
+    from semseg.data.feeder import feed
+    from semseg.data.manifest import list_manifest
+    from semseg.data.s3 import ObjectStore
+
+    with ObjectStore() as store:
+        listing = list_manifest(arguments.channel, arguments.manifest, store)
+        for problem in listing.problems:
+            raise problem
+        feed(listing.pairs, arguments.directory, arguments.channel, arguments.epochs)
+    return 0
 
 
 def _serve(_: argparse.Namespace) -> int:
@@ -60,13 +100,69 @@ def _overlay(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _job(arguments: argparse.Namespace, directory: Path) -> Paths:
+    """The job that the platform laid out, or the one to be laid out from the options in `directory`."""
+    return Paths(directory) if _options(arguments, CHANNELS) else Paths.from_environment(os.environ)
+
+
+def _lay_out(arguments: argparse.Namespace, paths: Paths) -> None:
+    from semseg.data.local_job import lay_out
+    from semseg.data.s3 import ObjectStore
+
+    channels = _options(arguments, CHANNELS)
+    hyperparameters = _options(arguments, [rule.name for rule in rules()])
+    if channels:
+        with ObjectStore() as store:
+            lay_out(paths, channels, hyperparameters, store)
+    elif hyperparameters:
+        raise ChannelError(f"--{_dashed(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
+
+
+def _options(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, str]:
+    """Those of the options that were given."""
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
+def _dashed(name: str) -> str:
+    return name.lstrip("_").replace("_", "-")
+
+
+def _add_job_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("a job outside SageMaker", "Folders, files or s3://bucket/prefix.")
+    for name in CHANNELS:
+        group.add_argument(f"--{_dashed(name)}", dest=name, metavar="PLACE", help=f"the channel {name}")
+    group = command.add_argument_group("its hyperparameters")
+    for rule in rules():
+        group.add_argument(f"--{_dashed(rule.name)}", dest=rule.name, metavar="VALUE", help=rule.doc.replace("%", "%%"))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="semseg", description="Train and serve semantic segmentation networks.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("train", help="run the training job in /opt/ml, or in $SAGEMAKER_BASE_DIR")
+    command = commands.add_parser(
+        "train",
+        help="run the training job in /opt/ml, in $SAGEMAKER_BASE_DIR, or one made of options",
+        allow_abbrev=False,
+    )
     command.set_defaults(run=_train)
+    command.add_argument("--job", type=Path, default=Path("job"), help="where model and output go (./job)")
+    _add_job_options(command)
+
+    command = commands.add_parser(
+        "check", help="read all of a job's data and report on it, without training", allow_abbrev=False
+    )
+    command.set_defaults(run=_check)
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+    _add_job_options(command)
+
+    command = commands.add_parser("pipe", help="feed a job's Pipe mode from an augmented manifest, as SageMaker does")
+    command.set_defaults(run=_pipe)
+    command.add_argument("manifest", type=Path)
+    command.add_argument("directory", type=Path, help="where the pipes go: the job's input/data")
+    command.add_argument("--channel", choices=SPLITS, default="train")
+    command.add_argument("--epochs", type=int, help="end after so many (else when told to)")
 
     command = commands.add_parser("serve", help="serve the model in /opt/ml/model on port 8080")
     command.set_defaults(run=_serve)

@@ -18,6 +18,7 @@ import numpy as np
 from semseg.data.label_map import find_label_map
 from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import list_pairs
+from semseg.data.samples import Sampler
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.sagemaker.paths import Paths
 
@@ -70,7 +71,8 @@ def all_road(paths: Paths) -> ConfusionMatrix:
     annotation = paths.channel("validation_annotation")
     label_map = find_label_map("validation", annotation, paths.channel("label_map"), NUM_CLASSES)
     matrix = ConfusionMatrix(NUM_CLASSES)
-    for batch in ValidationLoader(pairs, label_map, batch_size=16, crop_size=CROP, workers=2):
+    sampler = Sampler(label_map, CROP, base_size=240, seed=0, workers=2)
+    for batch in ValidationLoader(pairs, sampler, batch_size=16).epoch(0):
         matrix.update(batch.labels, np.full_like(batch.labels, ROAD))
     return matrix
 

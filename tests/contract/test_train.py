@@ -185,9 +185,9 @@ def test_half_precision_fails_clearly(job: Any) -> None:
 
 
 @pytest.mark.req("R44", "R45")
-def test_a_model_channel_fails_clearly(job: Any) -> None:
+def test_an_empty_model_channel_fails_clearly(job: Any) -> None:
     job.paths.channel("model").mkdir()
-    fails(job, 1, "ClientError: The channel model (incremental training) is not supported yet")
+    fails(job, 1, "ClientError: The channel model must hold one model, but it holds nothing")
 
 
 @pytest.mark.req("R55")

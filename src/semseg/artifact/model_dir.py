@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,45 +19,54 @@ from semseg.types import Arrays
 BEST = "model_best.params"
 LAST = "model_algo-1"
 HYPERPARAMS = "hyperparams.json"
+CLASSES = "classes.json"
+"""The names of the classes, `{"classes": ["background", "scratch"]}`, in the order of the ids, one for each."""
 
 _HEADS = {"psp": "head.psp.", "deeplab": "head.aspp.", "fcn": "head.block."}  # the others have a head.block too
 _BACKBONES = {6: "resnet-50", 23: "resnet-101"}  # by the blocks of layer3
 _CLASSIFIER = "head.block.4.weight"
+_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True)
 class ModelDescription:
     """Which network a model directory holds.
 
-    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101; aux: whether the file has the auxiliary head;
-    params: the file with the parameters.
+    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101; crop_size: that of its training, None if unknown;
+    aux: whether the file has the auxiliary head; params: the file with the parameters; class_names: in the order of
+    the ids, None if unknown.
     """
 
     algorithm: str
     backbone: str
     num_classes: int
-    crop_size: int
+    crop_size: int | None
     aux: bool
     params: Path
+    class_names: tuple[str, ...] | None
 
 
 def describe(model_dir: Path) -> ModelDescription:
     """Describe the network of `model_best.params`, or else of `model_algo-1`; other files are ignored.
 
     The parameters' names and shapes tell the network. `hyperparams.json`, whose full form nobody has seen, may lack
-    any key or be absent (crop_size is then 240, the original's default), but must not contradict them.
-    Raises ArtifactError when there is no parameter file, it is damaged or foreign, or the two files disagree.
+    any key or be absent, but must not contradict them; so may `classes.json` be absent, which the original had not.
+    Raises ArtifactError when there is no parameter file, it is damaged or foreign, or the files disagree.
     """
     path = _parameter_file(model_dir)
     arrays = read_params(path)
     stated = _read_hyperparams(model_dir / HYPERPARAMS)
+    algorithm = stated.agreeing("algorithm", _algorithm(arrays, path))
+    backbone = stated.agreeing("backbone", _backbone(arrays, path))
+    num_classes = int(stated.agreeing("num_classes", str(_num_classes(arrays, path))))
     return ModelDescription(
-        algorithm=stated.agreeing("algorithm", _algorithm(arrays, path)),
-        backbone=stated.agreeing("backbone", _backbone(arrays, path)),
-        num_classes=int(stated.agreeing("num_classes", str(_num_classes(arrays, path)))),
+        algorithm,
+        backbone,
+        num_classes,
         crop_size=stated.crop_size(),
         aux=any(name.startswith("auxlayer.") for name in arrays),
         params=path,
+        class_names=_read_class_names(model_dir / CLASSES, num_classes),
     )
 
 
@@ -65,6 +74,17 @@ def write_hyperparams(model_dir: Path, values: Mapping[str, str]) -> None:
     """Write `hyperparams.json`, atomically."""
     with replacing(model_dir / HYPERPARAMS) as temporary:
         temporary.write_text(json.dumps(dict(values), indent=2) + "\n")
+
+
+def write_class_names(model_dir: Path, names: Sequence[str]) -> None:
+    """Write `classes.json`, atomically; `names` has one for each class, in the order of the ids.
+
+    Raises ArtifactError for a name that `describe` would not read.
+    """
+    path = model_dir / CLASSES
+    content = {"classes": _checked_names(list(names), len(names), path)}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager
@@ -144,9 +164,11 @@ class _Stated:
             )
         return found
 
-    def crop_size(self) -> int:
-        """Return the crop size rounded up to a multiple of 8, as training does."""
-        text = self.values.get("crop_size", "240")
+    def crop_size(self) -> int | None:
+        """Return the crop size rounded up to a multiple of 8, as training does; None if the file does not tell."""
+        text = self.values.get("crop_size")
+        if text is None:
+            return None
         if not re.fullmatch("[1-9][0-9]{0,4}", text):
             raise ArtifactError(f"{self.path} says that crop_size is {text:.100}, not a number of pixels.")
         return -(-int(text) // 8) * 8
@@ -154,13 +176,42 @@ class _Stated:
 
 def _read_hyperparams(path: Path) -> _Stated:
     """Read values that may be typed or strings, bare or JSON-quoted; null counts as missing."""
-    try:
-        values = read_json_object(path)
-    except UserError as error:
-        raise ArtifactError(error.message) from error
-    return _Stated(path, {key: _plain(value) for key, value in values.items() if value is not None})
+    return _Stated(path, {key: _plain(value) for key, value in _read_json(path).items() if value is not None})
 
 
 def _plain(value: Any) -> str:
     """`"fcn"`, `fcn`, 21, 21.0 and "21.0" -> fcn, fcn, 21, 21, 21."""
     return str(value).strip().strip('"').removesuffix(".0")
+
+
+def _read_class_names(path: Path, num_classes: int) -> tuple[str, ...] | None:
+    """Return the names of a file, None if it is not there; other keys than `classes` are ignored."""
+    if not path.exists():
+        return None
+    return _checked_names(_read_json(path).get("classes"), num_classes, path)
+
+
+def _checked_names(names: object, num_classes: int, path: Path) -> tuple[str, ...]:
+    if not isinstance(names, list) or len(names) != num_classes:
+        found = f"{len(names)} of them" if isinstance(names, list) else f"{names!r:.100}"
+        raise ArtifactError(
+            f"{path} must hold a list of {num_classes} names under the key classes, one for each class, not {found}.",
+            "Mend it, or remove it: the names are then unknown.",
+        )
+    for label, name in enumerate(names):
+        if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
+            raise ArtifactError(
+                f"{path}: the name of class {label} is {name!r:.100}, not a text of 1 to {_LONGEST_NAME} printable "
+                "characters."
+            )
+    return tuple(names)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a file, empty if it is not there. Raises ArtifactError."""
+    if path.exists() and not path.is_file():  # reading a FIFO would wait for its writer
+        raise ArtifactError(f"{path} is not a file.")
+    try:
+        return read_json_object(path)
+    except UserError as error:
+        raise ArtifactError(error.message) from error

@@ -45,10 +45,26 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
 
 def load_rgb(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """As `decode_image`, but left in Pillow's memory for further work with Pillow: mode RGB."""
-    image = open_image(data, max_pixels)
+    return to_rgb(open_image(data, max_pixels))
+
+
+def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+    """Decode a picture of `open_image`: mode RGB. Raises ImageError."""
     with pillow_errors():
         image.load()
         return _as_rgb(image)
+
+
+def to_reduced_rgb(image: ImageFile.ImageFile, least: tuple[int, int]) -> tuple[Image.Image, tuple[float, float]]:
+    """Decode a picture of `open_image` as a smaller one, if that is cheaper: mode RGB. Raises ImageError.
+
+    A JPEG is made at 1/2, 1/4 or 1/8 of its width and height, the smallest that is not below `least` (width, height).
+    Gives the picture with its exact width and height: its last column and row may be pixels in part.
+    """
+    with pillow_errors():
+        drafted = image.draft(None, least)
+    width, height = drafted[1][2:] if drafted else image.size
+    return to_rgb(image), (width, height)
 
 
 def verify_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -1,58 +1,107 @@
-"""GluonCV's transforms of a picture and its mask to a fixed size, pixel for pixel.
+"""GluonCV's transforms of a picture and its mask to a fixed size, made for speed: only what the crop shows is made.
 
-They follow `SegmentationDataset._sync_transform` and `_val_sync_transform` of GluonCV 0.10.5 (algorithm.md 1.5),
-draw for draw. One thing differs: where GluonCV pads masks with class 0, the padding is `IGNORED` here.
+They follow `SegmentationDataset._sync_transform` and `_val_sync_transform` of GluonCV 0.10.5 (algorithm.md 1.5), draw
+for draw, and give the same labels, but for the padding of masks: class 0 there, `IGNORED` here. Pixels differ a little;
+tests/parity/test_augment.py states by how much. GluonCV scales the whole picture and cuts the crop out of it. Here
+
+- a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that leaves twice what the drawn scale needs,
+- picture and mask are scaled within the crop only, by the same filters, and mirrored after that,
+- the blur, three passes of a box filter in Pillow, is one pass of their product.
 """
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
 
+from semseg.codecs import images
 from semseg.types import IGNORED, UInt8
 
+_RESERVE = 2
+"""How many times larger than needed a JPEG file must be after decoding at a part of its size.
+
+Pillow's `thumbnail` asks for as much. With 1 the picture would be made by the decoder's filter alone.
+"""
 _MAX_ASPECT = 64
+_TAPS = 3
+"""Pixels on each side that the blur reaches."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of the crop, horizontal or vertical. The picture has `length` pixels there, `scaled` when scaled.
+
+    Of these the crop shows `count`, from `start` on; what it has beyond them is padding.
+    """
+
+    length: int
+    scaled: int
+    start: int
+    count: int
+
+    def mirrored(self) -> _Side:
+        """The part of the picture that is the same after mirroring it."""
+        return _Side(self.length, self.scaled, self.scaled - self.start - self.count, self.count)
+
+    def interval(self, length: float) -> tuple[float, float]:
+        """The shown part of a picture that is stored with another `length`."""
+        return self.start * length / self.scaled, min(length, (self.start + self.count) * length / self.scaled)
+
+    def nearest(self) -> NDArray[np.intp]:
+        """The pixel of the picture that each shown pixel is a copy of.
+
+        Pillow adds up the step from pixel to pixel; its rounding errors decide where two pixels are equally near.
+        """
+        steps = np.full(self.start + self.count, self.length / self.scaled)
+        steps[0] /= 2
+        return np.add.accumulate(steps)[self.start :].astype(np.intp)
 
 
 def train_transform(
-    image: Image.Image, labels: UInt8, crop_size: int, base_size: int, rng: random.Random
+    picture: ImageFile, values: UInt8, table: UInt8, crop_size: int, base_size: int, rng: random.Random
 ) -> tuple[UInt8, UInt8]:
     """Flip, scale, crop and blur at random: uint8 (crop_size, crop_size, 3) and (crop_size, crop_size).
 
-    image: mode RGB, of any size. labels: uint8 (H, W) of the same size, class ids and `IGNORED`.
+    picture: as `images.open_image` gives it, not yet decoded, of any size; it can be used only once. values: the
+    mask's, uint8 (H, W), of the same size. table: uint8 (256,), the label map's: the class, or `IGNORED`, of each value.
     The long side becomes base_size * 0.5 to 2.0. What the crop finds beyond the picture is black and `IGNORED`.
+    Raises ImageError for a picture that cannot be decoded.
     """
-    mask = Image.fromarray(labels)
-    if rng.random() < 0.5:
-        image, mask = (x.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for x in (image, mask))
-    size = _scaled(image.size, rng.randint(int(base_size * 0.5), int(base_size * 2.0)))
+    flipped = rng.random() < 0.5
+    size = _scaled(picture.size, rng.randint(int(base_size * 0.5), int(base_size * 2.0)))
     left, top = (rng.randint(0, max(side, crop_size) - crop_size) for side in size)
-    image, mask = _resize_and_crop(image, mask, size, (left, top), crop_size)
-    if rng.random() < 0.5:
-        image = image.filter(ImageFilter.GaussianBlur(rng.random()))
-    cropped = np.array(mask)
-    cropped[max(0, size[1] - top) :] = IGNORED
-    cropped[:, max(0, size[0] - left) :] = IGNORED
-    return np.asarray(image), cropped
+    radius = rng.random() if rng.random() < 0.5 else 0.0
+    across = _Side(picture.width, size[0], left, min(crop_size, size[0]))
+    down = _Side(picture.height, size[1], top, min(crop_size, size[1]))
+    labels = _labels(values, table, across, down, flipped)
+    image, stored = images.to_reduced_rgb(picture, (_RESERVE * size[0], _RESERVE * size[1]))
+    pixels = _pixels(image, stored, across.mirrored() if flipped else across, down)
+    if flipped:
+        pixels = pixels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return _blurred(_padded(np.asarray(pixels), crop_size, 0), radius), _padded(labels, crop_size, IGNORED)
 
 
-def validation_transform(image: Image.Image, labels: UInt8, crop_size: int) -> tuple[UInt8, UInt8]:
-    """Scale the short side to crop_size and cut out the middle; shapes as those of `train_transform`.
+def validation_transform(picture: ImageFile, values: UInt8, table: UInt8, crop_size: int) -> tuple[UInt8, UInt8]:
+    """Scale the short side to crop_size and cut out the middle; all else as `train_transform`.
 
     Of a picture more than 64 times as long as wide only the middle is scaled, to bound memory.
     """
-    mask = Image.fromarray(labels)
-    image, mask = (x.crop(_middle(*x.size)) for x in (image, mask))
+    left, top, right, bottom = _middle(*picture.size)
+    image = images.to_rgb(picture).crop((left, top, right, bottom))
     width, height = image.size
     if width > height:
         size = int(1.0 * width * crop_size / height), crop_size
     else:
         size = crop_size, int(1.0 * height * crop_size / width)
-    left, top = (round((side - crop_size) / 2.0) for side in size)
-    image, mask = _resize_and_crop(image, mask, size, (left, top), crop_size)
-    return np.asarray(image), np.asarray(mask)
+    across = _Side(width, size[0], round((size[0] - crop_size) / 2.0), crop_size)
+    down = _Side(height, size[1], round((size[1] - crop_size) / 2.0), crop_size)
+    labels = _labels(values[top:bottom, left:right], table, across, down, flipped=False)
+    return np.asarray(_pixels(image, image.size, across, down)), labels
 
 
 def _scaled(size: tuple[int, int], long_side: int) -> tuple[int, int]:
@@ -63,15 +112,89 @@ def _scaled(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     return long_side, max(1, int(1.0 * height * long_side / width + 0.5))
 
 
-def _resize_and_crop(
-    image: Image.Image, mask: Image.Image, size: tuple[int, int], corner: tuple[int, int], crop_size: int
-) -> tuple[Image.Image, Image.Image]:
-    """A square at `corner` (left, top) of picture and mask at the given size; beyond them it is 0."""
-    box = (*corner, corner[0] + crop_size, corner[1] + crop_size)
-    return (
-        image.resize(size, Image.Resampling.BILINEAR).crop(box),
-        mask.resize(size, Image.Resampling.NEAREST).crop(box),
-    )
+def _pixels(image: Image.Image, stored: tuple[float, float], across: _Side, down: _Side) -> Image.Image:
+    """What the crop shows of a picture that is stored with the given width and height."""
+    (left, right), (top, bottom) = across.interval(stored[0]), down.interval(stored[1])
+    return image.resize((across.count, down.count), Image.Resampling.BILINEAR, (left, top, right, bottom))
+
+
+def _labels(values: UInt8, table: UInt8, across: _Side, down: _Side, flipped: bool) -> UInt8:
+    """What the crop shows of a mask, of which `across` and `down` are the sides: uint8 (rows, columns)."""
+    columns = across.nearest()
+    if flipped:
+        columns = across.length - 1 - columns
+    first, last = sorted((columns[0], columns[-1]))
+    shown = values[down.nearest(), first : last + 1][:, columns - first]
+    # of all ways to look up single bytes the quickest
+    labels = np.ascontiguousarray(shown).tobytes().translate(table.tobytes())
+    return np.frombuffer(labels, np.uint8).reshape(shown.shape)
+
+
+def _padded(shown: UInt8, crop_size: int, fill: int) -> UInt8:
+    """Fill up to crop_size on the right and at the bottom."""
+    height, width = shown.shape[:2]
+    if (height, width) == (crop_size, crop_size):
+        return shown
+    padded = np.full((crop_size, crop_size, *shown.shape[2:]), fill, np.uint8)
+    padded[:height, :width] = shown
+    return padded
+
+
+def _blurred(pixels: UInt8, radius: float) -> UInt8:
+    """What `ImageFilter.GaussianBlur(radius)` gives, but for 2 levels or so; the radius is at most 1.
+
+    Each of its three passes mixes a pixel with radius ** 2 / 6 of either neighbour. They are done at once, in 1/256.
+    """
+    share = radius**2 / 6
+    box = np.array([share, 1 - 2 * share, share])
+    sides = np.rint(256 * np.convolve(np.convolve(box, box), box)[_TAPS + 1 :]).astype(np.uint16)
+    if not sides.any():
+        return pixels
+    height, width, channels = pixels.shape
+    padded = _reflected(pixels)
+    row = padded[0].size
+    columns = _mixed(padded.ravel(), sides, row)
+    rows = _mixed(columns, sides, channels)
+    blurred = np.zeros(height * row, np.uint8)
+    blurred[: len(rows)] = rows
+    return blurred.reshape(height, -1, channels)[:, :width]
+
+
+def _reflected(pixels: UInt8) -> NDArray[np.uint16]:
+    """The picture with its mirror image around it, as far as the blur reaches.
+
+    So a chain of filters that repeat the edge, as Pillow's do, comes to the same as their product.
+    """
+    height, width, channels = pixels.shape
+    columns = np.pad(np.arange(width), _TAPS, "symmetric")
+    rows = np.pad(np.arange(height), _TAPS, "symmetric")
+    inside = slice(_TAPS, -_TAPS)
+    padded = np.empty((len(rows), len(columns), channels), np.uint16)
+    padded[inside, inside] = pixels
+    for edge in (slice(_TAPS), slice(-_TAPS, None)):
+        padded[inside, edge] = pixels[:, columns[edge]]
+    for edge in (slice(_TAPS), slice(-_TAPS, None)):
+        padded[edge] = padded[rows[edge] + _TAPS]
+    return padded
+
+
+def _mixed(values: NDArray[np.uint16], sides: NDArray[np.uint16], step: int) -> NDArray[np.uint16]:
+    """Mix each value with those at 1, 2 and 3 steps on either side, which count `sides` / 256.
+
+    values: uint16 (N,), 0 to 255. Gives uint16 (N - 6 * step,): the outermost lack neighbours.
+    """
+    count = len(values) - 2 * _TAPS * step
+    centre = values[_TAPS * step :][:count]
+    mixed = centre * (np.uint16(256) - 2 * sides.sum(dtype=np.uint16))
+    pair = np.empty_like(mixed)
+    for distance, weight in enumerate(sides, 1):
+        if weight:
+            np.add(values[(_TAPS - distance) * step :][:count], values[(_TAPS + distance) * step :][:count], out=pair)
+            pair *= weight
+            mixed += pair
+    mixed += np.uint16(128)
+    mixed >>= np.uint16(8)
+    return mixed
 
 
 def _middle(width: int, height: int) -> tuple[int, int, int, int]:

@@ -1,51 +1,83 @@
-"""One file of a data set to pixels: bounded in size, and every error names the file."""
+"""One file of a data set, wherever its bytes are: bounded in size, and every error names it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from PIL import Image
-
-from semseg.codecs import images, masks
-from semseg.errors import DataError, ImageError
-from semseg.types import UInt8
+from semseg.errors import DataError, ImageError, SemsegError
 
 MAX_FILE_BYTES = 512_000_000
 """More than `images.MAX_PIXELS` need in any format, uncompressed, at 8 bytes a pixel."""
 
 
-def read_image(path: Path) -> Image.Image:
-    """The picture in a JPEG or PNG file, decoded: mode RGB, orientation as stored. Raises DataError."""
-    with _naming(path):
-        return images.load_rgb(read_file(path))
+class File(Protocol):
+    """A file on this machine, in S3, or in memory."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it, on one line."""
+        ...
+
+    def read(self) -> bytes:
+        """All its bytes, at most `MAX_FILE_BYTES`. Raises DataError naming it."""
+        ...
 
 
-def verify_image(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture that was read to its end. Raises DataError."""
-    with _naming(path):
-        return images.verify_image(read_file(path))
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on this machine."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """``channel/file``."""
+        return printable(self.path)
+
+    def read(self) -> bytes:
+        """All its bytes. Raises DataError."""
+        return read_file(self.path)
 
 
-def read_mask(path: Path) -> UInt8:
-    """The pixel values of a mask: uint8 (H, W). Raises DataError."""
-    with _naming(path):
-        return masks.decode_mask(read_file(path))
+@dataclass(frozen=True)
+class LoadedFile:
+    """A file whose bytes, or the error of their reading, are in memory."""
+
+    name: str
+    content: bytes | DataError
+
+    def read(self) -> bytes:
+        """All its bytes. Raises DataError if they could not be read."""
+        if isinstance(self.content, DataError):
+            raise self.content
+        return self.content
 
 
-def require_same_size(image: Path, image_size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> None:
-    """Raise DataError unless the two sizes (height, width) are equal."""
-    if image_size == mask_size:
-        return
-    hint = "A mask covers its picture pixel by pixel."
-    if image_size == mask_size[::-1] and images.exif_swaps_sides(read_file(image)):
-        hint = "The picture's EXIF orientation swaps its sides and is ignored here: store it turned, without the tag."
-    (height, width), (mask_height, mask_width) = image_size, mask_size
-    raise DataError(
-        f"{printable(mask)} has {mask_width} x {mask_height} pixels, {printable(image)} {width} x {height}.", hint
-    )
+def load(file: File) -> LoadedFile:
+    """Read a file now; an error is raised by whoever asks for the bytes."""
+    try:
+        return LoadedFile(file.name, file.read())
+    except DataError as error:
+        return LoadedFile(file.name, error)
+
+
+@contextmanager
+def naming(file: File) -> Iterator[None]:
+    """Turn an ImageError about the content of a file into a DataError that names it; note the name on others."""
+    try:
+        yield
+    except ImageError as error:
+        raise DataError(f"{file.name}: {error.message}", error.hint) from error
+    except SemsegError:
+        raise
+    except BaseException as error:
+        error.add_note(f"while reading {file.name}")
+        raise
 
 
 def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
@@ -68,11 +100,3 @@ def printable(path: Path) -> str:
 def one_line(text: str) -> str:
     """The text, escaped if it holds control characters, as file names may, which could forge log lines."""
     return text if text.isprintable() else ascii(text)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except ImageError as error:
-        raise DataError(f"{printable(path)}: {error.message}", error.hint) from error

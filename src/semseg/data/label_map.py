@@ -2,14 +2,15 @@
 
 {"scale": "3"}                         class = floor(pixel value / 3)
 {"map": {"0": 5, "1": 0, "255": 9}}    key = class (255: ignored), value = pixel value
+{"colors": {"0": "#000000", "1": ["#2ca02c", "#98df8a"]}}
+                                       key = class (255: ignored), value = its colour, or several; ours
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semseg.codecs.colors import parse_color
 from semseg.data.files import printable, read_file
+from semseg.data.json_text import byte, parse_object
 from semseg.errors import DataError
 from semseg.types import IGNORED, UInt8
 
@@ -25,7 +28,13 @@ logger = logging.getLogger("semseg")
 
 DEFAULT: dict[str, Any] = {"scale": 1}
 _MAX_BYTES = 1_000_000
-_FORMS = 'Write {"scale": 1} or {"map": {"0": 5, "1": 0}} (class: pixel value).'
+UNLISTED_COLOR = 254
+"""The value of pixels whose colour no label map lists; never a class, num_classes being at most 254 (R24)."""
+
+_FORMS = (
+    'Write {"scale": 1}, {"map": {"0": 5, "1": 0}} (class: pixel value) '
+    'or {"colors": {"0": "#000000", "1": "#2ca02c"}} (class: colour).'
+)
 _COMMON_NAME = "label_map.json"
 _CHANNELS = ("train", "validation")
 
@@ -38,6 +47,8 @@ class LabelMap:
     unlisted: bool (256,), values no map lists; they are ignored, and worth a warning.
     invalid: bool (256,), values that would be a class of `num_classes` or above; `table` ignores them.
     source: the JSON as given.
+    colors: class id or `IGNORED` by colour (0xRRGGBB), if masks are read by colour. Their values then are what
+        this says, and `UNLISTED_COLOR` for other colours.
     """
 
     table: UInt8
@@ -45,6 +56,7 @@ class LabelMap:
     invalid: NDArray[np.bool_]
     num_classes: int
     source: dict[str, Any]
+    colors: Mapping[int, int] | None = None
 
     def apply(self, mask: UInt8) -> UInt8:
         """Pixel values uint8 (H, W) to class ids and `IGNORED`: a new uint8 (H, W)."""
@@ -52,16 +64,17 @@ class LabelMap:
         return labels
 
 
-def find_label_map(channel: str, annotation: Path, label_map: Path | None, num_classes: int) -> LabelMap:
+def find_label_map(channel: str, annotation: Path | None, label_map: Path | None, num_classes: int) -> LabelMap:
     """The label map of ``train`` or ``validation``.
 
     Looked for in this order: ``<channel>_label_map.json`` and ``label_map.json`` in the directory `label_map` of
-    the channel of that name (None: not given), ``label_map.json`` in the directory `annotation` (R21, R22, R34).
+    the channel of that name (None: not given), ``label_map.json`` in the directory `annotation` (R21, R22, R34;
+    None: with a manifest or in Pipe mode there is no such channel).
     Without one the default, scale 1, holds, and a warning says so.
 
     Raises DataError for a map that is wrong, and for a `label_map` directory without a name we know.
     """
-    candidates = [annotation / _COMMON_NAME]
+    candidates = [annotation / _COMMON_NAME] if annotation else []
     if label_map is not None:
         _require_known_name(label_map)
         candidates = [label_map / f"{channel}_{_COMMON_NAME}", label_map / _COMMON_NAME, *candidates]
@@ -81,13 +94,12 @@ def parse_label_map(source: bytes | str | dict[str, Any], num_classes: int, name
     ignored if no class. Raises DataError.
     """
     obj = source if isinstance(source, dict) else _load(source, name)
-    unknown = sorted(obj.keys() - {"scale", "map"})
+    unknown = sorted(obj.keys() - _BUILDERS.keys())
     if unknown:
-        raise DataError(f"{name}: unknown key {unknown[0]!r}.", _FORMS)
+        raise DataError(f"{name}: unknown key {unknown[0]!r:.100}.", _FORMS)
     if len(obj) != 1:
-        raise DataError(f"{name}: has {'both' if obj else 'neither'} 'scale' and 'map'.", _FORMS)
-    build = _from_scale if "scale" in obj else _from_map
-    return build(obj, num_classes, name)
+        raise DataError(f"{name}: has {' and '.join(map(repr, obj)) or 'no key'}, not one of the three forms.", _FORMS)
+    return _BUILDERS[next(iter(obj))](obj, num_classes, name)
 
 
 def _from_scale(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
@@ -105,48 +117,67 @@ def _from_scale(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
 
 
 def _from_map(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
-    mapping = obj["map"]
-    if not isinstance(mapping, dict) or not mapping:
-        raise DataError(f"{name}: 'map' is not an object with at least one class.", _FORMS)
     table = np.full(256, IGNORED, np.uint8)
     unlisted = np.ones(256, np.bool_)
-    classes = set()
-    for key, entry in mapping.items():
-        class_id, value = _byte(key), _byte(entry)
-        if class_id is None or num_classes <= class_id != IGNORED or class_id in classes:
-            raise DataError(
-                f"{name}: key {key!r} of 'map' is not a class, or given twice.",
-                f"Classes are 0 to {num_classes - 1} (num_classes is {num_classes}); 255 means ignored.",
-            )
+    for class_id, key, entry in _classes(obj, "map", num_classes, name):
+        value = byte(entry)
         if value is None or not unlisted[value]:
             raise DataError(
-                f"{name}: the value {entry!r} of key {key!r} of 'map' is not a pixel value, or given twice.",
+                f"{name}: the value {entry!r:.100} of key {key!r} of 'map' is not a pixel value, or given twice.",
                 "Pixel values are 0 to 255, each of one class.",
             )
-        classes.add(class_id)
         table[value], unlisted[value] = class_id, False
     unlisted[IGNORED] = False
     return LabelMap(table, unlisted, np.zeros(256, np.bool_), num_classes, obj)
 
 
-def _load(text: bytes | str, name: str) -> dict[str, Any]:
-    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        obj = dict(pairs)
-        if len(obj) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise DataError(f"{name}: key {next(key for key in keys if keys.count(key) > 1)!r} is given twice.", _FORMS)
-        return obj
+def _from_colors(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
+    colors: dict[int, int] = {}
+    for class_id, key, entry in _classes(obj, "colors", num_classes, name):
+        for text in entry if isinstance(entry, list) and entry else [entry]:
+            color = _color(text)
+            if color is None or color in colors:
+                raise DataError(
+                    f"{name}: {text!r:.100} of key {key!r} of 'colors' is not a colour, or given twice.",
+                    "Write colours like '#2ca02c', each of one class.",
+                )
+            colors[color] = class_id
+    table = np.where(np.arange(256) < num_classes, np.arange(256), IGNORED).astype(np.uint8)
+    unlisted = np.arange(256) == UNLISTED_COLOR
+    return LabelMap(table, unlisted, np.zeros(256, np.bool_), num_classes, obj, colors)
 
+
+_BUILDERS: dict[str, Callable[[dict[str, Any], int, str], LabelMap]] = {
+    "scale": _from_scale,
+    "map": _from_map,
+    "colors": _from_colors,
+}
+
+
+def _classes(obj: dict[str, Any], form: str, num_classes: int, name: str) -> Iterator[tuple[int, str, Any]]:
+    """Class id, key and value of each entry. Raises DataError for what is no class, or a class in two spellings."""
+    entries = obj[form]
+    if not isinstance(entries, dict) or not entries:
+        raise DataError(f"{name}: {form!r} is not an object with at least one class.", _FORMS)
+    seen = set()
+    for key, entry in entries.items():
+        class_id = byte(key)
+        if class_id is None or num_classes <= class_id != IGNORED or class_id in seen:
+            raise DataError(
+                f"{name}: key {key!r:.100} of {form!r} is not a class, or given twice.",
+                f"Classes are 0 to {num_classes - 1} (num_classes is {num_classes}); 255 means ignored.",
+            )
+        seen.add(class_id)
+        yield class_id, key, entry
+
+
+def _load(text: bytes | str, name: str) -> dict[str, Any]:
     if len(text) > _MAX_BYTES:
         raise DataError(f"{name}: larger than {_MAX_BYTES} bytes.", _FORMS)
     try:
-        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        obj = json.loads(decoded, object_pairs_hook=without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: not JSON: {error}.", _FORMS) from error
-    if not isinstance(obj, dict):
-        raise DataError(f"{name}: not a JSON object.", _FORMS)
-    return obj
+        return parse_object(text)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}.", _FORMS) from error
 
 
 def _number(value: Any) -> float:
@@ -157,10 +188,12 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _byte(value: Any) -> int | None:
-    """An integer from 0 to 255, or a string of one; None for anything else."""
-    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
-    return int(text) if re.fullmatch("[0-9]{1,3}", text) and int(text) <= 255 else None
+def _color(value: Any) -> int | None:
+    """A colour; None for anything but the text of one."""
+    try:
+        return parse_color(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _require_known_name(label_map: Path) -> None:

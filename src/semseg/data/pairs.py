@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semseg.data.files import one_line, printable
+from semseg.data.files import File, LocalFile, load, one_line, printable
+from semseg.data.ground_truth import ColorMap
 from semseg.errors import DataError
 
 logger = logging.getLogger("semseg")
@@ -20,34 +21,46 @@ _MAX_WARNINGS = 20
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its mask."""
+    """A picture and its mask.
 
-    stem: str
-    image: Path
-    mask: Path
+    colors: which colour each class has in the mask, if Ground Truth made it.
+    """
+
+    image: File
+    mask: File
+    colors: ColorMap | None = None
+
+    def loaded(self) -> Pair:
+        """This pair with its files in memory; what cannot be read is told when it is asked for."""
+        return replace(self, image=load(self.image), mask=load(self.mask))
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The pairs of ``train`` or ``validation``, sorted by stem, and what stands in the way of further ones."""
+    """The pairs of ``train`` or ``validation``, in order, and what stands in the way of further ones.
+
+    class_names: by class id, if the data tell them.
+    """
 
     name: str
     pairs: tuple[Pair, ...]
     problems: tuple[DataError, ...]
+    class_names: tuple[str, ...] | None = None
 
 
 def list_pairs(name: str, images: Path, masks: Path) -> Listing:
     """Match the pictures in `images` (.jpg, .jpeg, .png) with the masks in `masks` (.png) by stem.
 
-    Suffixes may be in capitals. Sub-directories are not entered: with the prefix ``train`` the platform also
-    delivers ``train_annotation`` into the channel. They and all other strays are warned about and ignored.
+    The pairs are sorted by stem. Suffixes may be in capitals. Sub-directories are not entered: with the prefix
+    ``train`` the platform also delivers ``train_annotation`` into the channel. They and all other strays are warned
+    about and ignored.
     Lone files, files of one stem and empty channels come back as problems, for `check.check_pairs` to report.
     """
     problems: list[DataError] = []
     image_of = _by_stem(images, _IMAGE_SUFFIXES, problems)
     mask_of = _by_stem(masks, _MASK_SUFFIXES, problems)
     stems = sorted(image_of.keys() & mask_of.keys())
-    pairs = tuple(Pair(stem, image_of[stem], mask_of[stem]) for stem in stems)
+    pairs = tuple(Pair(LocalFile(image_of[stem]), LocalFile(mask_of[stem])) for stem in stems)
     if image_of and mask_of:
         hint = "" if pairs else _naming_hint(image_of, mask_of)
         problems += _lone(image_of, mask_of, masks, "annotation", hint)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-from semseg.artifact.model_dir import describe
+from semseg.artifact.model_dir import ModelDescription, describe
 from semseg.artifact.params import read_params
 from semseg.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
 
-def load_predictor(model_dir: Path) -> Predictor:
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to predict, and what its directory said of it."""
+
+    predictor: Predictor
+    description: ModelDescription
+
+
+def load_predictor(model_dir: Path) -> LoadedModel:
     """Load the network of a model directory onto the first GPU, else the CPU; takes seconds.
 
     Raises ArtifactError when the directory has no readable model.
@@ -28,4 +37,4 @@ def load_predictor(model_dir: Path) -> Predictor:
     network = backend.load_backend(
         model.algorithm, model.backbone, model.num_classes, read_params(model.params), str(model.params)
     )
-    return Predictor(network, model.num_classes)
+    return LoadedModel(Predictor(network, model.num_classes), model)

@@ -11,14 +11,14 @@ from pathlib import Path
 class Step:
     """A batch is done.
 
-    phase: `training` or `validation`; iteration: its number in the epoch, from 1, of `iterations`;
+    phase: `training` or `validation`; iteration: its number in the epoch, from 1, of `iterations`, as far as known;
     samples: pictures in the batch; learning_rate: that of the update, None in validation.
     """
 
     epoch: int
     phase: str
     iteration: int
-    iterations: int
+    iterations: int | None
     samples: int
     learning_rate: float | None
 
@@ -28,6 +28,7 @@ class EpochTrained:
     """The training half of an epoch: the mean loss over its iterations, the last learning rate, the speed."""
 
     epoch: int
+    iterations: int
     loss: float
     learning_rate: float
     samples_per_second: float

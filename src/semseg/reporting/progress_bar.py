@@ -6,7 +6,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from semseg.reporting.events import Event, Step
+from semseg.reporting.events import EpochTrained, EpochValidated, Event, Step
 
 
 class ProgressBar:
@@ -17,12 +17,20 @@ class ProgressBar:
         self._bar: tqdm | None = None
 
     def __call__(self, event: Event) -> None:
-        """Moves the bar by a step; other events say nothing here."""
-        if not isinstance(event, Step):
-            return
-        if event.iteration == 1 or self._bar is None:
-            name = f"epoch {event.epoch} {event.phase}"
-            self._bar = tqdm(total=event.iterations, desc=name, leave=False, file=self._stream)
+        """Moves the bar by a step, and takes it away at the end of either half."""
+        match event:
+            case Step():
+                self._step(event)
+            case EpochTrained() | EpochValidated():
+                self._close()
+
+    def _step(self, step: Step) -> None:
+        if self._bar is None:
+            name = f"epoch {step.epoch} {step.phase}"
+            self._bar = tqdm(total=step.iterations, desc=name, leave=False, file=self._stream)
         self._bar.update()
-        if event.iteration == event.iterations:
+
+    def _close(self) -> None:
+        if self._bar is not None:
             self._bar.close()
+            self._bar = None

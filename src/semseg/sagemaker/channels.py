@@ -1,4 +1,4 @@
-"""The job's channels and hosts (R15, R20, R24; container-contract.md sections 1.4, 1.5)."""
+"""The job's channels and hosts (R15, R20, R24, R41, R45; container-contract.md sections 1.4, 1.5, 1.7)."""
 
 from __future__ import annotations
 
@@ -11,61 +11,129 @@ from semseg.errors import ChannelError, UserError
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.paths import Paths
 
-REQUIRED = ("train", "train_annotation", "validation", "validation_annotation")
+SPLITS = ("train", "validation")
+ANNOTATIONS = ("train_annotation", "validation_annotation")
 OPTIONAL = ("label_map", "model")
+CHANNELS = (*SPLITS, *ANNOTATIONS, *OPTIONAL)
+
+_MANIFESTS = (".manifest", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where the pairs of ``train`` or ``validation`` come from: one of three ways.
+
+    annotation: the directory of the masks, when `images` is the directory of the pictures.
+    manifest: the augmented manifest in the channel's directory.
+    piped: whether they come through pipes named ``<images>_<epoch>``.
+    """
+
+    name: str
+    images: Path
+    annotation: Path | None
+    manifest: Path | None
+    piped: bool
 
 
 @dataclass(frozen=True)
 class Channels:
-    """The directories of the channels."""
+    """What the job was given."""
 
-    train: Path
-    train_annotation: Path
-    validation: Path
-    validation_annotation: Path
+    train: Split
+    validation: Split
     label_map: Path | None
+    model: Path | None
 
 
 def read_channels(paths: Paths) -> Channels:
-    """The channels of the job, in File or FastFile mode.
+    """The channels of the job, train and validation in File, FastFile or Pipe mode.
 
-    Raises ChannelError for a missing channel (naming all that are missing), a mode that is not read, an unknown
-    channel, or a `model` channel.
+    Raises ChannelError for a missing channel (naming all that are missing), an unknown channel, a mode or record
+    wrapper that cannot be read, and for more than one manifest in a channel.
     """
     config = read_json_object(paths.input_data_config)
-    _check_modes(config, paths.input_data_config)
-    unknown = sorted(set(config) - set(REQUIRED) - set(OPTIONAL))
+    piped = _piped(config, paths.input_data_config)
+    unknown = sorted(set(config) - set(CHANNELS))
     if unknown:
         raise ChannelError(
             f"Extraneous channel found: {', '.join(unknown)}.",
-            f"The channels are {', '.join(REQUIRED)} and, optionally, label_map.",
+            f"The channels are {', '.join((*SPLITS, *ANNOTATIONS))} and, optionally, {' and '.join(OPTIONAL)}.",
         )
-    present = {name: paths.channel(name) for name in REQUIRED + OPTIONAL if paths.channel(name).is_dir()}
-    missing = [name for name in REQUIRED if name not in present]
+    present = {name: paths.channel(name) for name in CHANNELS if paths.channel(name).is_dir()}
+    train, validation = (_split(name, name in piped, present, paths) for name in SPLITS)
+    missing = _missing(train, present) + _missing(validation, present)
     if missing:
         raise ChannelError(
             f"Missing required channel: {', '.join(missing)} (looked in {paths.channel('')}).",
-            f"Give all of {', '.join(REQUIRED)}, one directory each.",
+            f"Give all of {', '.join((*SPLITS, *ANNOTATIONS))}, one directory each, or put one augmented manifest "
+            f"(*.manifest or *.jsonl) into each of {' and '.join(SPLITS)}.",
         )
-    if "model" in present or "model" in config:
+    return Channels(train, validation, present.get("label_map"), present.get("model"))
+
+
+def _split(name: str, piped: bool, present: Mapping[str, Path], paths: Paths) -> Split:
+    """How a split is given. Where there is a channel of annotations, a manifest beside the pictures is a stray file."""
+    annotation = present.get(f"{name}_annotation")
+    if piped and annotation:
         raise ChannelError(
-            "The channel model (incremental training) is not supported yet.",
-            "Leave the channel out: training then starts from the backbone, or from scratch.",
+            f"The channel {name} is in Pipe mode, which brings its annotations along, but there is {name}_annotation.",
+            f"Leave the channel {name}_annotation out.",
         )
-    train, train_annotation, validation, validation_annotation = (present[name] for name in REQUIRED)
-    return Channels(train, train_annotation, validation, validation_annotation, present.get("label_map"))
+    if piped or annotation:
+        return Split(name, paths.channel(name), annotation, None, piped)
+    manifest = _find_manifest(present[name]) if name in present else None
+    return Split(name, paths.channel(name), None, manifest, False)
 
 
-def _check_modes(config: Mapping[str, Any], path: Path) -> None:
+def _missing(split: Split, present: Mapping[str, Path]) -> list[str]:
+    """The channels that the split lacks; annotations come with a manifest or a pipe."""
+    if split.piped:
+        return []
+    annotation = [] if split.annotation or split.manifest else [f"{split.name}_annotation"]
+    return ([] if split.name in present else [split.name]) + annotation
+
+
+def _piped(config: Mapping[str, Any], path: Path) -> set[str]:
+    """The names of the channels in Pipe mode."""
+    piped = set()
     for name, channel in config.items():
         if not isinstance(channel, dict):
             raise ChannelError(f"{path}: the channel {name} must be a JSON object, not {channel!r:.80}.")
         mode = channel.get("TrainingInputMode", "File")
-        if mode not in ("File", "FastFile"):
+        if mode not in ("File", "FastFile", "Pipe"):
             raise ChannelError(
-                f"The channel {name} has TrainingInputMode {mode!r:.80}, which is not supported yet.",
-                "Use the input mode File or FastFile.",
+                f"The channel {name} has TrainingInputMode {mode!r:.80}.", "Use the input mode File, FastFile or Pipe."
             )
+        if mode == "Pipe":
+            _require_pairs(name, channel)
+            piped.add(name)
+    return piped
+
+
+def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
+    """Raise ChannelError unless the records of a piped channel can be told apart, and are pictures with masks."""
+    if name not in SPLITS:
+        raise ChannelError(
+            f"The channel {name} cannot be read in Pipe mode.",
+            "In Pipe mode the channels train and validation carry pictures and masks, from an augmented manifest; "
+            "label_map and model take the input mode File.",
+        )
+    wrapper = channel.get("RecordWrapperType", "None")
+    if wrapper != "RecordIO":
+        raise ChannelError(
+            f"The channel {name} is in Pipe mode with RecordWrapperType {wrapper!r:.80}.",
+            "Set RecordWrapperType to RecordIO, S3DataType to AugmentedManifestFile and AttributeNames to the image's "
+            'and the annotation\'s, such as ["source-ref", "city-streets-ref"].',
+        )
+
+
+def _find_manifest(directory: Path) -> Path | None:
+    """The augmented manifest of a channel, which stands in its directory like any file; None if there is none."""
+    found = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS and path.is_file())
+    if len(found) > 1:
+        names = ", ".join(ascii(path.name) for path in found[:5])
+        raise ChannelError(f"The channel {directory.name} has {len(found)} manifests: {names}.", "Leave one of them.")
+    return found[0] if found else None
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def _explain(error: Exception) -> tuple[int, str, str]:
         if error.exit_code == 1:
             return 1, f"ClientError: {error}", ""
         return error.exit_code, f"AlgorithmError: {error}", traceback.format_exc()
-    return 2, f"AlgorithmError: {type(error).__name__}: {error}", traceback.format_exc()
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
+    return 2, f"AlgorithmError: {type(error).__name__}: {error}{notes}", traceback.format_exc()
 
 
 def _write_failure(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP interface: /ping, /invocations, /execution-parameters (container-contract.md sections 2.2, 2.3, 2.6).
+"""The HTTP interface: /ping, /invocations, /execution-parameters (container-contract.md sections 2.2, 2.3, 2.6), /info.
 
 What a request wants is settled before any work, its size before its body is read, the picture's before it is decoded.
 """
@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from semseg import __version__
+from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.images import decode_image
 from semseg.codecs.masks import encode_mask
 from semseg.codecs.media_types import PNG, check_content_type, negotiate_accept
@@ -56,6 +58,10 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
         megabytes = min(settings.max_payload >> 20, 100)  # the most that Batch Transform takes
         return _json(200, {"MaxConcurrentTransforms": 1, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": megabytes})
 
+    @app.get("/info")
+    def info() -> Response:
+        return _json(200, _info(engine.description)) if engine.ready else _loading()
+
     return app
 
 
@@ -95,7 +101,7 @@ def _segment(engine: Engine, body: bytes, max_pixels: int, media_type: str) -> R
     image = decode_image(body, max_pixels)
     if media_type == PNG:
         return Response(encode_mask(engine.predict(image).labels()), content_type=PNG)
-    check_size(engine.num_classes, *image.shape[:2])
+    check_size(engine.description.num_classes, *image.shape[:2])
     record = encode_probabilities(engine.predict(image).probabilities())
     return Response(_pieces(record), content_type=media_type, headers={"Content-Length": str(total_bytes(record))})
 
@@ -105,6 +111,18 @@ def _pieces(parts: Sequence[Buffer]) -> Iterator[bytes]:
     for part in parts:
         for start in range(0, len(part), _PIECE):
             yield bytes(part[start : start + _PIECE])
+
+
+def _info(model: ModelDescription) -> dict[str, object]:
+    """What is served; null is what the model directory does not tell."""
+    return {
+        "algorithm": model.algorithm,
+        "backbone": model.backbone,
+        "num_classes": model.num_classes,
+        "crop_size": model.crop_size,
+        "classes": model.class_names,
+        "version": __version__,
+    }
 
 
 def _loading() -> Response:

@@ -1,4 +1,4 @@
-"""The one thread that loads the predictor and runs it, while the threads of requests wait."""
+"""The one thread that loads the model and runs it, while the threads of requests wait."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from semseg.artifact.model_dir import ModelDescription
 from semseg.errors import SemsegError
-from semseg.inference.predictor import Predictor
+from semseg.inference.load import LoadedModel
 from semseg.types import Prediction, UInt8
 
 logger = logging.getLogger(__name__)
@@ -23,37 +24,37 @@ _WARM_UP_SIZE = 64
 
 
 class Engine:
-    """One device's predictor. Loading starts at once, in the thread that later predicts, picture after picture."""
+    """One device's model. Loading starts at once, in the thread that later predicts, picture after picture."""
 
-    def __init__(self, load: Callable[[], Predictor], exit_process: Callable[[int], object] = os._exit) -> None:
-        """load: makes the predictor; exit_process: ends the server, with LOAD_FAILED, when that fails."""
+    def __init__(self, load: Callable[[], LoadedModel], exit_process: Callable[[int], object] = os._exit) -> None:
+        """load: makes the model ready; exit_process: ends the server, with LOAD_FAILED, when that fails."""
         self._load = load
         self._exit_process = exit_process
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._predictor = self._thread.submit(self._load_or_exit)
+        self._model = self._thread.submit(self._load_or_exit)
 
     @property
     def ready(self) -> bool:
-        """Whether the predictor is loaded and warm."""
-        return self._predictor.done() and self._predictor.exception() is None
+        """Whether the model is loaded and warm."""
+        return self._model.done() and self._model.exception() is None
 
     @property
-    def num_classes(self) -> int:
-        """Of the predictor; waits until it is loaded."""
-        return self._predictor.result().num_classes
+    def description(self) -> ModelDescription:
+        """Of the model; waits until it is loaded."""
+        return self._model.result().description
 
     def predict(self, image: UInt8) -> Prediction:
         """Run the network on RGB uint8 (H, W, 3), after the pictures that came before; waits until it has."""
-        return self._thread.submit(self._predictor.result().predict, image).result()
+        return self._thread.submit(self._model.result().predictor.predict, image).result()
 
-    def _load_or_exit(self) -> Predictor:
+    def _load_or_exit(self) -> LoadedModel:
         try:
             logger.info("loading model...")
-            predictor = self._load()
+            model = self._load()
             # The first picture is the slow one: the network's graph and the kernels' scratch memory are made for it.
-            predictor.predict(np.zeros((_WARM_UP_SIZE, _WARM_UP_SIZE, 3), np.uint8)).labels()
+            model.predictor.predict(np.zeros((_WARM_UP_SIZE, _WARM_UP_SIZE, 3), np.uint8)).labels()
             logger.info("...model loaded.")
-            return predictor
+            return model
         except BaseException as error:
             if not isinstance(error, SemsegError):
                 logger.exception("A defect, or a broken machine:")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from semseg.types import Batch, UInt8
+from semseg.types import Arrays, Batch, UInt8
 
 
 class Learner(Protocol):
@@ -17,6 +17,10 @@ class Learner(Protocol):
 
     def evaluate(self, batch: Batch) -> UInt8:
         """The class of each pixel, uint8 (N, H, W), for pictures of any size."""
+        ...
+
+    def load(self, arrays: Arrays, origin: str) -> None:
+        """Takes over all parameters by structural name; `origin` names their file in errors."""
         ...
 
     def save(self, path: Path) -> None:

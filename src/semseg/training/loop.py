@@ -23,23 +23,23 @@ class TrainingData(Protocol):
     """The training pictures, batch by batch, in another order each epoch."""
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:
-        """The batches of an epoch."""
+        """The batches of an epoch, one at least."""
         ...
 
     def iterations(self, epoch: int) -> int:
-        """How many batches that are."""
+        """How many batches that are; of a pipe, as far as one can tell before."""
         ...
 
 
 class ValidationData(Protocol):
-    """The validation pictures, each once, always in the same order."""
+    """The validation pictures, each once in an epoch."""
 
-    def __iter__(self) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int) -> Generator[Batch, None, None]:
         """All batches."""
         ...
 
-    def __len__(self) -> int:
-        """How many batches that are."""
+    def iterations(self) -> int | None:
+        """How many batches that are; None while nobody knows."""
         ...
 
 
@@ -70,7 +70,7 @@ class Fit:
             trained = self._train(epoch, updates, stop)
             if trained is None:
                 return
-            updates += self.training.iterations(epoch)
+            updates += trained.iterations
             validated = self._validate(epoch, stop)
             if validated is None:
                 return
@@ -94,20 +94,26 @@ class Fit:
                 if stop.is_set():
                     return None
                 self.emit(Step(epoch, "training", iteration, iterations, len(batch), rate))
-        trained = EpochTrained(epoch, sum(losses) / len(losses), rate, samples / (time.perf_counter() - start))
+        if stop.is_set():  # a pipe ends early then
+            return None
+        speed = samples / (time.perf_counter() - start)
+        trained = EpochTrained(epoch, len(losses), sum(losses) / len(losses), rate, speed)
         self.emit(trained)
         return trained
 
     def _validate(self, epoch: int, stop: threading.Event) -> EpochValidated | None:
         """One pass over the validation data; None if it was stopped."""
-        start, matrix, samples = time.perf_counter(), ConfusionMatrix(self.num_classes), 0
-        with closing(iter(self.validation)) as batches:
+        start, iterations = time.perf_counter(), self.validation.iterations()
+        matrix, samples = ConfusionMatrix(self.num_classes), 0
+        with closing(self.validation.epoch(epoch)) as batches:
             for iteration, batch in enumerate(batches, 1):
                 matrix.update(batch.labels, self.learner.evaluate(batch))
                 samples += len(batch)
                 if stop.is_set():
                     return None
-                self.emit(Step(epoch, "validation", iteration, len(self.validation), len(batch), None))
+                self.emit(Step(epoch, "validation", iteration, iterations, len(batch), None))
+        if stop.is_set():
+            return None
         validated = EpochValidated(
             epoch,
             pixel_accuracy=matrix.pixel_accuracy(),

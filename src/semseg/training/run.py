@@ -5,27 +5,30 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 from semseg.artifact import model_dir
-from semseg.data.check import check_pairs
-from semseg.data.label_map import LabelMap, find_label_map
-from semseg.data.loader import TrainingLoader, ValidationLoader
-from semseg.data.pairs import Listing, list_pairs
-from semseg.errors import HyperparameterError
+from semseg.artifact.earlier import Earlier, load_earlier
+from semseg.data.pairs import Listing
+from semseg.data.report import Report
+from semseg.data.s3 import ObjectStore
+from semseg.errors import ChannelError, HyperparameterError
 from semseg.reporting.events import Event, ModelSaved, Sink
+from semseg.reporting.data_report import write_report
 from semseg.reporting.log import LogSink
 from semseg.reporting.metrics_file import MetricsFile
 from semseg.reporting.progress_bar import ProgressBar
 from semseg.sagemaker import hyperparameters, log_lines
-from semseg.sagemaker.channels import Channels, read_channels, read_hosts
+from semseg.sagemaker.channels import read_channels, read_hosts
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
+from semseg.training.inputs import Input, check_inputs, class_names, open_inputs, training_data, validation_data
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit
 from semseg.training.schedules import iterations_per_epoch, schedule
@@ -39,42 +42,40 @@ def train(paths: Paths, stop: threading.Event) -> None:
     begun. Raises UserError for whatever the user can mend.
     """
     begun = time.time()
-    settings = _read_hyperparameters(paths)
+    settings = read_hyperparameters(paths)
     host = read_hosts(paths).current
     channels = read_channels(paths)
     _announce_worker()
+    with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
+        earlier = _load_earlier(channels.model, settings, Path(scratch))
+        inputs = open_inputs(channels, settings.num_classes, store)
+        _check(inputs, settings.workers, stop, paths.output_data)
+        samples = _training_samples(settings.num_training_samples, inputs[0].listing)
+        settings = dataclasses.replace(settings, num_training_samples=samples)
 
-    listings = _list_channels(channels)
-    label_maps = _find_label_maps(channels, settings.num_classes)
-    if check_pairs(list(zip(listings, label_maps, strict=True)), settings.workers, stop.is_set) is None:
-        raise Stopped
-    samples = _training_samples(settings.num_training_samples, len(listings[0].pairs))
-    settings = dataclasses.replace(settings, num_training_samples=samples)
+        _announce_devices()
+        learner = _build_learner(settings, earlier)
+        iterations = iterations_per_epoch(samples, settings.mini_batch_size)
+        LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
+        if stop.is_set():
+            raise Stopped
 
-    _announce_devices()
-    learner = _build_learner(settings)
-    iterations = iterations_per_epoch(samples, settings.mini_batch_size)
-    LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
-    if stop.is_set():
-        raise Stopped
-
-    training, validation = _loaders(listings, label_maps, settings)
-    emit = _sinks(host, settings, paths)
-    _begin_artifact(paths.model, settings)
-    fit = Fit(
-        learner=learner,
-        training=training,
-        validation=validation,
-        schedule=schedule(settings, iterations),
-        epochs=settings.epochs,
-        num_classes=settings.num_classes,
-        seed=settings.seed,
-        early_stopping=_early_stopping(settings),
-        keep_best=lambda: _save(learner, paths.model / model_dir.BEST, emit),
-        emit=emit,
-    )
-    set_up = time.time()
-    fit.run(stop)
+        emit = _sinks(host, settings, paths)
+        _begin_artifact(paths.model, settings, class_names(inputs) or (earlier.class_names if earlier else None))
+        fit = Fit(
+            learner=learner,
+            training=training_data(inputs[0], settings, samples, stop.is_set),
+            validation=validation_data(inputs[1], settings, stop.is_set),
+            schedule=schedule(settings, iterations),
+            epochs=settings.epochs,
+            num_classes=settings.num_classes,
+            seed=settings.seed,
+            early_stopping=_early_stopping(settings),
+            keep_best=lambda: _save(learner, paths.model / model_dir.BEST, emit),
+            emit=emit,
+        )
+        set_up = time.time()
+        fit.run(stop)
     if stop.is_set():
         LOGGER.warning("Stopping as told: saving the current model.")
     LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
@@ -83,7 +84,21 @@ def train(paths: Paths, stop: threading.Event) -> None:
     _print_totals(host, settings.epochs, begun, set_up)
 
 
-def _read_hyperparameters(paths: Paths) -> Hyperparameters:
+def check(paths: Paths) -> Report:
+    """Reads all data of the job below `paths` and reports on it, as `train` does first. Raises UserError."""
+    settings, _ = hyperparameters.parse(read_json_object(paths.hyperparameters))
+    with ObjectStore() as store:
+        inputs = open_inputs(read_channels(paths), settings.num_classes, store)
+        for one in inputs:
+            if one.split.piped:
+                raise ChannelError(
+                    f"The channel {one.split.name} is in Pipe mode: only training can read it.",
+                    "To check its data, give the augmented manifest in File mode.",
+                )
+        return check_inputs(inputs, settings.workers)
+
+
+def read_hyperparameters(paths: Paths) -> Hyperparameters:
     """Reads, checks and logs the configuration, as the original did."""
     given = read_json_object(paths.hyperparameters)
     defaults = hyperparameters.defaults()
@@ -107,24 +122,38 @@ def _announce_worker() -> None:
     LOGGER.info("Checkpoint loading and saving are disabled.")
 
 
-def _list_channels(channels: Channels) -> tuple[Listing, Listing]:
-    return (
-        list_pairs("train", channels.train, channels.train_annotation),
-        list_pairs("validation", channels.validation, channels.validation_annotation),
-    )
+def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path) -> Earlier | None:
+    """The model to go on from (R43 to R46), unpacked into `scratch`, where its arrays stay."""
+    if channel is None:
+        return None
+    wanted = settings.as_strings()
+    names = ("backbone", "algorithm", "crop_size", "num_classes")
+    earlier = load_earlier(channel, {name: wanted[name] for name in names}, scratch)
+    LOGGER.info("Training goes on from %s.", earlier.origin)
+    return earlier
 
 
-def _find_label_maps(channels: Channels, num_classes: int) -> tuple[LabelMap, LabelMap]:
-    train = find_label_map("train", channels.train_annotation, channels.label_map, num_classes)
-    LOGGER.info("#label_map train :%s", train.source)
-    validation = find_label_map("validation", channels.validation_annotation, channels.label_map, num_classes)
-    LOGGER.info("#label_map validation :%s", validation.source)
-    return train, validation
+def _check(inputs: tuple[Input, Input], workers: int, stop: threading.Event, output: Path) -> None:
+    """Reads all files once, leaves a report of them, and raises DataError for all that is wrong."""
+    report = check_inputs(inputs, workers, stop.is_set)
+    write_report(report, output)
+    for suspicion in report.suspicions:
+        LOGGER.warning(suspicion)
+    report.raise_problems()
 
 
-def _training_samples(given: int | None, counted: int) -> int:
+def _training_samples(given: int | None, listing: Listing | None) -> int:
     """The number the schedule is made for: the count, unless one was given, be it wrong, as the original did."""
-    if given is not None and given != counted:
+    if listing is None:
+        if given is None:
+            raise HyperparameterError(
+                "No value(s) were specified for 'num_training_samples' which are required hyperparameter(s) in Pipe "
+                "mode (caused by ValidationError)",
+                "Give the number of the augmented manifest's lines: a pipe cannot be counted before it is read.",
+            )
+        return given
+    counted = len(listing.pairs)
+    if given not in (None, counted):
         LOGGER.warning(
             "num_training_samples is %d, but the train channel has %d pairs; the learning rate schedule follows "
             "num_training_samples. Leave it out to have the pairs counted.",
@@ -146,41 +175,22 @@ def _announce_devices() -> None:
         LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
 
 
-def _build_learner(settings: Hyperparameters) -> Learner:
+def _build_learner(settings: Hyperparameters, earlier: Earlier | None) -> Learner:
     from semseg.engines.gluon.learner import Optimizer, build_learner
 
-    return build_learner(
+    learner = build_learner(
         settings.algorithm,
         settings.backbone,
         settings.num_classes,
         Optimizer(settings.optimizer, settings.momentum, settings.weight_decay, settings.gamma1, settings.gamma2),
         aux_loss=settings.aux_loss,
         aux_weight=settings.aux_weight,
-        use_pretrained=settings.use_pretrained_model,
+        use_pretrained=settings.use_pretrained_model and earlier is None,
         seed=settings.seed,
     )
-
-
-def _loaders(
-    listings: tuple[Listing, Listing], label_maps: tuple[LabelMap, LabelMap], settings: Hyperparameters
-) -> tuple[TrainingLoader, ValidationLoader]:
-    training = TrainingLoader(
-        listings[0].pairs,
-        label_maps[0],
-        batch_size=settings.mini_batch_size,
-        crop_size=settings.crop_size,
-        base_size=settings.base_size,
-        seed=settings.seed,
-        workers=settings.workers,
-    )
-    validation = ValidationLoader(
-        listings[1].pairs,
-        label_maps[1],
-        batch_size=settings.validation_mini_batch_size,
-        crop_size=settings.crop_size,
-        workers=settings.workers,
-    )
-    return training, validation
+    if earlier:
+        learner.load(earlier.arrays, earlier.origin)
+    return learner
 
 
 def _early_stopping(settings: Hyperparameters) -> EarlyStopping | None:
@@ -203,14 +213,16 @@ def _sinks(host: str, settings: Hyperparameters, paths: Paths) -> Sink:
     return emit
 
 
-def _begin_artifact(directory: Path, settings: Hyperparameters) -> None:
+def _begin_artifact(directory: Path, settings: Hyperparameters, names: tuple[str, ...] | None) -> None:
     """Makes room for the new model: parameters of an earlier run would contradict hyperparams.json."""
     directory.mkdir(parents=True, exist_ok=True)
-    for path in (directory / model_dir.BEST, directory / model_dir.LAST):
+    for path in (directory / name for name in (model_dir.BEST, model_dir.LAST, model_dir.CLASSES)):
         if path.exists():
             LOGGER.warning("Removing %s, left by an earlier run.", path)
             path.unlink()
     model_dir.write_hyperparams(directory, settings.as_strings())
+    if names:
+        model_dir.write_class_names(directory, names)
 
 
 def _save(learner: Learner, path: Path, emit: Sink) -> None:

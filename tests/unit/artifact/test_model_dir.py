@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe, replacing, write_hyperparams
+from semseg.artifact.model_dir import (
+    BEST,
+    CLASSES,
+    LAST,
+    ModelDescription,
+    describe,
+    replacing,
+    write_class_names,
+    write_hyperparams,
+)
 from semseg.errors import ArtifactError
 
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
@@ -25,7 +35,7 @@ def test_parameters_alone_tell_the_network(
     tmp_path: Path, write: Write, network: Network, algorithm: str, head: str, backbone: str, blocks: int
 ) -> None:
     path = write(tmp_path / LAST, network(head, blocks, classes=9, aux=algorithm == "fcn"))
-    assert describe(tmp_path) == ModelDescription(algorithm, backbone, 9, 240, algorithm == "fcn", path)
+    assert describe(tmp_path) == ModelDescription(algorithm, backbone, 9, None, algorithm == "fcn", path, None)
 
 
 def test_the_best_parameters_come_first_and_strangers_are_ignored(
@@ -41,22 +51,23 @@ def test_the_best_parameters_come_first_and_strangers_are_ignored(
 
 
 @pytest.mark.parametrize(
-    "stated",
+    ("stated", "crop_size"),
     [
-        STATED,
-        {},
-        {"algorithm": '"psp"', "num_classes": '"7"', "crop_size": '"240"'},
-        {"algorithm": "psp", "num_classes": 7, "crop_size": 240, "use_pretrained_model": True},
-        {"num_classes": 7.0, "crop_size": "240.0", "backbone": None},
-        {"crop_size": 233},
+        (STATED, 240),
+        ({}, None),
+        ({"algorithm": '"psp"', "num_classes": '"7"', "crop_size": '"240"'}, 240),
+        ({"algorithm": "psp", "num_classes": 7, "crop_size": 240, "use_pretrained_model": True}, 240),
+        ({"num_classes": 7.0, "crop_size": "240.0", "backbone": None}, 240),
+        ({"crop_size": 233}, 240),
+        ({"crop_size": None}, None),
     ],
 )
 def test_values_may_be_typed_quoted_or_missing(
-    tmp_path: Path, write: Write, network: Network, stated: dict[str, object]
+    tmp_path: Path, write: Write, network: Network, stated: dict[str, object], crop_size: int | None
 ) -> None:
     path = write(tmp_path / BEST, network("psp.", 23, 7))
     (tmp_path / "hyperparams.json").write_text(json.dumps(stated))
-    assert describe(tmp_path) == ModelDescription("psp", "resnet-101", 7, 240, True, path)
+    assert describe(tmp_path) == ModelDescription("psp", "resnet-101", 7, crop_size, True, path, None)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +138,69 @@ def test_hyperparams_are_written_as_strings_and_read_back(tmp_path: Path, write:
     assert json.loads((tmp_path / "hyperparams.json").read_text()) == STATED
     write(tmp_path / BEST, network("psp.", 23, 7))
     assert describe(tmp_path).num_classes == 7
+
+
+NAMES = ["background", 'Öl, "schwarz"', "background"]
+
+
+def test_class_names_are_written_and_read_back(tmp_path: Path, write: Write, network: Network) -> None:
+    write(tmp_path / BEST, network(classes=3))
+    write_class_names(tmp_path, NAMES)
+    assert describe(tmp_path).class_names == tuple(NAMES)
+    assert json.loads((tmp_path / CLASSES).read_text()) == {"classes": NAMES}
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [CLASSES, BEST]
+
+
+def test_class_names_may_have_company(tmp_path: Path, write: Write, network: Network) -> None:
+    write(tmp_path / BEST, network(classes=3))
+    content = json.dumps({"classes": NAMES, "colors": {"0": "#ffffff"}}, ensure_ascii=False)
+    (tmp_path / CLASSES).write_text(content, encoding="utf-8")
+    assert describe(tmp_path).class_names == tuple(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "is not valid JSON"),
+        ('["a", "b", "c"]', "must hold a JSON object, not list"),
+        ("{}", "must hold a list of 3 names under the key classes, one for each class, not None"),
+        ('{"classes": {"0": "a"}}', "not {'0': 'a'}"),
+        ('{"classes": ["a", "b"]}', "not 2 of them"),
+        ('{"classes": ["a", "b", "c", "d"]}', "not 4 of them"),
+        ('{"classes": ["a", "b", 3]}', "the name of class 2 is 3, not a text of 1 to 256 printable characters"),
+        ('{"classes": ["a", "", "c"]}', "the name of class 1 is ''"),
+        ('{"classes": ["a\\nb", "b", "c"]}', r"the name of class 0 is 'a\nb'"),
+        ('{"classes": ["a", "b", "\\ud800"]}', r"the name of class 2 is '\ud800'"),
+        (json.dumps({"classes": ["a", "b", "c" * 257]}), "the name of class 2 is 'ccc"),
+        (json.dumps({"classes": ["c" * 4000] * 9}), "not 9 of them"),
+        (" " * (1 << 20) + "{}", "is larger than 1048576 bytes"),
+    ],
+)
+def test_wrong_class_names_are_an_error_that_names_the_fault(
+    tmp_path: Path, write: Write, network: Network, content: str, says: str
+) -> None:
+    write(tmp_path / BEST, network(classes=3))
+    (tmp_path / CLASSES).write_text(content)
+    with pytest.raises(ArtifactError) as caught:
+        describe(tmp_path)
+    assert says in caught.value.message
+    assert str(tmp_path / CLASSES) in caught.value.message
+    assert len(str(caught.value)) < 1024
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "c" * 257])
+def test_names_that_could_not_be_read_are_not_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArtifactError, match="the name of class 1"):
+        write_class_names(tmp_path, ["background", name])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [CLASSES, "hyperparams.json"])
+def test_a_pipe_in_a_file_s_place_is_not_waited_for(tmp_path: Path, write: Write, network: Network, name: str) -> None:
+    write(tmp_path / BEST, network())
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ArtifactError, match=f"{name} is not a file"):
+        describe(tmp_path)
 
 
 def test_a_file_is_replaced_whole_with_the_mode_of_a_new_file(tmp_path: Path) -> None:

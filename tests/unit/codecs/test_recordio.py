@@ -1,34 +1,246 @@
 from __future__ import annotations
 
+import io
+import tracemalloc
+from collections.abc import Callable
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from semseg.codecs.recordio import MAX_PAYLOAD, frame
-from semseg.errors import TooLargeError
+from semseg.codecs.recordio import MAX_PAYLOAD, frame, read_records
+from semseg.engines.gluon import runtime
+from semseg.errors import DataError, TooLargeError
 
+MAGIC = b"\x0a\x23\xd7\xce"
+MANY = 10_000_000
 
-@pytest.mark.req("R52")
-@pytest.mark.parametrize(
-    ("payload", "record"),
-    [
-        ([], "0a23d7ce 00000000"),
-        ([b"a"], "0a23d7ce 01000000 61000000"),
-        ([b"he", memoryview(b"llo")], "0a23d7ce 05000000 68656c6c 6f000000"),
-        ([b"four"], "0a23d7ce 04000000 666f7572"),
-        ([b"AAAA\x0a\x23\xd7\xceBB"], "0a23d7ce 0a000000 41414141 0a23d7ce 42420000"),
-    ],
-    ids=["empty", "padded", "parts", "aligned", "with the magic number, not split"],
-)
-def test_a_record_is_magic_length_payload_and_padding(payload: list[bytes], record: str) -> None:
-    assert b"".join(frame(payload)) == bytes.fromhex(record)
+payloads = st.lists(st.sampled_from([MAGIC, b"\x0a\x23", b"\xd7\xce", b"A", b"BCD", b"\0"]), max_size=8).map(b"".join)
+streams = st.lists(payloads, max_size=5)
 
 
-def test_the_payload_is_passed_on_without_a_copy() -> None:
-    part = memoryview(b"payload")
-    assert any(piece is part for piece in frame([part]))
+@pytest.fixture(scope="module")
+def recordio() -> Any:
+    return runtime.load().recordio
 
 
-def test_a_payload_beyond_the_length_word_is_an_error() -> None:
-    fits = memoryview(bytearray(2**20))
-    assert len(frame([fits] * 511)) == 513
-    with pytest.raises(TooLargeError, match=f"{MAX_PAYLOAD:,}"):
-        frame([fits] * 512)
+def as_mxnet_writes(payload: bytes) -> bytes:
+    """A record that is split, as MXRecordIO does, wherever the magic number stands at a multiple of 4."""
+    words = [payload[place : place + 4] for place in range(0, len(payload), 4)]
+    parts = [bytearray()]
+    for word in words:
+        if word == MAGIC:
+            parts.append(bytearray())
+        else:
+            parts[-1] += word
+    flags = [0] if len(parts) == 1 else [1, *repeat(2, len(parts) - 2), 3]
+    return b"".join(
+        MAGIC + (flag << 29 | len(part)).to_bytes(4, "little") + part + bytes(-len(part) % 4)
+        for flag, part in zip(flags, parts, strict=True)
+    )
+
+
+def whole(payload: bytes) -> bytes:
+    return b"".join(frame([payload]))
+
+
+def read_all(stream: bytes, max_bytes: int = MANY) -> list[bytes]:
+    return list(read_records(io.BytesIO(stream).read, "train_0", max_bytes))
+
+
+def error_of(stream: bytes, max_bytes: int = MANY) -> DataError:
+    with pytest.raises(DataError) as caught:
+        read_all(stream, max_bytes)
+    return caught.value
+
+
+class TestFrame:
+    @pytest.mark.req("R52")
+    @pytest.mark.parametrize(
+        ("payload", "record"),
+        [
+            ([], "0a23d7ce 00000000"),
+            ([b"a"], "0a23d7ce 01000000 61000000"),
+            ([b"he", memoryview(b"llo")], "0a23d7ce 05000000 68656c6c 6f000000"),
+            ([b"four"], "0a23d7ce 04000000 666f7572"),
+            ([b"AAAA\x0a\x23\xd7\xceBB"], "0a23d7ce 0a000000 41414141 0a23d7ce 42420000"),
+        ],
+        ids=["empty", "padded", "parts", "aligned", "with the magic number, not split"],
+    )
+    def test_a_record_is_magic_length_payload_and_padding(self, payload: list[bytes], record: str) -> None:
+        assert b"".join(frame(payload)) == bytes.fromhex(record)
+
+    def test_the_payload_is_passed_on_without_a_copy(self) -> None:
+        part = memoryview(b"payload")
+        assert any(piece is part for piece in frame([part]))
+
+    def test_a_payload_beyond_the_length_word_is_an_error(self) -> None:
+        fits = memoryview(bytearray(2**20))
+        assert len(frame([fits] * 511)) == 513
+        with pytest.raises(TooLargeError, match=f"{MAX_PAYLOAD:,}"):
+            frame([fits] * 512)
+
+
+class TestReader:
+    @pytest.mark.req("R18", "R41")
+    @pytest.mark.parametrize(
+        ("payload", "stream"),
+        [
+            (b"", "0a23d7ce 00000000"),
+            (b"a", "0a23d7ce 01000000 61000000"),
+            (b"hello", "0a23d7ce 05000000 68656c6c 6f000000"),
+            (b"AAAA" + MAGIC + b"BB", "0a23d7ce 04000020 41414141 0a23d7ce 02000060 42420000"),
+            (MAGIC, "0a23d7ce 00000020 0a23d7ce 00000060"),
+            (b"A" + MAGIC + b"BBB", "0a23d7ce 08000000 410a23d7 ce424242"),
+            (MAGIC + MAGIC + b"Z", "0a23d7ce 00000020 0a23d7ce 00000040 0a23d7ce 01000060 5a000000"),
+        ],
+        ids=["empty", "padded", "two words", "split", "nothing but magic", "unaligned", "three parts"],
+    )
+    def test_the_bytes_that_mxnet_writes_are_read(
+        self, recordio: Any, tmp_path: Path, payload: bytes, stream: str
+    ) -> None:
+        written = recordio.MXRecordIO(str(tmp_path / "oracle.rec"), "w")
+        written.write(payload)
+        written.close()
+        assert (tmp_path / "oracle.rec").read_bytes() == bytes.fromhex(stream) == as_mxnet_writes(payload)
+        assert read_all(bytes.fromhex(stream)) == [payload]
+
+    def test_long_streams_of_mxnet_are_read(self, recordio: Any, tmp_path: Path) -> None:
+        expected = [bytes([number]) * number + MAGIC * (number % 4) + b"end" for number in range(200)]
+        expected.append(bytes(range(256)) * 10_000 + MAGIC * 3)
+        written = recordio.MXRecordIO(str(tmp_path / "oracle.rec"), "w")
+        for payload in expected:
+            written.write(payload)
+        written.close()
+        stream = (tmp_path / "oracle.rec").read_bytes()
+        assert read_all(stream) == expected
+        assert stream == b"".join(map(as_mxnet_writes, expected))
+
+    def test_mxnet_reads_what_we_frame(self, recordio: Any, tmp_path: Path) -> None:
+        expected = [b"", b"a", b"AAAA" + MAGIC + b"BB", MAGIC]
+        path = tmp_path / "ours.rec"
+        path.write_bytes(b"".join(map(whole, expected)))
+        reader = recordio.MXRecordIO(str(path), "r")
+        assert [reader.read() for _ in expected] == expected
+        assert reader.read() is None
+        reader.close()
+
+    @given(streams, st.sampled_from([whole, as_mxnet_writes]), st.integers(1, 9))
+    def test_any_payloads_come_back_however_short_the_reads(
+        self, records: list[bytes], write: Callable[[bytes], bytes], at_most: int
+    ) -> None:
+        file = io.BytesIO(b"".join(map(write, records)))
+        assert list(read_records(lambda size: file.read(min(size, at_most)), "train_0", MANY)) == records
+
+    @given(streams, payloads, st.sampled_from([whole, as_mxnet_writes]), st.data())
+    def test_a_cut_stream_gives_the_records_before_the_cut_and_an_error(
+        self, records: list[bytes], last: bytes, write: Callable[[bytes], bytes], data: st.DataObject
+    ) -> None:
+        begin, end = b"".join(map(write, records)), write(last)
+        cut = data.draw(st.integers(1, len(end) - 1))
+        reader = read_records(io.BytesIO(begin + end[:cut]).read, "train_0", MANY)
+        assert [next(reader) for _ in records] == records
+        with pytest.raises(
+            DataError, match=f"^record {len(records)} of train_0 is cut short: .* byte {len(begin) + cut},"
+        ):
+            next(reader)
+
+    @given(streams.map(lambda records: b"".join(map(as_mxnet_writes, records))), st.data())
+    def test_a_damaged_stream_gives_records_or_an_error(self, stream: bytes, data: st.DataObject) -> None:
+        damaged = bytearray(stream)
+        for place in data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=4) if stream else st.just([])):
+            damaged[place] = data.draw(st.integers(0, 255))
+        self.require_records_or_error(bytes(damaged))
+
+    @given(st.binary(max_size=64))
+    @example(MAGIC + b"\xff\xff\xff\x1f")
+    @example(MAGIC + b"\x00\x00\x00\x20" + MAGIC)
+    def test_noise_gives_records_or_an_error(self, noise: bytes) -> None:
+        self.require_records_or_error(noise)
+
+    def require_records_or_error(self, stream: bytes) -> None:
+        records, error = [], ""
+        try:
+            for record in read_records(io.BytesIO(stream).read, "train_0", MANY):
+                records.append(record)  # noqa: PERF402 - those before an error count
+        except DataError as caught:
+            error = caught.message
+        assert sum(map(len, records)) <= len(stream)
+        assert not error or error.startswith(f"record {len(records)} of train_0")
+
+    @given(st.lists(payloads, min_size=1, max_size=4), st.sampled_from([whole, as_mxnet_writes]))
+    def test_no_byte_is_read_before_its_turn(self, records: list[bytes], write: Callable[[bytes], bytes]) -> None:
+        file = io.BytesIO(b"".join(map(write, records)) + b"what follows")
+        reader = read_records(file.read, "train_0", MANY)
+        for number, record in enumerate(records, 1):
+            assert next(reader) == record
+            assert file.tell() == sum(len(write(before)) for before in records[:number])
+
+    def test_a_length_that_does_not_arrive_costs_nothing(self) -> None:
+        asked: list[int] = []
+        file = io.BytesIO(MAGIC + MAX_PAYLOAD.to_bytes(4, "little") + b"little")
+
+        def read(size: int) -> bytes:
+            asked.append(size)
+            return file.read(size)
+
+        tracemalloc.start()
+        with pytest.raises(DataError, match="536870905 more bytes of its payload"):
+            list(read_records(read, "train_0", MAX_PAYLOAD))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1_000_000
+        assert max(asked) <= 2**20
+
+    def test_a_record_beyond_the_limit_is_an_error_before_it_is_read(self) -> None:
+        file = io.BytesIO(whole(b"fits") + whole(b"does not fit"))
+        reader = read_records(file.read, "train_0", 4)
+        assert next(reader) == b"fits"
+        with pytest.raises(
+            DataError, match=r"^record 1 of train_0: at byte 12 it grows to 12 bytes, more than the 4 allowed"
+        ):
+            next(reader)
+        assert file.tell() == 12 + 8
+
+    def test_parts_count_together_even_without_a_payload(self) -> None:
+        endless = chain([MAGIC + b"\0\0\0\x20"], repeat(MAGIC + b"\0\0\0\x40"))
+        with pytest.raises(DataError, match="more than the 4000 allowed"):
+            list(read_records(lambda size: next(endless), "train_0", 4000))
+
+    @pytest.mark.parametrize(
+        ("stream", "message"),
+        [
+            (MAGIC + b"\x05\0", "stream ends at byte 6, where 2 more bytes of its header must come"),
+            (whole(b"hello")[:11], "stream ends at byte 11, where 2 more bytes of its payload must come"),
+            (whole(b"hello")[:14], "stream ends at byte 14, where 2 more bytes of its padding must come"),
+            (as_mxnet_writes(MAGIC)[:8], "stream ends at byte 8, where 8 more bytes of its header must come"),
+        ],
+        ids=["header", "payload", "padding", "between parts"],
+    )
+    def test_a_cut_is_told_to_the_byte(self, stream: bytes, message: str) -> None:
+        assert message in error_of(stream).message
+        assert "ended too early" in error_of(stream).hint
+
+    @pytest.mark.req("R41")
+    def test_other_bytes_than_recordio_are_told_with_the_setting_to_mend(self) -> None:
+        error = error_of(whole(b"one") + b"\x89PNG\r\n\x1a\n" + bytes(100))
+        assert error.message == "record 1 of train_0: at byte 12 stands 89504e47, not RecordIO's magic number 0a23d7ce."
+        assert error.hint == "RecordWrapperType must be RecordIO."
+
+    @pytest.mark.parametrize("flag", range(8))
+    @pytest.mark.parametrize("begun", [b"", MAGIC + b"\0\0\0\x20", MAGIC + b"\0\0\0\x20" + MAGIC + b"\0\0\0\x40"])
+    def test_parts_come_in_their_order(self, begun: bytes, flag: int) -> None:
+        stream = begun + MAGIC + (flag << 29).to_bytes(4, "little")
+        if flag == (3 if begun else 0):
+            assert len(read_all(stream)) == 1
+        elif flag in ((2,) if begun else (1,)):
+            assert error_of(stream).message.startswith("record 0 of train_0 is cut short")
+        else:
+            expected = "2 or 3" if begun else "0 or 1"
+            assert error_of(stream).message == (
+                f"record 0 of train_0: at byte {len(begun)} begins a part with the flag {flag}, "
+                f"but {expected} must come there."
+            )

@@ -1,33 +1,74 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from semseg.data import files
-from semseg.errors import DataError
-
-
-def test_a_file_above_the_limit_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "huge.png"
-    path.touch()
-    os.truncate(path, files.MAX_FILE_BYTES + 1)  # sparse: takes no room
-    with pytest.raises(DataError, match=rf"huge\.png has {files.MAX_FILE_BYTES + 1} bytes, more than"):
-        files.read_image(path)
+from semseg.data.files import LoadedFile, LocalFile, load, naming, one_line, printable, read_file
+from semseg.errors import DataError, ImageError
 
 
-def test_a_directory_cannot_be_read(tmp_path: Path) -> None:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "train").mkdir()
+    path = tmp_path / "train" / "a b.png"
+    path.write_bytes(b"12345")
+    return path
+
+
+def test_a_file_has_the_name_of_its_channel_and_its_bytes(path: Path) -> None:
+    file = LocalFile(path)
+    assert (file.name, file.read()) == ("train/a b.png", b"12345")
+
+
+def test_a_file_that_cannot_be_read_is_named(path: Path) -> None:
+    with pytest.raises(DataError, match=r"^train/b\.png cannot be read: No such file or directory\.$"):
+        LocalFile(path.with_name("b.png")).read()
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
-        files.read_file(tmp_path)
+        LocalFile(path.parent).read()
 
 
-def test_pictures_and_masks_are_read(tmp_path: Path) -> None:
-    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    Image.fromarray(pixels).save(tmp_path / "image.png")
-    Image.fromarray(pixels[..., 0]).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(np.asarray(files.read_image(tmp_path / "image.png")), pixels)
-    np.testing.assert_array_equal(files.read_mask(tmp_path / "mask.png"), pixels[..., 0])
-    assert files.verify_image(tmp_path / "image.png") == (2, 4)
+def test_a_file_beyond_the_limit_is_an_error(path: Path) -> None:
+    assert read_file(path, 5) == b"12345"
+    with pytest.raises(DataError, match=r"^train/a b\.png has 5 bytes, more than the 4 allowed\.$"):
+        read_file(path, 4)
+
+
+def test_a_loaded_file_needs_the_disk_no_more(path: Path) -> None:
+    loaded = load(LocalFile(path))
+    path.unlink()
+    assert loaded == LoadedFile("train/a b.png", b"12345")
+    assert loaded.read() == b"12345"
+
+
+def test_what_could_not_be_loaded_is_told_whenever_it_is_asked_for(path: Path) -> None:
+    loaded = load(LocalFile(path.with_name("b.png")))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"^train/b\.png cannot be read"):
+            loaded.read()
+
+
+def test_errors_of_the_content_get_the_name(path: Path) -> None:
+    with pytest.raises(DataError) as raised, naming(LocalFile(path)):
+        raise ImageError("It is bad.", "Mend it.")
+    assert (raised.value.message, raised.value.hint) == ("train/a b.png: It is bad.", "Mend it.")
+
+
+def test_other_errors_note_the_name_and_those_for_the_user_stay(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError) as raised, naming(LocalFile(path)):
+        raise ZeroDivisionError
+    assert raised.value.__notes__ == ["while reading train/a b.png"]
+    with pytest.raises(DataError, match=r"^told$"), naming(LocalFile(path)):
+        raise DataError("told")
+
+
+@pytest.mark.parametrize("name", ["a\nERROR", "a\x1b[31m", "a\udcff", "a\u2028b"])
+def test_names_cannot_forge_lines(name: str) -> None:
+    shown = printable(Path("train") / name)
+    assert shown.isprintable()
+    assert "train/a" in shown
+
+
+@pytest.mark.parametrize("name", ["a b", "straße", "图片", "100%+"])
+def test_other_names_stay_as_they_are(name: str) -> None:
+    assert one_line(name) == name

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semseg.data.label_map import find_label_map, parse_label_map
+from semseg.data.label_map import UNLISTED_COLOR, find_label_map, parse_label_map
 from semseg.errors import DataError
 from semseg.types import IGNORED, UInt8
 
@@ -89,18 +89,53 @@ class TestMap:
         with pytest.raises(DataError, match="given twice"):
             parse_label_map({"map": {"1": 4, "01": 5}}, 3, "map.json")
 
+    @pytest.mark.parametrize("form", ["map", "colors"])
     @pytest.mark.parametrize("mapping", [{}, [], 1, None, "0"])
-    def test_no_classes(self, mapping: object) -> None:
-        with pytest.raises(DataError, match="'map' is not an object"):
-            parse_label_map({"map": mapping}, 3, "map.json")
+    def test_no_classes(self, form: str, mapping: object) -> None:
+        with pytest.raises(DataError, match=f"map.json: '{form}' is not an object"):
+            parse_label_map({form: mapping}, 3, "map.json")
+
+
+class TestColors:
+    def test_colours_give_classes_and_255_is_ignored(self) -> None:
+        source = {"colors": {"0": "#000000", "1": ["#2ca02c", "#98DF8A"], "255": "#ffffff"}}
+        label_map = parse_label_map(source, 2, "map.json")
+        assert label_map.colors == {0: 0, 0x2CA02C: 1, 0x98DF8A: 1, 0xFFFFFF: IGNORED}
+        assert label_map.source == source
+        assert label_map.apply(np.array([[0, 1, UNLISTED_COLOR, 255]], np.uint8)).tolist() == [[0, 1, IGNORED, IGNORED]]
+
+    def test_other_colours_are_ignored_and_known(self) -> None:
+        label_map = parse_label_map({"colors": {"0": "#000000"}}, 254, "map.json")
+        np.testing.assert_array_equal(np.flatnonzero(label_map.unlisted), [UNLISTED_COLOR])
+        assert label_map.table[UNLISTED_COLOR] == IGNORED
+        assert not label_map.invalid.any()
+
+    def test_the_other_forms_have_none(self) -> None:
+        assert parse_label_map({"scale": 1}, 3, "map.json").colors is None
+        assert parse_label_map({"map": {"0": 0}}, 3, "map.json").colors is None
+
+    @pytest.mark.parametrize("key", ["3", "254", "one", ""])
+    def test_keys_that_are_no_class(self, key: str) -> None:
+        with pytest.raises(DataError, match=r"map\.json: key .* of 'colors' is not a class"):
+            parse_label_map({"colors": {key: "#000000"}}, 3, "map.json")
+
+    @pytest.mark.parametrize("color", ["red", "2ca02c", "#fff", "#2ca02g", "#2ca02c ", 5, None, [], ["#000000", 1], {}])
+    def test_values_that_are_no_colour(self, color: object) -> None:
+        with pytest.raises(DataError, match=r"^map\.json: .* of key '1' of 'colors' is not a colour"):
+            parse_label_map({"colors": {"0": "#123456", "1": color}}, 3, "map.json")
+
+    @pytest.mark.parametrize("second", ["#2ca02c", "#2CA02C", ["#000000", "#2ca02c"]])
+    def test_a_colour_of_two_classes(self, second: object) -> None:
+        with pytest.raises(DataError, match=r"'#2.*' of key '1' of 'colors' is not a colour, or given twice"):
+            parse_label_map({"colors": {"0": "#2ca02c", "1": second}}, 3, "map.json")
 
 
 class TestJson:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("{}", "neither 'scale' and 'map'|neither"),
-            ('{"scale": 1, "map": {"0": 0}}', "both 'scale' and 'map'"),
+            ("{}", "has no key, not one of the three forms"),
+            ('{"scale": 1, "map": {"0": 0}}', "has 'scale' and 'map', not one of the three forms"),
             ('{"scale": 1, "color": 2}', "unknown key 'color'"),
             ('{"scale": 1, "scale": 2}', "key 'scale' is given twice"),
             ('{"map": {"0": 1, "0": 2}}', "key '0' is given twice"),
@@ -110,6 +145,8 @@ class TestJson:
             ("[" * 100_000, "not JSON"),
             ('{"scale": ' + "9" * 5000 + "}", "not JSON"),
             ('{"scale": 1}' + " " * 1_000_000, "larger than"),
+            ('{"map": {"0": 1,}}', "a comma before '}' at column 17"),
+            ('{"map":\n{"0": 1,}}', "a comma before '}' at line 2 column 9"),
         ],
     )
     def test_what_is_wrong_is_said_with_the_file(self, text: str, message: str) -> None:
@@ -141,6 +178,12 @@ class TestFinding:
     ) -> None:
         assert find_label_map("train", annotation, None, 3).source == {"scale": 1}
         assert caplog.record_tuples == [("semseg", logging.WARNING, "label maps not provided, using defaults.")]
+
+    def test_without_an_annotation_channel(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
+        assert find_label_map("train", None, None, 3).source == {"scale": 1}
+        (channel / "label_map.json").write_text('{"colors": {"0": "#000000"}}')
+        assert find_label_map("train", None, channel, 3).colors == {0: 0}
+        assert caplog.messages == ["label maps not provided, using defaults."]
 
     @pytest.mark.req("R22", "R34")
     def test_the_name_of_the_split_comes_first_then_the_common_name(self, annotation: Path, channel: Path) -> None:

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from semseg.data.files import File, LocalFile
 from semseg.data.label_map import parse_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.pairs import Pair
+from semseg.data.samples import Sampler
 from semseg.errors import DataError
 from semseg.types import IGNORED, Batch, UInt8
 
@@ -29,7 +31,16 @@ def pairs(write_pair: PairWriter) -> list[Pair]:
 
 
 def training(pairs: list[Pair], batch_size: int = 4, seed: int = 0, workers: int = 2) -> TrainingLoader:
-    return TrainingLoader(pairs, LABEL_MAP, batch_size, crop_size=8, base_size=16, seed=seed, workers=workers)
+    return TrainingLoader(pairs, Sampler(LABEL_MAP, 8, 16, seed, workers), batch_size)
+
+
+def path_of(file: File) -> Path:
+    assert isinstance(file, LocalFile)
+    return file.path
+
+
+def cut_short(file: File, size: int = 60) -> None:
+    path_of(file).write_bytes(file.read()[:size])
 
 
 def numbers(batch: Batch) -> list[int]:
@@ -66,7 +77,7 @@ class TestTraining:
 
     @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 8))
     def test_iterations_are_those_of_gluons_rollover(self, count: int, batch_size: int, epochs: int) -> None:
-        loader = training([Pair("", Path(), Path())] * count, batch_size)
+        loader = training([Pair(LocalFile(Path()), LocalFile(Path()))] * count, batch_size)
         size, carried = min(batch_size, count), 0
         for epoch in range(epochs):
             batches, carried = divmod(carried + count, size)
@@ -106,13 +117,39 @@ class TestTraining:
     def test_the_label_map_is_applied_before_the_padding(self, write_pair: PairWriter) -> None:
         pair = write_pair("a", np.full((8, 10), 255, np.uint8))
         label_map = parse_label_map({"scale": 255}, 2, "map.json")
-        (batch,) = TrainingLoader([pair], label_map, 1, crop_size=64, base_size=16, seed=0, workers=0).epoch(0)
+        (batch,) = TrainingLoader([pair], Sampler(label_map, 64, 16, 0, workers=0), 1).epoch(0)
         assert set(np.unique(batch.labels)) == {1, IGNORED}
 
     def test_an_error_names_the_file_and_ends_the_threads(self, pairs: list[Pair]) -> None:
-        pairs[3].image.write_bytes(pairs[3].image.read_bytes()[:60])
+        cut_short(pairs[3].image)
         with pytest.raises(DataError, match=r"^train/3\.png: The picture cannot be decoded"):
             list(training(pairs, batch_size=10).epoch(0))
+        assert no_threads_left()
+
+    def test_without_shuffling_the_order_is_that_of_the_pairs(self, pairs: list[Pair]) -> None:
+        loader = TrainingLoader(pairs, Sampler(LABEL_MAP, 8, 16, 0, 2), 4, shuffle=False)
+        assert row(loader, 2) == [*range(10), *range(10)]
+
+    def test_files_are_read_ahead_of_the_decoding(self, pairs: list[Pair]) -> None:
+        """Sixteen readers wait together where there may be fewer cores."""
+        meeting = threading.Barrier(6, timeout=10)
+
+        class Slow(LocalFile):
+            def read(self) -> bytes:
+                meeting.wait()
+                return super().read()
+
+        slow = [Pair(Slow(path_of(pair.image)), pair.mask) for pair in pairs[:6]]
+        assert len(list(training(slow, batch_size=6).epoch(0))) == 1
+
+    def test_a_defect_in_a_thread_names_the_file(self, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr("semseg.data.samples.train_transform", fail)
+        with pytest.raises(MemoryError) as error:
+            list(training(pairs[:1]).epoch(0))
+        assert error.value.__notes__ == ["while reading train/0.png"]
         assert no_threads_left()
 
     def test_a_mask_of_another_size_is_an_error(self, write_pair: PairWriter) -> None:
@@ -138,28 +175,34 @@ class TestTraining:
 
 class TestValidation:
     def load(self, pairs: list[Pair], batch_size: int, workers: int = 2) -> ValidationLoader:
-        return ValidationLoader(pairs, LABEL_MAP, batch_size, crop_size=8, workers=workers)
+        return ValidationLoader(pairs, Sampler(LABEL_MAP, 8, 16, 0, workers), batch_size)
 
     @pytest.mark.parametrize("workers", [0, 2])
     def test_every_picture_once_in_order_the_last_batch_short(self, pairs: list[Pair], workers: int) -> None:
         loader = self.load(pairs, 4, workers)
-        for _ in range(2):
-            batches = list(loader)
+        for epoch in range(2):
+            batches = list(loader.epoch(epoch))
             assert [numbers(batch) for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
             assert batches[0].images.shape == (4, 8, 8, 3)
-        assert len(loader) == 3
+        assert loader.iterations() == 3
 
     def test_alone_a_picture_stays_whole(self, write_pair: PairWriter) -> None:
         sizes = [(8, 10), (5, 31), (40, 3)]
         pairs = [write_pair(f"{number}", size=size) for number, size in enumerate(sizes)]
-        for pair, size, batch in zip(pairs, sizes, self.load(pairs, 1), strict=True):
+        for pair, size, batch in zip(pairs, sizes, self.load(pairs, 1).epoch(0), strict=True):
             assert batch.labels.shape == (1, *size)
-            stored: UInt8 = np.asarray(Image.open(pair.image))
+            stored: UInt8 = np.asarray(Image.open(path_of(pair.image)))
             np.testing.assert_array_equal(batch.images[0], stored)
-            np.testing.assert_array_equal(batch.labels[0], np.asarray(Image.open(pair.mask)))
+            np.testing.assert_array_equal(batch.labels[0], np.asarray(Image.open(path_of(pair.mask))))
+
+    def test_masks_that_nobody_checked_are_checked(self, write_pair: PairWriter) -> None:
+        pair = write_pair("a", np.full((8, 10), 3, np.uint8))
+        sampler = Sampler(parse_label_map({"scale": 1}, 3, "map.json"), 8, 16, 0, 2, checked=False)
+        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3 are no class"):
+            list(ValidationLoader([pair], sampler, 1).epoch(0))
 
     def test_an_error_names_the_file(self, pairs: list[Pair]) -> None:
-        pairs[0].mask.write_bytes(b"")
+        cut_short(pairs[0].mask, 0)
         with pytest.raises(DataError, match=r"^train_annotation/0\.png: The picture is empty"):
-            list(self.load(pairs, 4))
+            list(self.load(pairs, 4).epoch(0))
         assert no_threads_left()

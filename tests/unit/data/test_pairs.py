@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from semseg.data.pairs import Listing, list_pairs
+from semseg.data.files import LoadedFile, LocalFile
+from semseg.data.ground_truth import ColorMap
+from semseg.data.pairs import Listing, Pair, list_pairs
+from semseg.errors import DataError
 
 
 @pytest.fixture
@@ -22,6 +25,10 @@ def listing(channels: tuple[Path, Path], images: list[str], masks: list[str]) ->
     return list_pairs("train", *channels)
 
 
+def names(found: Listing) -> list[tuple[str, str]]:
+    return [(pair.image.name, pair.mask.name) for pair in found.pairs]
+
+
 def messages(found: Listing) -> list[str]:
     return [problem.message for problem in found.problems]
 
@@ -29,16 +36,21 @@ def messages(found: Listing) -> list[str]:
 @pytest.mark.req("R14", "R15", "R20", "R22", "R23")
 def test_images_and_masks_of_one_stem_are_pairs_in_order(channels: tuple[Path, Path]) -> None:
     found = listing(channels, ["coffee.jpg", "0000.jpg"], ["0000.png", "coffee.png"])
-    assert [(pair.stem, pair.image.name, pair.mask.name) for pair in found.pairs] == [
-        ("0000", "0000.jpg", "0000.png"),
-        ("coffee", "coffee.jpg", "coffee.png"),
+    assert names(found) == [
+        ("train/0000.jpg", "train_annotation/0000.png"),
+        ("train/coffee.jpg", "train_annotation/coffee.png"),
     ]
-    assert (found.name, found.problems) == ("train", ())
+    assert (found.name, found.problems, found.class_names) == ("train", (), None)
 
 
 def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:
     found = listing(channels, ["a.JPG", "b.jpeg", "c.Png", "d.1.jpg"], ["a.png", "b.PNG", "c.png", "d.1.png"])
-    assert [pair.stem for pair in found.pairs] == ["a", "b", "c", "d.1"]
+    assert names(found) == [
+        ("train/a.JPG", "train_annotation/a.png"),
+        ("train/b.jpeg", "train_annotation/b.PNG"),
+        ("train/c.Png", "train_annotation/c.png"),
+        ("train/d.1.jpg", "train_annotation/d.1.png"),
+    ]
     assert not found.problems
 
 
@@ -55,7 +67,7 @@ def test_stray_directories_and_files_are_ignored_with_the_original_warning(
         stray.touch()
     strays[7].symlink_to(images / "nowhere")
     found = listing(channels, ["a.jpg"], ["a.png", "label_map.json"])
-    assert [pair.stem for pair in found.pairs] == ["a"]
+    assert names(found) == [("train/a.jpg", "train_annotation/a.png")]
     assert not found.problems
     assert sorted(caplog.messages) == sorted(f"{stray} is not a readable image file" for stray in strays)
 
@@ -69,7 +81,7 @@ def test_many_strays_do_not_flood_the_log(channels: tuple[Path, Path], caplog: p
 @pytest.mark.req("R23")
 def test_lone_files_are_problems(channels: tuple[Path, Path]) -> None:
     found = listing(channels, ["a.jpg", "b.jpg"], ["b.png", "c.png"])
-    assert [pair.stem for pair in found.pairs] == ["b"]
+    assert names(found) == [("train/b.jpg", "train_annotation/b.png")]
     assert messages(found) == [
         "train/a.jpg has no annotation in train_annotation.",
         "train_annotation/c.png has no image in train.",
@@ -125,3 +137,14 @@ def test_control_characters_in_names_stay_out_of_messages(
     assert len(found.problems) == 3
     assert len(caplog.messages) == 1
     assert all(message.isprintable() for message in messages(found) + caplog.messages)
+
+
+def test_a_loaded_pair_keeps_its_colours_and_tells_of_a_lost_file_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"picture")
+    colors = ColorMap(((0, "BACKGROUND", 0xFFFFFF),))
+    pair = Pair(LocalFile(tmp_path / "a.jpg"), LocalFile(tmp_path / "a.png"), colors).loaded()
+    (tmp_path / "a.jpg").unlink()
+    assert isinstance(pair.image, LoadedFile)
+    assert (pair.image.read(), pair.colors) == (b"picture", colors)
+    with pytest.raises(DataError, match=r"a\.png cannot be read"):
+        pair.mask.read()

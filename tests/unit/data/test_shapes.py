@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from semseg.data.check import check_pairs
+from semseg.data.check import check
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import list_pairs
 from semseg.data.shapes import CLASSES, write_shapes
@@ -18,11 +19,12 @@ def test_the_data_set_passes_the_check_and_holds_every_class(tmp_path: Path) -> 
     label_map = parse_label_map({"scale": 1}, len(CLASSES), "map.json")
     listings = [list_pairs(name, tmp_path / name, tmp_path / f"{name}_annotation") for name in ("train", "validation")]
     assert [len(listing.pairs) for listing in listings] == [9, 3]
-    counts = check_pairs([(listing, label_map) for listing in listings], workers=0)
-    assert counts is not None
-    assert (counts["train"] > 100).all()
+    report = check([(listing, label_map) for listing in listings], workers=0)
+    assert report is not None
+    assert not report.problems
+    assert (report.splits[0].class_pixels > 100).all()
     pair = listings[0].pairs[0]
-    with Image.open(pair.image) as image, Image.open(pair.mask) as mask:
+    with Image.open(BytesIO(pair.image.read())) as image, Image.open(BytesIO(pair.mask.read())) as mask:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 48))
         assert (mask.format, mask.mode, mask.size) == ("PNG", "P", (64, 48))
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import count
 
 import pytest
 
-from semseg.data.threads import map_in_order
+from semseg.data.threads import map_in_order, read_ahead
 
 
 def data_threads() -> list[str]:
@@ -70,3 +72,101 @@ def test_closing_early_drops_waiting_work_and_ends_the_threads() -> None:
     results.close()
     assert not data_threads()
     assert len(done) < 1000
+
+
+Cancelled = Callable[[], bool]
+
+
+class TestReadAhead:
+    @pytest.mark.parametrize(("max_bytes", "max_items"), [(0, 1), (10, 100), (10**6, 1), (10**6, 100)])
+    def test_all_items_come_in_order(self, max_bytes: int, max_items: int) -> None:
+        def produce(_: Cancelled) -> Generator[int, None, None]:
+            yield from range(200)
+
+        assert list(read_ahead(produce, lambda item: item, max_bytes, max_items)) == list(range(200))
+        assert not data_threads()
+
+    def test_items_are_produced_though_nobody_asks(self) -> None:
+        all_produced = threading.Event()
+
+        def produce(_: Cancelled) -> Generator[int, None, None]:
+            yield from range(100)
+            all_produced.set()
+
+        items = read_ahead(produce, lambda _: 1, 1000, 1000)
+        assert next(items) == 0
+        assert all_produced.wait(30)
+        assert list(items) == list(range(1, 100))
+
+    def test_nothing_is_produced_before_the_first_is_asked_for(self) -> None:
+        begun = threading.Event()
+
+        def produce(_: Cancelled) -> Generator[int, None, None]:
+            begun.set()
+            yield 0
+
+        items = read_ahead(produce, lambda _: 1, 10, 10)
+        assert not data_threads()
+        items.close()
+        assert not begun.is_set()
+
+    @pytest.mark.parametrize(("max_bytes", "max_items"), [(39, 1000), (1000, 3)])
+    def test_no_more_than_allowed_wait(self, max_bytes: int, max_items: int) -> None:
+        produced: list[int] = []
+        another = threading.Semaphore(0)
+
+        def produce(_: Cancelled) -> Generator[int, None, None]:
+            for item in range(1000):
+                produced.append(item)
+                another.release()
+                yield item
+
+        with closing(read_ahead(produce, lambda _: 10, max_bytes, max_items)) as items:
+            for taken in range(1, 50):
+                next(items)
+                while len(produced) < taken + 4:  # three wait, one is in the thread's hands
+                    assert another.acquire(timeout=30)
+                assert len(produced) == taken + 4
+
+    def test_an_error_is_raised_in_its_turn(self) -> None:
+        def produce(_: Cancelled) -> Generator[int, None, None]:
+            yield from (1, 2)
+            raise KeyError("three")
+
+        items = read_ahead(produce, lambda _: 1, 10, 10)
+        assert [next(items), next(items)] == [1, 2]
+        with pytest.raises(KeyError, match="three"):
+            next(items)
+        assert not data_threads()
+
+    @pytest.mark.parametrize("max_items", [1, 1000], ids=["full", "waiting for data"])
+    def test_closing_tells_and_closes_the_producer(self, max_items: int) -> None:
+        closed: list[int] = []
+
+        def produce(cancelled: Cancelled) -> Generator[int, None, None]:
+            try:
+                yield from range(10)
+                while not cancelled():
+                    threading.Event().wait(0.01)
+            finally:
+                closed.append(threading.get_ident())
+
+        items = read_ahead(produce, lambda _: 1, 1000, max_items)
+        next(items)
+        items.close()
+        assert len(closed) == 1
+        assert threading.get_ident() not in closed
+        assert not data_threads()
+
+    def test_a_failing_consumer_ends_the_thread(self) -> None:
+        def produce(_: Cancelled) -> Generator[int, None, None]:
+            yield from count()
+
+        def consume() -> None:
+            with closing(read_ahead(produce, lambda _: 1, 10, 10)) as items:
+                next(items)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            consume()
+        assert not data_threads()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semseg.artifact.model_dir import describe, write_class_names
 from semseg.engines.gluon import networks, runtime
 from semseg.errors import ArtifactError
 from semseg.inference.load import load_predictor
@@ -24,9 +25,9 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.req("R56")
 def test_a_model_directory_becomes_a_predictor(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        predictor = load_predictor(model_dir)
-    assert predictor.num_classes == 3
-    probabilities = predictor.predict(np.zeros((20, 31, 3), np.uint8)).probabilities()
+        model = load_predictor(model_dir)
+    assert model.predictor.num_classes == 3
+    probabilities = model.predictor.predict(np.zeros((20, 31, 3), np.uint8)).probabilities()
     assert probabilities.shape == (3, 20, 31)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
     assert caplog.messages == [
@@ -35,9 +36,18 @@ def test_a_model_directory_becomes_a_predictor(model_dir: Path, caplog: pytest.L
     ]
 
 
+def test_what_the_directory_says_of_the_model_comes_with_it(model_dir: Path, tmp_path: Path) -> None:
+    for source in model_dir.iterdir():
+        (tmp_path / source.name).symlink_to(source)
+    write_class_names(tmp_path, ["sky", "road", "tree"])
+    assert load_predictor(tmp_path).description == describe(tmp_path)
+    assert load_predictor(tmp_path).description.class_names == ("sky", "road", "tree")
+    assert load_predictor(model_dir).description.class_names is None
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 9)])
 def test_the_smallest_pictures_are_segmented(model_dir: Path, size: tuple[int, int]) -> None:
-    assert load_predictor(model_dir).predict(np.zeros((*size, 3), np.uint8)).labels().shape == size
+    assert load_predictor(model_dir).predictor.predict(np.zeros((*size, 3), np.uint8)).labels().shape == size
 
 
 def test_an_empty_directory_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Mo
 from semseg.reporting.log import LogSink
 from semseg.sagemaker.log_lines import set_up_logging
 
-TRAINED = EpochTrained(0, 1.25, 0.0005, 48.5)
+TRAINED = EpochTrained(0, 20, 1.25, 0.0005, 48.5)
 VALIDATED = EpochValidated(0, 0.75, 0.5, 0.625, [0.5, None], 42.5)
 
 

@@ -8,7 +8,7 @@ from semseg.reporting.metrics_file import MetricsFile
 
 
 def ended(epoch: int, mean_iou: float, improved: bool) -> EpochEnded:
-    trained = EpochTrained(epoch, 1.5, 0.001, 10.0)
+    trained = EpochTrained(epoch, 9, 1.5, 0.001, 10.0)
     return EpochEnded(trained, EpochValidated(epoch, 0.9, mean_iou, 0.8, [0.8, None], 20.0), 3, improved)
 
 
@@ -40,7 +40,7 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
-    trained = EpochTrained(0, float("nan"), 0.001, 10.0)
+    trained = EpochTrained(0, 9, float("nan"), 0.001, 10.0)
     MetricsFile(tmp_path)(EpochEnded(trained, EpochValidated(0, 0.9, 0.1, 0.8, [0.8], 20.0), 1, True))
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["train_loss"] is None
     assert "NaN" not in (tmp_path / "metrics.json").read_text()

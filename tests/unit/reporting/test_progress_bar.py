@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import io
 
-from semseg.reporting.events import Step
+from semseg.reporting.events import EpochTrained, EpochValidated, Step
 from semseg.reporting.progress_bar import ProgressBar
+
+TRAINED = EpochTrained(4, 2, 1.0, 0.1, 5.0)
+VALIDATED = EpochValidated(4, 0.5, 0.5, None, [None], 5.0)
 
 
 def test_draws_a_bar_for_each_half_of_an_epoch() -> None:
     stream = io.StringIO()
     bar = ProgressBar(stream)
-    for phase in ("training", "validation"):
+    for phase, end in (("training", TRAINED), ("validation", VALIDATED)):
         for iteration in (1, 2):
-            bar(Step(4, phase, iteration, 2, 16, None))
-    assert "epoch 4 training" in stream.getvalue()
-    assert "epoch 4 validation" in stream.getvalue()
+            bar(Step(4, phase, iteration, 2 if phase == "training" else None, 16, None))
+        bar(end)
+    assert "epoch 4 training:   0%| " in stream.getvalue()
+    assert "epoch 4 validation: 0it" in stream.getvalue()
+    assert stream.getvalue().endswith(" \r")  # each bar is wiped away

@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from semseg.errors import ChannelError, UserError
-from semseg.sagemaker.channels import REQUIRED, read_channels, read_hosts
+from semseg.sagemaker.channels import ANNOTATIONS, OPTIONAL, SPLITS, Split, read_channels, read_hosts
 from semseg.sagemaker.paths import Paths
+
+
+FOUR = (*SPLITS, *ANNOTATIONS)
+PIPE = {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO", "ContentType": "application/x-recordio"}
 
 
 @pytest.fixture
@@ -16,19 +20,26 @@ def paths(tmp_path: Path) -> Paths:
     """A tree with the four channels and no configuration."""
     paths = Paths(tmp_path)
     paths.input_data_config.parent.mkdir(parents=True)
-    for name in REQUIRED:
+    for name in FOUR:
         paths.channel(name).mkdir(parents=True)
     return paths
 
 
+def configure(paths: Paths, config: dict[str, Any]) -> None:
+    paths.input_data_config.write_text(json.dumps(config))
+
+
 @pytest.mark.req("R15", "R20", "R24")
-def test_finds_the_four_channels_and_the_label_map(paths: Paths) -> None:
-    assert read_channels(paths).label_map is None
-    paths.channel("label_map").mkdir()
+def test_finds_the_four_channels_and_the_optional_ones(paths: Paths) -> None:
     channels = read_channels(paths)
-    assert channels.train == paths.channel("train")
-    assert channels.validation_annotation == paths.channel("validation_annotation")
+    assert channels.label_map is channels.model is None
+    for name in OPTIONAL:
+        paths.channel(name).mkdir()
+    channels = read_channels(paths)
+    assert channels.train == Split("train", paths.channel("train"), paths.channel("train_annotation"), None, False)
+    assert channels.validation.annotation == paths.channel("validation_annotation")
     assert channels.label_map == paths.channel("label_map")
+    assert channels.model == paths.channel("model")
 
 
 @pytest.mark.req("R24")
@@ -42,29 +53,64 @@ def test_names_all_missing_channels(paths: Paths) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"train": {"TrainingInputMode": "Pipe"}}, "train has TrainingInputMode 'Pipe'"),
+        ({"train": {"TrainingInputMode": "Stream"}}, "train has TrainingInputMode 'Stream'"),
         ({"training": {}}, "Extraneous channel found: training"),
-        ({"model": {"TrainingInputMode": "File"}}, r"model \(incremental training\) is not supported yet"),
+        ({"model": PIPE}, "model cannot be read in Pipe mode"),
+        ({"train_annotation": PIPE}, "train_annotation cannot be read in Pipe mode"),
         ({"train": "File"}, "train must be a JSON object"),
+        ({"train": PIPE}, "but there is train_annotation"),
     ],
 )
 def test_refuses_what_it_cannot_read(paths: Paths, config: dict[str, Any], words: str) -> None:
-    paths.input_data_config.write_text(json.dumps(config))
+    configure(paths, config)
     with pytest.raises(ChannelError, match=words):
-        read_channels(paths)
-
-
-def test_refuses_a_model_directory_that_no_configuration_names(paths: Paths) -> None:
-    paths.channel("model").mkdir()
-    with pytest.raises(ChannelError, match="not supported yet"):
         read_channels(paths)
 
 
 @pytest.mark.parametrize("mode", ["File", "FastFile"])
 def test_reads_file_and_fast_file(paths: Paths, mode: str) -> None:
-    config = {name: {"ContentType": "image/jpeg", "TrainingInputMode": mode} for name in REQUIRED}
-    paths.input_data_config.write_text(json.dumps(config))
-    assert read_channels(paths).train == paths.channel("train")
+    configure(paths, {name: {"ContentType": "image/jpeg", "TrainingInputMode": mode} for name in FOUR})
+    assert not read_channels(paths).train.piped
+
+
+@pytest.mark.req("R18", "R35", "R41")
+def test_pipes_bring_their_annotations(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    paths.input_data_config.parent.mkdir(parents=True)
+    configure(paths, {"train": PIPE, "validation": PIPE, "model": {"TrainingInputMode": "File"}})
+    paths.channel("model").mkdir(parents=True)
+    channels = read_channels(paths)
+    assert channels.train == Split("train", paths.channel("train"), None, None, True)
+    assert channels.validation.piped
+    assert channels.model == paths.channel("model")
+
+
+@pytest.mark.req("R41")
+@pytest.mark.parametrize("wrapper", ["None", None])
+def test_a_pipe_without_records_is_refused(paths: Paths, wrapper: str | None) -> None:
+    configure(paths, {"train": {key: value for key, value in PIPE.items() if key != "RecordWrapperType"}})
+    if wrapper:
+        configure(paths, {"train": PIPE | {"RecordWrapperType": wrapper}})
+    with pytest.raises(ChannelError, match="RecordWrapperType 'None'. Set RecordWrapperType to RecordIO"):
+        read_channels(paths)
+
+
+def test_a_manifest_takes_the_place_of_annotations(paths: Paths) -> None:
+    for name, suffix in [("train", ".manifest"), ("validation", ".JSONL")]:
+        paths.channel(f"{name}_annotation").rmdir()
+        (paths.channel(name) / f"data{suffix}").touch()
+    channels = read_channels(paths)
+    assert channels.train.manifest == paths.channel("train") / "data.manifest"
+    assert channels.validation.manifest == paths.channel("validation") / "data.JSONL"
+    assert channels.train.annotation is None
+    (paths.channel("train") / "more.jsonl").touch()
+    with pytest.raises(ChannelError, match=r"train has 2 manifests: 'data.manifest', 'more.jsonl'"):
+        read_channels(paths)
+
+
+def test_beside_annotations_a_manifest_is_a_stray(paths: Paths) -> None:
+    (paths.channel("train") / "output.manifest").touch()
+    assert read_channels(paths).train.manifest is None
 
 
 @pytest.mark.parametrize(

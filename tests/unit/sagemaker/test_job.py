@@ -55,6 +55,13 @@ def test_our_error_has_the_reason_first_then_the_traceback(failure: Path) -> Non
     assert failure.read_text().startswith("AlgorithmError: broken\n\nTraceback")
 
 
+def test_what_is_noted_on_an_error_stands_beside_the_reason(failure: Path) -> None:
+    error = MemoryError("no room")
+    error.add_note("while reading train/a.jpg")
+    assert raising(error) == 2
+    assert failure.read_text().startswith("AlgorithmError: MemoryError: no room (while reading train/a.jpg)\n\n")
+
+
 def test_the_failure_stays_under_1024_characters(failure: Path) -> None:
     assert raising(DataError("ü" * 5000)) == 1
     assert len(failure.read_text()) == 1023

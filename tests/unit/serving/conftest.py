@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from semseg.artifact.model_dir import ModelDescription
+from semseg.inference.backends import Backend
+from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
 from semseg.types import Float32
+
+Loaded = Callable[..., LoadedModel]
 
 
 class Brightest:
@@ -14,7 +22,26 @@ class Brightest:
         return images[:, :, ::8, ::8] * np.float32(10)
 
 
+@pytest.fixture(scope="session")
+def loaded() -> Loaded:
+    """A loaded model with a backend of the test's own."""
+
+    def loaded(backend: Backend, num_classes: int = 3) -> LoadedModel:
+        description = ModelDescription(
+            algorithm="fcn",
+            backbone="resnet-50",
+            num_classes=num_classes,
+            crop_size=None,
+            aux=True,
+            params=Path("/nowhere/model_best.params"),
+            class_names=None,
+        )
+        return LoadedModel(Predictor(backend, num_classes), description)
+
+    return loaded
+
+
 @pytest.fixture
-def predictor() -> Predictor:
-    """A predictor of three classes: red, green and blue."""
-    return Predictor(Brightest(), num_classes=3)
+def model(loaded: Loaded) -> LoadedModel:
+    """A model of three classes: red, green and blue."""
+    return loaded(Brightest())

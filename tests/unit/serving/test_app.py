@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.test import TestResponse
 
+from semseg import __version__
 from semseg.codecs.tensors import encode_probabilities
-from semseg.inference.predictor import Predictor
+from semseg.inference.load import LoadedModel
 from semseg.serving import app as app_module
 from semseg.serving.app import create_app
 from semseg.serving.engine import Engine
 from semseg.serving.settings import Settings
 from semseg.types import Float32
+
+Loaded = Callable[..., LoadedModel]
 
 SETTINGS = Settings(Path("/nowhere"), max_payload=100_000, max_pixels=5_000)
 
@@ -41,20 +45,24 @@ def client_of(engine: Engine) -> FlaskClient:
 
 
 @pytest.fixture
-def client(predictor: Predictor) -> FlaskClient:
-    engine = Engine(lambda: predictor)
-    assert engine.num_classes == 3  # loaded
+def client(model: LoadedModel) -> FlaskClient:
+    return client_when_loaded(model)
+
+
+def client_when_loaded(model: LoadedModel) -> FlaskClient:
+    engine = Engine(lambda: model)
+    assert engine.description == model.description  # loaded
     return client_of(engine)
 
 
 @pytest.fixture
-def loading(predictor: Predictor) -> Iterator[FlaskClient]:
+def loading(model: LoadedModel) -> Iterator[FlaskClient]:
     """A server whose model does not finish loading during the test."""
     test_is_over = threading.Event()
 
-    def load() -> Predictor:
+    def load() -> LoadedModel:
         test_is_over.wait()
-        return predictor
+        return model
 
     yield client_of(Engine(load))
     test_is_over.set()
@@ -74,8 +82,9 @@ def test_ping_is_empty_and_200_when_ready(client: FlaskClient) -> None:
         assert (response.status_code, response.data) == (200, b"")
 
 
-def test_while_loading_both_routes_say_so(loading: FlaskClient) -> None:
+def test_while_loading_every_route_of_the_model_says_so(loading: FlaskClient) -> None:
     assert_error(loading.get("/ping"), 503, "loading")
+    assert_error(loading.get("/info"), 503, "loading")
     assert_error(loading.post("/invocations", data=encoded()), 503, "loading")
 
 
@@ -106,12 +115,12 @@ def test_image_png_is_the_class_of_each_pixel(client: FlaskClient, form: str) ->
     ],
 )
 def test_otherwise_it_is_the_record_of_all_probabilities(
-    client: FlaskClient, predictor: Predictor, accept: str | None, answered: str
+    client: FlaskClient, model: LoadedModel, accept: str | None, answered: str
 ) -> None:
     picture = encoded()
     response = client.post("/invocations", data=picture, headers={"Accept": accept} if accept else {})
     assert (response.status_code, response.content_type) == (200, answered)
-    prediction = predictor.predict(np.array(Image.open(io.BytesIO(picture))))
+    prediction = model.predictor.predict(np.array(Image.open(io.BytesIO(picture))))
     assert response.data == b"".join(encode_probabilities(prediction.probabilities()))
     assert response.content_length == len(response.data)
 
@@ -172,15 +181,14 @@ def test_a_picture_of_too_many_pixels_is_413(client: FlaskClient) -> None:
     assert client.post("/invocations", data=encoded((100, 50))).status_code == 200
 
 
-def test_probabilities_beyond_one_record_are_413_before_the_network_runs() -> None:
+def test_probabilities_beyond_one_record_are_413_before_the_network_runs(loaded: Loaded) -> None:
     class Unused:
         def logits(self, images: Float32) -> Float32:
             assert images.shape[2:] == (64, 64), "more than the warm-up"
             return images[:, :, ::8, ::8]
 
-    predictor = Predictor(Unused(), num_classes=254)
-    engine = Engine(lambda: predictor)
-    assert engine.num_classes == 254
+    engine = Engine(lambda: loaded(Unused(), num_classes=254))
+    assert engine.description.num_classes == 254
     roomy = create_app(engine, Settings(Path("/nowhere"))).test_client()
     assert_error(roomy.post("/invocations", data=encoded((1000, 600))), 413, "image/png")
 
@@ -204,17 +212,16 @@ def test_a_body_that_stalls_is_given_up(client: FlaskClient, monkeypatch: pytest
         assert_error(client.post("/invocations", environ_overrides=environ), 400, "stopped")
 
 
-def test_a_defect_is_500_without_its_details_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def logits(self, images: Float32) -> Float32:
             if images.shape[2:] != (64, 64):
                 raise RuntimeError("secret")
             return images[:, :, ::8, ::8]
 
-    engine = Engine(lambda: Predictor(Broken(), num_classes=3))
-    assert engine.num_classes == 3
+    client = client_when_loaded(loaded(Broken()))
     with caplog.at_level(logging.ERROR):
-        response = client_of(engine).post("/invocations", data=encoded())
+        response = client.post("/invocations", data=encoded())
     assert_error(response, 500, "RuntimeError")
     assert "secret" not in response.text
     assert "secret" in caplog.text
@@ -237,10 +244,27 @@ def test_every_error_fits_what_the_platform_passes_on(message: str, hint: str) -
 
 
 @pytest.mark.parametrize(("limit", "told"), [(6 << 20, 6), (100 << 20, 100), (1024 << 20, 100)])
-def test_execution_parameters_are_for_one_picture_at_a_time(predictor: Predictor, limit: int, told: int) -> None:
-    app = create_app(Engine(lambda: predictor), Settings(Path("/nowhere"), max_payload=limit))
+def test_execution_parameters_are_for_one_picture_at_a_time(model: LoadedModel, limit: int, told: int) -> None:
+    app = create_app(Engine(lambda: model), Settings(Path("/nowhere"), max_payload=limit))
     assert app.test_client().get("/execution-parameters").json == {
         "MaxConcurrentTransforms": 1,
         "BatchStrategy": "SINGLE_RECORD",
         "MaxPayloadInMB": told,
+    }
+
+
+@pytest.mark.parametrize(("crop_size", "names"), [(240, ("background", "scratch", "öl")), (None, None)])
+def test_info_says_what_is_served_and_null_where_that_is_unknown(
+    model: LoadedModel, crop_size: int | None, names: tuple[str, ...] | None
+) -> None:
+    description = dataclasses.replace(model.description, crop_size=crop_size, class_names=names)
+    response = client_when_loaded(LoadedModel(model.predictor, description)).get("/info")
+    assert (response.status_code, response.content_type) == (200, "application/json")
+    assert response.json == {
+        "algorithm": "fcn",
+        "backbone": "resnet-50",
+        "num_classes": 3,
+        "crop_size": crop_size,
+        "classes": list(names) if names else None,
+        "version": __version__,
     }

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Step
 from semseg.training.loop import Fit
 from semseg.training.stopping import EarlyStopping
-from semseg.types import Batch, UInt8
+from semseg.types import Arrays, Batch, UInt8
 
 
 def batch(size: int) -> Batch:
@@ -20,7 +21,7 @@ def batch(size: int) -> Batch:
 
 @dataclass
 class Pictures:
-    """As many batches of two pictures as the list says for each epoch; also all validation."""
+    """As many batches of two pictures as the list says for each epoch."""
 
     iterations_of: list[int]
     closed: int = 0
@@ -34,11 +35,12 @@ class Pictures:
     def iterations(self, epoch: int) -> int:
         return self.iterations_of[epoch % len(self.iterations_of)]
 
-    def __iter__(self) -> Generator[Batch, None, None]:
-        return self.epoch(0)
 
-    def __len__(self) -> int:
-        return self.iterations(0)
+class Uncounted(Pictures):
+    """Pictures for validation; nobody knows how many."""
+
+    def iterations(self, epoch: int | None = None) -> Any:
+        return None if epoch is None else super().iterations(epoch)
 
 
 @dataclass
@@ -65,6 +67,9 @@ class FakeLearner:
         self.evaluations += 1
         return labels
 
+    def load(self, arrays: Arrays, origin: str) -> None:
+        raise AssertionError
+
     def save(self, path: Path) -> None:
         raise AssertionError
 
@@ -80,7 +85,7 @@ def run(
     Fit(
         learner=learner,
         training=training,
-        validation=Pictures([1]),
+        validation=Uncounted([1]),
         schedule=float,
         epochs=epochs,
         num_classes=2,
@@ -154,9 +159,20 @@ def test_a_stop_in_training_ends_within_the_step_and_closes_the_loader() -> None
     assert not any(isinstance(event, EpochTrained) for event in events)
 
 
+def test_a_stop_while_waiting_for_a_batch_ends_the_run() -> None:
+    """As a pipe does: it gives nothing any more."""
+    learner = FakeLearner([1.0])
+    learner.stop.set()
+    events, kept = run(learner, Pictures([0]), epochs=3)
+    assert events == []
+    assert kept == []
+    fit = Fit(learner, Pictures([1]), Uncounted([0]), float, 1, 2, 0, None, lambda: None, lambda _: None)
+    assert fit._validate(0, learner.stop) is None
+
+
 def test_a_stop_in_validation_ends_within_the_batch() -> None:
     learner = FakeLearner([1.0], stop_at=1)
     learner.stop.set()
-    fit = Fit(learner, Pictures([1]), Pictures([3]), float, 1, 2, 0, None, lambda: None, lambda _: None)
+    fit = Fit(learner, Pictures([1]), Uncounted([3]), float, 1, 2, 0, None, lambda: None, lambda _: None)
     assert fit._validate(0, learner.stop) is None
     assert learner.evaluations == 1

@@ -31,6 +31,6 @@ def load_backend(algorithm: str, backbone: str, num_classes: int, arrays: Arrays
     """
     device, _ = runtime.devices()
     model = networks.build(algorithm, backbone, num_classes, device, aux=False)
-    needed = {name: array for name, array in arrays.items() if not name.startswith("auxlayer.")}
+    needed = {name: array for name, array in arrays.items() if not name.startswith(networks.AUXILIARY)}
     networks.assign(networks.parameters(model), needed, origin)
     return GluonBackend(model, device)

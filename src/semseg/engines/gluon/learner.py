@@ -99,9 +99,13 @@ class GluonLearner:
     def load(self, arrays: Arrays, origin: str) -> None:
         """Take over all parameters from host arrays by structural name; `origin` names their file in errors.
 
-        Raises ArtifactError when one is missing, unknown or of another shape; nothing is changed then.
+        Arrays of a network that was built without the auxiliary head leave it as it is. Raises ArtifactError when
+        a parameter is missing, unknown or of another shape; nothing is changed then.
         """
-        networks.assign(networks.parameters(self._model), arrays, origin)
+        targets = networks.parameters(self._model)
+        if not any(name.startswith(networks.AUXILIARY) for name in arrays):
+            targets = {name: target for name, target in targets.items() if not name.startswith(networks.AUXILIARY)}
+        networks.assign(targets, arrays, origin)
 
     def _normalised(self, images: UInt8) -> Any:
         """uint8 (N, H, W, 3) on the host -> float32 (N, 3, H, W) on the device, normalised as for ImageNet."""

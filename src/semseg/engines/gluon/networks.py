@@ -19,7 +19,10 @@ HybridBlock: Any = mx.gluon.HybridBlock
 
 _CLASSES = {"fcn": "FCN", "psp": "PSPNet", "deeplab": "DeepLabV3"}
 _UP_TO_C3 = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
-_HEADS = ("head.", "auxlayer.")
+AUXILIARY = "auxlayer."
+"""How the names of the auxiliary head's parameters begin."""
+
+_HEADS = ("head.", AUXILIARY)
 
 
 class LowResolutionLogits(HybridBlock):  # type: ignore[misc]

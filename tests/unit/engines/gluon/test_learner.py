@@ -83,6 +83,17 @@ def test_saved_parameters_make_an_equal_learner(batch: Batch, tmp_path: Path) ->
     np.testing.assert_array_equal(first.evaluate(batch), second.evaluate(batch))
 
 
+def test_parameters_without_the_auxiliary_head_leave_it_alone(tmp_path: Path) -> None:
+    first, second = _learner(1), _learner(2)
+    first.save(tmp_path / "first")
+    second.save(tmp_path / "second")
+    arrays, kept = read_params(tmp_path / "first"), read_params(tmp_path / "second")
+    second.load({name: array for name, array in arrays.items() if not name.startswith("auxlayer.")}, "first")
+    second.save(tmp_path / "loaded")
+    for name, array in read_params(tmp_path / "loaded").items():
+        np.testing.assert_array_equal(array, (kept if name.startswith("auxlayer.") else arrays)[name])
+
+
 @pytest.mark.req("R7", "R9")
 def test_a_pretrained_backbone_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MXNET_HOME", str(tmp_path))

@@ -1,0 +1,214 @@
+"""Unpacks the model.tar.gz of an earlier training, without trusting it.
+
+Only the known files of a model are written, under their own names. Not `tarfile`: Python 3.11's keeps extended headers
+of any declared size in memory, and searches them in quadratic time (64 KiB take 4 seconds). The names wanted here need
+no extended header: the plain one has them whole.
+
+The format (POSIX.1-1988, ustar): for each member a header of 512 bytes, then its content, padded to 512; at the end
+two blocks of zeros. In the header: name at byte 0 (100), size at 124 (12, octal), checksum at 148 (8, octal: the sum of
+the bytes, its own counted as spaces), type at 156, "ustar" at 257, and what precedes the name at 345 (155).
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NoReturn
+
+from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, LAST
+from semseg.errors import ArtifactError
+
+MAX_BYTES = 4 << 30
+"""Of an archive, packed or unpacked: the largest network takes half a gigabyte for its two files of parameters."""
+
+_MAX_HEADERS = 10_000
+_WANTED = {HYPERPARAMS: 1 << 20, CLASSES: 1 << 20, BEST: 2 << 30, LAST: 2 << 30}
+"""The most bytes of each file that is unpacked."""
+
+_BLOCK = 512
+_PIECE = 1 << 20
+_GZIP = b"\x1f\x8b"
+_REGULAR = (b"0", b"\0", b"7")
+_WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, directories and FIFOs, whatever their size
+_EXTENSIONS = (b"x", b"g", b"L", b"K")  # POSIX.1-2001's and GNU's longer names, times and so on of the next member
+_SPARSE = b"S"
+
+
+def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Write the known files at the top of a .tar, or .tar.gz, into a directory that has none of them.
+
+    They are model_best.params, model_algo-1, hyperparams.json and classes.json, also as `./model_best.params`. Other
+    members are skipped. The archive is read once from start to end, a megabyte at a time, its gzip checksum included.
+
+    Raises ArtifactError naming the archive and the fault: damaged, truncated, of more than 10,000 members or
+    `max_bytes`, a known name twice or not of a regular file, no parameters. A part may be written then.
+    """
+    try:
+        with archive.open("rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) > max_bytes:
+                raise _FormatError(f"has {size:,} bytes, more than the {max_bytes:,} allowed")
+            with _decompressed(file) as content:
+                _unpack(_Source(content, max_bytes), directory)
+    except _FormatError as fault:
+        raise ArtifactError(
+            f"{printable(archive)} {fault}.", "Give the model.tar.gz of a training job, copied whole."
+        ) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ArtifactError(f"{printable(archive)} cannot be unpacked into {directory}: {reason}.") from error
+
+
+def printable(path: Path) -> str:
+    """The path on one line: names of files in a channel may hold control characters, which could forge log lines."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
+
+
+class _FormatError(Exception):
+    """The end of a sentence that begins with the archive's name."""
+
+
+@contextmanager
+def _decompressed(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """The bytes of the tar; the first bytes, not the file's name, tell whether it is compressed."""
+    start = file.read(2)
+    if not start:
+        raise _FormatError("is empty")
+    file.seek(0)
+    if start != _GZIP:
+        yield file
+        return
+    try:
+        with gzip.GzipFile(fileobj=file, mode="rb") as content:
+            yield content
+    except EOFError:
+        raise _FormatError("is truncated: its gzip stream has no end") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise _FormatError(f"is damaged: {error}") from None
+
+
+class _Source:
+    """The bytes of the tar in their order, not more than allowed."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+        self._offset = 0
+
+    def block(self) -> bytes:
+        """The next 512 bytes."""
+        return b"".join(self.pieces(_BLOCK))
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """The next `size` bytes, at most a megabyte at a time."""
+        if self._offset + size > self._max_bytes:
+            raise _FormatError(f"unpacks to more than the {self._max_bytes:,} bytes allowed")
+        while size:
+            piece = self._file.read(min(size, _PIECE))
+            if not piece:
+                raise _FormatError(f"is truncated: after byte {self._offset:,} of the tar it should have {size:,} more")
+            self._offset += len(piece)
+            size -= len(piece)
+            yield piece
+
+    def skip(self, size: int) -> None:
+        """Step over the next `size` bytes."""
+        for _ in self.pieces(size):
+            pass
+
+    def finish(self) -> None:
+        """Read the rest, which is padding, so that gzip compares its checksum."""
+        while piece := self._file.read(_PIECE):
+            self._offset += len(piece)
+            if self._offset > self._max_bytes:
+                raise _FormatError(f"unpacks to more than the {self._max_bytes:,} bytes allowed")
+
+    def fail(self, fault: str) -> NoReturn:
+        """Raise the error of the block just read."""
+        raise _FormatError(f"is damaged: at byte {self._offset - _BLOCK:,} of the tar is {fault}")
+
+
+def _unpack(source: _Source, directory: Path) -> None:
+    names: list[str] = []
+    for member in _members(source):
+        if member.name not in _WANTED:
+            source.skip(member.size)
+        elif member.name in names:
+            raise _FormatError(f"has {member.name} twice")
+        else:
+            _write(member, source, directory)
+        source.skip(-member.size % _BLOCK)
+        names.append(member.name)
+    source.finish()
+    if BEST not in names and LAST not in names:
+        found = ", ".join(f"{name!r:.100}" for name in names[:5]) or "nothing"
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise _FormatError(f"has neither {BEST} nor {LAST} at its top, but {found}{more}")
+
+
+@dataclass(frozen=True)
+class _Member:
+    """name: without a leading `./`; kind: its type in one byte; size: of the content that follows the header."""
+
+    name: str
+    kind: bytes
+    size: int
+
+
+def _write(member: _Member, source: _Source, directory: Path) -> None:
+    name, limit = member.name, _WANTED[member.name]
+    if member.kind not in _REGULAR:
+        raise _FormatError(f"has a {name} that is a link or device: pack the file itself")
+    if member.size > limit:
+        raise _FormatError(f"has a {name} of {member.size:,} bytes, more than the {limit:,} allowed")
+    with (directory / name).open("xb") as target:  # x: a file that is there is kept, a link not followed
+        for piece in source.pieces(member.size):
+            target.write(piece)
+
+
+def _members(source: _Source) -> Iterator[_Member]:
+    """The members, extended headers left out; each one's content is to be read, or skipped, before the next."""
+    for _ in range(_MAX_HEADERS):
+        block = source.block()
+        if not any(block):
+            return
+        member = _parse(block, source)
+        if member.kind in _EXTENSIONS:
+            source.skip(member.size + -member.size % _BLOCK)
+        else:
+            yield member
+    raise _FormatError(f"has more than {_MAX_HEADERS:,} members")
+
+
+def _parse(block: bytes, source: _Source) -> _Member:
+    if _octal(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
+        source.fail("no header of a member: it is no tar, or bytes were lost")
+    kind = block[156:157]
+    name = _text(block[:100])
+    if block[257:263] == b"ustar\0" and block[345]:  # GNU's own form, "ustar  ", keeps other things there
+        name = f"{_text(block[345:500])}/{name}"
+    if kind == _SPARSE:
+        raise _FormatError(f"has the sparse file {name!r:.100}: pack without --sparse")
+    size = 0 if kind in _WITHOUT_CONTENT else _size(block[124:136])
+    if size is None:
+        source.fail("a member whose size is no number")
+    return _Member(name.removeprefix("./"), kind, size)
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
+def _size(field: bytes) -> int | None:
+    """Octal, or from 8 GiB on binary, marked by the first bit."""
+    return int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field)
+
+
+def _octal(field: bytes) -> int | None:
+    digits = field.strip(b" \0")
+    return int(digits, 8) if re.fullmatch(b"[0-7]+", digits) else None

@@ -1,0 +1,83 @@
+"""The model of an earlier training, from which a new one starts: the channel `model` (R43 to R47)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from semseg.artifact.archive import printable, unpack
+from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe
+from semseg.artifact.params import read_params
+from semseg.errors import ArtifactError, ChannelError
+from semseg.types import Arrays
+
+_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+_MUST_AGREE = ("backbone", "algorithm", "crop_size", "num_classes")  # R46
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A model to start from.
+
+    arrays: its parameters, read-only views of a mapped file; origin: what errors call that file; class_names: in the
+    order of the ids, None if it has none.
+    """
+
+    arrays: Arrays
+    origin: str
+    class_names: tuple[str, ...] | None
+
+
+def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Earlier:
+    """Load the model of the channel's directory, the best parameters before the last ones.
+
+    The directory holds one archive (*.tar.gz, *.tgz or *.tar), which is unpacked into `scratch`, an empty directory,
+    or else the files of one, model_best.params or model_algo-1 and hyperparams.json, which are used where they are.
+    `scratch` may be removed afterwards: what is mapped stays. `wanted`: the new job's backbone, algorithm, crop_size
+    and num_classes. A crop_size that the earlier model does not tell is not compared.
+
+    Raises ChannelError when the directory holds several models or none, or what is wanted differs from what is there,
+    naming all that differs; ArtifactError when the model is damaged or no model of this algorithm.
+    """
+    archive = _find_archive(channel)
+    try:
+        if archive:
+            unpack(archive, scratch)
+        model = describe(scratch if archive else channel)
+        arrays = read_params(model.params)
+    except ArtifactError as error:
+        raise ArtifactError(f"The channel {channel.name}: {error.message}", error.hint) from error
+    origin = f"{printable(archive)} ({model.params.name})" if archive else str(model.params)
+    _check_agreement(wanted, model, f"the model in the channel {channel.name}")
+    return Earlier(arrays, origin, model.class_names)
+
+
+def _find_archive(channel: Path) -> Path | None:
+    """The one archive of the directory; None if it holds the files of a model instead."""
+    try:
+        found = sorted(channel.iterdir())
+    except OSError as error:
+        raise ChannelError(f"The channel {channel.name} cannot be read: {channel}: {error.strerror}.") from error
+    archives = [path for path in found if path.name.endswith(_ARCHIVES) and path.is_file()]
+    loose = [path for path in found if path.name in (BEST, LAST) and path.is_file()]
+    if len(archives) + bool(loose) != 1:
+        raise ChannelError(
+            f"The channel {channel.name} must hold one model, but it holds {_some(archives + loose or found)}.",
+            f"Give the model.tar.gz of a training job, or the files that were in it ({BEST}, hyperparams.json), alone.",
+        )
+    return archives[0] if archives else None
+
+
+def _some(paths: list[Path]) -> str:
+    names = ", ".join(f"{path.name!r:.100}" for path in paths[:5])
+    return f"{names} and {len(paths) - 5} more" if len(paths) > 5 else names or "nothing"
+
+
+def _check_agreement(wanted: Mapping[str, str], model: ModelDescription, owner: str) -> None:
+    found = {name: str(getattr(model, name)) for name in _MUST_AGREE if getattr(model, name) is not None}
+    differing = [name for name in found if found[name] != wanted[name]]
+    if differing:
+        faults = "; ".join(f"{name} is {wanted[name]}, but {owner} has {found[name]}" for name in differing)
+        mended = " and ".join(f"{name} to {found[name]}" for name in differing)
+        raise ChannelError(f"{faults}.", f"Set {mended}, or leave the channel out to train from the backbone.")

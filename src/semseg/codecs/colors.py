@@ -1,0 +1,133 @@
+"""Masks whose classes are told by colour: PNG bytes to one value a pixel.
+
+Colours are 0xRRGGBB, exact. Transparency never counts, as in pictures: a pixel has the colour that is stored, be it
+shown or not. (AWS's own correction of Ground Truth masks drops alpha likewise, algorithm.md section 4.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from semseg.codecs.images import MAX_PIXELS, open_image, pillow_errors
+from semseg.codecs.masks import decode_mask
+from semseg.errors import ImageError
+from semseg.types import IGNORED, UInt8
+
+_COUNTED_PIXELS = 500_000
+_HINT = "Save masks as PNG of 8 bits a channel."
+
+
+def parse_color(text: str) -> int:
+    """``#2ca02c`` as 0x2CA02C. Raises ValueError."""
+    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+        raise ValueError(f"{text!r:.40} is not a colour like '#2ca02c'.")
+    return int(text[1:], 16)
+
+
+def color_name(color: int) -> str:
+    """0x2CA02C as ``#2ca02c``."""
+    return f"#{color:06x}"
+
+
+def decode_colors(data: bytes, colors: Mapping[int, int], unlisted: int, max_pixels: int = MAX_PIXELS) -> UInt8:
+    """The values that `colors` (colour: value 0 to 255) gives to the pixels of a PNG mask: uint8 (H, W).
+
+    Any mode of up to 8 bits a channel is read, palettes by their colours. Other colours get the value `unlisted`.
+    Raises ImageError, and TooLargeError before decoding.
+    """
+    image = _open_mask(data, max_pixels)
+    with pillow_errors():
+        image.load()
+    if image.mode == "P":
+        values: UInt8 = _of_palette(image, colors, unlisted)[np.asarray(image)]
+        return values
+    return _look_up(_packed(image), colors, unlisted)
+
+
+def decode_indices(data: bytes, colors: Mapping[int, int], max_pixels: int = MAX_PIXELS) -> tuple[UInt8, bool]:
+    """The values of a mask whose classes have colours as well, and whether its palette was overruled by them.
+
+    Of a palette the index counts, unless a pixel has an index whose colour is that of another value: then all
+    values are those of the colours. Of RGB and RGBA the colours count, unless none of them is listed. Colours that
+    are not listed give `IGNORED`. All else is up to `decode_mask`.
+    Raises ImageError, and TooLargeError before decoding.
+    """
+    image = _open_mask(data, max_pixels)
+    if image.mode == "P":
+        with pillow_errors():
+            image.load()
+        indices: UInt8 = np.asarray(image)
+        by_color = _of_palette(image, colors, IGNORED)
+        listed = np.isin(_palette(image), list(colors))
+        used = np.array(image.histogram()) > 0
+        if (used & listed & (by_color != np.arange(256))).any():
+            return by_color[indices], True
+        return indices, False
+    if image.mode in ("RGB", "RGBA"):
+        values = decode_colors(data, colors, IGNORED, max_pixels)
+        if IGNORED in colors.values() or (values != IGNORED).any():
+            return values, False
+    return decode_mask(data, max_pixels), False
+
+
+def main_colors(data: bytes, limit: int = 20) -> list[tuple[int, int]]:
+    """The colours of a PNG mask with the number of their pixels, the most frequent first, at most `limit`.
+
+    In masks of more than half a million pixels evenly spaced rows stand for all. Raises as `decode_colors`.
+    """
+    image = _open_mask(data, MAX_PIXELS)
+    with pillow_errors():
+        image.load()
+        packed = _packed(image)
+    step = -(-packed.size // _COUNTED_PIXELS)
+    colors, counts = np.unique(packed[::step], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:limit]
+    return [(int(colors[place]), int(counts[place]) * step) for place in order]
+
+
+def _open_mask(data: bytes, max_pixels: int) -> PngImageFile:
+    """The header of a PNG file of up to 8 bits a channel."""
+    image = open_image(data, max_pixels)
+    if not isinstance(image, PngImageFile):
+        raise ImageError(f"The mask is a {image.format} file, not PNG.", _HINT)
+    if image.mode == "I;16" or (image.tile and str(image.tile[0].args).endswith(";16B")):
+        raise ImageError("The mask has 16 bits a channel.", _HINT)
+    return image
+
+
+def _packed(image: Image.Image) -> NDArray[np.uint32]:
+    """The colours of the pixels: (H, W)."""
+    if image.mode != "RGBA":
+        image.info.pop("transparency", None)  # or convert() looks for a colour to stand for transparent
+        image = image.convert("RGB")
+    pixels = np.frombuffer(image.tobytes("raw", "BGRA" if image.mode == "RGBA" else "BGRX"), "<u4")
+    packed: NDArray[np.uint32] = pixels.reshape(image.height, image.width) & np.uint32(0xFFFFFF)
+    return packed
+
+
+def _look_up(packed: NDArray[np.uint32], colors: Mapping[int, int], unlisted: int) -> UInt8:
+    """Colours (H, W) to values. The table has all 2^24 colours, but zeros take no memory before they are read."""
+    table = np.zeros(1 << 24, np.uint8)
+    table[list(colors)] = np.array(list(colors.values()), np.uint8) ^ np.uint8(unlisted)
+    values: UInt8 = table[packed] ^ np.uint8(unlisted)
+    return values
+
+
+def _palette(image: Image.Image) -> NDArray[Any]:
+    """The colours of the 256 indices: int64 (256,), -1 where the palette has none."""
+    channels = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)[:256]
+    colors = np.full(256, -1)
+    colors[: len(channels)] = channels @ [1 << 16, 1 << 8, 1]
+    return colors
+
+
+def _of_palette(image: Image.Image, colors: Mapping[int, int], unlisted: int) -> UInt8:
+    """The values of the 256 indices: (256,)."""
+    return np.array([colors.get(int(color), unlisted) for color in _palette(image)], np.uint8)

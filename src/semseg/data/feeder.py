@@ -1,0 +1,115 @@
+"""`semseg pipe`: plays the platform, which feeds a job in Pipe mode (container-contract.md sections 1.7, 1.8)."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+from semseg.codecs.recordio import frame
+from semseg.data.pairs import Pair
+from semseg.data.threads import map_in_order
+from semseg.errors import UserError
+
+logger = logging.getLogger("semseg")
+
+_READERS = 16
+_PAIRS_AHEAD = 32
+_SLICE = 0.05
+"""Seconds after which whoever waits for the reader looks whether it still should."""
+
+
+def feed(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
+    """As `feed_until`, until SIGTERM or SIGINT; for a process that does nothing else."""
+    told = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: told.set()) for number in numbers]
+    try:
+        feed_until(told.is_set, pairs, directory, channel, epochs)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def feed_until(
+    stop: Callable[[], bool], pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None
+) -> None:
+    """Create ``<directory>/<channel>_0``, write all pairs to whoever reads it, remove it, go on with ``_1``, ....
+
+    Of each pair the image is a record and the annotation the next. A reader may leave early. It ends after `epochs`,
+    if given, or within a moment of `stop()` being true, and leaves no FIFO behind.
+
+    Raises UserError if the FIFO cannot be created, be it that something has its name, and DataError for a file that
+    cannot be read.
+    """
+    for epoch in count() if epochs is None else range(epochs):
+        if stop():
+            return
+        path = directory / f"{channel}_{epoch}"
+        _create(path)
+        try:
+            writer = _wait_for_reader(path, stop)
+            if writer is not None:
+                _write_epoch(writer, path.name, pairs, stop)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+    except FileExistsError as error:
+        raise UserError(f"{path} exists already.", "Remove it, or end the other `semseg pipe`.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be created: {error.strerror}.") from error
+
+
+def _wait_for_reader(path: Path, stop: Callable[[], bool]) -> int | None:
+    """A descriptor to write to without blocking; None if told to stop."""
+    while not stop():
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # what says that nobody reads yet
+                raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+            time.sleep(_SLICE)
+    return None
+
+
+def _write_epoch(writer: int, name: str, pairs: Iterable[Pair], stop: Callable[[], bool]) -> None:
+    written = 0
+    try:
+        with closing(map_in_order(_records, pairs, _READERS, _PAIRS_AHEAD)) as stream:
+            for records in stream:
+                if not _write(writer, records, stop):
+                    return
+                written += 1
+        logger.info("%s: all %d pairs were written.", name, written)
+    except BrokenPipeError:
+        logger.info("%s: the reader left after %d pairs.", name, written)
+    finally:
+        os.close(writer)
+
+
+def _records(pair: Pair) -> bytes:
+    return b"".join([*frame([pair.image.read()]), *frame([pair.mask.read()])])
+
+
+def _write(writer: int, data: bytes, stop: Callable[[], bool]) -> bool:
+    """Write all, however slow the reader; False if told to stop before. Raises BrokenPipeError."""
+    poll = select.poll()
+    poll.register(writer, select.POLLOUT)
+    left = memoryview(data)
+    while left and not stop():
+        if poll.poll(1000 * _SLICE):
+            left = left[os.write(writer, left) :]
+    return not left

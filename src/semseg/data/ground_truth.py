@@ -1,0 +1,129 @@
+"""What Ground Truth says of its masks beside their pixels: the name and the colour of each class.
+
+`internal-color-map` stands in the metadata of each line of its output manifest. Its masks are palette PNGs whose
+index is the class, but those made from June to September 2020 had wrong indices under right colours
+(algorithm.md section 4).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from semseg.codecs.colors import color_name, decode_indices, parse_color
+from semseg.data.json_text import byte
+from semseg.types import IGNORED, UInt8
+
+logger = logging.getLogger("semseg")
+
+_KEY = "internal-color-map"
+_MAX_NAME = 200
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class ColorMap:
+    """The classes of a manifest: of each the id (0 to 255), the name and the colour (0xRRGGBB), by id."""
+
+    classes: tuple[tuple[int, str, int], ...]
+    _unsaid: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+
+    def read_values(self, data: bytes, name: str) -> UInt8:
+        """The class ids in a mask: uint8 (H, W); the colours decide where the palette's indices contradict them.
+
+        The first mask that is so corrected is logged, by its `name`. Raises ImageError.
+        """
+        values, corrected = decode_indices(data, {color: class_id for class_id, _, color in self.classes})
+        if corrected and self._unsaid.acquire(blocking=False):
+            logger.warning(
+                "%s: the palette's indices contradict the colours of %s, as in masks that Ground Truth made from June "
+                "to September 2020: this mask and any other like it is read by its colours",
+                name,
+                _KEY,
+            )
+        return values
+
+    def names(self) -> tuple[str, ...]:
+        """The name by class id; ``class 3`` where none is given. The id `IGNORED` is no class."""
+        names = {class_id: name for class_id, name, _ in self.classes if class_id != IGNORED}
+        return tuple(names.get(class_id, f"class {class_id}") for class_id in range(max(names, default=-1) + 1))
+
+
+class ColorMaps:
+    """The maps of a manifest's lines, joined: each line may tell of some classes only, but none contradict another."""
+
+    def __init__(self) -> None:
+        self._classes: dict[int, tuple[str, int]] = {}
+        self._lines: dict[int, int] = {}
+        self._of_color: dict[int, int] = {}
+
+    def add(self, line: int, entry: Mapping[str, Any], attribute: str) -> bool:
+        """Take the map from a line's object, where it belongs to `attribute`; gives whether there is one.
+
+        Metadata without a map say nothing (R39). Raises ValueError for a map that is malformed or contradicts an
+        earlier line's.
+        """
+        color_map = _find(entry, attribute)
+        if color_map is None:
+            return False
+        if not isinstance(color_map, dict):
+            raise ValueError(f"{_KEY} is not an object")
+        for key, described in color_map.items():
+            self._add_class(line, *_parse_class(key, described))
+        return bool(color_map)
+
+    def joined(self) -> ColorMap | None:
+        """All classes of all lines; None if there are none."""
+        classes = tuple((class_id, *self._classes[class_id]) for class_id in sorted(self._classes))
+        return ColorMap(classes) if classes else None
+
+    def _add_class(self, line: int, class_id: int, name: str, color: int) -> None:
+        known = self._classes.setdefault(class_id, (name, color))
+        first = self._lines.setdefault(class_id, line)
+        if known != (name, color):
+            raise ValueError(
+                f"{_KEY} says class {class_id} is {_described(name, color)}, but line {first} says {_described(*known)}"
+            )
+        other = self._of_color.setdefault(color, class_id)
+        if other != class_id:
+            raise ValueError(
+                f"{_KEY} gives {color_name(color)} to class {class_id}, but line {self._lines[other]} to class {other}"
+            )
+
+
+def _find(entry: Mapping[str, Any], attribute: str) -> Any:
+    """The colour map of an attribute ``x-ref``: Ground Truth writes x-ref-metadata, its documents x-metadata."""
+    for key in (f"{attribute}-metadata", f"{attribute.removesuffix('-ref')}-metadata"):
+        metadata = entry.get(key)
+        if isinstance(metadata, dict) and metadata.get(_KEY) is not None:
+            return metadata[_KEY]
+    return None
+
+
+def _parse_class(key: str, described: Any) -> tuple[int, str, int]:
+    """Class id, name and colour. Raises ValueError."""
+    class_id = byte(key)
+    if class_id is None:
+        raise ValueError(f"key {key!r:.100} of {_KEY} is not a class from 0 to 255")
+    described = described if isinstance(described, dict) else {}
+    name, color = described.get("class-name"), described.get("hex-color")
+    if not isinstance(name, str) or not 1 <= len(name) <= _MAX_NAME or _CONTROL.search(name):
+        raise ValueError(f"class {key} of {_KEY} has no class-name of 1 to {_MAX_NAME} characters on one line")
+    if not isinstance(color, str):
+        raise ValueError(f"class {key} of {_KEY} has no hex-color")
+    return class_id, name, _parse_color(key, color)
+
+
+def _parse_color(key: str, text: str) -> int:
+    try:
+        return parse_color(text)
+    except ValueError as error:
+        raise ValueError(f"hex-color of class {key} of {_KEY}: {error}".rstrip(".")) from error
+
+
+def _described(name: str, color: int) -> str:
+    return f"{name!r} in {color_name(color)}"

@@ -1,0 +1,50 @@
+"""JSON written by people: what is wrong with it is said in words that help."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+
+def parse_object(text: bytes | str) -> dict[str, Any]:
+    """The JSON object in a text, as bytes UTF-8 with or without a byte order mark; no key may be given twice.
+
+    Raises ValueError, whose text says what is wrong, without a full stop.
+    """
+    twice: list[str] = []
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        obj = dict(pairs)
+        if len(obj) < len(pairs):
+            twice.append(Counter(key for key, _ in pairs).most_common(1)[0][0])
+        return obj
+
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        obj = json.loads(decoded, object_pairs_hook=build)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not JSON: byte {error.start + 1} is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {_explained(error)}") from error
+    if twice:
+        raise ValueError(f"key {twice[0]!r:.100} is given twice")
+    if not isinstance(obj, dict):
+        raise ValueError("not a JSON object")
+    return obj
+
+
+def byte(value: Any) -> int | None:
+    """An integer from 0 to 255, or a string of one; None for anything else."""
+    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    return int(text) if re.fullmatch("[0-9]{1,3}", text) and int(text) <= 255 else None
+
+
+def _explained(error: Exception) -> str:
+    if not isinstance(error, json.JSONDecodeError):  # a number of thousands of digits, or brackets a thousand deep
+        return f"{error}"
+    where = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno} column {error.colno}"
+    if error.doc[: error.pos].rstrip().endswith(",") and error.doc[error.pos : error.pos + 1] in ("}", "]"):
+        return f"a comma before {error.doc[error.pos]!r} at {where}"
+    return f"{error.msg} at {where}"

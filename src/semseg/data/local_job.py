@@ -1,0 +1,65 @@
+"""A job laid out from folders, files and S3 addresses of the user's, as the platform would have laid it out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from semseg.data.files import one_line
+from semseg.data.s3 import ObjectStore
+from semseg.errors import ChannelError
+from semseg.sagemaker.paths import Paths
+
+_MARK = ".laid-out-by-semseg"
+_FILE_NAMES = {"label_map": "label_map.json"}
+"""What a single file is called in its channel, where the name matters."""
+
+
+def lay_out(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str], store: ObjectStore) -> None:
+    """Fill the channels and write the hyperparameters of the job below `paths`.
+
+    channels: by name, a folder, a file (an augmented manifest, a label map, a model.tar.gz) or ``s3://bucket/prefix``,
+    whose objects are downloaded. Folders and files are linked to, not copied. The job's ``input`` is made anew if an
+    earlier call made it.
+    Raises ChannelError naming the channel that is not there, or if ``input`` is somebody else's; DataError for what S3
+    refuses.
+    """
+    _make_input(paths.base / "input")
+    paths.hyperparameters.parent.mkdir()
+    paths.hyperparameters.write_text(json.dumps(dict(hyperparameters)))
+    for name, source in channels.items():
+        channel = paths.channel(name)
+        channel.parent.mkdir(exist_ok=True)
+        if source.startswith("s3://"):
+            channel.mkdir()
+            store.download(source, channel)
+        else:
+            _link(name, Path(source), channel)
+
+
+def _make_input(directory: Path) -> None:
+    """Make an empty folder, in place of one that was made here."""
+    if (directory / _MARK).is_file():
+        shutil.rmtree(directory)  # links are removed, not what they lead to
+    if directory.exists():
+        raise ChannelError(
+            f"{one_line(str(directory))} is there, but not from here.",
+            "Name another folder for the job, or set SAGEMAKER_BASE_DIR to run the job that is laid out in this one.",
+        )
+    directory.mkdir(parents=True)
+    (directory / _MARK).touch()
+
+
+def _link(name: str, source: Path, channel: Path) -> None:
+    if source.is_dir():
+        channel.symlink_to(source.resolve())
+    elif source.is_file():
+        channel.mkdir()
+        (channel / _FILE_NAMES.get(name, source.name)).symlink_to(source.resolve())
+    else:
+        raise ChannelError(
+            f"The channel {name}: {one_line(str(source))} does not exist.",
+            "Give a folder, a file or s3://bucket/prefix.",
+        )

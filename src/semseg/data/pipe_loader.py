@@ -1,0 +1,166 @@
+"""From FIFOs to batches: a thread reads the stream ahead while others decode and the network learns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from semseg.data.pipe import TIMEOUT, Pipe
+from semseg.data.samples import Place, Sampler, batches
+from semseg.data.shuffle import shuffled
+from semseg.data.threads import read_ahead
+from semseg.errors import DataError
+from semseg.sagemaker.job import Stopped
+from semseg.types import Batch
+
+logger = logging.getLogger("semseg")
+
+_SHUFFLED_BYTES = 256_000_000
+_SHUFFLED_PAIRS = 4096
+"""What is held back, still encoded, to draw the next pair from."""
+
+_QUEUED_BYTES = 64_000_000
+_QUEUED_PAIRS = 1024
+_BATCHES_AHEAD = 2
+
+
+class PipeTrainingLoader:
+    """Batches of equal size from one stream per epoch, as `loader.TrainingLoader` makes them from files.
+
+    The epochs must follow one another. Each reads the next FIFO, ``<path>_0`` first, whatever its own number: a job
+    that is restarted gets new FIFOs. What does not fill a batch opens the next epoch.
+
+    path: what the FIFOs' names begin with. num_training_samples: the pairs of an epoch, as far as known; batches are
+    no larger. stop: whether the job was told to end. shuffle: whether each pair is drawn from a buffer of those that
+    come next; else they keep their order. timeout: seconds without data that are an error.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        sampler: Sampler,
+        batch_size: int,
+        num_training_samples: int,
+        stop: Callable[[], bool],
+        shuffle: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._pipe = Pipe(path, stop, timeout)
+        self._sampler = sampler
+        self._batch_size = min(batch_size, num_training_samples)
+        self._expected = num_training_samples
+        self._shuffle = shuffle
+        self._streams = count()
+        self._carried: list[Place] = []
+        self._begun = False
+        self._warned = False
+
+    def iterations(self, epoch: int) -> int:
+        """The number of batches of an epoch, counted from 0, if num_training_samples is right."""
+        return (epoch + 1) * self._expected // self._batch_size - epoch * self._expected // self._batch_size
+
+    def epoch(self, epoch: int) -> Generator[Batch, None, None]:
+        """The batches of an epoch: images (N, crop, crop, 3).
+
+        Once `stop` is true it ends early, with few batches or none; it raises Stopped if there has never been one.
+        Raises DataError naming the record, or telling that the stream cannot fill a batch.
+        """
+        number, ahead = next(self._streams), _BATCHES_AHEAD * self._batch_size
+        rng = np.random.default_rng((self._sampler.seed, epoch)) if self._shuffle else None
+        with closing(_places(self._pipe, number, epoch, rng)) as places:
+            row = self._full_batches(places, self._pipe.stream(number))
+            for batch in batches(self._sampler.training(row, ahead), self._batch_size):
+                self._begun = True
+                yield batch
+        if not self._begun:
+            raise Stopped
+
+    def _full_batches(self, places: Iterable[Place], stream: str) -> Iterator[Place]:
+        """What was carried over and the stream's places, as far as they fill batches; the rest is carried over."""
+        batch, self._carried = self._carried, []
+        arrived = full = 0
+        for place in places:
+            arrived += 1
+            batch.append(place)
+            if len(batch) == self._batch_size:
+                yield from batch
+                batch, full = [], full + 1
+        self._carried = batch
+        if not self._pipe.stop():
+            self._require_full(full, arrived, stream)
+
+    def _require_full(self, full: int, arrived: int, stream: str) -> None:
+        """Raise DataError if there was no full batch; warn, once, of another number of samples than expected."""
+        if not full:
+            raise DataError(
+                f"{stream} held {arrived} samples, too few for one batch of {self._batch_size}; "
+                f"num_training_samples is {self._expected}.",
+                "Set num_training_samples to the number of the manifest's lines.",
+            )
+        if arrived != self._expected and not self._warned:
+            self._warned = True
+            logger.warning(
+                "num_training_samples is %d, but %s held %d samples; the learning rate schedule follows "
+                "num_training_samples.",
+                self._expected,
+                stream,
+                arrived,
+            )
+
+
+class PipeValidationLoader:
+    """Every pair of the next stream once, in order: cut to crop_size, or, with batch_size 1, whole and alone.
+
+    path, stop, timeout: as for `PipeTrainingLoader`.
+    """
+
+    def __init__(
+        self, path: Path, sampler: Sampler, batch_size: int, stop: Callable[[], bool], timeout: float = TIMEOUT
+    ) -> None:
+        self._pipe = Pipe(path, stop, timeout)
+        self._sampler = sampler
+        self._batch_size = batch_size
+        self._streams = count()
+        self._iterations: int | None = None
+
+    def iterations(self) -> int | None:
+        """The number of batches of the latest pass that came to its end; None before."""
+        return self._iterations
+
+    def epoch(self, epoch: int) -> Generator[Batch, None, None]:  # noqa: ARG002 - the same in each
+        """The batches: the last one may be short. Once `stop` is true it ends early, with few batches or none.
+
+        Raises DataError naming the record.
+        """
+        number, ahead = next(self._streams), _BATCHES_AHEAD * self._batch_size
+        with closing(_places(self._pipe, number, 0, None)) as places:
+            row = self._counted(places)
+            yield from batches(self._sampler.validation(row, self._batch_size == 1, ahead), self._batch_size)
+
+    def _counted(self, places: Iterable[Place]) -> Iterator[Place]:
+        arrived = 0
+        for place in places:
+            arrived += 1
+            yield place
+        if not self._pipe.stop():
+            self._iterations = -(-arrived // self._batch_size)
+
+
+def _places(pipe: Pipe, number: int, epoch: int, rng: np.random.Generator | None) -> Generator[Place, None, None]:
+    """The pairs of a stream, read by a thread of its own, and shuffled there if there is an `rng`."""
+
+    def produce(cancelled: Callable[[], bool]) -> Generator[Place, None, None]:
+        with closing(pipe.pairs(number, cancelled)) as pairs:
+            places = (Place(epoch, index, pair) for index, pair in enumerate(pairs))
+            yield from places if rng is None else shuffled(places, _bytes_of, rng, _SHUFFLED_BYTES, _SHUFFLED_PAIRS)
+
+    return read_ahead(produce, _bytes_of, _QUEUED_BYTES, _QUEUED_PAIRS)
+
+
+def _bytes_of(place: Place) -> int:
+    return len(place.pair.image.read()) + len(place.pair.mask.read())

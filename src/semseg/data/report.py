@@ -1,0 +1,126 @@
+"""What the pass over all files found, as values; `reporting.data_report` writes them for people and programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semseg.codecs.colors import color_name
+from semseg.data.label_map import LabelMap
+from semseg.errors import DataError
+
+Counts = NDArray[np.int64]
+COLORS_SHOWN = 20
+_SHOWN = 20
+_HINTS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What the files of ``train`` or ``validation`` hold. Files that could not be read count in `pairs` alone.
+
+    class_names: by class id, those that the data tell.
+    sizes: pictures by (width, height); pictures, masks: files by format and mode, such as ``PNG P``.
+    values: int64 (256,), the pixels of each value of the masks, as `decoding.read_values` gives them.
+    class_pixels: int64 (num_classes,), the pixels of each class.
+    shown_in: int64 (num_classes,), the masks that show each class; shown_among: their pixels that are not ignored.
+    unlisted: pixels whose value no label map lists; invalid: whose value would be a class of num_classes or above.
+    colored: masks of colours that need a label map of colours.
+    colors: (0xRRGGBB, pixels) that no label map lists, most frequent first; empty if there are more than masks have.
+    """
+
+    name: str
+    pairs: int
+    label_map: LabelMap
+    class_names: Mapping[int, str]
+    sizes: Mapping[tuple[int, int], int]
+    pictures: Mapping[str, int]
+    masks: Mapping[str, int]
+    values: Counts
+    class_pixels: Counts
+    shown_in: Counts
+    shown_among: Counts
+    unlisted: int
+    invalid: int
+    colored: int
+    colors: tuple[tuple[int, int], ...]
+
+    @property
+    def ignored(self) -> int:
+        """The pixels whose value the label map says to ignore."""
+        return int(self.values.sum() - self.class_pixels.sum()) - self.unlisted - self.invalid
+
+    def shares(self) -> NDArray[np.float64] | None:
+        """The share of each class in the pixels that are of a class: float64 (num_classes,), 0 to 1; None of none."""
+        total = self.class_pixels.sum()
+        return self.class_pixels / total if total else None
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What the pass found.
+
+    problems: what keeps a training from starting, first the missing files, then the files in order.
+    suspicions: what a training can live with and its results perhaps cannot; each a sentence with what to do.
+    """
+
+    splits: tuple[Split, ...]
+    problems: tuple[DataError, ...]
+    suspicions: tuple[str, ...]
+
+    def error(self) -> DataError | None:
+        """One error for all problems, with the first 20 and their number; where hints repeat, each is given once."""
+        if not self.problems:
+            return None
+        shown, count = self.problems[:_SHOWN], len(self.problems)
+        lines = [problem.message for problem in shown] + ([f"... and {count - _SHOWN} more."] if count > _SHOWN else [])
+        hints = dict.fromkeys(problem.hint for problem in shown if problem.hint)
+        heading = f"{count_of(count, 'problem')} in the data:"
+        return DataError("\n".join([heading, *lines, ""]), " ".join(list(hints)[:_HINTS]))
+
+    def raise_problems(self) -> None:
+        """Raise `error()`, if there are problems."""
+        if error := self.error():
+            raise error
+
+
+def class_weights(split: Split) -> NDArray[np.float64]:
+    """Weights of the classes for the loss, by median frequency balancing: float64 (num_classes,).
+
+    A class's frequency is the share of its pixels in the pictures that show it; its weight is the median of all
+    frequencies over its own (Eigen and Fergus 2015). Ignored pixels count nowhere, for the loss does not
+    see them. A class that no picture shows has the weight 0: it takes no part in the loss anyway.
+    """
+    weights = np.zeros(len(split.class_pixels))
+    shown = split.class_pixels > 0
+    if shown.any():
+        frequencies = split.class_pixels[shown] / split.shown_among[shown]
+        weights[shown] = np.median(frequencies) / frequencies
+    return weights
+
+
+def color_map(split: Split) -> dict[str, str]:
+    """The ``colors`` of a label map to give: the most frequent ones, as many as classes; empty if none is needed."""
+    colors = split.colors[: len(split.class_pixels)] if split.colored else ()
+    return {str(class_id): color_name(color) for class_id, (color, _) in enumerate(colors)}
+
+
+def describe_colors(colors: Sequence[tuple[int, int]]) -> str:
+    """``#000000 71.25 %, #2ca02c 20 % and 3 more``, of colours and their pixels."""
+    total = sum(pixels for _, pixels in colors)
+    shown = [f"{color_name(color)} {percent(pixels / total)}" for color, pixels in colors[:COLORS_SHOWN]]
+    return ", ".join(shown) + (f" and {len(colors) - COLORS_SHOWN} more" if len(colors) > COLORS_SHOWN else "")
+
+
+def count_of(number: int, noun: str) -> str:
+    """``1 problem``, ``2 problems``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def percent(share: float) -> str:
+    """``98.76 %``, cut, not rounded: 100 % means all."""
+    return f"{math.floor(round(share * 10_000, 6)) / 100:g} %"

@@ -1,0 +1,96 @@
+"""From pairs of files to the samples of batches: decoded, labelled, augmented or cut.
+
+A result never depends on the number of threads: what is drawn for a picture depends on seed, epoch and place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+from semseg.codecs import images
+from semseg.data.augment import train_transform, validation_transform
+from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size
+from semseg.data.files import naming
+from semseg.data.label_map import LabelMap
+from semseg.data.pairs import Pair
+from semseg.data.threads import cores, map_in_order
+from semseg.types import Batch, UInt8
+
+Sample = tuple[UInt8, UInt8]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A pair and where it stands: the number of the epoch and of the pair in the unshuffled epoch, from 0."""
+
+    epoch: int
+    index: int
+    pair: Pair
+
+    def of(self, pair: Pair) -> Place:
+        """This place, taken by another pair."""
+        return dataclasses.replace(self, pair=pair)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How pairs become samples.
+
+    checked: whether `check` has seen the masks before; else values that are no class are looked for in each.
+    workers: threads that decode and augment, at most one a core; 0 for the caller's.
+    """
+
+    label_map: LabelMap
+    crop_size: int
+    base_size: int
+    seed: int
+    workers: int
+    checked: bool = True
+
+    def training(self, places: Iterable[Place], ahead: int) -> Generator[Sample, None, None]:
+        """Augmented samples in the order of their places, made at most `ahead` before they are asked for."""
+        return map_in_order(self._augmented, places, min(self.workers, cores()), ahead)
+
+    def validation(self, places: Iterable[Place], whole: bool, ahead: int) -> Generator[Sample, None, None]:
+        """Samples cut to the middle, or whole pictures."""
+        return map_in_order(self._whole if whole else self._cut, places, min(self.workers, cores()), ahead)
+
+    def _augmented(self, place: Place) -> Sample:
+        rng = random.Random(f"{self.seed} {place.epoch} {place.index}")  # noqa: S311 - it shuffles pictures, not secrets
+        picture, values = self._read(place.pair)
+        with naming(place.pair.image):
+            return train_transform(picture, values, self.label_map.table, self.crop_size, self.base_size, rng)
+
+    def _cut(self, place: Place) -> Sample:
+        picture, values = self._read(place.pair)
+        with naming(place.pair.image):
+            return validation_transform(picture, values, self.label_map.table, self.crop_size)
+
+    def _whole(self, place: Place) -> Sample:
+        picture, values = self._read(place.pair)
+        with naming(place.pair.image):
+            return np.asarray(images.to_rgb(picture)), self.label_map.apply(values)
+
+    def _read(self, pair: Pair) -> tuple[ImageFile, UInt8]:
+        picture, values = open_picture(pair), read_values(pair, self.label_map)
+        require_same_size(pair, (picture.height, picture.width), values.shape)
+        if not self.checked:
+            require_classes(pair.mask, np.array(Image.fromarray(values).histogram()), self.label_map)
+        return picture, values
+
+
+def batches(samples: Generator[Sample, None, None], size: int) -> Generator[Batch, None, None]:
+    """Batches of `size` samples; the last one may be short."""
+    with closing(samples):
+        while batch := list(islice(samples, size)):
+            images, labels = zip(*batch, strict=True)
+            yield Batch(np.stack(images), np.stack(labels))

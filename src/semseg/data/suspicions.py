@@ -1,0 +1,124 @@
+"""What looks wrong in data that can be read: each a sentence with what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from semseg.data.decoding import some
+from semseg.data.files import one_line
+from semseg.data.report import Counts, Split, describe_colors, percent
+from semseg.types import IGNORED
+
+_DOMINANT = 0.99
+_MOSTLY_IGNORED = 0.9
+_TRAIN = "train"
+_NAMED = 10
+
+
+def suspicions(splits: Sequence[Split]) -> tuple[str, ...]:
+    """All suspicions, split by split; a split without one valid class is left to the problems."""
+    found: list[str] = []
+    for split in splits:
+        found += _values(split)
+        if split.class_pixels.any():
+            found += _shares(split)
+    return (*found, *_unused(splits))
+
+
+def _values(split: Split) -> Iterator[str]:
+    if split.unlisted:
+        yield f"{split.name}: {split.unlisted} pixels have {_unlisted(split)}: they are ignored"
+    scale = _scale(split)
+    if scale:
+        values = _used(split.values)
+        yield (
+            f"{split.name}: all pixel values ({some(values)}) are multiples of {scale}; "
+            f'if they were spread to be seen, give the label map {{"scale": "{scale}"}}'
+        )
+
+
+def _unlisted(split: Split) -> str:
+    if split.label_map.colors is not None:
+        found = describe_colors(split.colors) or "too many for a mask"
+        return f"colours no label map lists ({found})"
+    values = np.flatnonzero(split.label_map.unlisted & (split.values > 0))
+    return f"values no label map lists ({some(values)})"
+
+
+def _shares(split: Split) -> Iterator[str]:
+    counted = int(split.class_pixels.sum())
+    first = int(split.class_pixels.argmax())
+    share = int(split.class_pixels[first]) / counted
+    if counted == split.class_pixels[first]:
+        white = split.values[IGNORED] and split.label_map.colors is None
+        hint = '; for masks of 0 and 255 give the label map {"scale": 255}' if white else ""
+        yield f"{split.name}: {_named(split, [first])} is the only class in the annotations{hint}"
+    elif share > _DOMINANT:
+        yield (
+            f"{split.name}: class {_named(split, [first])} has {percent(share)} of the pixels, and so would be the "
+            "pixel accuracy of a network that answers nothing else: judge by mIOU, and look at the label map"
+        )
+    total = int(split.values.sum())
+    ignored = (split.ignored + split.unlisted) / total
+    if ignored > _MOSTLY_IGNORED:
+        yield (
+            f"{split.name}: {percent(ignored)} of the pixels of the annotations are ignored: nothing is learnt from "
+            "them; look at the label map"
+        )
+
+
+def _unused(splits: Sequence[Split]) -> Iterator[str]:
+    """Classes that training cannot learn, where training has any."""
+    train = next((split for split in splits if split.name == _TRAIN and split.class_pixels.any()), None)
+    if train is None:
+        return
+    unseen = train.class_pixels == 0
+    elsewhere = np.zeros_like(unseen)
+    for split in splits:
+        elsewhere |= unseen & (split.class_pixels > 0)
+    nowhere = np.flatnonzero(unseen & ~elsewhere)
+    if len(nowhere):
+        yield (
+            f"{_TRAIN}: of the {len(unseen)} classes, the annotations never show {_named(train, nowhere.tolist())}: "
+            "num_classes may be too high, or the label map wrong"
+        )
+    if elsewhere.any():
+        yield (
+            f"{_TRAIN}: the annotations never show {_named(train, np.flatnonzero(elsewhere).tolist())}, but those of "
+            "validation do: a network cannot learn what it never sees; divide the pictures anew"
+        )
+
+
+def _scale(split: Split) -> int | None:
+    """By which all values seem to be multiplied, where they are taken as class ids.
+
+    Two values below num_classes are no sign: a set may well show the classes 0 and 2 alone.
+    """
+    classes = np.arange(split.label_map.num_classes)
+    if "scale" not in split.label_map.source or (split.label_map.table[classes] != classes).any():
+        return None
+    values = _used(split.values)
+    scale = math.gcd(*values.tolist())
+    if scale < 2 or values[-1] // scale >= len(classes) or len(values) < (2 if split.invalid else 3):
+        return None
+    white = IGNORED // scale  # the class that 255 would become under the scale
+    if split.values[IGNORED] and white < len(classes) and white != values[-1] // scale + 1:
+        return None
+    return scale
+
+
+def _used(values: Counts) -> Counts:
+    """The pixel values below 255 that occur, in order."""
+    return np.flatnonzero(values[:IGNORED]).astype(np.int64)
+
+
+def _named(split: Split, classes: Sequence[int]) -> str:
+    """``3 (road), 7 (car) and 4 more``."""
+    texts = []
+    for class_id in classes[:_NAMED]:
+        name = split.class_names.get(class_id)
+        texts.append(f"{class_id} ({one_line(name):.40})" if name else str(class_id))
+    return ", ".join(texts) + (f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else "")

@@ -1,0 +1,130 @@
+"""From what each pair holds to what a split holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from semseg.data.label_map import LabelMap
+from semseg.data.pairs import Listing
+from semseg.data.report import COLORS_SHOWN, Counts, Split, color_map, describe_colors
+from semseg.errors import DataError
+
+MAX_COLORS = 256
+"""More are those of a photograph, or of a mask stored as one."""
+
+
+@dataclass
+class Finding:
+    """What one pair holds.
+
+    size: (width, height), None if the picture cannot be read; picture, mask: the kinds of the files, such as
+    ``PNG P``; values: int64 (256,), the pixels of each value of the mask.
+    colored: the error of a mask of colours that no label map explains; colors: the pixels of each such colour.
+    """
+
+    problems: list[DataError] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    picture: str = ""
+    mask: str = ""
+    values: Counts = field(default_factory=lambda: np.zeros(256, np.int64))
+    colored: DataError | None = None
+    colors: dict[int, int] = field(default_factory=dict)
+
+
+class Tally:
+    """What was found so far in a listing."""
+
+    def __init__(self, listing: Listing, label_map: LabelMap) -> None:
+        self.listing = listing
+        self.label_map = label_map
+        self._problems: list[DataError] = []
+        self._sizes: Counter[tuple[int, int]] = Counter()
+        self._pictures: Counter[str] = Counter()
+        self._masks: Counter[str] = Counter()
+        self._values = np.zeros(256, np.int64)
+        self._shown_in = np.zeros(label_map.num_classes, np.int64)
+        self._shown_among = np.zeros(label_map.num_classes, np.int64)
+        self._colored: list[tuple[int, DataError]] = []
+        self._colors: Counter[int] = Counter()
+
+    def add(self, finding: Finding) -> None:
+        """Add a pair, in its turn."""
+        self._problems += finding.problems
+        if finding.size:
+            self._sizes[finding.size] += 1
+            self._pictures[finding.picture] += 1
+        if finding.mask:
+            self._masks[finding.mask] += 1
+        self._values += finding.values
+        classes = self._classes(finding.values)
+        self._shown_in += classes > 0
+        self._shown_among[classes > 0] += classes.sum()
+        if finding.colored:
+            self._colored.append((len(self._problems), finding.colored))
+        if len(self._colors) <= MAX_COLORS:
+            self._colors.update(finding.colors)
+
+    def split(self) -> Split:
+        """All that was added."""
+        label_map, values = self.label_map, self._values
+        return Split(
+            name=self.listing.name,
+            pairs=len(self.listing.pairs),
+            label_map=label_map,
+            class_names=self._class_names(),
+            sizes=self._sizes,
+            pictures=self._pictures,
+            masks=self._masks,
+            values=values,
+            class_pixels=self._classes(values),
+            shown_in=self._shown_in,
+            shown_among=self._shown_among,
+            unlisted=int(values[label_map.unlisted].sum()),
+            invalid=int(values[label_map.invalid].sum()),
+            colored=len(self._colored),
+            colors=tuple(self._colors.most_common()) if len(self._colors) <= MAX_COLORS else (),
+        )
+
+    def problems(self) -> list[DataError]:
+        """What was wrong, file by file; masks of colours are one problem, in the place of the first of them."""
+        problems, split = list(self._problems), self.split()
+        if self._colored:
+            place, first = self._colored[0]
+            problems.insert(place, _colored_problem(first, split))
+        if split.values.any() and not split.class_pixels.any() and not split.invalid:
+            problems.append(
+                DataError(f"Every pixel of the annotations of {split.name} is ignored.", "Check the label map.")
+            )
+        return problems
+
+    def _class_names(self) -> dict[int, str]:
+        """The names that the listing gives to pixel values, by class; of several values the first counts."""
+        names: dict[int, str] = {}
+        for class_id, name in zip(self.label_map.table.tolist(), self.listing.class_names or (), strict=False):
+            names.setdefault(class_id, name)
+        return names
+
+    def _classes(self, values: Counts) -> Counts:
+        """Pixels by value, int64 (256,), to pixels by class, int64 (num_classes,)."""
+        return np.bincount(self.label_map.table, values, 256)[: self.label_map.num_classes].astype(np.int64)
+
+
+def _colored_problem(first: DataError, split: Split) -> DataError:
+    """One problem for all masks of colours: the first one's error, their number and colours, the label map to give."""
+    message = first.message
+    if split.colored > 1:
+        message += f" The same holds for {split.colored - 1} more of {split.name}."
+    if not split.colors:
+        return DataError(
+            f"{message} There are more than {MAX_COLORS} colours, as in photographs.",
+            "Masks must not be stored as JPEG, smoothed or resized with interpolation on their way to PNG.",
+        )
+    classes = [f'"{class_id}": "{color}"' for class_id, color in color_map(split).items()]
+    etc = ", ..." if len(classes) > COLORS_SHOWN else ""
+    return DataError(
+        f"{message} The colours: {describe_colors(split.colors)}.",
+        f'Give a label map, with your numbers: {{"colors": {{{", ".join(classes[:COLORS_SHOWN])}{etc}}}}}.',
+    )

@@ -1,0 +1,186 @@
+"""What the check found in the data: a text for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from semseg.artifact.model_dir import replacing
+from semseg.codecs.colors import color_name
+from semseg.data.files import one_line
+from semseg.data.report import Report, Split, class_weights, color_map, count_of, percent
+
+FILE = "data_report.json"
+_PROBLEMS_WRITTEN = 1000
+_SIZES_WRITTEN = 10
+_KINDS_SHOWN = 4
+_NAME_CHARACTERS = 24
+_NO_FILES = "There are no files to check: what comes through a pipe is read once, in training."
+
+Key = TypeVar("Key")
+_Size = tuple[int, int]
+
+
+def as_text(report: Report) -> str:
+    """A table of the splits and one of the classes, the first 20 problems, the suspicions, and a verdict."""
+    parts = [_split_table(report.splits), _class_table(report.splits)] if report.splits else [_NO_FILES]
+    if error := report.error():
+        parts.append(str(error))
+    if report.suspicions:
+        parts.append("\n".join(["Suspicious:", *report.suspicions]))
+    parts.append(f"{count_of(len(report.problems), 'error')}." if report.problems else "No errors.")
+    return "\n\n".join(parts)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report in JSON's types, of the problems the first 1000.
+
+    A class's share, 0 to 1, is that of its pixels among those that are not ignored. What there is nothing of is null.
+    """
+    return {
+        "errors": len(report.problems),
+        "problems": [
+            {"message": problem.message, "hint": problem.hint} for problem in report.problems[:_PROBLEMS_WRITTEN]
+        ],
+        "suspicions": list(report.suspicions),
+        "splits": {split.name: _split_object(split) for split in report.splits},
+    }
+
+
+def write_report(report: Report, directory: Path) -> None:
+    """Write `data_report.json` into the directory, which is made if need be; at once or not at all."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with replacing(directory / FILE) as temporary:
+        temporary.write_text(json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
+
+
+def _split_object(split: Split) -> dict[str, Any]:
+    smallest, largest = _extremes(split.sizes)
+    colors = color_map(split)
+    return {
+        "pairs": split.pairs,
+        "label_map": split.label_map.source,
+        "sizes": {
+            "count": len(split.sizes),
+            "smallest": _list(smallest),
+            "largest": _list(largest),
+            "most_frequent": [
+                {"size": list(size), "pictures": number} for size, number in _by_number(split.sizes)[:_SIZES_WRITTEN]
+            ],
+        },
+        "pictures": dict(_by_number(split.pictures)),
+        "masks": dict(_by_number(split.masks)),
+        "values": {str(value): int(pixels) for value, pixels in enumerate(split.values) if pixels},
+        "classes": _class_objects(split),
+        "ignored_pixels": split.ignored,
+        "unlisted_pixels": split.unlisted,
+        "invalid_pixels": split.invalid,
+        "colored_masks": split.colored,
+        "colors": {color_name(color): pixels for color, pixels in split.colors},
+        "suggested_label_map": {"colors": colors} if colors else None,
+    }
+
+
+def _class_objects(split: Split) -> list[dict[str, Any]]:
+    shares, weights = split.shares(), class_weights(split)
+    return [
+        {
+            "id": class_id,
+            "name": split.class_names.get(class_id),
+            "pixels": int(split.class_pixels[class_id]),
+            "share": None if shares is None else float(shares[class_id]),
+            "pictures": int(split.shown_in[class_id]),
+            "suggested_weight": float(weights[class_id]),
+        }
+        for class_id in range(len(split.class_pixels))
+    ]
+
+
+def _split_table(splits: Sequence[Split]) -> str:
+    """What the splits hold, each in a column of its own."""
+    rows = [
+        ["", *(split.name for split in splits)],
+        ["pairs", *(str(split.pairs) for split in splits)],
+        ["smallest picture", *(_size_text(_extremes(split.sizes)[0]) for split in splits)],
+        ["largest picture", *(_size_text(_extremes(split.sizes)[-1]) for split in splits)],
+        [
+            "pictures by size",
+            *(_counts_text({_size_text(size): n for size, n in split.sizes.items()}) for split in splits),
+        ],
+        ["pictures by kind", *(_counts_text(split.pictures) for split in splits)],
+        ["masks by kind", *(_counts_text(split.masks) for split in splits)],
+        ["pixels ignored", *(_share_text(split.ignored, split) for split in splits)],
+        ["pixels of unlisted values", *(_share_text(split.unlisted, split) for split in splits)],
+        ["pixels of no class", *(_share_text(split.invalid, split) for split in splits)],
+    ]
+    return _table(rows, "<" * len(rows[0]))
+
+
+def _class_table(splits: Sequence[Split]) -> str:
+    """A line for each class: how much of it each split shows, and the weight that the first split suggests."""
+    heading, columns = ["class"], [_class_names(splits)]
+    for split in splits:
+        heading += [f"{split.name} %", "pictures"]
+        columns += [_percents(split), [str(number) for number in split.shown_in]]
+    heading.append("weight")
+    columns.append([f"{weight:.3f}" if weight else "-" for weight in class_weights(splits[0])])
+    return _table([heading, *zip(*columns, strict=True)], "<" + ">" * (len(heading) - 1))
+
+
+def _class_names(splits: Sequence[Split]) -> list[str]:
+    names = []
+    for class_id in range(len(splits[0].class_pixels)):
+        name = next(filter(None, (split.class_names.get(class_id) for split in splits)), "")
+        names.append(f"{class_id:3} {one_line(name):.{_NAME_CHARACTERS}}".rstrip())
+    return names
+
+
+def _percents(split: Split) -> list[str]:
+    shares = split.shares()
+    if shares is None:
+        return ["-"] * len(split.class_pixels)
+    return [f"{100 * share:.2f}" if share else "-" for share in shares]
+
+
+def _share_text(pixels: int, split: Split) -> str:
+    return percent(pixels / int(split.values.sum())) if pixels else "-"
+
+
+def _size_text(size: _Size | None) -> str:
+    return f"{size[0]} x {size[1]}" if size else "-"
+
+
+def _counts_text(counts: Mapping[str, int]) -> str:
+    """``JPEG RGB: 12, PNG P: 3, 2 more kinds: 4``."""
+    ordered = _by_number(counts)
+    shown, rest = ordered[:_KINDS_SHOWN], ordered[_KINDS_SHOWN:]
+    texts = [f"{kind}: {number}" for kind, number in shown]
+    if rest:
+        texts.append(f"{len(rest)} more: {sum(number for _, number in rest)}")
+    return ", ".join(texts) or "-"
+
+
+def _extremes(sizes: Iterable[_Size]) -> tuple[_Size | None, _Size | None]:
+    """The sizes (width, height) of the fewest and of the most pixels."""
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    return (ordered[0], ordered[-1]) if ordered else (None, None)
+
+
+def _list(size: _Size | None) -> list[int] | None:
+    return list(size) if size else None
+
+
+def _by_number(counts: Mapping[Key, int]) -> list[tuple[Key, int]]:
+    """Most frequent first."""
+    return sorted(counts.items(), key=lambda item: -item[1])
+
+
+def _table(rows: Sequence[Sequence[str]], alignment: str) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    columns = list(zip(alignment, widths, strict=True))
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, (side, width) in zip(row, columns, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,107 @@
+"""From the job's channels to what training reads: pairs of files, label maps, names of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from semseg.data import check
+from semseg.data.label_map import LabelMap, find_label_map
+from semseg.data.loader import TrainingLoader, ValidationLoader
+from semseg.data.manifest import list_manifest
+from semseg.data.pairs import Listing, list_pairs
+from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
+from semseg.data.report import Report
+from semseg.data.s3 import ObjectStore
+from semseg.data.samples import Sampler
+from semseg.errors import DataError
+from semseg.sagemaker.channels import Channels, Split
+from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.sagemaker.job import Stopped
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.loop import TrainingData, ValidationData
+
+
+@dataclass(frozen=True)
+class Input:
+    """One of the splits, ``train`` or ``validation``; its pairs are listed unless they come through a pipe."""
+
+    split: Split
+    listing: Listing | None
+    label_map: LabelMap
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names that Ground Truth gave the pixel values, by class; None if it gave none."""
+        names = self.listing.class_names if self.listing else None
+        if names is None:
+            return None
+        found = {int(self.label_map.table[value]): name for value, name in reversed(list(enumerate(names)))}
+        return tuple(found.get(number, f"class {number}") for number in range(self.label_map.num_classes))
+
+
+def open_inputs(channels: Channels, num_classes: int, store: ObjectStore) -> tuple[Input, Input]:
+    """List the files of train and validation and find their label maps; what is wrong with files is for `check_inputs`.
+
+    Raises DataError for a label map or a manifest that cannot be read.
+    """
+    train, validation = (_open(split, channels, num_classes, store) for split in (channels.train, channels.validation))
+    return train, validation
+
+
+def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore) -> Input:
+    listing = None
+    if split.manifest:
+        listing = list_manifest(split.name, split.manifest, store)
+    elif split.annotation:
+        listing = list_pairs(split.name, split.images, split.annotation)
+    label_map = find_label_map(split.name, split.annotation, channels.label_map, num_classes)
+    LOGGER.info("#label_map %s :%s", split.name, label_map.source)
+    return Input(split, listing, label_map)
+
+
+def check_inputs(inputs: tuple[Input, Input], workers: int, stop: Callable[[], bool] = lambda: False) -> Report:
+    """Read all files that are listed and report on them; pipes are not read. Raises Stopped once `stop()` is true."""
+    listed = [(one.listing, one.label_map) for one in inputs if one.listing]
+    report = check.check(listed, workers, stop)
+    if report is None:
+        raise Stopped
+    return report
+
+
+def class_names(inputs: tuple[Input, Input]) -> tuple[str, ...] | None:
+    """The names of the classes, as train and validation agree on. Raises DataError if they do not."""
+    train, validation = (one.class_names() for one in inputs)
+    if train and validation and train != validation:
+        number = next(number for number, names in enumerate(zip(train, validation, strict=True)) if len(set(names)) > 1)
+        raise DataError(
+            f"Class {number} is called {train[number]!r} in train, but {validation[number]!r} in validation.",
+            "Give both channels manifests of labeling jobs with the same classes.",
+        )
+    return train or validation
+
+
+def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:
+    """The training pictures as batches, of `samples` pictures an epoch. `stop` is asked while waiting for a pipe."""
+    sampler = _sampler(train, settings)
+    if train.listing:
+        return TrainingLoader(train.listing.pairs, sampler, settings.mini_batch_size)
+    return PipeTrainingLoader(train.split.images, sampler, settings.mini_batch_size, samples, stop)
+
+
+def validation_data(validation: Input, settings: Hyperparameters, stop: Callable[[], bool]) -> ValidationData:
+    """The validation pictures as batches, whole pictures if validation_mini_batch_size is 1."""
+    sampler = _sampler(validation, settings)
+    if validation.listing:
+        return ValidationLoader(validation.listing.pairs, sampler, settings.validation_mini_batch_size)
+    return PipeValidationLoader(validation.split.images, sampler, settings.validation_mini_batch_size, stop)
+
+
+def _sampler(one: Input, settings: Hyperparameters) -> Sampler:
+    return Sampler(
+        one.label_map,
+        settings.crop_size,
+        settings.base_size,
+        settings.seed,
+        settings.workers,
+        checked=one.listing is not None,
+    )

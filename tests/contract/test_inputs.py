@@ -1,0 +1,397 @@
+"""Every way the data arrives: the same pairs give the same batches, and a fault ends the job with its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from PIL import Image
+from semseg.data.s3 import ObjectStore
+
+from semseg.artifact.params import read_params
+from semseg.data.loader import TrainingLoader
+from semseg.data.local_job import lay_out
+from semseg.data.pipe_loader import PipeTrainingLoader
+from semseg.data.samples import Sampler
+from semseg.data.shapes import CLASSES, write_shapes
+from semseg.sagemaker.channels import read_channels
+from semseg.sagemaker.paths import Paths
+from semseg.training.inputs import open_inputs
+
+CAMVID = Path(os.environ.get("SEMSEG_CAMVID", Path(__file__).parents[2] / "../shared/data/camvid"))
+SEMSEG = Path(sys.executable).with_name("semseg")
+PIPE = {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO", "ContentType": "application/x-recordio"}
+PAIRS, BATCH, CROP, BASE = 11, 4, 96, 240
+Batches = list[tuple[bytes, bytes]]
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real pairs in the four directories, CamVid's if it is at hand, with names that a careless reader would break."""
+    directory = tmp_path_factory.mktemp("street")
+    if not CAMVID.is_dir():
+        write_shapes(directory, train=PAIRS, validation=3, size=(480, 360), seed=5)
+        return directory
+    for channel, count in [("train", PAIRS), ("validation", 3)]:
+        for name in (channel, f"{channel}_annotation"):
+            (directory / name).mkdir()
+            for number, path in enumerate(sorted((CAMVID / name).iterdir())[:count]):
+                shutil.copy(path, directory / name / f"street {number:02} 100% + ü{path.suffix}")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def bucket(street: Path, moto_server: str) -> Iterator[str]:
+    """The same pairs in S3: s3://bucket/street/train, ..."""
+    client = boto3.client("s3", endpoint_url=moto_server, region_name="us-east-1")
+    client.create_bucket(Bucket="streets")
+    for path in street.rglob("*.*"):
+        client.upload_file(str(path), "streets", f"street/{path.relative_to(street)}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", moto_server)
+        yield "s3://streets/street"
+
+
+def manifest_lines(street: Path, split: str, root: str, **more: Any) -> str:
+    """An augmented manifest of a split, whose files are named below `root`."""
+    lines = []
+    for image in sorted((street / split).iterdir()):
+        mask = f"{split}_annotation/{image.stem}.png"
+        line = {"source-ref": f"{root}{split}/{image.name}", "streets-ref": f"{root}{mask}", **more}
+        lines.append(json.dumps(line))
+    return "\n".join(lines) + "\n"
+
+
+def batches_of(paths: Paths) -> Batches:
+    """The first three epochs of the job's training pictures, not shuffled, byte for byte."""
+    with ObjectStore() as store:
+        train, _ = open_inputs(read_channels(paths), 12, store)
+        sampler = Sampler(train.label_map, CROP, BASE, seed=3, workers=2, checked=False)
+        loader: TrainingLoader | PipeTrainingLoader
+        if train.listing:
+            loader = TrainingLoader(train.listing.pairs, sampler, BATCH, shuffle=False)
+        else:
+            loader = PipeTrainingLoader(train.split.images, sampler, BATCH, PAIRS, lambda: False, shuffle=False)
+        epochs = chain.from_iterable(loader.epoch(epoch) for epoch in range(3))
+        return [(batch.images.tobytes(), batch.labels.tobytes()) for batch in epochs]
+
+
+def new_paths(base: Path, config: dict[str, Any] | None = None) -> Paths:
+    """A job without hyperparameters whose channels have such a configuration."""
+    paths = Paths(base)
+    paths.input_data_config.parent.mkdir(parents=True)
+    paths.channel("").mkdir()
+    paths.input_data_config.write_text(json.dumps(config or {}))
+    return paths
+
+
+def link_channels(paths: Paths, street: Path) -> Paths:
+    for channel in street.iterdir():
+        paths.channel(channel.name).symlink_to(channel)
+    return paths
+
+
+def with_manifests(paths: Paths, train: str, validation: str) -> Paths:
+    for split, lines in [("train", train), ("validation", validation)]:
+        paths.channel(split).mkdir()
+        (paths.channel(split) / f"{split}.manifest").write_text(lines)
+    return paths
+
+
+@contextmanager
+def fed(paths: Paths, manifests: dict[str, Path]) -> Iterator[None]:
+    """Plays the platform with `semseg pipe`, a process for each channel."""
+    feeders = [
+        subprocess.Popen([SEMSEG, "pipe", str(path), str(paths.channel("")), "--channel", channel])
+        for channel, path in manifests.items()
+    ]
+    try:
+        yield
+    finally:
+        for feeder in feeders:
+            feeder.send_signal(signal.SIGTERM)
+        for feeder in feeders:
+            feeder.wait(30)
+    assert not [path for path in paths.channel("").iterdir() if path.is_fifo()]
+
+
+@pytest.fixture(scope="module")
+def expected(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Batches:
+    """What File mode gives."""
+    found = batches_of(link_channels(new_paths(tmp_path_factory.mktemp("file")), street))
+    assert [len(labels) // CROP**2 for _, labels in found] == [BATCH] * (3 * PAIRS // BATCH)
+    assert len(set(found)) == len(found)
+    return found
+
+
+@pytest.mark.req("R15", "R20")
+def test_fast_file_mode_gives_the_same_batches_and_nothing_is_written(
+    street: Path, expected: Batches, tmp_path: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in street.rglob("*")}
+    config = {name: {"TrainingInputMode": "FastFile"} for name in ("train", "train_annotation")}
+    assert batches_of(link_channels(new_paths(tmp_path, config), street)) == expected
+    assert {path: path.stat().st_mtime_ns for path in street.rglob("*")} == before
+
+
+@pytest.mark.req("R36", "R37", "R39", "R40")
+def test_a_manifest_of_relative_paths_gives_the_same_batches(street: Path, expected: Batches, tmp_path: Path) -> None:
+    paths = new_paths(tmp_path)
+    for split in ("train", "validation"):
+        for folder in (split, f"{split}_annotation"):
+            shutil.copytree(street / folder, paths.channel(split) / folder)
+        lines = manifest_lines(street, split, "", **{"streets-metadata": {"job-name": "label-city-streets"}})
+        (paths.channel(split) / "streets.jsonl").write_text(lines)
+    assert batches_of(paths) == expected
+
+
+@pytest.mark.req("R18", "R36", "R37")
+def test_a_manifest_in_s3_gives_the_same_batches(street: Path, expected: Batches, bucket: str, tmp_path: Path) -> None:
+    train, validation = (manifest_lines(street, split, f"{bucket}/") for split in ("train", "validation"))
+    assert batches_of(with_manifests(new_paths(tmp_path), train, validation)) == expected
+
+
+def test_ground_truth_output_gives_the_same_batches_and_the_names(
+    street: Path, expected: Batches, bucket: str, tmp_path: Path
+) -> None:
+    colors = {str(number): {"class-name": f"thing {number}", "hex-color": f"#0000{number:02x}"} for number in range(12)}
+    metadata = {"internal-color-map": colors, "type": "groundtruth/semantic-segmentation", "human-annotated": "yes"}
+    lines = {
+        split: manifest_lines(street, split, f"{bucket}/", **{"streets-ref-metadata": metadata})
+        for split in ("train", "validation")
+    }
+    paths = with_manifests(new_paths(tmp_path), lines["train"], lines["validation"])
+    assert batches_of(paths) == expected
+    with ObjectStore() as store:
+        train, _ = open_inputs(read_channels(paths), 12, store)
+    assert train.class_names() == tuple(f"thing {number}" for number in range(12))
+
+
+def test_prefixes_of_s3_give_the_same_batches(street: Path, expected: Batches, bucket: str, tmp_path: Path) -> None:
+    channels = {channel.name: f"{bucket}/{channel.name}" for channel in street.iterdir()}
+    with ObjectStore() as store:
+        lay_out(Paths(tmp_path), channels, {}, store)
+    assert batches_of(Paths(tmp_path)) == expected
+
+
+@pytest.mark.req("R18", "R35", "R41")
+def test_pipes_give_the_same_batches(street: Path, expected: Batches, tmp_path: Path) -> None:
+    paths = new_paths(tmp_path / "job", {"train": PIPE, "validation": PIPE})
+    manifest = street / "train.manifest"
+    manifest.write_text(manifest_lines(street, "train", ""))
+    try:
+        with fed(paths, {"train": manifest}):
+            assert batches_of(paths) == expected
+    finally:
+        manifest.unlink()
+
+
+@pytest.fixture(scope="module")
+def continued(new_job: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Paths, Any, str]:
+    """A model of Ground Truth data, and a run that went on from it with data from pipes: its job and its log."""
+    first = new_job(train=6, validation=2)
+    data = first.paths.channel("")
+    colors = {str(number): {"class-name": name, "hex-color": f"#00000{number}"} for number, name in enumerate(CLASSES)}
+    for mask in data.glob("*_annotation/*"):
+        with Image.open(mask) as image:
+            Image.fromarray(np.asarray(image)).save(mask)  # grey: only the values count
+    shapes = tmp_path_factory.mktemp("shapes")
+    for split in ("train", "validation"):
+        lines = manifest_lines(data, split, "", **{"streets-ref-metadata": {"internal-color-map": colors}})
+        (data / f"{split}.manifest").write_text(lines)
+    command = [str(SEMSEG), "train", "--job", str(shapes / "first"), "--num-classes", "4", "--epochs", "1"]
+    command += ["--train", str(data / "train.manifest"), "--validation", str(data / "validation.manifest")]
+    command += ["--crop-size", "24", "--base-size", "48", "--mini-batch-size", "3", "--use-pretrained-model", "False"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | THREADS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    job = new_job(train=1, validation=1)
+    for name in ("train", "train_annotation", "validation", "validation_annotation"):
+        shutil.rmtree(job.paths.channel(name))
+    job.paths.input_data_config.write_text(json.dumps({"train": PIPE, "validation": PIPE}))
+    job.paths.channel("model").mkdir()
+    model = Paths(shapes / "first").model
+    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz", compresslevel=1) as archive:
+        for name in ("hyperparams.json", "classes.json", "model_best.params"):
+            archive.add(model / name, name)
+    job.configure(num_training_samples="6", mini_batch_size="3", epochs="2", learning_rate="1e-12")
+    with fed(job.paths, {split: data / f"{split}.manifest" for split in ("train", "validation")}):
+        code, log = job.run()
+    assert code == 0, log
+    return Paths(shapes / "first"), job, log
+
+
+THREADS = {"OMP_NUM_THREADS": "2"}
+
+
+@pytest.mark.req("R18", "R38", "R43", "R44", "R45", "R46", "R47", "R48")
+def test_training_goes_on_from_an_earlier_model_with_data_from_pipes(continued: tuple[Paths, Any, str]) -> None:
+    """At next to no learning rate the parameters stay where they were."""
+    first, job, log = continued
+    before, after = (read_params(paths.model / "model_best.params") for paths in (first, job.paths))
+    assert before.keys() == after.keys()
+    weights = [name for name in before if name.endswith("weight")]
+    assert all(np.allclose(before[name], after[name], atol=1e-7) for name in weights)
+    assert "Training goes on from" in log
+    assert log.count("#quality_metric. host: algo-1, epoch: 1") == 3
+
+
+def test_names_of_classes_reach_the_artifact_and_the_next(continued: tuple[Paths, Any, str]) -> None:
+    first, job, _ = continued
+    for paths in (first, job.paths):
+        assert json.loads((paths.model / "classes.json").read_text()) == {"classes": list(CLASSES)}
+
+
+@pytest.mark.req("R46")
+def test_an_earlier_model_of_another_network_is_refused(continued: tuple[Paths, Any, str], job: Any) -> None:
+    first, _, _ = continued
+    job.paths.channel("model").symlink_to(first.model)
+    job.configure(num_classes="5", crop_size="32")
+    code, log = job.run()
+    assert code == 1, log
+    failure = job.paths.failure.read_text()
+    for words in ("num_classes", "5", "4", "crop_size", "32", "24"):
+        assert words in failure
+
+
+def fails(job: Any, *words: str) -> None:
+    """Runs the job and expects its end: exit code 1, and the failure file with these words."""
+    with job.start() as process:
+        log, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, log
+    failure = job.paths.failure.read_text()
+    for word in words:
+        assert word in failure, failure
+
+
+WRITER = """
+import os, sys
+pipe = sys.argv[1]
+os.mkfifo(pipe)
+with open(pipe, "wb", buffering=0) as file:
+    file.write(bytes.fromhex(sys.argv[2]))
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_writer_that_dies_amid_a_record_ends_the_job(job: Any) -> None:
+    job.paths.input_data_config.write_text(json.dumps({"train": PIPE}))
+    picture = next(job.paths.channel("train").iterdir()).read_bytes()
+    for name in ("train", "train_annotation"):
+        shutil.rmtree(job.paths.channel(name))
+    job.configure(num_training_samples="8")
+    begun = struct.pack("<II", 0xCED7230A, len(picture)) + picture[:100]
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(job.paths.channel("train_0")), begun.hex()]):
+        fails(job, "ClientError", "record 0 of train_0 is cut short", f"{len(picture) - 100} more bytes")
+
+
+def into_pipes(job: Any) -> None:
+    for name in ("train", "train_annotation", "validation", "validation_annotation"):
+        shutil.rmtree(job.paths.channel(name))
+    job.paths.input_data_config.write_text(json.dumps({"train": PIPE, "validation": PIPE}))
+
+
+def test_a_pipe_needs_the_number_of_samples(job: Any) -> None:
+    into_pipes(job)
+    fails(job, "ClientError: No value(s) were specified for 'num_training_samples'", "augmented manifest's lines")
+
+
+def test_sigterm_while_waiting_for_a_pipe_ends_well(job: Any) -> None:
+    into_pipes(job)
+    job.configure(num_training_samples="8")
+    with job.start() as process:
+        for line in process.stdout:
+            if "init_train_data_iter" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, rest
+    assert "Stopped before the first training step" in rest
+    assert not job.paths.failure.exists()
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An S3 that answers nothing but one status."""
+
+    status = 403
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_what_s3_refuses_ends_the_job_with_the_line(job: Any, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    for name in ("train", "train_annotation"):
+        shutil.rmtree(job.paths.channel(name))
+    job.paths.channel("train").mkdir()
+    line = {"source-ref": "s3://streets/a.jpg", "streets-ref": "s3://streets/a.png"}
+    (job.paths.channel("train") / "streets.manifest").write_text(json.dumps(line))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Answering", (Refusing,), {"status": status})) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        fails(job, "ClientError", "line 1", "source-ref", "s3://streets/a.jpg", str(status))
+        server.shutdown()
+
+
+def check(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SEMSEG, "check", *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_check_reports_on_good_data(job: Any) -> None:
+    channels = [f"--{path.name.replace('_', '-')}={path}" for path in job.paths.channel("").iterdir()]
+    done = check(*channels, "--num-classes", "4")
+    assert done.returncode == 0, done.stderr
+    assert "No errors." in done.stdout
+    done = check(*channels, "--num-classes", "4", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [report["splits"][name]["pairs"] for name in ("train", "validation")] == [10, 5]
+
+
+def test_check_ends_with_1_on_wrong_data(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job of SAGEMAKER_BASE_DIR, as it is laid out."""
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(job.paths.base))
+    job.configure(num_classes="2")
+    done = check()
+    assert done.returncode == 1
+    assert "are no class under {'scale': 1}: num_classes is 2" in done.stdout
+
+
+def test_check_does_not_drain_a_pipe(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(job.paths.base))
+    into_pipes(job)
+    done = check()
+    assert done.returncode == 1
+    assert "The channel train is in Pipe mode: only training can read it." in done.stderr
+
+
+def test_check_says_what_is_missing(tmp_path: Path) -> None:
+    done = check("--train", str(tmp_path), "--num-classes", "4")
+    assert done.returncode == 1
+    assert done.stderr.startswith("semseg: Missing required channel: train_annotation, validation")
+    done = check("--num-classes", "4")
+    assert done.returncode == 1
+    assert done.stderr == "semseg: --num-classes is given, but no channel. Give --train too.\n"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from semseg.data.local_job import lay_out
+from semseg.data.s3 import ObjectStore
+from semseg.errors import ChannelError
+from semseg.sagemaker.channels import read_channels
+from semseg.sagemaker.paths import Paths
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of pictures, a manifest and a label map."""
+    (tmp_path / "data/pictures").mkdir(parents=True)
+    for name in ("pictures/a.jpg", "my.manifest", "my labels.json"):
+        (tmp_path / "data" / name).write_text("{}")
+    return tmp_path / "data"
+
+
+def lay(job: Path, channels: dict[str, Path]) -> Paths:
+    with ObjectStore() as store:
+        lay_out(Paths(job), {name: str(path) for name, path in channels.items()}, {"num_classes": "4"}, store)
+    return Paths(job)
+
+
+def test_folders_and_files_become_channels(data: Path, tmp_path: Path) -> None:
+    channels = {
+        "train": data / "my.manifest",
+        "validation": data / "pictures",
+        "validation_annotation": data / "pictures",
+        "label_map": data / "my labels.json",
+    }
+    paths = lay(tmp_path / "new/job", channels)
+    found = read_channels(paths)
+    assert json.loads(paths.hyperparameters.read_text()) == {"num_classes": "4"}
+    assert found.train.manifest
+    assert found.train.manifest.resolve() == data / "my.manifest"
+    assert (found.validation.images / "a.jpg").read_text() == "{}"
+    assert found.label_map
+    assert (found.label_map / "label_map.json").read_text() == "{}"
+
+
+def test_relative_paths_are_those_of_the_caller(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data)
+    paths = lay(tmp_path / "job", {"train": Path("pictures")})
+    monkeypatch.chdir(tmp_path)
+    assert (paths.channel("train") / "a.jpg").exists()
+
+
+def test_a_second_call_replaces_the_first_and_leaves_the_data_alone(data: Path, tmp_path: Path) -> None:
+    lay(tmp_path / "job", {"train": data / "pictures", "label_map": data / "my labels.json"})
+    model = tmp_path / "job/model/model_best.params"
+    model.parent.mkdir()
+    model.touch()
+    paths = lay(tmp_path / "job", {"train": data / "my.manifest"})
+    assert (data / "pictures/a.jpg").exists()
+    assert model.exists()
+    assert not paths.channel("label_map").exists()
+    assert [path.name for path in paths.channel("train").iterdir()] == ["my.manifest"]
+
+
+def test_an_input_that_somebody_else_laid_out_is_left_alone(data: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "job/input/data/train/a.jpg"
+    theirs.parent.mkdir(parents=True)
+    theirs.touch()
+    with pytest.raises(ChannelError, match="job/input is there, but not from here"):
+        lay(tmp_path / "job", {"train": data / "pictures"})
+    assert theirs.exists()
+
+
+def test_a_channel_that_is_not_there_is_named(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ChannelError, match="The channel validation: .*/nowhere does not exist"):
+        lay(tmp_path / "job", {"train": data / "pictures", "validation": data / "nowhere"})
+
+
+def test_objects_of_s3_are_downloaded(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the store's own `download`, which test_s3 shows: here, where to."""
+    asked: list[tuple[str, Path]] = []
+    monkeypatch.setattr(ObjectStore, "download", lambda _, uri, directory: asked.append((uri, directory)))
+    with ObjectStore() as store:
+        lay_out(Paths(tmp_path / "job"), {"train": "s3://bucket/train"}, {}, store)
+    assert asked == [("s3://bucket/train", tmp_path / "job/input/data/train")]
+    assert asked[0][1].is_dir()

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import base64
+import itertools
+import socket
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from semseg.data import s3
+from semseg.data.s3 import ObjectStore
+from semseg.errors import DataError
+
+NAME = "line 3 of train/x.manifest: source-ref s3://bucket/a.jpg"
+Reply = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Stub:
+    """A server on a real socket that answers with the given replies in turn, and for ever with the last one."""
+
+    def __init__(self) -> None:
+        self.replies: list[Reply] = []
+        self.requests: list[dict[str, str]] = []
+        self.over = threading.Event()
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                stub.requests.append(dict(self.headers))
+                stub.replies[min(len(stub.requests), len(stub.replies)) - 1](self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+
+    def stall(self, begun: bytes) -> Reply:
+        """The beginning of an answer, and no more until the test is over."""
+
+        def reply(handler: BaseHTTPRequestHandler) -> None:
+            handler.wfile.write(begun)
+            self.over.wait()
+            handler.close_connection = True
+
+        return reply
+
+
+def answer(body: bytes, status: int = 200, declared: int | None = None, **headers: str) -> Reply:
+    """A whole answer, unless it has more or fewer bytes than it declares."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body) if declared is None else declared))
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = declared is not None
+
+    return reply
+
+
+def refusal(status: int, code: str, message: str = "No") -> Reply:
+    return answer(f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode(), status)
+
+
+def garbage(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"this is not HTTP\r\n\r\n")
+    handler.close_connection = True
+
+
+def chunked(handler: BaseHTTPRequestHandler) -> None:
+    """Six bytes of undeclared length."""
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"6\r\n123456\r\n0\r\n\r\n")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Stub]:
+    stub = Stub()
+    stub.thread.start()
+    yield stub
+    stub.server.shutdown()
+    stub.server.server_close()
+    stub.thread.join()
+
+
+@pytest.fixture
+def stub(server: Stub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    """A server that knows of no earlier test; stores find it by the environment."""
+    server.replies, server.requests, server.over = [], [], threading.Event()
+    host, port = server.server.server_address[:2]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host!s}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    yield server
+    server.over.set()
+
+
+@pytest.fixture(scope="module")
+def steady(server: Stub) -> Iterator[ObjectStore]:
+    """A store as in production, for many tests."""
+    with ObjectStore() as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def hasty(server: Stub) -> Iterator[ObjectStore]:
+    """A store that tries twice or thrice, for many tests."""
+    with ObjectStore(patience=1.2, read_timeout=0.3) as store:
+        yield store
+
+
+CUT = answer(b"half", declared=8)
+CHECKSUM = base64.b64encode(zlib.crc32(b"whole").to_bytes(4, "big")).decode()
+STALLED_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf"
+
+
+class TestFaults:
+    keys = itertools.count()
+
+    def read(self, store: ObjectStore) -> bytes:
+        """What another object holds: none of them is in the cache."""
+        return store.file(f"s3://bucket/{next(self.keys)}", NAME).read()
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            refusal(503, "SlowDown"),
+            refusal(500, "InternalError"),
+            answer(b"<html>busy</html>", 502),
+            refusal(429, "TooManyRequests"),
+            refusal(400, "RequestTimeout"),
+            CUT,
+            answer(b"who", x_amz_checksum_crc32=CHECKSUM),
+            garbage,
+        ],
+        ids=["503", "500", "502", "429", "timeout", "cut", "checksum", "garbage"],
+    )
+    def test_what_passes_is_not_noticed(self, stub: Stub, steady: ObjectStore, fault: Reply) -> None:
+        stub.replies = [fault, answer(b"whole", x_amz_checksum_crc32=CHECKSUM)]
+        assert self.read(steady) == b"whole"
+        assert len(stub.requests) == 2
+
+    @pytest.mark.parametrize("begun", [b"", STALLED_BODY], ids=["header", "body"])
+    def test_a_stall_that_passes_is_not_noticed(self, stub: Stub, hasty: ObjectStore, begun: bytes) -> None:
+        stub.replies = [stub.stall(begun), answer(b"whole")]
+        assert self.read(hasty) == b"whole"
+
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            (refusal(503, "SlowDown", "Ask less."), "S3 answers 503 SlowDown: Ask less."),
+            (CUT, "The transfer was cut short: 4 read, but total bytes expected is 8"),
+            (garbage, "Connection was closed before we received a valid response"),
+        ],
+        ids=["503", "cut", "garbage"],
+    )
+    def test_what_stays_is_told_in_the_end(self, stub: Stub, hasty: ObjectStore, fault: Reply, said: str) -> None:
+        stub.replies = [fault]
+        with pytest.raises(DataError, match=f"^{NAME}: {said}"):
+            self.read(hasty)
+        assert len(stub.requests) > 1
+
+    @pytest.mark.parametrize("begun", [b"", STALLED_BODY], ids=["header", "body"])
+    def test_a_stall_that_stays_is_told(self, stub: Stub, hasty: ObjectStore, begun: bytes) -> None:
+        stub.replies = [stub.stall(begun)]
+        with pytest.raises(DataError, match=f"^{NAME}: S3 has stopped answering"):
+            self.read(hasty)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "hint"),
+        [
+            (403, "AccessDenied", "s3:GetObject"),
+            (403, "SignatureDoesNotMatch", "Renew the credentials"),
+            (400, "ExpiredToken", "Renew the credentials"),
+            (404, "NoSuchKey", "Check bucket and key"),
+        ],
+    )
+    def test_refusals_are_final(self, stub: Stub, steady: ObjectStore, status: int, code: str, hint: str) -> None:
+        stub.replies = [refusal(status, code, "No way.")]
+        with pytest.raises(DataError) as raised:
+            self.read(steady)
+        assert raised.value.message == f"{NAME}: S3 answers {status} {code}: No way."
+        assert hint in raised.value.hint
+        assert len(stub.requests) == 1
+
+    def test_an_answer_cannot_forge_lines_or_flood_them(self, stub: Stub, steady: ObjectStore) -> None:
+        stub.replies = [refusal(403, "Access", "a\nERROR " + "x" * 10_000)]
+        with pytest.raises(DataError) as raised:
+            self.read(steady)
+        assert raised.value.message.isprintable()
+        assert len(raised.value.message) < 1000
+
+    @pytest.mark.parametrize("reply", [answer(b"123456"), chunked, answer(b"", declared=10**12)])
+    def test_too_many_bytes_are_not_read(
+        self, stub: Stub, steady: ObjectStore, reply: Reply, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(s3, "MAX_FILE_BYTES", 5)
+        stub.replies = [reply]
+        with pytest.raises(DataError, match=r"has [0-9]+ bytes, more than the 5 allowed"):
+            self.read(steady)
+        assert len(stub.requests) == 1
+
+    def test_control_characters_in_keys_are_refused(self, stub: Stub, steady: ObjectStore, tmp_path: Path) -> None:
+        key = "<EncodingType>url</EncodingType><Contents><Key>data/a%0Ab</Key></Contents>"
+        stub.replies = [answer(f"<ListBucketResult>{key}</ListBucketResult>".encode())]
+        with pytest.raises(DataError, match="would be no sound file name") as raised:
+            steady.download("s3://bucket/data/", tmp_path)
+        assert raised.value.message.isprintable()
+
+    def test_a_download_ends_with_the_first_error(self, stub: Stub, steady: ObjectStore, tmp_path: Path) -> None:
+        listing = "".join(f"<Contents><Key>data/{number}</Key></Contents>" for number in range(9))
+        stub.replies = [
+            answer(f"<ListBucketResult>{listing}</ListBucketResult>".encode()),
+            refusal(403, "AccessDenied"),
+        ]
+        with pytest.raises(DataError, match=r"^s3://bucket/data/0: S3 answers 403 AccessDenied"):
+            steady.download("s3://bucket/data/", tmp_path)
+
+    def test_an_endless_list_is_not_read_for_ever(
+        self, stub: Stub, steady: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(s3, "_MAX_PAGES", 3)
+        page = b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>"
+        stub.replies = [answer(page + b"</ListBucketResult>")]
+        with pytest.raises(DataError, match="more than 1000000 objects"):
+            steady.download("s3://bucket/data/", tmp_path)
+        assert len(stub.requests) == 3
+
+
+@pytest.fixture
+def store() -> Iterator[ObjectStore]:
+    """A store for one test."""
+    with ObjectStore(patience=0.5) as store:
+        yield store
+
+
+class TestSurroundings:
+    def test_nobody_listens(self, stub: Stub, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            port = unused.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        with pytest.raises(DataError, match=f"^{NAME}: Could not connect") as raised:
+            store.file("s3://bucket/a.jpg", NAME).read()
+        assert "AWS_ENDPOINT_URL_S3" in raised.value.hint
+
+    def test_an_endpoint_that_is_none(self, stub: Stub, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
+        with pytest.raises(DataError, match="Invalid endpoint: nonsense"):
+            store.file("s3://bucket/a.jpg", NAME).read()
+
+    def test_no_credentials(
+        self, stub: Stub, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+            monkeypatch.setenv(name, str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with pytest.raises(DataError, match=f"^{NAME}: Unable to locate credentials") as raised:
+            store.file("s3://bucket/a.jpg", NAME).read()
+        assert "role" in raised.value.hint
+        assert not stub.requests
+
+    @pytest.mark.parametrize(
+        ("variables", "region"),
+        [
+            ({}, "us-east-1"),
+            ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+            ({"AWS_DEFAULT_REGION": "eu-south-1"}, "eu-south-1"),
+        ],
+    )
+    def test_the_region(
+        self, stub: Stub, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], region: str
+    ) -> None:
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        stub.replies = [answer(b"bytes")]
+        store.file("s3://bucket/a.jpg", NAME).read()
+        assert f"/{region}/s3/aws4_request" in stub.requests[0]["Authorization"]
+
+    def test_an_unused_store_connects_to_nothing(self, stub: Stub, temporary: Path) -> None:
+        with ObjectStore() as store:
+            store.file("s3://bucket/a.jpg", NAME)
+        assert not stub.requests
+        assert not list(temporary.iterdir())
