@@ -80,3 +80,8 @@ class ArtifactError(SemsegError):
     """A model directory is incomplete, damaged, or contradicts itself."""
 
     exit_code = 1
+
+
+def one_line(text: str) -> str:
+    """The text, escaped if it holds control characters, as file names may, which could forge log lines."""
+    return text if text.isprintable() else ascii(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +20,15 @@ IGNORED = 255
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of R, G, B from 0 to 1: pixels / 255 are normalised with them, in training and in inference alike (GluonCV's)."""
+
+
+_LONGEST_NAME = 256
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def is_class_name(name: object) -> bool:
+    """Whether this is what a class may be called: a text of 1 to 256 characters on one line, in any script."""
+    return isinstance(name, str) and 1 <= len(name) <= _LONGEST_NAME and not _CONTROL.search(name)
 
 
 @dataclass(frozen=True)

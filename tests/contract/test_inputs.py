@@ -22,12 +22,12 @@ import boto3
 import numpy as np
 import pytest
 from PIL import Image
-from semseg.data.s3 import ObjectStore
 
 from semseg.artifact.params import read_params
 from semseg.data.loader import TrainingLoader
 from semseg.data.local_job import lay_out
 from semseg.data.pipe_loader import PipeTrainingLoader
+from semseg.data.s3 import ObjectStore
 from semseg.data.samples import Sampler
 from semseg.data.shapes import CLASSES, write_shapes
 from semseg.sagemaker.channels import read_channels

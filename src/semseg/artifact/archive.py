@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, LAST
-from semseg.errors import ArtifactError
+from semseg.errors import ArtifactError, one_line
 
 MAX_BYTES = 4 << 30
 """Of an archive, packed or unpacked: the largest network takes half a gigabyte for its two files of parameters."""
@@ -57,16 +57,11 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES) -> None:
                 _unpack(_Source(content, max_bytes), directory)
     except _FormatError as fault:
         raise ArtifactError(
-            f"{printable(archive)} {fault}.", "Give the model.tar.gz of a training job, copied whole."
+            f"{one_line(str(archive))} {fault}.", "Give the model.tar.gz of a training job, copied whole."
         ) from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ArtifactError(f"{printable(archive)} cannot be unpacked into {directory}: {reason}.") from error
-
-
-def printable(path: Path) -> str:
-    """The path on one line: names of files in a channel may hold control characters, which could forge log lines."""
-    return str(path) if str(path).isprintable() else ascii(str(path))
+        raise ArtifactError(f"{one_line(str(archive))} cannot be unpacked into {directory}: {reason}.") from error
 
 
 class _FormatError(Exception):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from semseg.artifact.archive import printable, unpack
+from semseg.artifact.archive import unpack
 from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe
 from semseg.artifact.params import read_params
-from semseg.errors import ArtifactError, ChannelError
+from semseg.errors import ArtifactError, ChannelError, one_line
 from semseg.types import Arrays
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
@@ -48,7 +48,7 @@ def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Ear
         arrays = read_params(model.params)
     except ArtifactError as error:
         raise ArtifactError(f"The channel {channel.name}: {error.message}", error.hint) from error
-    origin = f"{printable(archive)} ({model.params.name})" if archive else str(model.params)
+    origin = f"{one_line(str(archive))} ({model.params.name})" if archive else str(model.params)
     _check_agreement(wanted, model, f"the model in the channel {channel.name}")
     return Earlier(arrays, origin, model.class_names)
 

@@ -14,7 +14,7 @@ from typing import Any
 from semseg.artifact.params import read_params
 from semseg.errors import ArtifactError, UserError
 from semseg.sagemaker.config_files import read_json_object
-from semseg.types import Arrays
+from semseg.types import Arrays, is_class_name
 
 BEST = "model_best.params"
 LAST = "model_algo-1"
@@ -25,7 +25,6 @@ CLASSES = "classes.json"
 _HEADS = {"psp": "head.psp.", "deeplab": "head.aspp.", "fcn": "head.block."}  # the others have a head.block too
 _BACKBONES = {6: "resnet-50", 23: "resnet-101"}  # by the blocks of layer3
 _CLASSIFIER = "head.block.4.weight"
-_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True)
@@ -199,10 +198,9 @@ def _checked_names(names: object, num_classes: int, path: Path) -> tuple[str, ..
             "Mend it, or remove it: the names are then unknown.",
         )
     for label, name in enumerate(names):
-        if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
+        if not is_class_name(name):
             raise ArtifactError(
-                f"{path}: the name of class {label} is {name!r:.100}, not a text of 1 to {_LONGEST_NAME} printable "
-                "characters."
+                f"{path}: the name of class {label} is {name!r:.100}, not a text of 1 to 256 characters on one line."
             )
     return tuple(names)
 

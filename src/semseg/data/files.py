@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from semseg.errors import DataError, ImageError, SemsegError
+from semseg.errors import DataError, ImageError, SemsegError, one_line
 
 MAX_FILE_BYTES = 512_000_000
 """More than `images.MAX_PIXELS` need in any format, uncompressed, at 8 bytes a pixel."""
@@ -95,8 +95,3 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 def printable(path: Path) -> str:
     """``channel/file``, on one line."""
     return one_line(f"{path.parent.name}/{path.name}")
-
-
-def one_line(text: str) -> str:
-    """The text, escaped if it holds control characters, as file names may, which could forge log lines."""
-    return text if text.isprintable() else ascii(text)

@@ -8,7 +8,6 @@ index is the class, but those made from June to September 2020 had wrong indices
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +15,11 @@ from typing import Any
 
 from semseg.codecs.colors import color_name, decode_indices, parse_color
 from semseg.data.json_text import byte
-from semseg.types import IGNORED, UInt8
+from semseg.types import IGNORED, UInt8, is_class_name
 
 logger = logging.getLogger("semseg")
 
 _KEY = "internal-color-map"
-_MAX_NAME = 200
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -111,8 +108,8 @@ def _parse_class(key: str, described: Any) -> tuple[int, str, int]:
         raise ValueError(f"key {key!r:.100} of {_KEY} is not a class from 0 to 255")
     described = described if isinstance(described, dict) else {}
     name, color = described.get("class-name"), described.get("hex-color")
-    if not isinstance(name, str) or not 1 <= len(name) <= _MAX_NAME or _CONTROL.search(name):
-        raise ValueError(f"class {key} of {_KEY} has no class-name of 1 to {_MAX_NAME} characters on one line")
+    if not isinstance(name, str) or not is_class_name(name):
+        raise ValueError(f"class {key} of {_KEY} has no class-name of 1 to 256 characters on one line")
     if not isinstance(color, str):
         raise ValueError(f"class {key} of {_KEY} has no hex-color")
     return class_id, name, _parse_color(key, color)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,13 @@ class LabelMap:
     num_classes: int
     source: dict[str, Any]
     colors: Mapping[int, int] | None = None
+
+    def names(self, of_values: Sequence[str]) -> dict[int, str]:
+        """The names of pixel values by class; of several values of a class the first names it."""
+        names: dict[int, str] = {}
+        for class_id, name in zip(self.table.tolist(), of_values, strict=False):
+            names.setdefault(class_id, name)
+        return names
 
     def apply(self, mask: UInt8) -> UInt8:
         """Pixel values uint8 (H, W) to class ids and `IGNORED`: a new uint8 (H, W)."""

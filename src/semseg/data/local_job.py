@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from semseg.data.files import one_line
 from semseg.data.s3 import ObjectStore
-from semseg.errors import ChannelError
+from semseg.errors import ChannelError, one_line
 from semseg.sagemaker.paths import Paths
 
 _MARK = ".laid-out-by-semseg"

@@ -11,14 +11,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from semseg.data.files import File, one_line, printable, read_file
+from semseg.data.files import File, printable, read_file
 from semseg.data.ground_truth import ColorMaps
 from semseg.data.json_text import parse_object
 from semseg.data.pairs import Listing, Pair
 from semseg.data.s3 import ObjectStore
-from semseg.errors import DataError
+from semseg.errors import DataError, one_line
 
-_SUFFIXES = (".manifest", ".jsonl")
 _PICTURE = "source-ref"
 _MAX_LINE = 1_000_000
 _MAX_LINES = 2_000_000
@@ -26,23 +25,6 @@ _MAX_PROBLEMS = 1000
 _UNFIT = re.compile("[\0\ud800-\udfff]")  # what no file system and no S3 key can hold
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 _EXAMPLE = 'Write one object a line, like {"source-ref": "s3://bucket/a.jpg", "street-ref": "s3://bucket/a.png"}.'
-
-
-def find_manifest(directory: Path) -> Path | None:
-    """The manifest (.manifest or .jsonl) in a channel's directory, None without one. Raises DataError for several."""
-    entries = sorted(directory.iterdir()) if directory.is_dir() else []
-    found = [
-        path
-        for path in entries
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
-    if len(found) > 1:
-        raise DataError(
-            f"The channel {directory.name} has {len(found)} manifests: {printable(found[0])}, {printable(found[1])}"
-            f"{', ...' if found[2:] else ''}.",
-            "Give one for each channel.",
-        )
-    return found[0] if found else None
 
 
 def list_manifest(name: str, path: Path, store: ObjectStore) -> Listing:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semseg.data.files import File, LocalFile, load, one_line, printable
+from semseg.data.files import File, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
-from semseg.errors import DataError
+from semseg.errors import DataError, one_line
 
 logger = logging.getLogger("semseg")
 
@@ -54,7 +54,7 @@ def list_pairs(name: str, images: Path, masks: Path) -> Listing:
     The pairs are sorted by stem. Suffixes may be in capitals. Sub-directories are not entered: with the prefix
     ``train`` the platform also delivers ``train_annotation`` into the channel. They and all other strays are warned
     about and ignored.
-    Lone files, files of one stem and empty channels come back as problems, for `check.check_pairs` to report.
+    Lone files, files of one stem and empty channels come back as problems, for `check.check` to report.
     """
     problems: list[DataError] = []
     image_of = _by_stem(images, _IMAGE_SUFFIXES, problems)

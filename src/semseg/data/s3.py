@@ -219,9 +219,9 @@ class _Patience:
 
 def _connect(connect_timeout: float, read_timeout: float) -> Any:
     """A client of boto3. Raises DataError."""
-    import boto3  # type: ignore[import-untyped]
-    from botocore.config import Config  # type: ignore[import-untyped]
-    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     config = Config(
         connect_timeout=connect_timeout,

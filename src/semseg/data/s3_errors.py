@@ -5,8 +5,7 @@ The imports wait for the first call, because boto3 takes long to import and few 
 
 from __future__ import annotations
 
-from semseg.data.files import one_line
-from semseg.errors import DataError
+from semseg.errors import DataError, one_line
 
 _PASSING_STATUS = (429, 500, 502, 503, 504)
 _CREDENTIALS = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch")
@@ -20,7 +19,7 @@ _NETWORK_HINT = "Check the network: a VPC needs an S3 endpoint; AWS_ENDPOINT_URL
 
 def raised_by_s3() -> tuple[type[Exception], ...]:
     """The errors that `may_pass` and `told` understand."""
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError
     from urllib3.exceptions import HTTPError
 
     return BotoCoreError, ClientError, HTTPError
@@ -28,7 +27,7 @@ def raised_by_s3() -> tuple[type[Exception], ...]:
 
 def may_pass(error: Exception) -> bool:
     """Whether it is worth while to ask again: no connection, a stalled or broken transfer, a busy or failing server."""
-    from botocore import exceptions  # type: ignore[import-untyped]
+    from botocore import exceptions
     from urllib3.exceptions import HTTPError
 
     if isinstance(error, exceptions.ClientError):

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from semseg.data.decoding import some
-from semseg.data.files import one_line
 from semseg.data.report import Counts, Split, describe_colors, percent
+from semseg.errors import one_line
 from semseg.types import IGNORED
 
 _DOMINANT = 0.99

@@ -74,7 +74,7 @@ class Tally:
             name=self.listing.name,
             pairs=len(self.listing.pairs),
             label_map=label_map,
-            class_names=self._class_names(),
+            class_names=label_map.names(self.listing.class_names or ()),
             sizes=self._sizes,
             pictures=self._pictures,
             masks=self._masks,
@@ -99,13 +99,6 @@ class Tally:
                 DataError(f"Every pixel of the annotations of {split.name} is ignored.", "Check the label map.")
             )
         return problems
-
-    def _class_names(self) -> dict[int, str]:
-        """The names that the listing gives to pixel values, by class; of several values the first counts."""
-        names: dict[int, str] = {}
-        for class_id, name in zip(self.label_map.table.tolist(), self.listing.class_names or (), strict=False):
-            names.setdefault(class_id, name)
-        return names
 
     def _classes(self, values: Counts) -> Counts:
         """Pixels by value, int64 (256,), to pixels by class, int64 (num_classes,)."""

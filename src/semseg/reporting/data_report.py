@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from semseg.artifact.model_dir import replacing
 from semseg.codecs.colors import color_name
-from semseg.data.files import one_line
 from semseg.data.report import Report, Split, class_weights, color_map, count_of, percent
+from semseg.errors import one_line
 
 FILE = "data_report.json"
 _PROBLEMS_WRITTEN = 1000

@@ -129,7 +129,8 @@ def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
 
 def _find_manifest(directory: Path) -> Path | None:
     """The augmented manifest of a channel, which stands in its directory like any file; None if there is none."""
-    found = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS and path.is_file())
+    suffixed = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS)
+    found = [path for path in suffixed if not path.name.startswith(".") and path.is_file()]
     if len(found) > 1:
         names = ", ".join(ascii(path.name) for path in found[:5])
         raise ChannelError(f"The channel {directory.name} has {len(found)} manifests: {names}.", "Leave one of them.")

@@ -32,11 +32,10 @@ class Input:
 
     def class_names(self) -> tuple[str, ...] | None:
         """The names that Ground Truth gave the pixel values, by class; None if it gave none."""
-        names = self.listing.class_names if self.listing else None
-        if names is None:
+        if self.listing is None or self.listing.class_names is None:
             return None
-        found = {int(self.label_map.table[value]): name for value, name in reversed(list(enumerate(names)))}
-        return tuple(found.get(number, f"class {number}") for number in range(self.label_map.num_classes))
+        names = self.label_map.names(self.listing.class_names)
+        return tuple(names.get(number, f"class {number}") for number in range(self.label_map.num_classes))
 
 
 def open_inputs(channels: Channels, num_classes: int, store: ObjectStore) -> tuple[Input, Input]:

@@ -16,8 +16,8 @@ from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, HyperparameterError
-from semseg.reporting.events import Event, ModelSaved, Sink
 from semseg.reporting.data_report import write_report
+from semseg.reporting.events import Event, ModelSaved, Sink
 from semseg.reporting.log import LogSink
 from semseg.reporting.metrics_file import MetricsFile
 from semseg.reporting.progress_bar import ProgressBar

@@ -167,7 +167,7 @@ def test_class_names_may_have_company(tmp_path: Path, write: Write, network: Net
         ('{"classes": {"0": "a"}}', "not {'0': 'a'}"),
         ('{"classes": ["a", "b"]}', "not 2 of them"),
         ('{"classes": ["a", "b", "c", "d"]}', "not 4 of them"),
-        ('{"classes": ["a", "b", 3]}', "the name of class 2 is 3, not a text of 1 to 256 printable characters"),
+        ('{"classes": ["a", "b", 3]}', "the name of class 2 is 3, not a text of 1 to 256 characters on one line"),
         ('{"classes": ["a", "", "c"]}', "the name of class 1 is ''"),
         ('{"classes": ["a\\nb", "b", "c"]}', r"the name of class 0 is 'a\nb'"),
         ('{"classes": ["a", "b", "\\ud800"]}', r"the name of class 2 is '\ud800'"),

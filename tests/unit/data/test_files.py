@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semseg.data.files import LoadedFile, LocalFile, load, naming, one_line, printable, read_file
-from semseg.errors import DataError, ImageError
+from semseg.data.files import LoadedFile, LocalFile, load, naming, printable, read_file
+from semseg.errors import DataError, ImageError, one_line
 
 
 @pytest.fixture

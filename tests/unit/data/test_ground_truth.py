@@ -179,7 +179,7 @@ class TestLines:
             ({"0": "a"}, "class 0 of internal-color-map has no class-name"),
             ({"0": {"hex-color": "#000000"}}, "class 0 of internal-color-map has no class-name"),
             ({"0": {"class-name": "", "hex-color": "#000000"}}, "no class-name"),
-            ({"0": {"class-name": "x" * 201, "hex-color": "#000000"}}, "no class-name of 1 to 200"),
+            ({"0": {"class-name": "x" * 257, "hex-color": "#000000"}}, "no class-name of 1 to 256"),
             ({"0": {"class-name": "a\nb", "hex-color": "#000000"}}, "no class-name .* on one line"),
             ({"0": {"class-name": "a\u2028b", "hex-color": "#000000"}}, "no class-name .* on one line"),
             ({"0": {"class-name": 5, "hex-color": "#000000"}}, "no class-name"),

@@ -73,7 +73,7 @@ def test_an_input_that_somebody_else_laid_out_is_left_alone(data: Path, tmp_path
 
 
 def test_a_channel_that_is_not_there_is_named(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ChannelError, match="The channel validation: .*/nowhere does not exist"):
+    with pytest.raises(ChannelError, match=r"The channel validation: .*/nowhere does not exist"):
         lay(tmp_path / "job", {"train": data / "pictures", "validation": data / "nowhere"})
 
 

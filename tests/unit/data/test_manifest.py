@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from semseg.data import manifest
 from semseg.data.ground_truth import ColorMap
-from semseg.data.manifest import find_manifest, list_manifest
+from semseg.data.manifest import list_manifest
 from semseg.data.pairs import Listing
 from semseg.data.s3 import ObjectStore
 from semseg.errors import DataError
@@ -283,27 +283,3 @@ class TestGroundTruth:
     def test_a_malformed_map_is_told_with_its_line(self, manifests: Manifests) -> None:
         problem = manifests.problem(line(**{"city-ref-metadata": {"internal-color-map": {"x": 1}}}))
         assert problem == "line 1 of train/x.manifest: key 'x' of internal-color-map is not a class from 0 to 255."
-
-
-class TestFinding:
-    @pytest.mark.parametrize("name", ["output.manifest", "train.jsonl", "A.MANIFEST", "b.JsonL"])
-    def test_the_only_manifest_is_found(self, channel: Path, name: str) -> None:
-        for other in (name, "a.jpg", "manifest", "x.json", "._x.manifest"):
-            (channel / other).touch()
-        (channel / "directory.manifest").mkdir()
-        assert find_manifest(channel) == channel / name
-
-    def test_a_link_is_found(self, tmp_path: Path, channel: Path) -> None:
-        (tmp_path / "x.manifest").touch()
-        (channel / "x.manifest").symlink_to(tmp_path / "x.manifest")
-        assert find_manifest(channel) == channel / "x.manifest"
-
-    def test_without_one_there_is_none(self, tmp_path: Path, channel: Path) -> None:
-        assert find_manifest(channel) is None
-        assert find_manifest(tmp_path / "nowhere") is None
-
-    def test_several_are_an_error(self, channel: Path) -> None:
-        (channel / "b.jsonl").touch()
-        (channel / "a.manifest").touch()
-        with pytest.raises(DataError, match=r"train has 2 manifests: train/a\.manifest, train/b\.jsonl\."):
-            find_manifest(channel)

@@ -10,7 +10,6 @@ from semseg.errors import ChannelError, UserError
 from semseg.sagemaker.channels import ANNOTATIONS, OPTIONAL, SPLITS, Split, read_channels, read_hosts
 from semseg.sagemaker.paths import Paths
 
-
 FOUR = (*SPLITS, *ANNOTATIONS)
 PIPE = {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO", "ContentType": "application/x-recordio"}
 
@@ -91,7 +90,7 @@ def test_a_pipe_without_records_is_refused(paths: Paths, wrapper: str | None) ->
     configure(paths, {"train": {key: value for key, value in PIPE.items() if key != "RecordWrapperType"}})
     if wrapper:
         configure(paths, {"train": PIPE | {"RecordWrapperType": wrapper}})
-    with pytest.raises(ChannelError, match="RecordWrapperType 'None'. Set RecordWrapperType to RecordIO"):
+    with pytest.raises(ChannelError, match=r"RecordWrapperType 'None'\. Set RecordWrapperType to RecordIO"):
         read_channels(paths)
 
 
@@ -103,6 +102,9 @@ def test_a_manifest_takes_the_place_of_annotations(paths: Paths) -> None:
     assert channels.train.manifest == paths.channel("train") / "data.manifest"
     assert channels.validation.manifest == paths.channel("validation") / "data.JSONL"
     assert channels.train.annotation is None
+    (paths.channel("train") / ".more.jsonl").touch()
+    (paths.channel("train") / "old.manifest").mkdir()
+    assert read_channels(paths) == channels
     (paths.channel("train") / "more.jsonl").touch()
     with pytest.raises(ChannelError, match=r"train has 2 manifests: 'data.manifest', 'more.jsonl'"):
         read_channels(paths)
