@@ -345,8 +345,8 @@ def test_what_s3_refuses_ends_the_job_with_the_line(job: Any, monkeypatch: pytes
     for name in ("train", "train_annotation"):
         shutil.rmtree(job.paths.channel(name))
     job.paths.channel("train").mkdir()
-    line = {"source-ref": "s3://streets/a.jpg", "streets-ref": "s3://streets/a.png"}
-    (job.paths.channel("train") / "streets.manifest").write_text(json.dumps(line))
+    line = json.dumps({"source-ref": "s3://streets/a.jpg", "streets-ref": "s3://streets/a.png"})
+    (job.paths.channel("train") / "streets.manifest").write_text(f"{line}\n" * 100)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Answering", (Refusing,), {"status": status})) as server:

@@ -4,7 +4,7 @@ They follow `SegmentationDataset._sync_transform` and `_val_sync_transform` of G
 for draw, and give the same labels, but for the padding of masks: class 0 there, `IGNORED` here. Pixels differ a little;
 tests/parity/test_augment.py states by how much. GluonCV scales the whole picture and cuts the crop out of it. Here
 
-- a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that leaves twice what the drawn scale needs,
+- a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that is enough for the drawn scale,
 - picture and mask are scaled within the crop only, by the same filters, and mirrored after that,
 - the blur, three passes of a box filter in Pillow, is one pass of their product.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,14 @@ from PIL.ImageFile import ImageFile
 from semseg.codecs import images
 from semseg.types import IGNORED, UInt8
 
-_RESERVE = 2
-"""How many times larger than needed a JPEG file must be after decoding at a part of its size.
+_RESERVE = 1.25
+"""How many times larger than needed a JPEG file must stay that is decoded at a part of its size.
 
-Pillow's `thumbnail` asks for as much. With 1 the picture would be made by the decoder's filter alone.
+Else the decoder, whose filter is sharper, would do all of the scaling: at 1 pixels differ twice as much.
 """
 _MAX_ASPECT = 64
-_TAPS = 3
-"""Pixels on each side that the blur reaches."""
+_REACH = 3
+"""Pixels on each side that the blur mixes in."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def train_transform(
     """Flip, scale, crop and blur at random: uint8 (crop_size, crop_size, 3) and (crop_size, crop_size).
 
     picture: as `images.open_image` gives it, not yet decoded, of any size; it can be used only once. values: the
-    mask's, uint8 (H, W), of the same size. table: uint8 (256,), the label map's: the class, or `IGNORED`, of each value.
+    mask's, uint8 (H, W), of the same size. table: uint8 (256,), the class, or `IGNORED`, of each value.
     The long side becomes base_size * 0.5 to 2.0. What the crop finds beyond the picture is black and `IGNORED`.
     Raises ImageError for a picture that cannot be decoded.
     """
@@ -79,7 +80,7 @@ def train_transform(
     across = _Side(picture.width, size[0], left, min(crop_size, size[0]))
     down = _Side(picture.height, size[1], top, min(crop_size, size[1]))
     labels = _labels(values, table, across, down, flipped)
-    image, stored = images.to_reduced_rgb(picture, (_RESERVE * size[0], _RESERVE * size[1]))
+    image, stored = images.to_reduced_rgb(picture, (ceil(_RESERVE * size[0]), ceil(_RESERVE * size[1])))
     pixels = _pixels(image, stored, across.mirrored() if flipped else across, down)
     if flipped:
         pixels = pixels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -145,55 +146,48 @@ def _blurred(pixels: UInt8, radius: float) -> UInt8:
 
     Each of its three passes mixes a pixel with radius ** 2 / 6 of either neighbour. They are done at once, in 1/256.
     """
-    share = radius**2 / 6
-    box = np.array([share, 1 - 2 * share, share])
-    sides = np.rint(256 * np.convolve(np.convolve(box, box), box)[_TAPS + 1 :]).astype(np.uint16)
-    if not sides.any():
+    side = radius**2 / 6
+    centre = 1 - 2 * side
+    weights = [round(256 * share) for share in (3 * side * (centre**2 + side**2), 3 * side**2 * centre, side**3)]
+    if not any(weights):
         return pixels
     height, width, channels = pixels.shape
-    padded = _reflected(pixels)
-    row = padded[0].size
-    columns = _mixed(padded.ravel(), sides, row)
-    rows = _mixed(columns, sides, channels)
-    blurred = np.zeros(height * row, np.uint8)
-    blurred[: len(rows)] = rows
-    return blurred.reshape(height, -1, channels)[:, :width]
+    rows = np.empty((height + 2 * _REACH, width * channels), np.uint16)
+    rows[_REACH:-_REACH] = pixels.reshape(height, -1)
+    _reflect(rows)
+    columns = np.empty((height, width + 2 * _REACH, channels), np.uint16)
+    columns[:, _REACH:-_REACH] = _mixed(rows.ravel(), weights, rows.shape[1]).reshape(pixels.shape)
+    _reflect(columns.swapaxes(0, 1))
+    blurred = np.zeros(columns.shape, np.uint8)
+    mixed = _mixed(columns.ravel(), weights, channels)
+    blurred.ravel()[: len(mixed)] = mixed
+    return blurred[:, :width]
 
 
-def _reflected(pixels: UInt8) -> NDArray[np.uint16]:
-    """The picture with its mirror image around it, as far as the blur reaches.
+def _reflect(rows: NDArray[np.uint16]) -> None:
+    """Set the outer rows to the mirror image of the inner ones.
 
     So a chain of filters that repeat the edge, as Pillow's do, comes to the same as their product.
     """
-    height, width, channels = pixels.shape
-    columns = np.pad(np.arange(width), _TAPS, "symmetric")
-    rows = np.pad(np.arange(height), _TAPS, "symmetric")
-    inside = slice(_TAPS, -_TAPS)
-    padded = np.empty((len(rows), len(columns), channels), np.uint16)
-    padded[inside, inside] = pixels
-    for edge in (slice(_TAPS), slice(-_TAPS, None)):
-        padded[inside, edge] = pixels[:, columns[edge]]
-    for edge in (slice(_TAPS), slice(-_TAPS, None)):
-        padded[edge] = padded[rows[edge] + _TAPS]
-    return padded
+    rows[:_REACH] = rows[2 * _REACH - 1 : _REACH - 1 : -1]
+    rows[-_REACH:] = rows[-_REACH - 1 : -2 * _REACH - 1 : -1]
 
 
-def _mixed(values: NDArray[np.uint16], sides: NDArray[np.uint16], step: int) -> NDArray[np.uint16]:
-    """Mix each value with those at 1, 2 and 3 steps on either side, which count `sides` / 256.
+def _mixed(values: NDArray[np.uint16], weights: list[int], step: int) -> NDArray[np.uint16]:
+    """Mix each value with those at 1, 2 and 3 steps on either side, which count `weights` / 256.
 
     values: uint16 (N,), 0 to 255. Gives uint16 (N - 6 * step,): the outermost lack neighbours.
     """
-    count = len(values) - 2 * _TAPS * step
-    centre = values[_TAPS * step :][:count]
-    mixed = centre * (np.uint16(256) - 2 * sides.sum(dtype=np.uint16))
+    count = len(values) - 2 * _REACH * step
+    mixed = values[_REACH * step :][:count] * np.uint16(256 - 2 * sum(weights))
     pair = np.empty_like(mixed)
-    for distance, weight in enumerate(sides, 1):
+    for distance, weight in enumerate(weights, 1):
         if weight:
-            np.add(values[(_TAPS - distance) * step :][:count], values[(_TAPS + distance) * step :][:count], out=pair)
-            pair *= weight
+            np.add(values[(_REACH - distance) * step :][:count], values[(_REACH + distance) * step :][:count], out=pair)
+            pair *= np.uint16(weight)
             mixed += pair
     mixed += np.uint16(128)
-    mixed >>= np.uint16(8)
+    mixed //= np.uint16(256)
     return mixed
 
 

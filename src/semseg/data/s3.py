@@ -52,8 +52,9 @@ class ObjectStore:
     """S3, for all threads of the process. A context manager: on leaving it the cache is removed.
 
     The connection is made on first use. What may pass (no connection, a stalled or broken transfer, status 429 or
-    5xx) is tried again until nothing came for `patience` seconds. With these timeouts, in seconds, every fault ends
-    within 30 s, also where S3's name has several addresses, each tried for `connect_timeout`.
+    5xx) is tried again until nothing came for `patience` seconds; then nothing is asked for any more, or the faults of
+    thousands of files would add up. With these timeouts, in seconds, every fault ends within 30 s, also where S3's
+    name has several addresses, each tried for `connect_timeout`.
     """
 
     def __init__(self, patience: float = 15, connect_timeout: float = 3, read_timeout: float = 5) -> None:
@@ -62,6 +63,7 @@ class ObjectStore:
         self._cache = DiskCache()
         self._lock = threading.Lock()
         self._made: Any = None
+        self._given_up = ""
 
     def __enter__(self) -> ObjectStore:
         return self
@@ -169,14 +171,18 @@ class ObjectStore:
         """
         patience = patience or _Patience(self._patience)
         pause = 0.25
-        while True:
+        while not self._given_up:
             try:
                 return request(self._client())
             except raised_by_s3() as error:
                 if not may_pass(error) or not patience.lasts(pause):
-                    raise told(error, name) from error
+                    fault = told(error, name)
+                    if may_pass(error):
+                        self._given_up = fault.message.removeprefix(f"{name}: ")
+                    raise fault from error
                 time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - it keeps threads from asking in step
                 pause *= 2
+        raise DataError(f"{name}: not asked for any more. {self._given_up}", "Start again when S3 answers.")
 
     def _client(self) -> Any:
         with self._lock:

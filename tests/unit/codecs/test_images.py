@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from semseg.codecs.images import decode_image, exif_swaps_sides, verify_image
+from semseg.codecs.images import decode_image, exif_swaps_sides, open_image, to_reduced_rgb, to_rgb, verify_image
 from semseg.errors import ImageError, TooLargeError
 from semseg.types import UInt8
 
@@ -139,7 +139,54 @@ def test_broken_animation_control_is_no_obstacle() -> None:
     assert decode_image(data).tolist() == [[[7, 7, 7]]]
 
 
-@pytest.mark.parametrize("read", [decode_image, verify_image])
+def test_opening_decodes_nothing_and_a_later_decoding_is_the_same() -> None:
+    data = encode(smooth(), "JPEG")
+    image = open_image(data)
+    assert image.size == (64, 48)
+    assert image.tile  # what there is to decode
+    np.testing.assert_array_equal(np.asarray(to_rgb(image)), decode_image(data))
+
+
+class TestReduction:
+    @pytest.mark.parametrize("progressive", [False, True])
+    @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+    @pytest.mark.parametrize(
+        ("least", "scale"), [((64, 48), 1), ((33, 24), 1), ((32, 24), 2), ((9, 7), 4), ((1, 1), 8)]
+    )
+    def test_a_jpeg_is_made_smaller_but_not_below_the_least(
+        self, mode: str, progressive: bool, least: tuple[int, int], scale: int
+    ) -> None:
+        data = encode(Image.fromarray(smooth()).convert(mode), "JPEG", quality=95, progressive=progressive)
+        image, size = to_reduced_rgb(open_image(data), least)
+        assert image.mode == "RGB"
+        assert image.size == size == (64 / scale, 48 / scale)
+        expected = np.asarray(to_rgb(open_image(data)).reduce(scale)).astype(int)
+        assert np.abs(np.asarray(image) - expected).mean() < 2
+
+    def test_the_last_pixels_may_be_there_in_part(self) -> None:
+        image, size = to_reduced_rgb(open_image(encode(smooth(51, 66), "JPEG")), (10, 10))
+        assert size == (16.5, 12.75)
+        assert image.size == (17, 13)
+
+    def test_a_least_size_above_that_of_the_picture(self) -> None:
+        data = encode(smooth(), "JPEG")
+        image, size = to_reduced_rgb(open_image(data), (1000, 1))
+        assert size == (64, 48)
+        np.testing.assert_array_equal(np.asarray(image), decode_image(data))
+
+    @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
+    def test_a_png_stays_as_it_is(self, mode: str) -> None:
+        data = encode(Image.fromarray(smooth()).convert(mode))
+        image, size = to_reduced_rgb(open_image(data), (1, 1))
+        assert size == (64, 48)
+        np.testing.assert_array_equal(np.asarray(image), decode_image(data))
+
+
+def reduce_image(data: bytes, max_pixels: int = 50_000_000) -> object:
+    return to_reduced_rgb(open_image(data, max_pixels), (1, 1))
+
+
+@pytest.mark.parametrize("read", [decode_image, verify_image, reduce_image])
 class TestRefusals:
     @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
     def test_other_formats_whatever_their_name(self, read: Callable[..., object], kind: str) -> None:

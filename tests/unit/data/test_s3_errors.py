@@ -113,9 +113,9 @@ def steady(server: Stub) -> Iterator[ObjectStore]:
         yield store
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def hasty(server: Stub) -> Iterator[ObjectStore]:
-    """A store that tries twice or thrice, for many tests."""
+    """A store that tries twice or thrice."""
     with ObjectStore(patience=1.2, read_timeout=0.3) as store:
         yield store
 
@@ -176,6 +176,17 @@ class TestFaults:
         stub.replies = [stub.stall(begun)]
         with pytest.raises(DataError, match=f"^{NAME}: S3 has stopped answering"):
             self.read(hasty)
+
+    def test_after_a_fault_that_stays_nothing_is_asked_for(self, stub: Stub, hasty: ObjectStore) -> None:
+        """Or thousands of files would wait in turn, each for as long."""
+        stub.replies = [refusal(503, "SlowDown")]
+        with pytest.raises(DataError, match="S3 answers 503"):
+            self.read(hasty)
+        asked = len(stub.requests)
+        for _ in range(3):
+            with pytest.raises(DataError, match=f"^{NAME}: not asked for any more. S3 answers 503 SlowDown"):
+                self.read(hasty)
+        assert len(stub.requests) == asked
 
     @pytest.mark.parametrize(
         ("status", "code", "hint"),
