@@ -66,7 +66,7 @@ class _Side:
 def train_transform(
     picture: ImageFile, values: UInt8, table: UInt8, crop_size: int, base_size: int, rng: random.Random
 ) -> tuple[UInt8, UInt8]:
-    """Flip, scale, crop and blur at random: uint8 (crop_size, crop_size, 3) and (crop_size, crop_size).
+    """Flip, scale, crop and blur at random: uint8 (crop_size, crop_size, 3) and (crop_size, crop_size), at least 3.
 
     picture: as `images.open_image` gives it, not yet decoded, of any size; it can be used only once. values: the
     mask's, uint8 (H, W), of the same size. table: uint8 (256,), the class, or `IGNORED`, of each value.
