@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 from numpy.typing import NDArray
-from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from semseg.codecs import images
@@ -80,11 +80,11 @@ def train_transform(
     across = _Side(picture.width, size[0], left, min(crop_size, size[0]))
     down = _Side(picture.height, size[1], top, min(crop_size, size[1]))
     labels = _labels(values, table, across, down, flipped)
-    image, stored = images.to_reduced_rgb(picture, (ceil(_RESERVE * size[0]), ceil(_RESERVE * size[1])))
+    image, stored = images.decode_reduced(picture, (ceil(_RESERVE * size[0]), ceil(_RESERVE * size[1])))
     pixels = _pixels(image, stored, across.mirrored() if flipped else across, down)
     if flipped:
-        pixels = pixels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return _blurred(_padded(np.asarray(pixels), crop_size, 0), radius), _padded(labels, crop_size, IGNORED)
+        pixels = pixels[:, ::-1]
+    return _blurred(_padded(pixels, crop_size, 0), radius), _padded(labels, crop_size, IGNORED)
 
 
 def validation_transform(picture: ImageFile, values: UInt8, table: UInt8, crop_size: int) -> tuple[UInt8, UInt8]:
@@ -93,8 +93,9 @@ def validation_transform(picture: ImageFile, values: UInt8, table: UInt8, crop_s
     Of a picture more than 64 times as long as wide only the middle is scaled, to bound memory.
     """
     left, top, right, bottom = _middle(*picture.size)
-    image = images.to_rgb(picture).crop((left, top, right, bottom))
-    width, height = image.size
+    image, _ = images.decode_reduced(picture, picture.size)
+    image = image[top:bottom, left:right]
+    height, width = image.shape[:2]
     if width > height:
         size = int(1.0 * width * crop_size / height), crop_size
     else:
@@ -102,7 +103,7 @@ def validation_transform(picture: ImageFile, values: UInt8, table: UInt8, crop_s
     across = _Side(width, size[0], round((size[0] - crop_size) / 2.0), crop_size)
     down = _Side(height, size[1], round((size[1] - crop_size) / 2.0), crop_size)
     labels = _labels(values[top:bottom, left:right], table, across, down, flipped=False)
-    return np.asarray(_pixels(image, image.size, across, down)), labels
+    return _pixels(image, (width, height), across, down), labels
 
 
 def _scaled(size: tuple[int, int], long_side: int) -> tuple[int, int]:
@@ -113,10 +114,17 @@ def _scaled(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     return long_side, max(1, int(1.0 * height * long_side / width + 0.5))
 
 
-def _pixels(image: Image.Image, stored: tuple[float, float], across: _Side, down: _Side) -> Image.Image:
-    """What the crop shows of a picture that is stored with the given width and height."""
+def _pixels(image: UInt8, stored: tuple[float, float], across: _Side, down: _Side) -> UInt8:
+    """What the crop shows of a picture (H, W, 3) that is stored with the given width and height.
+
+    As Pillow's `resize` with the bilinear filter, but for 2 levels, and several times as fast.
+    """
     (left, right), (top, bottom) = across.interval(stored[0]), down.interval(stored[1])
-    return image.resize((across.count, down.count), Image.Resampling.BILINEAR, (left, top, right, bottom))
+    source = ImageData(image.shape[1], image.shape[0], PixelType.U8x3, image.tobytes())
+    shown = ImageData(across.count, down.count, PixelType.U8x3)
+    kernel, box = ResizeAlg.convolution(FilterType.bilinear), CropBox(left, top, right - left, bottom - top)
+    Resizer().resize(source, shown, ResizeOptions(kernel, crop_box=box))
+    return np.frombuffer(shown.get_buffer(), np.uint8).reshape(down.count, across.count, 3)
 
 
 def _labels(values: UInt8, table: UInt8, across: _Side, down: _Side, flipped: bool) -> UInt8:

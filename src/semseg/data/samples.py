@@ -78,7 +78,8 @@ class Sampler:
     def _whole(self, place: Place) -> Sample:
         picture, values = self._read(place.pair)
         with naming(place.pair.image):
-            return np.asarray(images.to_rgb(picture)), self.label_map.apply(values)
+            pixels, _ = images.decode_reduced(picture, picture.size)
+        return pixels, self.label_map.apply(values)
 
     def _read(self, pair: Pair) -> tuple[ImageFile, UInt8]:
         picture, values = open_picture(pair), read_values(pair, self.label_map)
