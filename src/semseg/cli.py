@@ -46,7 +46,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
     print("Docker entrypoint called with argument(s): train", flush=True)
     set_up_logging()
-    paths = _job(arguments, arguments.job)
+    if arguments.job and not _options(arguments, CHANNELS):
+        raise ChannelError(
+            "--job is given, but no channel.", "Give --train too; SAGEMAKER_BASE_DIR names a job that is laid out."
+        )
+    paths = _job(arguments, arguments.job or Path("job"))
 
     def job(stop: threading.Event) -> None:
         _lay_out(arguments, paths)
@@ -70,12 +74,14 @@ def _check(arguments: argparse.Namespace) -> int:
 def _pipe(arguments: argparse.Namespace) -> int:
     from semseg.data.feeder import feed
     from semseg.data.manifest import list_manifest
+    from semseg.data.report import Report
     from semseg.data.s3 import ObjectStore
+    from semseg.sagemaker.log_lines import set_up_logging
 
+    set_up_logging()
     with ObjectStore() as store:
         listing = list_manifest(arguments.channel, arguments.manifest, store)
-        for problem in listing.problems:
-            raise problem
+        Report((), listing.problems, ()).raise_problems()
         feed(listing.pairs, arguments.directory, arguments.channel, arguments.epochs)
     return 0
 
@@ -147,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     command.set_defaults(run=_train)
-    command.add_argument("--job", type=Path, default=Path("job"), help="where model and output go (./job)")
+    command.add_argument("--job", type=Path, help="where model and output go (./job)")
     _add_job_options(command)
 
     command = commands.add_parser(

@@ -180,7 +180,7 @@ def test_ground_truth_output_gives_the_same_batches_and_the_names(
     assert batches_of(paths) == expected
     with ObjectStore() as store:
         train, _ = open_inputs(read_channels(paths), 12, store)
-    assert train.class_names() == tuple(f"thing {number}" for number in range(12))
+    assert train.class_names() == {number: f"thing {number}" for number in range(12)}
 
 
 def test_prefixes_of_s3_give_the_same_batches(street: Path, expected: Batches, bucket: str, tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Ear
 
     The directory holds one archive (*.tar.gz, *.tgz or *.tar), which is unpacked into `scratch`, an empty directory,
     or else the files of one, model_best.params or model_algo-1 and hyperparams.json, which are used where they are.
-    `scratch` may be removed afterwards: what is mapped stays. `wanted`: the new job's backbone, algorithm, crop_size
-    and num_classes. A crop_size that the earlier model does not tell is not compared.
+    `scratch` may be removed afterwards: what is mapped stays. `wanted`: the new job's hyperparameters; of them
+    backbone, algorithm, crop_size and num_classes must agree. A crop_size that the earlier model does not tell is not
+    compared.
 
     Raises ChannelError when the directory holds several models or none, or what is wanted differs from what is there,
     naming all that differs; ArtifactError when the model is damaged or no model of this algorithm.

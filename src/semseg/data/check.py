@@ -19,11 +19,8 @@ from semseg.data.pairs import Listing, Pair
 from semseg.data.report import Report
 from semseg.data.suspicions import suspicions
 from semseg.data.tally import MAX_COLORS, Finding, Tally
-from semseg.data.threads import cores, map_in_order
+from semseg.data.threads import READERS, cores, map_in_order
 from semseg.errors import DataError, ImageError
-
-_READERS = 16
-"""Threads that wait for disks and networks; they need no core."""
 
 
 def check(
@@ -55,7 +52,7 @@ def check(
 def _findings(pairs: Sequence[Pair], label_map: LabelMap, workers: int) -> Generator[Finding, None, None]:
     """What each pair holds, in order: files are read ahead of the decoding."""
     threads = min(workers, cores())
-    with closing(map_in_order(Pair.loaded, pairs, _READERS if workers else 0, _READERS)) as loaded:
+    with closing(map_in_order(Pair.loaded, pairs, READERS if workers else 0, READERS)) as loaded:
         yield from map_in_order(partial(_inspect, label_map), loaded, threads, 4 * threads)
 
 

@@ -16,12 +16,11 @@ from pathlib import Path
 
 from semseg.codecs.recordio import frame
 from semseg.data.pairs import Pair
-from semseg.data.threads import map_in_order
+from semseg.data.threads import READERS, map_in_order
 from semseg.errors import UserError
 
 logger = logging.getLogger("semseg")
 
-_READERS = 16
 _PAIRS_AHEAD = 32
 _SLICE = 0.05
 """Seconds after which whoever waits for the reader looks whether it still should."""
@@ -88,7 +87,7 @@ def _wait_for_reader(path: Path, stop: Callable[[], bool]) -> int | None:
 def _write_epoch(writer: int, name: str, pairs: Iterable[Pair], stop: Callable[[], bool]) -> None:
     written = 0
     try:
-        with closing(map_in_order(_records, pairs, _READERS, _PAIRS_AHEAD)) as stream:
+        with closing(map_in_order(_records, pairs, READERS, _PAIRS_AHEAD)) as stream:
             for records in stream:
                 if not _write(writer, records, stop):
                     return

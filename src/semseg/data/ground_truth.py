@@ -15,6 +15,7 @@ from typing import Any
 
 from semseg.codecs.colors import color_name, decode_indices, parse_color
 from semseg.data.json_text import byte
+from semseg.data.label_map import LabelMap
 from semseg.types import IGNORED, UInt8, is_class_name
 
 logger = logging.getLogger("semseg")
@@ -24,13 +25,13 @@ _KEY = "internal-color-map"
 
 @dataclass(frozen=True)
 class ColorMap:
-    """The classes of a manifest: of each the id (0 to 255), the name and the colour (0xRRGGBB), by id."""
+    """The classes of a manifest: of each the value in its masks (0 to 255), the name and the colour (0xRRGGBB)."""
 
     classes: tuple[tuple[int, str, int], ...]
     _unsaid: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def read_values(self, data: bytes, name: str) -> UInt8:
-        """The class ids in a mask: uint8 (H, W); the colours decide where the palette's indices contradict them.
+        """The values of a mask: uint8 (H, W); the colours decide where the palette's indices contradict them.
 
         The first mask that is so corrected is logged, by its `name`. Raises ImageError.
         """
@@ -44,10 +45,14 @@ class ColorMap:
             )
         return values
 
-    def names(self) -> tuple[str, ...]:
-        """The name by class id; ``class 3`` where none is given. The id `IGNORED` is no class."""
-        names = {class_id: name for class_id, name, _ in self.classes if class_id != IGNORED}
-        return tuple(names.get(class_id, f"class {class_id}") for class_id in range(max(names, default=-1) + 1))
+    def class_names(self, label_map: LabelMap) -> dict[int, str]:
+        """The names by class, as the label map makes classes of them; of several names for a class the first counts."""
+        names: dict[int, str] = {}
+        for value, name, color in self.classes:
+            class_id = int(label_map.table[value]) if label_map.colors is None else label_map.colors.get(color, IGNORED)
+            if class_id != IGNORED:
+                names.setdefault(class_id, name)
+        return names
 
 
 class ColorMaps:

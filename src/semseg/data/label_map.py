@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from semseg.codecs.colors import parse_color
 from semseg.data.files import printable, read_file
 from semseg.data.json_text import byte, parse_object
 from semseg.errors import DataError
+from semseg.sagemaker.channels import SPLITS
 from semseg.types import IGNORED, UInt8
 
 logger = logging.getLogger("semseg")
@@ -36,7 +37,8 @@ _FORMS = (
     'or {"colors": {"0": "#000000", "1": "#2ca02c"}} (class: colour).'
 )
 _COMMON_NAME = "label_map.json"
-_CHANNELS = ("train", "validation")
+LABEL_MAP_NAMES = (*(f"{split}_{_COMMON_NAME}" for split in SPLITS), _COMMON_NAME)
+"""What label maps are called: each split's own, and that of both."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,6 @@ class LabelMap:
     num_classes: int
     source: dict[str, Any]
     colors: Mapping[int, int] | None = None
-
-    def names(self, of_values: Sequence[str]) -> dict[int, str]:
-        """The names of pixel values by class; of several values of a class the first names it."""
-        names: dict[int, str] = {}
-        for class_id, name in zip(self.table.tolist(), of_values, strict=False):
-            names.setdefault(class_id, name)
-        return names
 
     def apply(self, mask: UInt8) -> UInt8:
         """Pixel values uint8 (H, W) to class ids and `IGNORED`: a new uint8 (H, W)."""
@@ -204,13 +199,13 @@ def _color(value: Any) -> int | None:
 
 
 def _require_known_name(label_map: Path) -> None:
-    known = [f"{channel}_{_COMMON_NAME}" for channel in _CHANNELS] + [_COMMON_NAME]
-    if any((label_map / name).is_file() for name in known):
+    if any((label_map / name).is_file() for name in LABEL_MAP_NAMES):
         return
     found = [printable(path) for path in sorted(label_map.iterdir())] if label_map.is_dir() else []
     holds = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "") or "nothing"
     raise DataError(
-        f"The label_map channel holds no label map, but {holds}.", f"Name the files {' and '.join(known[:2])}."
+        f"The label_map channel holds no label map, but {holds}.",
+        f"Name the files {' and '.join(LABEL_MAP_NAMES[:2])}.",
     )
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 
 from semseg.data.pairs import Pair
 from semseg.data.samples import Place, Sampler, batches
-from semseg.data.threads import map_in_order
+from semseg.data.threads import READERS, map_in_order
 from semseg.types import Batch
 
 _BATCHES_AHEAD = 2
-_READERS = 16
-"""Threads that wait for disks and networks; they need no core."""
 
 
 class TrainingLoader:
@@ -42,7 +41,7 @@ class TrainingLoader:
         first, last = self._batches(epoch)
         row = self._row(first * self._batch_size, last * self._batch_size)
         ahead = _BATCHES_AHEAD * self._batch_size
-        with closing(loaded(row, self._sampler.workers, ahead)) as places:
+        with closing(_loaded(row, self._sampler.workers, ahead)) as places:
             yield from batches(self._sampler.training(places, ahead), self._batch_size)
 
     def _batches(self, epoch: int) -> tuple[int, int]:
@@ -81,14 +80,12 @@ class ValidationLoader:
         """The batches: the last one may be short. Raises DataError naming the file."""
         ahead = _BATCHES_AHEAD * self._batch_size
         row = (Place(0, index, pair) for index, pair in enumerate(self._pairs))
-        with closing(loaded(row, self._sampler.workers, ahead)) as places:
+        with closing(_loaded(row, self._sampler.workers, ahead)) as places:
             yield from batches(self._sampler.validation(places, self._batch_size == 1, ahead), self._batch_size)
 
 
-def loaded(places: Iterator[Place], workers: int, ahead: int) -> Generator[Place, None, None]:
+def _loaded(places: Iterator[Place], workers: int, ahead: int) -> Generator[Place, None, None]:
     """The places with their files read ahead by threads; without workers they are read in their turn."""
-    return map_in_order(_load, places, _READERS if workers else 0, ahead)
-
-
-def _load(place: Place) -> Place:
-    return place.of(place.pair.loaded())
+    return map_in_order(
+        lambda place: replace(place, pair=place.pair.loaded()), places, READERS if workers else 0, ahead
+    )

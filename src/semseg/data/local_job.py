@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from semseg.data.label_map import LABEL_MAP_NAMES
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, one_line
 from semseg.sagemaker.paths import Paths
 
 _MARK = ".laid-out-by-semseg"
-_FILE_NAMES = {"label_map": "label_map.json"}
-"""What a single file is called in its channel, where the name matters."""
+_LABEL_MAP = "label_map"
 
 
 def lay_out(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str], store: ObjectStore) -> None:
@@ -36,6 +36,8 @@ def lay_out(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[
             store.download(source, channel)
         else:
             _link(name, Path(source), channel)
+        if name == _LABEL_MAP and not channel.is_symlink():
+            _give_known_name(channel)
 
 
 def _make_input(directory: Path) -> None:
@@ -56,9 +58,16 @@ def _link(name: str, source: Path, channel: Path) -> None:
         channel.symlink_to(source.resolve())
     elif source.is_file():
         channel.mkdir()
-        (channel / _FILE_NAMES.get(name, source.name)).symlink_to(source.resolve())
+        (channel / source.name).symlink_to(source.resolve())
     else:
         raise ChannelError(
             f"The channel {name}: {one_line(str(source))} does not exist.",
             "Give a folder, a file or s3://bucket/prefix.",
         )
+
+
+def _give_known_name(label_maps: Path) -> None:
+    """A single file is the label map of train and validation alike, unless its name says otherwise."""
+    files = list(label_maps.iterdir())
+    if len(files) == 1 and files[0].name not in LABEL_MAP_NAMES:
+        files[0].rename(label_maps / LABEL_MAP_NAMES[-1])

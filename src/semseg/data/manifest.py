@@ -55,7 +55,7 @@ def list_manifest(name: str, path: Path, store: ObjectStore) -> Listing:
         problems.append(DataError(f"{places.manifest} is empty.", _EXAMPLE))
     colors = color_maps.joined()
     pairs = tuple(Pair(image, mask, colors if colored else None) for image, mask, colored in listed)
-    return Listing(name, pairs, tuple(problems), colors.names() if colors else None)
+    return Listing(name, pairs, tuple(problems), colors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,13 +39,13 @@ class Pair:
 class Listing:
     """The pairs of ``train`` or ``validation``, in order, and what stands in the way of further ones.
 
-    class_names: by class id, if the data tell them.
+    colors: the classes that Ground Truth tells of, if it made the masks.
     """
 
     name: str
     pairs: tuple[Pair, ...]
     problems: tuple[DataError, ...]
-    class_names: tuple[str, ...] | None = None
+    colors: ColorMap | None = None
 
 
 def list_pairs(name: str, images: Path, masks: Path) -> Listing:
@@ -86,7 +86,10 @@ def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataErro
     if not files:
         held = f"none among {len(entries)} entries" if entries else "it is empty"
         problems.append(
-            DataError(f"Channel {directory.name} has no {' or '.join(suffixes)} file: {held}.", "Check its S3 URI.")
+            DataError(
+                f"Channel {directory.name} has no {' or '.join(suffixes)} file: {held}.",
+                "Check the folder or S3 URI that was given.",
+            )
         )
     return files
 

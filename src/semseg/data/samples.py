@@ -5,7 +5,6 @@ A result never depends on the number of threads: what is drawn for a picture dep
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -35,10 +34,6 @@ class Place:
     epoch: int
     index: int
     pair: Pair
-
-    def of(self, pair: Pair) -> Place:
-        """This place, taken by another pair."""
-        return dataclasses.replace(self, pair=pair)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Tally:
             name=self.listing.name,
             pairs=len(self.listing.pairs),
             label_map=label_map,
-            class_names=label_map.names(self.listing.class_names or ()),
+            class_names=self.listing.colors.class_names(label_map) if self.listing.colors else {},
             sizes=self._sizes,
             pictures=self._pictures,
             masks=self._masks,

@@ -10,6 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Generic, TypeVar
 
+READERS = 16
+"""Threads that wait for disks and networks; they need no core."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -30,12 +30,10 @@ class Input:
     listing: Listing | None
     label_map: LabelMap
 
-    def class_names(self) -> tuple[str, ...] | None:
-        """The names that Ground Truth gave the pixel values, by class; None if it gave none."""
-        if self.listing is None or self.listing.class_names is None:
-            return None
-        names = self.label_map.names(self.listing.class_names)
-        return tuple(names.get(number, f"class {number}") for number in range(self.label_map.num_classes))
+    def class_names(self) -> dict[int, str]:
+        """The names that Ground Truth gave to classes, as far as it gave any."""
+        colors = self.listing.colors if self.listing else None
+        return colors.class_names(self.label_map) if colors else {}
 
 
 def open_inputs(channels: Channels, num_classes: int, store: ObjectStore) -> tuple[Input, Input]:
@@ -68,15 +66,20 @@ def check_inputs(inputs: tuple[Input, Input], workers: int, stop: Callable[[], b
 
 
 def class_names(inputs: tuple[Input, Input]) -> tuple[str, ...] | None:
-    """The names of the classes, as train and validation agree on. Raises DataError if they do not."""
+    """The name of each class, ``class 3`` where neither train nor validation tells one; None if no name is told.
+
+    Raises DataError if the two tell different ones.
+    """
     train, validation = (one.class_names() for one in inputs)
-    if train and validation and train != validation:
-        number = next(number for number, names in enumerate(zip(train, validation, strict=True)) if len(set(names)) > 1)
-        raise DataError(
-            f"Class {number} is called {train[number]!r} in train, but {validation[number]!r} in validation.",
-            "Give both channels manifests of labeling jobs with the same classes.",
-        )
-    return train or validation
+    for number in sorted(train.keys() & validation.keys()):
+        if train[number] != validation[number]:
+            raise DataError(
+                f"Class {number} is called {train[number]!r} in train, but {validation[number]!r} in validation.",
+                "Give both channels manifests of labeling jobs with the same classes.",
+            )
+    names = train | validation
+    num_classes = inputs[0].label_map.num_classes
+    return tuple(names.get(number, f"class {number}") for number in range(num_classes)) if names else None
 
 
 def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:

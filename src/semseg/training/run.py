@@ -42,13 +42,14 @@ def train(paths: Paths, stop: threading.Event) -> None:
     begun. Raises UserError for whatever the user can mend.
     """
     begun = time.time()
-    settings = read_hyperparameters(paths)
+    settings = _read_hyperparameters(paths)
     host = read_hosts(paths).current
     channels = read_channels(paths)
     _announce_worker()
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
+        names = class_names(inputs) or (earlier.class_names if earlier else None)
         _check(inputs, settings.workers, stop, paths.output_data)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
         settings = dataclasses.replace(settings, num_training_samples=samples)
@@ -61,7 +62,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
             raise Stopped
 
         emit = _sinks(host, settings, paths)
-        _begin_artifact(paths.model, settings, class_names(inputs) or (earlier.class_names if earlier else None))
+        _begin_artifact(paths.model, settings, names)
         fit = Fit(
             learner=learner,
             training=training_data(inputs[0], settings, samples, stop.is_set),
@@ -85,20 +86,23 @@ def train(paths: Paths, stop: threading.Event) -> None:
 
 
 def check(paths: Paths) -> Report:
-    """Reads all data of the job below `paths` and reports on it, as `train` does first. Raises UserError."""
-    settings, _ = hyperparameters.parse(read_json_object(paths.hyperparameters))
-    with ObjectStore() as store:
-        inputs = open_inputs(read_channels(paths), settings.num_classes, store)
-        for one in inputs:
-            if one.split.piped:
-                raise ChannelError(
-                    f"The channel {one.split.name} is in Pipe mode: only training can read it.",
-                    "To check its data, give the augmented manifest in File mode.",
-                )
+    """Reads all data of the job below `paths` and reports on it; what `train` would refuse else raises UserError."""
+    settings = _read_hyperparameters(paths)
+    channels = read_channels(paths)
+    for split in (channels.train, channels.validation):
+        if split.piped:
+            raise ChannelError(
+                f"The channel {split.name} is in Pipe mode: only training can read it.",
+                "To check its data, give the augmented manifest in File mode.",
+            )
+    with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
+        _load_earlier(channels.model, settings, Path(scratch))
+        inputs = open_inputs(channels, settings.num_classes, store)
+        class_names(inputs)
         return check_inputs(inputs, settings.workers)
 
 
-def read_hyperparameters(paths: Paths) -> Hyperparameters:
+def _read_hyperparameters(paths: Paths) -> Hyperparameters:
     """Reads, checks and logs the configuration, as the original did."""
     given = read_json_object(paths.hyperparameters)
     defaults = hyperparameters.defaults()
@@ -126,9 +130,7 @@ def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path
     """The model to go on from (R43 to R46), unpacked into `scratch`, where its arrays stay."""
     if channel is None:
         return None
-    wanted = settings.as_strings()
-    names = ("backbone", "algorithm", "crop_size", "num_classes")
-    earlier = load_earlier(channel, {name: wanted[name] for name in names}, scratch)
+    earlier = load_earlier(channel, settings.as_strings(), scratch)
     LOGGER.info("Training goes on from %s.", earlier.origin)
     return earlier
 

@@ -13,6 +13,7 @@ from PIL import Image
 from semseg.data import check as check_module
 from semseg.data.check import check
 from semseg.data.files import File, LocalFile
+from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing, Pair, list_pairs
 from semseg.data.report import Report, Split
@@ -110,7 +111,12 @@ def test_sizes_and_kinds_are_counted(tmp_path: Path, write_pair: PairWriter) -> 
 
 
 def test_names_of_pixel_values_become_names_of_classes(write_pair: PairWriter) -> None:
-    listing = Listing("train", (write_pair("a"),), (), ("void", "road", "car"))
+    listing = Listing(
+        "train",
+        (write_pair("a"),),
+        (),
+        ColorMap(tuple((value, name, value) for value, name in enumerate(("void", "road", "car")))),
+    )
     report = check([(listing, parse_label_map({"map": {"0": 1, "1": 2, "255": 0}}, 2, "map.json"))], workers=0)
     assert report
     assert [report.splits[0].class_names.get(class_id) for class_id in range(3)] == ["road", "car", None]

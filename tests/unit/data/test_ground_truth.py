@@ -94,7 +94,7 @@ def test_masks_that_a_manifest_lists_are_corrected_and_the_line_is_logged(
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with ObjectStore() as store:
         listing = list_manifest("train", manifest, store)
-    assert listing.class_names == ("BACKGROUND", "scratch", "dent")
+    assert listing.colors == ColorMap(CLASSES)
     label_map = parse_label_map({"scale": 1}, 3, "map.json")
     for pair in listing.pairs:
         np.testing.assert_array_equal(read_values(pair.loaded(), label_map), LABELS)
@@ -103,16 +103,12 @@ def test_masks_that_a_manifest_lists_are_corrected_and_the_line_is_logged(
 
 
 class TestNames:
-    def test_names_are_in_the_order_of_the_classes(self) -> None:
-        assert ColorMap(CLASSES).names() == ("BACKGROUND", "scratch", "dent")
+    def test_names_are_those_of_the_values_where_the_label_map_changes_none(self) -> None:
+        told = ColorMap(((1, "scratch", GREEN), (3, "dent", BLUE), (255, "void", 0)))
+        assert told.class_names(parse_label_map({"scale": 1}, 4, "map.json")) == {1: "scratch", 3: "dent"}
 
-    def test_gaps_are_filled_and_what_is_ignored_has_no_name(self) -> None:
-        assert ColorMap(((1, "scratch", GREEN), (3, "dent", BLUE), (255, "void", 0))).names() == (
-            "class 0",
-            "scratch",
-            "class 2",
-            "dent",
-        )
+    def test_names_of_values_that_are_no_class_are_left_out(self) -> None:
+        assert ColorMap(CLASSES).class_names(parse_label_map({"scale": 1}, 2, "m")) == {0: "BACKGROUND", 1: "scratch"}
 
     def test_maps_of_equal_classes_are_equal(self) -> None:
         assert ColorMap(CLASSES) == ColorMap(CLASSES)
@@ -196,4 +192,4 @@ class TestLines:
         maps.add(1, entry({"0": {"class-name": "می‌خواهم 背景", "hex-color": "#ffffff"}}), "x-ref")
         joined = maps.joined()
         assert joined is not None
-        assert joined.names() == ("می‌خواهم 背景",)
+        assert joined.classes[0][1] == "می‌خواهم 背景"

@@ -51,6 +51,18 @@ def test_relative_paths_are_those_of_the_caller(data: Path, tmp_path: Path, monk
     assert (paths.channel("train") / "a.jpg").exists()
 
 
+@pytest.mark.parametrize("name", ["train_label_map.json", "validation_label_map.json"])
+def test_a_label_map_of_one_split_stays_that(data: Path, tmp_path: Path, name: str) -> None:
+    (data / "my labels.json").rename(data / name)
+    paths = lay(tmp_path / "job", {"label_map": data / name})
+    assert [path.name for path in paths.channel("label_map").iterdir()] == [name]
+
+
+def test_a_folder_of_label_maps_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
+    paths = lay(tmp_path / "job", {"label_map": data / "pictures"})
+    assert [path.name for path in paths.channel("label_map").iterdir()] == ["a.jpg"]
+
+
 def test_a_second_call_replaces_the_first_and_leaves_the_data_alone(data: Path, tmp_path: Path) -> None:
     lay(tmp_path / "job", {"train": data / "pictures", "label_map": data / "my labels.json"})
     model = tmp_path / "job/model/model_best.params"

@@ -91,7 +91,7 @@ class TestLines:
             ("line 2 of train/x.manifest: source-ref a.jpg", "line 2 of train/x.manifest: city-ref a.png"),
             ("line 3 of train/x.manifest: source-ref a.jpg", "line 3 of train/x.manifest: city-ref a.png"),
         ]
-        assert (found.name, found.problems, found.class_names) == ("train", (), None)
+        assert (found.name, found.problems, found.colors) == ("train", (), None)
 
     @pytest.mark.req("R39")
     def test_what_else_a_line_holds_is_ignored(self, manifests: Manifests) -> None:
@@ -263,8 +263,8 @@ class TestGroundTruth:
             line(**{"city-metadata": {"internal-color-map": DENT}}),
         )
         assert not found.problems
-        assert found.class_names == ("BACKGROUND", "scratch", "dent")
         first, second, third = (pair.colors for pair in found.pairs)
+        assert first is found.colors
         assert first == ColorMap(((0, "BACKGROUND", 0xFFFFFF), (1, "scratch", 0x2CA02C), (2, "dent", 0x1F77B4)))
         assert second is None
         assert third is first

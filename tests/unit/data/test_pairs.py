@@ -40,7 +40,7 @@ def test_images_and_masks_of_one_stem_are_pairs_in_order(channels: tuple[Path, P
         ("train/0000.jpg", "train_annotation/0000.png"),
         ("train/coffee.jpg", "train_annotation/coffee.png"),
     ]
-    assert (found.name, found.problems, found.class_names) == ("train", (), None)
+    assert (found.name, found.problems, found.colors) == ("train", (), None)
 
 
 def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:

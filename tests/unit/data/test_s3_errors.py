@@ -115,8 +115,15 @@ def steady(server: Stub) -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def hasty(server: Stub) -> Iterator[ObjectStore]:
-    """A store that tries twice or thrice."""
-    with ObjectStore(patience=1.2, read_timeout=0.3) as store:
+    """A store that soon gives up."""
+    with ObjectStore(patience=2) as store:
+        yield store
+
+
+@pytest.fixture
+def restless(server: Stub) -> Iterator[ObjectStore]:
+    """A store that does not wait for an answer for long, but asks again a few times."""
+    with ObjectStore(patience=3, read_timeout=0.3) as store:
         yield store
 
 
@@ -152,9 +159,9 @@ class TestFaults:
         assert len(stub.requests) == 2
 
     @pytest.mark.parametrize("begun", [b"", STALLED_BODY], ids=["header", "body"])
-    def test_a_stall_that_passes_is_not_noticed(self, stub: Stub, hasty: ObjectStore, begun: bytes) -> None:
+    def test_a_stall_that_passes_is_not_noticed(self, stub: Stub, restless: ObjectStore, begun: bytes) -> None:
         stub.replies = [stub.stall(begun), answer(b"whole")]
-        assert self.read(hasty) == b"whole"
+        assert self.read(restless) == b"whole"
 
     @pytest.mark.parametrize(
         ("fault", "said"),
@@ -172,10 +179,10 @@ class TestFaults:
         assert len(stub.requests) > 1
 
     @pytest.mark.parametrize("begun", [b"", STALLED_BODY], ids=["header", "body"])
-    def test_a_stall_that_stays_is_told(self, stub: Stub, hasty: ObjectStore, begun: bytes) -> None:
+    def test_a_stall_that_stays_is_told(self, stub: Stub, restless: ObjectStore, begun: bytes) -> None:
         stub.replies = [stub.stall(begun)]
         with pytest.raises(DataError, match=f"^{NAME}: S3 has stopped answering"):
-            self.read(hasty)
+            self.read(restless)
 
     def test_after_a_fault_that_stays_nothing_is_asked_for(self, stub: Stub, hasty: ObjectStore) -> None:
         """Or thousands of files would wait in turn, each for as long."""

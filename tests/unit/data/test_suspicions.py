@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from semseg.data.check import check
+from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing, Pair, list_pairs
 from semseg.data.report import Report
@@ -111,7 +112,12 @@ def test_classes_that_are_never_shown(tmp_path: Path, write_pair: PairWriter) ->
 
 
 def test_names_of_classes_are_said_on_one_line(write_pair: PairWriter) -> None:
-    listing = Listing("train", (write_pair("a", HALF),), (), ("sky", "road", "car", "a\nb", "x" * 99))
+    listing = Listing(
+        "train",
+        (write_pair("a", HALF),),
+        (),
+        ColorMap(tuple((value, name, value) for value, name in enumerate(("sky", "road", "car", "a\nb", "x" * 99)))),
+    )
     report = check([(listing, parse_label_map({"scale": 1}, 5, "map.json"))], workers=0)
     assert report
     assert f"never show 3 ('a\\nb'), 4 ({'x' * 40}): " in report.suspicions[0]

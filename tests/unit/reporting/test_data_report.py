@@ -10,6 +10,7 @@ from PIL import Image
 
 from semseg.data.check import check
 from semseg.data.files import LocalFile
+from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing, Pair
 from semseg.data.report import Report
@@ -37,7 +38,12 @@ class DataSet:
     def report(self, problems: tuple[DataError, ...] = (), source: dict[str, Any] | None = None) -> Report:
         label_map = parse_label_map(source or {"scale": 1}, len(NAMES), "map.json")
         listings = [
-            Listing(name, tuple(pairs), problems if name == "train" else (), NAMES)
+            Listing(
+                name,
+                tuple(pairs),
+                problems if name == "train" else (),
+                ColorMap(tuple((value, name, value) for value, name in enumerate(NAMES))),
+            )
             for name, pairs in self._pairs.items()
         ]
         report = check([(listing, label_map) for listing in listings], workers=0)

@@ -110,6 +110,21 @@ def test_the_learning_rate_follows_the_updates_of_all_epochs() -> None:
     ]
 
 
+def test_the_learning_rate_follows_the_batches_that_came() -> None:
+    """A pipe may hold fewer than it was said to."""
+
+    class Fewer(Pictures):
+        def iterations(self, epoch: int) -> int:
+            return 5
+
+        def epoch(self, epoch: int) -> Generator[Batch, None, None]:
+            yield from (batch(2) for _ in range(2))
+
+    learner = FakeLearner([1.0])
+    run(learner, Fewer([]), epochs=2)
+    assert learner.rates == [1.0, 2.0, 3.0, 4.0]
+
+
 def test_an_epoch_reports_the_mean_loss_and_the_last_rate() -> None:
     events, _ = run(FakeLearner([1.0]), Pictures([3]), epochs=1)
     trained = next(event for event in events if isinstance(event, EpochTrained))
