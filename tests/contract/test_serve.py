@@ -27,6 +27,7 @@ from semseg.inference.predictor import normalise
 from semseg.types import Float32, UInt8
 
 CLASSES = 5
+NAMES = [f"class {number} of many" for number in range(CLASSES)]
 WIDTH, HEIGHT = 83, 61
 LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": "20000"}
 STARTS_WITHIN = 60.0
@@ -111,6 +112,7 @@ def base(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (model / "code").mkdir(parents=True)
     network.save_parameters(str(model / "model_best.params"))
     (model / "hyperparams.json").write_text(json.dumps({"algorithm": "fcn", "num_classes": str(CLASSES)}))
+    (model / "classes.json").write_text(json.dumps({"classes": NAMES}))
     (model / "model.tar.gz").write_bytes(b"unpacked already")
     (model / "other.params").write_bytes(b"not ours")
     model.chmod(0o555)
@@ -203,6 +205,14 @@ def test_media_types_are_negotiated(server: Server, picture: UInt8) -> None:
     assert server.invoke(jpeg, Accept="text/html, image/*;q=0.5")[1]["Content-Type"] == "image/png"
     assert_error(server.invoke(jpeg, "text/csv"), 415, "text/csv", "image/jpeg")
     assert_error(server.invoke(jpeg, Accept="application/json"), 406, "application/json", "image/png")
+
+
+def test_the_names_of_the_classes_are_told(server: Server) -> None:
+    status, headers, body = server.ask("GET", "/info")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    told = json.loads(body)
+    assert (told["algorithm"], told["backbone"], told["num_classes"]) == ("fcn", "resnet-50", CLASSES)
+    assert told["classes"] == NAMES
 
 
 def test_a_body_sent_in_chunks_is_read_whole(server: Server, picture: UInt8) -> None:

@@ -22,6 +22,10 @@ from semseg.sagemaker.paths import Paths
 Numbers = Callable[[str, str], list[str]]
 
 
+def times_of_change(directory: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in [directory, *directory.rglob("*")]}
+
+
 class Trained:
     """What one whole run left behind, shared by the tests."""
 
@@ -31,6 +35,7 @@ class Trained:
         self.stray.mkdir()
         self.paths.resource_config.write_text(json.dumps({"current_host": "algo-1-abcde", "hosts": ["algo-1-abcde"]}))
         job.configure(crop_size="17", _logging_frequency="1", num_training_samples="8", _typo="1")
+        self.written_before = times_of_change(self.paths.channel(""))
         self.code, self.log = job.run()
         self.epochs = [json.loads(line) for line in (self.paths.output_data / "metrics.jsonl").read_text().splitlines()]
 
@@ -51,6 +56,11 @@ def numbers(metric_definitions: dict[str, str]) -> Numbers:
 def test_a_run_succeeds(trained: Trained) -> None:
     assert trained.code == 0, trained.log
     assert not trained.paths.failure.exists()
+
+
+def test_channels_may_be_read_only(trained: Trained) -> None:
+    """As those of FastFile mode are: nothing was written there."""
+    assert times_of_change(trained.paths.channel("")) == trained.written_before
 
 
 def test_the_artifact_has_the_originals_three_files(trained: Trained) -> None:

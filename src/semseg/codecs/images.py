@@ -23,7 +23,7 @@ from semseg.types import UInt8
 
 try:
     import simplejpeg
-except ImportError:  # clients and notebooks do without: it gives the same pixels, only faster
+except ImportError:  # clients and notebooks do without: what it decodes, Pillow does too, more slowly
     simplejpeg = None
 
 MAX_PIXELS = 50_000_000
@@ -66,7 +66,7 @@ def decode_reduced(image: ImageFile.ImageFile, least: tuple[int, int]) -> tuple[
 
     A JPEG, unless it is CMYK, is made at 1/2, 1/4 or 1/8 of its width and height, the smallest that is not below
     `least` (width, height). Gives the pixels with the exact width and height; the last column and row may be pixels
-    in part.
+    in part. Without simplejpeg nothing is made smaller.
     """
     width, height = image.size
     if simplejpeg and image.format == "JPEG" and image.mode in ("L", "RGB"):

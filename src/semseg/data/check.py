@@ -21,17 +21,18 @@ from semseg.data.suspicions import suspicions
 from semseg.data.tally import MAX_COLORS, Finding, Tally
 from semseg.data.threads import READERS, cores, map_in_order
 from semseg.errors import DataError, ImageError
+from semseg.sagemaker.job import Stopped
 
 
 def check(
     splits: Sequence[tuple[Listing, LabelMap]],
     workers: int,
     stop: Callable[[], bool] = lambda: False,
-) -> Report | None:
+) -> Report:
     """Read every file of every listing to its end and judge the masks by the label maps.
 
     workers: threads that decode, at most one a core; 0 reads and decodes in the caller's.
-    Gives None as soon as `stop()` is true; it is asked after each pair, and an Event's `is_set` will do.
+    Raises Stopped as soon as `stop()` is true; it is asked after each pair, and an Event's `is_set` will do.
     """
     tallies = [Tally(listing, label_map) for listing, label_map in splits]
     total = sum(len(listing.pairs) for listing, _ in splits)
@@ -40,7 +41,7 @@ def check(
             with closing(_findings(tally.listing.pairs, tally.label_map, workers)) as findings:
                 for finding in findings:
                     if stop():
-                        return None
+                        raise Stopped
                     bar.update()
                     tally.add(finding)
     found = tuple(tally.split() for tally in tallies)

@@ -48,6 +48,7 @@ class LabelMap:
     table: uint8 (256,), class id or `IGNORED`.
     unlisted: bool (256,), values no map lists; they are ignored, and worth a warning.
     invalid: bool (256,), values that would be a class of `num_classes` or above; `table` ignores them.
+    num_classes: the classes of the network; ids are below it.
     source: the JSON as given.
     colors: class id or `IGNORED` by colour (0xRRGGBB), if masks are read by colour. Their values then are what
         this says, and `UNLISTED_COLOR` for other colours.

@@ -20,7 +20,7 @@ _HINTS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class SplitReport:
     """What the files of ``train`` or ``validation`` hold. Files that could not be read count in `pairs` alone.
 
     class_names: by class id, those that the data tell.
@@ -68,7 +68,7 @@ class Report:
     suspicions: what a training can live with and its results perhaps cannot; each a sentence with what to do.
     """
 
-    splits: tuple[Split, ...]
+    splits: tuple[SplitReport, ...]
     problems: tuple[DataError, ...]
     suspicions: tuple[str, ...]
 
@@ -88,7 +88,7 @@ class Report:
             raise error
 
 
-def class_weights(split: Split) -> NDArray[np.float64]:
+def class_weights(split: SplitReport) -> NDArray[np.float64]:
     """Weights of the classes for the loss, by median frequency balancing: float64 (num_classes,).
 
     A class's frequency is the share of its pixels in the pictures that show it; its weight is the median of all
@@ -103,7 +103,7 @@ def class_weights(split: Split) -> NDArray[np.float64]:
     return weights
 
 
-def color_map(split: Split) -> dict[str, str]:
+def color_map(split: SplitReport) -> dict[str, str]:
     """The ``colors`` of a label map to give: the most frequent ones, as many as classes; empty if none is needed."""
     colors = split.colors[: len(split.class_pixels)] if split.colored else ()
     return {str(class_id): color_name(color) for class_id, (color, _) in enumerate(colors)}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from semseg.data.decoding import some
-from semseg.data.report import Counts, Split, describe_colors, percent
+from semseg.data.report import Counts, SplitReport, describe_colors, percent
 from semseg.errors import one_line
 from semseg.types import IGNORED
 
@@ -18,7 +18,7 @@ _TRAIN = "train"
 _NAMED = 10
 
 
-def suspicions(splits: Sequence[Split]) -> tuple[str, ...]:
+def suspicions(splits: Sequence[SplitReport]) -> tuple[str, ...]:
     """All suspicions, split by split; a split without one valid class is left to the problems."""
     found: list[str] = []
     for split in splits:
@@ -28,7 +28,7 @@ def suspicions(splits: Sequence[Split]) -> tuple[str, ...]:
     return (*found, *_unused(splits))
 
 
-def _values(split: Split) -> Iterator[str]:
+def _values(split: SplitReport) -> Iterator[str]:
     if split.unlisted:
         yield f"{split.name}: {split.unlisted} pixels have {_unlisted(split)}: they are ignored"
     scale = _scale(split)
@@ -40,7 +40,7 @@ def _values(split: Split) -> Iterator[str]:
         )
 
 
-def _unlisted(split: Split) -> str:
+def _unlisted(split: SplitReport) -> str:
     if split.label_map.colors is not None:
         found = describe_colors(split.colors) or "too many for a mask"
         return f"colours no label map lists ({found})"
@@ -48,7 +48,7 @@ def _unlisted(split: Split) -> str:
     return f"values no label map lists ({some(values)})"
 
 
-def _shares(split: Split) -> Iterator[str]:
+def _shares(split: SplitReport) -> Iterator[str]:
     counted = int(split.class_pixels.sum())
     first = int(split.class_pixels.argmax())
     share = int(split.class_pixels[first]) / counted
@@ -70,7 +70,7 @@ def _shares(split: Split) -> Iterator[str]:
         )
 
 
-def _unused(splits: Sequence[Split]) -> Iterator[str]:
+def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
     """Classes that training cannot learn, where training has any."""
     train = next((split for split in splits if split.name == _TRAIN and split.class_pixels.any()), None)
     if train is None:
@@ -92,7 +92,7 @@ def _unused(splits: Sequence[Split]) -> Iterator[str]:
         )
 
 
-def _scale(split: Split) -> int | None:
+def _scale(split: SplitReport) -> int | None:
     """By which all values seem to be multiplied, where they are taken as class ids.
 
     Two values below num_classes are no sign: a set may well show the classes 0 and 2 alone.
@@ -115,7 +115,7 @@ def _used(values: Counts) -> Counts:
     return np.flatnonzero(values[:IGNORED]).astype(np.int64)
 
 
-def _named(split: Split, classes: Sequence[int]) -> str:
+def _named(split: SplitReport, classes: Sequence[int]) -> str:
     """``3 (road), 7 (car) and 4 more``."""
     texts = []
     for class_id in classes[:_NAMED]:

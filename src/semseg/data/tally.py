@@ -9,7 +9,7 @@ import numpy as np
 
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Listing
-from semseg.data.report import COLORS_SHOWN, Counts, Split, color_map, describe_colors
+from semseg.data.report import COLORS_SHOWN, Counts, SplitReport, color_map, describe_colors
 from semseg.errors import DataError
 
 MAX_COLORS = 256
@@ -67,10 +67,10 @@ class Tally:
         if len(self._colors) <= MAX_COLORS:
             self._colors.update(finding.colors)
 
-    def split(self) -> Split:
+    def split(self) -> SplitReport:
         """All that was added."""
         label_map, values = self.label_map, self._values
-        return Split(
+        return SplitReport(
             name=self.listing.name,
             pairs=len(self.listing.pairs),
             label_map=label_map,
@@ -105,7 +105,7 @@ class Tally:
         return np.bincount(self.label_map.table, values, 256)[: self.label_map.num_classes].astype(np.int64)
 
 
-def _colored_problem(first: DataError, split: Split) -> DataError:
+def _colored_problem(first: DataError, split: SplitReport) -> DataError:
     """One problem for all masks of colours: the first one's error, their number and colours, the label map to give."""
     message = first.message
     if split.colored > 1:

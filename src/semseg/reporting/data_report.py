@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from semseg.artifact.model_dir import replacing
 from semseg.codecs.colors import color_name
-from semseg.data.report import Report, Split, class_weights, color_map, count_of, percent
+from semseg.data.report import Report, SplitReport, class_weights, color_map, count_of, percent
 from semseg.errors import one_line
 
 FILE = "data_report.json"
@@ -17,7 +17,6 @@ _PROBLEMS_WRITTEN = 1000
 _SIZES_WRITTEN = 10
 _KINDS_SHOWN = 4
 _NAME_CHARACTERS = 24
-_NO_FILES = "There are no files to check: what comes through a pipe is read once, in training."
 
 Key = TypeVar("Key")
 _Size = tuple[int, int]
@@ -25,7 +24,7 @@ _Size = tuple[int, int]
 
 def as_text(report: Report) -> str:
     """A table of the splits and one of the classes, the first 20 problems, the suspicions, and a verdict."""
-    parts = [_split_table(report.splits), _class_table(report.splits)] if report.splits else [_NO_FILES]
+    parts = [_split_table(report.splits), _class_table(report.splits)]
     if error := report.error():
         parts.append(str(error))
     if report.suspicions:
@@ -56,7 +55,7 @@ def write_report(report: Report, directory: Path) -> None:
         temporary.write_text(json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
 
 
-def _split_object(split: Split) -> dict[str, Any]:
+def _split_object(split: SplitReport) -> dict[str, Any]:
     smallest, largest = _extremes(split.sizes)
     colors = color_map(split)
     return {
@@ -83,7 +82,7 @@ def _split_object(split: Split) -> dict[str, Any]:
     }
 
 
-def _class_objects(split: Split) -> list[dict[str, Any]]:
+def _class_objects(split: SplitReport) -> list[dict[str, Any]]:
     shares, weights = split.shares(), class_weights(split)
     return [
         {
@@ -98,7 +97,7 @@ def _class_objects(split: Split) -> list[dict[str, Any]]:
     ]
 
 
-def _split_table(splits: Sequence[Split]) -> str:
+def _split_table(splits: Sequence[SplitReport]) -> str:
     """What the splits hold, each in a column of its own."""
     rows = [
         ["", *(split.name for split in splits)],
@@ -118,7 +117,7 @@ def _split_table(splits: Sequence[Split]) -> str:
     return _table(rows, "<" * len(rows[0]))
 
 
-def _class_table(splits: Sequence[Split]) -> str:
+def _class_table(splits: Sequence[SplitReport]) -> str:
     """A line for each class: how much of it each split shows, and the weight that the first split suggests."""
     heading, columns = ["class"], [_class_names(splits)]
     for split in splits:
@@ -129,7 +128,7 @@ def _class_table(splits: Sequence[Split]) -> str:
     return _table([heading, *zip(*columns, strict=True)], "<" + ">" * (len(heading) - 1))
 
 
-def _class_names(splits: Sequence[Split]) -> list[str]:
+def _class_names(splits: Sequence[SplitReport]) -> list[str]:
     names = []
     for class_id in range(len(splits[0].class_pixels)):
         name = next(filter(None, (split.class_names.get(class_id) for split in splits)), "")
@@ -137,14 +136,14 @@ def _class_names(splits: Sequence[Split]) -> list[str]:
     return names
 
 
-def _percents(split: Split) -> list[str]:
+def _percents(split: SplitReport) -> list[str]:
     shares = split.shares()
     if shares is None:
         return ["-"] * len(split.class_pixels)
     return [f"{100 * share:.2f}" if share else "-" for share in shares]
 
 
-def _share_text(pixels: int, split: Split) -> str:
+def _share_text(pixels: int, split: SplitReport) -> str:
     return percent(pixels / int(split.values.sum())) if pixels else "-"
 
 

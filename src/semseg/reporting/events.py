@@ -25,7 +25,7 @@ class Step:
 
 @dataclass(frozen=True)
 class EpochTrained:
-    """The training half of an epoch: the mean loss over its iterations, the last learning rate, the speed."""
+    """The training half of an epoch: how many iterations it had, their mean loss, the last learning rate, the speed."""
 
     epoch: int
     iterations: int

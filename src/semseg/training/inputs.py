@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from semseg.data import check
+from semseg.data.check import check
 from semseg.data.label_map import LabelMap, find_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.manifest import list_manifest
@@ -17,7 +17,6 @@ from semseg.data.samples import Sampler
 from semseg.errors import DataError
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
-from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loop import TrainingData, ValidationData
 
@@ -58,11 +57,7 @@ def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore
 
 def check_inputs(inputs: tuple[Input, Input], workers: int, stop: Callable[[], bool] = lambda: False) -> Report:
     """Read all files that are listed and report on them; pipes are not read. Raises Stopped once `stop()` is true."""
-    listed = [(one.listing, one.label_map) for one in inputs if one.listing]
-    report = check.check(listed, workers, stop)
-    if report is None:
-        raise Stopped
-    return report
+    return check([(one.listing, one.label_map) for one in inputs if one.listing], workers, stop)
 
 
 def class_names(inputs: tuple[Input, Input]) -> tuple[str, ...] | None:

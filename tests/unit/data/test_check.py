@@ -16,26 +16,19 @@ from semseg.data.files import File, LocalFile
 from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing, Pair, list_pairs
-from semseg.data.report import Report, Split
+from semseg.data.report import Report, SplitReport
 from semseg.errors import DataError
+from semseg.sagemaker.job import Stopped
 from semseg.types import UInt8
 
 PairWriter = Callable[..., Pair]
 
 
-def check_channels(
-    root: Path, num_classes: int = 3, source: dict[str, Any] | None = None, **options: Any
-) -> Report | None:
+def report_of(root: Path, num_classes: int = 3, source: dict[str, Any] | None = None, **options: Any) -> Report:
     label_map = parse_label_map(source or {"scale": 1}, num_classes, "map.json")
     names = [name for name in ("train", "validation") if (root / name).exists()]
     splits = [(list_pairs(name, root / name, root / f"{name}_annotation"), label_map) for name in names]
     return check(splits, workers=2, **options)
-
-
-def report_of(root: Path, num_classes: int = 3, source: dict[str, Any] | None = None) -> Report:
-    report = check_channels(root, num_classes, source)
-    assert report
-    return report
 
 
 def error_of(root: Path, num_classes: int = 3, source: dict[str, Any] | None = None) -> DataError:
@@ -44,7 +37,7 @@ def error_of(root: Path, num_classes: int = 3, source: dict[str, Any] | None = N
     return raised.value
 
 
-def split_of(root: Path, num_classes: int = 3, source: dict[str, Any] | None = None) -> Split:
+def split_of(root: Path, num_classes: int = 3, source: dict[str, Any] | None = None) -> SplitReport:
     return report_of(root, num_classes, source).splits[0]
 
 
@@ -118,7 +111,6 @@ def test_names_of_pixel_values_become_names_of_classes(write_pair: PairWriter) -
         ColorMap(tuple((value, name, value) for value, name in enumerate(("void", "road", "car")))),
     )
     report = check([(listing, parse_label_map({"map": {"0": 1, "1": 2, "255": 0}}, 2, "map.json"))], workers=0)
-    assert report
     assert [report.splits[0].class_names.get(class_id) for class_id in range(3)] == ["road", "car", None]
 
 
@@ -201,7 +193,6 @@ class TestProblems:
         pair = write_pair("a")
         path_of(pair.image).unlink()
         report = check([(Listing("train", (pair,), ()), parse_label_map({"scale": 1}, 3, "map.json"))], workers)
-        assert report
         assert [problem.message for problem in report.problems] == [
             "train/a.png cannot be read: No such file or directory."
         ]
@@ -273,7 +264,8 @@ def test_it_stops_when_told(tmp_path: Path, write_pair: PairWriter) -> None:
         asked.append(len(asked) == 2)
         return asked[-1]
 
-    assert check_channels(tmp_path, stop=stop) is None
+    with pytest.raises(Stopped):
+        report_of(tmp_path, stop=stop)
     assert asked == [False, False, True]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("semseg-data")]
 
@@ -298,7 +290,6 @@ def test_files_are_read_by_more_threads_than_there_are_cores(tmp_path: Path, wri
     pairs = [write_pair(str(number)) for number in range(6)]
     slow = tuple(Pair(Slow(path_of(pair.image)), pair.mask) for pair in pairs)
     report = check([(Listing("train", slow, ()), parse_label_map({"scale": 1}, 3, "map.json"))], workers=2)
-    assert report
     report.raise_problems()
 
 

@@ -7,14 +7,13 @@ import numpy as np
 from semseg.data.check import check
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing, Pair
-from semseg.data.report import Split, class_weights
+from semseg.data.report import SplitReport, class_weights
 
 PairWriter = Callable[..., Pair]
 
 
-def split_of(pairs: Sequence[Pair], num_classes: int) -> Split:
+def split_of(pairs: Sequence[Pair], num_classes: int) -> SplitReport:
     report = check([(Listing("train", tuple(pairs), ()), parse_label_map({"scale": 1}, num_classes, "m"))], workers=0)
-    assert report
     return report.splits[0]
 
 

@@ -20,7 +20,6 @@ def test_the_data_set_passes_the_check_and_holds_every_class(tmp_path: Path) -> 
     listings = [list_pairs(name, tmp_path / name, tmp_path / f"{name}_annotation") for name in ("train", "validation")]
     assert [len(listing.pairs) for listing in listings] == [9, 3]
     report = check([(listing, label_map) for listing in listings], workers=0)
-    assert report is not None
     assert not report.problems
     assert (report.splits[0].class_pixels > 100).all()
     pair = listings[0].pairs[0]

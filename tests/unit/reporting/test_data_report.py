@@ -46,9 +46,7 @@ class DataSet:
             )
             for name, pairs in self._pairs.items()
         ]
-        report = check([(listing, label_map) for listing in listings], workers=0)
-        assert report
-        return report
+        return check([(listing, label_map) for listing in listings], workers=0)
 
 
 @pytest.fixture
@@ -121,12 +119,8 @@ def test_empty_channels_have_a_report(tmp_path: Path) -> None:
     json.dumps(found, allow_nan=False)
 
 
-def test_without_files_there_is_nothing_to_say() -> None:
-    report = Report((), (), ())
-    assert as_text(report) == (
-        "There are no files to check: what comes through a pipe is read once, in training.\n\nNo errors."
-    )
-    assert as_json(report) == {"errors": 0, "problems": [], "suspicions": [], "splits": {}}
+def test_of_pipes_alone_there_is_nothing_to_say() -> None:
+    assert as_json(Report((), (), ())) == {"errors": 0, "problems": [], "suspicions": [], "splits": {}}
 
 
 def test_the_json(data: DataSet) -> None:

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from semseg.data.label_map import parse_label_map
+from semseg.data.loader import TrainingLoader
+from semseg.data.pairs import list_pairs
+from semseg.data.samples import Sampler
+from semseg.data.shapes import write_shapes
 from semseg.errors import DataError, SemsegError
 from semseg.sagemaker.job import Stopped, run_job
 from semseg.sagemaker.paths import Paths
@@ -53,6 +58,27 @@ def test_our_error_has_the_reason_first_then_the_traceback(failure: Path) -> Non
     assert text.startswith("AlgorithmError: KeyError: 'lost'\n\nTraceback")
     assert raising(SemsegError("broken")) == 2
     assert failure.read_text().startswith("AlgorithmError: broken\n\nTraceback")
+
+
+def test_a_worker_of_the_loader_that_dies_ends_the_job_and_names_the_file(
+    failure: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers are threads: what can befall one alone is an error, here an exhausted memory."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("semseg.data.samples.train_transform", fail)
+    write_shapes(tmp_path, train=5, validation=1, size=(40, 40), seed=0)
+    pairs = list_pairs("train", tmp_path / "train", tmp_path / "train_annotation").pairs
+    sampler = Sampler(parse_label_map({"scale": 1}, 4, "map.json"), 24, 48, seed=0, workers=2)
+    loader = TrainingLoader(pairs, sampler, batch_size=2, shuffle=False)
+
+    def job(_: threading.Event) -> None:
+        list(loader.epoch(0))
+
+    assert run_job(job, Paths(failure.parents[1])) == 2
+    assert failure.read_text().startswith("AlgorithmError: MemoryError: no room (while reading train/0000.jpg)\n\n")
 
 
 def test_what_is_noted_on_an_error_stands_beside_the_reason(failure: Path) -> None:
