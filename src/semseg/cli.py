@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from semseg import __version__
@@ -53,7 +54,7 @@ def _train(arguments: argparse.Namespace) -> int:
     paths = _job(arguments, arguments.job or Path("job"))
 
     def job(stop: threading.Event) -> None:
-        _lay_out(arguments, paths)
+        _lay_out(arguments, paths, stop.is_set)
         train(paths, stop)
 
     return run_job(job, paths)
@@ -63,6 +64,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from semseg.reporting.data_report import as_json, as_text
     from semseg.training.run import check
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or temporary files would stay
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = _job(arguments, Path(scratch))
         _lay_out(arguments, paths)
@@ -111,7 +113,7 @@ def _job(arguments: argparse.Namespace, directory: Path) -> Paths:
     return Paths(directory) if _options(arguments, CHANNELS) else Paths.from_environment(os.environ)
 
 
-def _lay_out(arguments: argparse.Namespace, paths: Paths) -> None:
+def _lay_out(arguments: argparse.Namespace, paths: Paths, stop: Callable[[], bool] = lambda: False) -> None:
     from semseg.data.local_job import lay_out
     from semseg.data.s3 import ObjectStore
 
@@ -119,7 +121,7 @@ def _lay_out(arguments: argparse.Namespace, paths: Paths) -> None:
     hyperparameters = _options(arguments, [rule.name for rule in rules()])
     if channels:
         with ObjectStore() as store:
-            lay_out(paths, channels, hyperparameters, store)
+            lay_out(paths, channels, hyperparameters, store, stop)
     elif hyperparameters:
         raise ChannelError(f"--{_dashed(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
 

@@ -15,6 +15,8 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SemsegError(Exception):
     """An error with a sentence on what was wrong and where (`message`) and one on how to mend it (`hint`)."""
@@ -85,3 +87,9 @@ class ArtifactError(SemsegError):
 def one_line(text: str) -> str:
     """The text, escaped if it holds control characters, as file names may, which could forge log lines."""
     return text if text.isprintable() else ascii(text)
+
+
+def some(items: Sequence[object], limit: int = 5) -> str:
+    """The first items for a message: ``a, b and 3 more``, or ``nothing``."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(map(str, items[:limit])) + more or "nothing"

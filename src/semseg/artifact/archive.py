@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, LAST
-from semseg.errors import ArtifactError, one_line
+from semseg.errors import ArtifactError, one_line, some
 
 MAX_BYTES = 4 << 30
 """Of an archive, packed or unpacked: the largest network takes half a gigabyte for its two files of parameters."""
@@ -141,9 +141,8 @@ def _unpack(source: _Source, directory: Path) -> None:
         names.append(member.name)
     source.finish()
     if BEST not in names and LAST not in names:
-        found = ", ".join(f"{name!r:.100}" for name in names[:5]) or "nothing"
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise _FormatError(f"has neither {BEST} nor {LAST} at its top, but {found}{more}")
+        found = some([f"{name!r:.100}" for name in names])
+        raise _FormatError(f"has neither {BEST} nor {LAST} at its top, but {found}")
 
 
 @dataclass(frozen=True)

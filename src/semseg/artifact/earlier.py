@@ -9,7 +9,7 @@ from pathlib import Path
 from semseg.artifact.archive import unpack
 from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe
 from semseg.artifact.params import read_params
-from semseg.errors import ArtifactError, ChannelError, one_line
+from semseg.errors import ArtifactError, ChannelError, one_line, some
 from semseg.types import Arrays
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
@@ -48,7 +48,8 @@ def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Ear
         model = describe(scratch if archive else channel)
         arrays = read_params(model.params)
     except ArtifactError as error:
-        raise ArtifactError(f"The channel {channel.name}: {error.message}", error.hint) from error
+        message = error.message.replace(str(scratch), one_line(str(archive)))  # which the user can look into
+        raise ArtifactError(f"The channel {channel.name}: {message}", error.hint) from error
     origin = f"{one_line(str(archive))} ({model.params.name})" if archive else str(model.params)
     _check_agreement(wanted, model, f"the model in the channel {channel.name}")
     return Earlier(arrays, origin, model.class_names)
@@ -63,16 +64,12 @@ def _find_archive(channel: Path) -> Path | None:
     archives = [path for path in found if path.name.endswith(_ARCHIVES) and path.is_file()]
     loose = [path for path in found if path.name in (BEST, LAST) and path.is_file()]
     if len(archives) + bool(loose) != 1:
+        names = some([f"{path.name!r:.100}" for path in archives + loose or found])
         raise ChannelError(
-            f"The channel {channel.name} must hold one model, but it holds {_some(archives + loose or found)}.",
+            f"The channel {channel.name} must hold one model, but it holds {names}.",
             f"Give the model.tar.gz of a training job, or the files that were in it ({BEST}, hyperparams.json), alone.",
         )
     return archives[0] if archives else None
-
-
-def _some(paths: list[Path]) -> str:
-    names = ", ".join(f"{path.name!r:.100}" for path in paths[:5])
-    return f"{names} and {len(paths) - 5} more" if len(paths) > 5 else names or "nothing"
 
 
 def _check_agreement(wanted: Mapping[str, str], model: ModelDescription, owner: str) -> None:

@@ -54,26 +54,30 @@ def decode_colors(data: bytes, colors: Mapping[int, int], unlisted: int, max_pix
 def decode_indices(data: bytes, colors: Mapping[int, int], max_pixels: int = MAX_PIXELS) -> tuple[UInt8, bool]:
     """The values of a mask whose classes have colours as well, and whether its palette was overruled by them.
 
-    Of a palette the index counts, unless a pixel has an index whose colour is that of another value: then all
-    values are those of the colours. Of RGB and RGBA the colours count, unless none of them is listed. Colours that
-    are not listed give `IGNORED`. All else is up to `decode_mask`.
+    Of a palette the index counts, unless a pixel has an index whose colour is that of another value, and the colours
+    of all indices that pixels have are listed: then the values are those of the colours. The index `IGNORED` always
+    means that, whatever colour it has. Of RGB and RGBA the colours count if all are listed. All else is up to
+    `decode_mask`.
     Raises ImageError, and TooLargeError before decoding.
     """
     image = _open_mask(data, max_pixels)
-    if image.mode == "P":
+    if image.mode in ("P", "RGB", "RGBA"):
         with pillow_errors():
             image.load()
+    if image.mode == "P":
         indices: UInt8 = np.asarray(image)
         by_color = _of_palette(image, colors, IGNORED)
+        by_color[IGNORED] = IGNORED
         listed = np.isin(_palette(image), list(colors))
         used = np.array(image.histogram()) > 0
-        if (used & listed & (by_color != np.arange(256))).any():
+        used[IGNORED] = False
+        if listed[used].all() and (by_color != np.arange(256))[used].any():
             return by_color[indices], True
         return indices, False
     if image.mode in ("RGB", "RGBA"):
-        values = decode_colors(data, colors, IGNORED, max_pixels)
-        if IGNORED in colors.values() or (values != IGNORED).any():
-            return values, False
+        packed = _packed(image)
+        if _look_up(packed, dict.fromkeys(colors, 1), 0).all():
+            return _look_up(packed, colors, IGNORED), False
     return decode_mask(data, max_pixels), False
 
 

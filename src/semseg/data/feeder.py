@@ -10,14 +10,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 
-from semseg.codecs.recordio import frame
+from semseg.codecs.recordio import MAGIC, frame
 from semseg.data.pairs import Pair
 from semseg.data.threads import READERS, map_in_order
-from semseg.errors import UserError
+from semseg.errors import DataError, UserError
 
 logger = logging.getLogger("semseg")
 
@@ -95,6 +95,10 @@ def _write_epoch(writer: int, name: str, pairs: Iterable[Pair], stop: Callable[[
         logger.info("%s: all %d pairs were written.", name, written)
     except BrokenPipeError:
         logger.info("%s: the reader left after %d pairs.", name, written)
+    except DataError:
+        with suppress(OSError):  # so that the reader does not take what it got for all there is
+            os.write(writer, MAGIC.to_bytes(4, "little"))
+        raise
     finally:
         os.close(writer)
 

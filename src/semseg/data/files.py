@@ -94,4 +94,4 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 def printable(path: Path) -> str:
     """``channel/file``, on one line."""
-    return one_line(f"{path.parent.name}/{path.name}")
+    return one_line("/".join(filter(None, (path.parent.name, path.name))))

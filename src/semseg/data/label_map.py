@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from semseg.codecs.colors import parse_color
 from semseg.data.files import printable, read_file
 from semseg.data.json_text import byte, parse_object
-from semseg.errors import DataError
+from semseg.errors import DataError, some
 from semseg.sagemaker.channels import SPLITS
 from semseg.types import IGNORED, UInt8
 
@@ -203,9 +203,8 @@ def _require_known_name(label_map: Path) -> None:
     if any((label_map / name).is_file() for name in LABEL_MAP_NAMES):
         return
     found = [printable(path) for path in sorted(label_map.iterdir())] if label_map.is_dir() else []
-    holds = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "") or "nothing"
     raise DataError(
-        f"The label_map channel holds no label map, but {holds}.",
+        f"The label_map channel holds no label map, but {some(found)}.",
         f"Name the files {' and '.join(LABEL_MAP_NAMES[:2])}.",
     )
 

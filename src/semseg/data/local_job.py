@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from semseg.data.label_map import LABEL_MAP_NAMES
@@ -14,35 +14,66 @@ from semseg.sagemaker.paths import Paths
 
 _MARK = ".laid-out-by-semseg"
 _LABEL_MAP = "label_map"
+_S3 = "s3://"
 
 
-def lay_out(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str], store: ObjectStore) -> None:
+def lay_out(
+    paths: Paths,
+    channels: Mapping[str, str],
+    hyperparameters: Mapping[str, str],
+    store: ObjectStore,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Fill the channels and write the hyperparameters of the job below `paths`.
 
     channels: by name, a folder, a file (an augmented manifest, a label map, a model.tar.gz) or ``s3://bucket/prefix``,
     whose objects are downloaded. Folders and files are linked to, not copied. The job's ``input`` is made anew if an
     earlier call made it.
     Raises ChannelError naming the channel that is not there, or if ``input`` is somebody else's; DataError for what S3
-    refuses.
+    refuses; Stopped as soon as `stop()` is true.
     """
-    _make_input(paths.base / "input")
-    paths.hyperparameters.parent.mkdir()
-    paths.hyperparameters.write_text(json.dumps(dict(hyperparameters)))
+    directory = paths.base / "input"
+    for name, source in channels.items():
+        _require_source(name, source, directory)
+    try:
+        _make_input(directory)
+        paths.hyperparameters.parent.mkdir()
+        paths.hyperparameters.write_text(json.dumps(dict(hyperparameters)))
+    except (NotADirectoryError, FileExistsError, PermissionError) as error:
+        raise ChannelError(
+            f"The job cannot be laid out in {one_line(str(paths.base))}: {error.strerror}.", "Name another folder."
+        ) from error
     for name, source in channels.items():
         channel = paths.channel(name)
         channel.parent.mkdir(exist_ok=True)
-        if source.startswith("s3://"):
+        if source.startswith(_S3):
             channel.mkdir()
-            store.download(source, channel)
+            store.download(source, channel, stop)
         else:
-            _link(name, Path(source), channel)
+            _link(Path(source).resolve(), channel)
         if name == _LABEL_MAP and not channel.is_symlink():
             _give_known_name(channel)
 
 
+def _require_source(name: str, source: str, directory: Path) -> None:
+    """Raise ChannelError unless there is something to link to, outside the folder that is made anew."""
+    if source.startswith(_S3):
+        return
+    if not source or not Path(source).exists():
+        raise ChannelError(
+            f"The channel {name}: {one_line(source) or 'nothing'} does not exist.",
+            "Give a folder, a file or s3://bucket/prefix.",
+        )
+    if Path(source).resolve().is_relative_to(directory.resolve()):
+        raise ChannelError(
+            f"The channel {name}: {one_line(source)} lies in {one_line(str(directory))}, which is made anew.",
+            "Move it elsewhere, or name another folder for the job.",
+        )
+
+
 def _make_input(directory: Path) -> None:
     """Make an empty folder, in place of one that was made here."""
-    if (directory / _MARK).is_file():
+    if (directory / _MARK).is_file() and not directory.is_symlink():
         shutil.rmtree(directory)  # links are removed, not what they lead to
     if directory.exists():
         raise ChannelError(
@@ -53,17 +84,12 @@ def _make_input(directory: Path) -> None:
     (directory / _MARK).touch()
 
 
-def _link(name: str, source: Path, channel: Path) -> None:
+def _link(source: Path, channel: Path) -> None:
     if source.is_dir():
-        channel.symlink_to(source.resolve())
-    elif source.is_file():
-        channel.mkdir()
-        (channel / source.name).symlink_to(source.resolve())
+        channel.symlink_to(source)
     else:
-        raise ChannelError(
-            f"The channel {name}: {one_line(str(source))} does not exist.",
-            "Give a folder, a file or s3://bucket/prefix.",
-        )
+        channel.mkdir()
+        (channel / source.name).symlink_to(source)
 
 
 def _give_known_name(label_maps: Path) -> None:

@@ -22,7 +22,10 @@ logger = logging.getLogger("semseg")
 
 _SHUFFLED_BYTES = 256_000_000
 _SHUFFLED_PAIRS = 4096
-"""What is held back, still encoded, to draw the next pair from."""
+"""What is held back at most, still encoded, to draw the next pair from."""
+
+_SHUFFLED_PART = 4
+"""Nor is more held back than this part of an epoch: nothing is decoded before."""
 
 _QUEUED_BYTES = 64_000_000
 _QUEUED_PAIRS = 1024
@@ -55,6 +58,7 @@ class PipeTrainingLoader:
         self._batch_size = min(batch_size, num_training_samples)
         self._expected = num_training_samples
         self._shuffle = shuffle
+        self._held = min(_SHUFFLED_PAIRS, -(-num_training_samples // _SHUFFLED_PART))
         self._streams = count()
         self._carried: list[Place] = []
         self._begun = False
@@ -72,7 +76,7 @@ class PipeTrainingLoader:
         """
         number, ahead = next(self._streams), _BATCHES_AHEAD * self._batch_size
         rng = np.random.default_rng((self._sampler.seed, epoch)) if self._shuffle else None
-        with closing(_places(self._pipe, number, epoch, rng)) as places:
+        with closing(_places(self._pipe, number, epoch, rng, self._held)) as places:
             row = self._full_batches(places, self._pipe.stream(number))
             for batch in batches(self._sampler.training(row, ahead), self._batch_size):
                 self._begun = True
@@ -151,13 +155,15 @@ class PipeValidationLoader:
             self._iterations = -(-arrived // self._batch_size)
 
 
-def _places(pipe: Pipe, number: int, epoch: int, rng: np.random.Generator | None) -> Generator[Place, None, None]:
-    """The pairs of a stream, read by a thread of its own, and shuffled there if there is an `rng`."""
+def _places(
+    pipe: Pipe, number: int, epoch: int, rng: np.random.Generator | None, held: int = 0
+) -> Generator[Place, None, None]:
+    """The pairs of a stream, read by a thread of its own, and shuffled there, `held` at once, if there is an `rng`."""
 
     def produce(cancelled: Callable[[], bool]) -> Generator[Place, None, None]:
         with closing(pipe.pairs(number, cancelled)) as pairs:
             places = (Place(epoch, index, pair) for index, pair in enumerate(pairs))
-            yield from places if rng is None else shuffled(places, _bytes_of, rng, _SHUFFLED_BYTES, _SHUFFLED_PAIRS)
+            yield from places if rng is None else shuffled(places, _bytes_of, rng, _SHUFFLED_BYTES, held)
 
     return read_ahead(produce, _bytes_of, _QUEUED_BYTES, _QUEUED_PAIRS)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from semseg.codecs.colors import color_name
 from semseg.data.label_map import LabelMap
-from semseg.errors import DataError
+from semseg.errors import DataError, some
 
 Counts = NDArray[np.int64]
 COLORS_SHOWN = 20
@@ -112,8 +112,7 @@ def color_map(split: SplitReport) -> dict[str, str]:
 def describe_colors(colors: Sequence[tuple[int, int]]) -> str:
     """``#000000 71.25 %, #2ca02c 20 % and 3 more``, of colours and their pixels."""
     total = sum(pixels for _, pixels in colors)
-    shown = [f"{color_name(color)} {percent(pixels / total)}" for color, pixels in colors[:COLORS_SHOWN]]
-    return ", ".join(shown) + (f" and {len(colors) - COLORS_SHOWN} more" if len(colors) > COLORS_SHOWN else "")
+    return some([f"{color_name(color)} {percent(pixels / total)}" for color, pixels in colors], COLORS_SHOWN)
 
 
 def count_of(number: int, noun: str) -> str:

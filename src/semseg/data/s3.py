@@ -27,6 +27,7 @@ from semseg.data.files import MAX_FILE_BYTES, File
 from semseg.data.s3_errors import may_pass, raised_by_s3, shown, told
 from semseg.data.threads import map_in_order
 from semseg.errors import DataError
+from semseg.sagemaker.job import Stopped
 
 Result = TypeVar("Result")
 
@@ -96,11 +97,12 @@ class ObjectStore:
             self._cache.put(f"{bucket}/{key}", content)
         return content
 
-    def download(self, uri: str, directory: Path) -> int:
+    def download(self, uri: str, directory: Path, stop: Callable[[], bool] = lambda: False) -> int:
         """Write the object at `uri`, or else all objects below it, into `directory`; gives their number.
 
         A slash is understood after a prefix: ``.../train`` does not bring ``.../train_annotation``. Without the
-        prefix the keys are the names of the files. Raises DataError, also if there is no object.
+        prefix the keys are the names of the files. Raises DataError, also if there is no object, and Stopped as soon as
+        `stop()` is true.
         """
         bucket, prefix = parse_uri(uri)
         keys = self._keys(bucket, prefix, shown(uri))
@@ -113,6 +115,8 @@ class ObjectStore:
             closing(map_in_order(partial(self._save, bucket), jobs, _DOWNLOADS, 4 * _DOWNLOADS)) as saved,
         ):
             for _ in saved:
+                if stop():
+                    raise Stopped
                 bar.update()
         return len(jobs)
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from semseg.data.decoding import some
 from semseg.data.report import Counts, SplitReport, describe_colors, percent
-from semseg.errors import one_line
+from semseg.errors import one_line, some
 from semseg.types import IGNORED
 
 _DOMINANT = 0.99
@@ -35,7 +34,7 @@ def _values(split: SplitReport) -> Iterator[str]:
     if scale:
         values = _used(split.values)
         yield (
-            f"{split.name}: all pixel values ({some(values)}) are multiples of {scale}; "
+            f"{split.name}: all pixel values ({some(values.tolist(), 10)}) are multiples of {scale}; "
             f'if they were spread to be seen, give the label map {{"scale": "{scale}"}}'
         )
 
@@ -45,7 +44,7 @@ def _unlisted(split: SplitReport) -> str:
         found = describe_colors(split.colors) or "too many for a mask"
         return f"colours no label map lists ({found})"
     values = np.flatnonzero(split.label_map.unlisted & (split.values > 0))
-    return f"values no label map lists ({some(values)})"
+    return f"values no label map lists ({some(values.tolist(), 10)})"
 
 
 def _shares(split: SplitReport) -> Iterator[str]:
@@ -117,8 +116,6 @@ def _used(values: Counts) -> Counts:
 
 def _named(split: SplitReport, classes: Sequence[int]) -> str:
     """``3 (road), 7 (car) and 4 more``."""
-    texts = []
-    for class_id in classes[:_NAMED]:
-        name = split.class_names.get(class_id)
-        texts.append(f"{class_id} ({one_line(name):.40})" if name else str(class_id))
-    return ", ".join(texts) + (f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else "")
+    names = split.class_names
+    texts = [f"{class_id} ({one_line(names[class_id]):.40})" if class_id in names else class_id for class_id in classes]
+    return some(texts, _NAMED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semseg.errors import ChannelError, UserError
+from semseg.errors import ChannelError, UserError, some
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.paths import Paths
 
@@ -132,7 +132,7 @@ def _find_manifest(directory: Path) -> Path | None:
     suffixed = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS)
     found = [path for path in suffixed if not path.name.startswith(".") and path.is_file()]
     if len(found) > 1:
-        names = ", ".join(ascii(path.name) for path in found[:5])
+        names = some([ascii(path.name) for path in found])
         raise ChannelError(f"The channel {directory.name} has {len(found)} manifests: {names}.", "Leave one of them.")
     return found[0] if found else None
 

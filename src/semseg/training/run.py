@@ -62,7 +62,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
             raise Stopped
 
         emit = _sinks(host, settings, paths)
-        _begin_artifact(paths.model, settings, names)
+        artifact = _Artifact(paths.model, settings, names, emit)
         fit = Fit(
             learner=learner,
             training=training_data(inputs[0], settings, samples, stop.is_set),
@@ -72,7 +72,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
             num_classes=settings.num_classes,
             seed=settings.seed,
             early_stopping=_early_stopping(settings),
-            keep_best=lambda: _save(learner, paths.model / model_dir.BEST, emit),
+            keep_best=lambda: artifact.save(learner, model_dir.BEST),
             emit=emit,
         )
         set_up = time.time()
@@ -80,7 +80,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
     if stop.is_set():
         LOGGER.warning("Stopping as told: saving the current model.")
     LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
-    _save(learner, paths.model / model_dir.LAST, emit)
+    artifact.save(learner, model_dir.LAST)
     LOGGER.info("Test data is not provided.")
     _print_totals(host, settings.epochs, begun, set_up)
 
@@ -215,22 +215,37 @@ def _sinks(host: str, settings: Hyperparameters, paths: Paths) -> Sink:
     return emit
 
 
-def _begin_artifact(directory: Path, settings: Hyperparameters, names: tuple[str, ...] | None) -> None:
-    """Makes room for the new model: parameters of an earlier run would contradict hyperparams.json."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in (directory / name for name in (model_dir.BEST, model_dir.LAST, model_dir.CLASSES)):
-        if path.exists():
-            LOGGER.warning("Removing %s, left by an earlier run.", path)
-            path.unlink()
-    model_dir.write_hyperparams(directory, settings.as_strings())
-    if names:
-        model_dir.write_class_names(directory, names)
+class _Artifact:
+    """The model directory, which stays as it is until there is a model to save."""
 
+    def __init__(
+        self, directory: Path, settings: Hyperparameters, class_names: tuple[str, ...] | None, emit: Sink
+    ) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._class_names = class_names
+        self._emit = emit
+        self._begun = False
 
-def _save(learner: Learner, path: Path, emit: Sink) -> None:
-    emit(ModelSaved(path))
-    with model_dir.replacing(path) as temporary:
-        learner.save(temporary)
+    def save(self, learner: Learner, name: str) -> None:
+        """Writes the parameters to the file of this name."""
+        self._emit(ModelSaved(self._directory / name))
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with model_dir.replacing(self._directory / name) as temporary:
+            learner.save(temporary)
+            if not self._begun:
+                self._begin()
+
+    def _begin(self) -> None:
+        """Makes room for the new model: parameters of an earlier run would contradict hyperparams.json."""
+        for path in (self._directory / name for name in (model_dir.BEST, model_dir.LAST, model_dir.CLASSES)):
+            if path.exists():
+                LOGGER.warning("Removing %s, left by an earlier run.", path)
+                path.unlink()
+        model_dir.write_hyperparams(self._directory, self._settings.as_strings())
+        if self._class_names:
+            model_dir.write_class_names(self._directory, self._class_names)
+        self._begun = True
 
 
 def _print_totals(host: str, epochs: int, begun: float, set_up: float) -> None:

@@ -194,10 +194,23 @@ class TestIndices:
         np.testing.assert_array_equal(values, LABELS)
         assert overruled
 
-    def test_an_index_beyond_the_classes_is_overruled_too_and_unknown_colours_are_ignored(self) -> None:
+    def test_an_index_beyond_the_classes_is_overruled_too(self) -> None:
+        indices = np.array([[0, 5, 4]], np.uint8)
+        values, overruled = decode_indices(encode(indexed(indices, *[WHITE] * 4, BLUE, GREEN)), COLORS)
+        assert (values.tolist(), overruled) == ([[0, 1, 2]], True)
+
+    def test_colours_that_do_not_explain_all_overrule_nothing(self) -> None:
         indices = np.array([[0, 5, 6]], np.uint8)
         values, overruled = decode_indices(encode(indexed(indices, *[WHITE] * 5, GREEN, RED)), COLORS)
-        assert (values.tolist(), overruled) == ([[0, 1, IGNORED]], True)
+        assert (values.tolist(), overruled) == ([[0, 5, 6]], False)
+
+    def test_the_ignored_index_stays_that_in_the_colour_of_a_class(self) -> None:
+        """As the border has where a grey mask was converted to a palette: 255 is white then, as BACKGROUND is."""
+        labels = np.array([[0, 1, 2, 255]], np.uint8)
+        values, overruled = decode_indices(encode(Image.fromarray(labels).convert("P")), COLORS)
+        assert (values.tolist(), overruled) == ([[0, 1, 2, 255]], False)
+        values, overruled = decode_indices(encode(indexed(labels, WHITE, BLUE, GREEN, *[WHITE] * 253)), COLORS)
+        assert (values.tolist(), overruled) == ([[0, 2, 1, 255]], True)
 
     def test_entries_that_no_pixel_has_say_nothing(self) -> None:
         values, overruled = decode_indices(encode(indexed(LABELS, WHITE, GREEN, BLUE, BLUE, WHITE)), COLORS)
@@ -211,9 +224,9 @@ class TestIndices:
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
     def test_without_a_palette_the_colours_count(self, mode: str) -> None:
-        data = encode(painted(LABELS, WHITE, GREEN, RED).convert(mode))
+        data = encode(painted(LABELS, WHITE, GREEN, BLUE).convert(mode))
         values, overruled = decode_indices(data, COLORS)
-        np.testing.assert_array_equal(values, np.where(LABELS == 2, IGNORED, LABELS))
+        np.testing.assert_array_equal(values, LABELS)
         assert not overruled
 
     def test_colours_may_all_be_ignored(self) -> None:
@@ -226,9 +239,15 @@ class TestIndices:
         values, _ = decode_indices(data, COLORS)
         np.testing.assert_array_equal(values, decode_mask(data))
 
-    def test_colours_of_which_none_is_known_are_an_error(self) -> None:
+    @pytest.mark.parametrize("colors", [(RED, 1, 2), (WHITE, GREEN, RED)])
+    def test_colours_of_which_one_is_unknown_are_an_error(self, colors: tuple[int, int, int]) -> None:
         with pytest.raises(ImageError, match="colours: which one is which class"):
-            decode_indices(encode(painted(LABELS, RED, 1, 2)), COLORS)
+            decode_indices(encode(painted(LABELS, *colors)), COLORS)
+
+    def test_equal_channels_are_values_though_one_is_the_colour_of_a_class(self) -> None:
+        data = encode(Image.fromarray(LABELS).convert("RGB"))
+        values, _ = decode_indices(data, {0: 7, WHITE: 1})
+        np.testing.assert_array_equal(values, LABELS)
 
 
 class TestNames:

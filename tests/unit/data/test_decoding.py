@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size, some, verify_picture
+from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size, verify_picture
 from semseg.data.files import LoadedFile
 from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import UNLISTED_COLOR, LabelMap, parse_label_map
@@ -108,7 +108,3 @@ class TestClasses:
 
     def test_classes_and_ignored_pixels_are_fine(self) -> None:
         require_classes(pair().mask, np.bincount(np.array([0, 2, 255]), minlength=256), SCALE)
-
-    def test_long_lists_are_cut(self) -> None:
-        assert some(np.arange(3)) == "0, 1, 2"
-        assert some(np.arange(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

@@ -17,7 +17,8 @@ from semseg.data.ground_truth import ColorMap, ColorMaps
 from semseg.data.label_map import parse_label_map
 from semseg.data.manifest import list_manifest
 from semseg.data.s3 import ObjectStore
-from semseg.types import IGNORED, UInt8
+from semseg.errors import ImageError
+from semseg.types import UInt8
 
 WHITE, GREEN, BLUE = 0xFFFFFF, 0x2CA02C, 0x1F77B4
 CLASSES = ((0, "BACKGROUND", WHITE), (1, "scratch", GREEN), (2, "dent", BLUE))
@@ -69,10 +70,11 @@ class TestReading:
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
     def test_masks_without_a_palette_are_read_by_colour(self, mode: str, caplog: pytest.LogCaptureFixture) -> None:
-        colors = ColorMap(CLASSES[:2])
-        values = colors.read_values(mask(LABELS, mode=mode), "a.png")
-        np.testing.assert_array_equal(values, np.where(LABELS == 2, IGNORED, LABELS))
+        values = ColorMap(CLASSES).read_values(mask(LABELS, mode=mode), "a.png")
+        np.testing.assert_array_equal(values, LABELS)
         assert not caplog.messages
+        with pytest.raises(ImageError, match="colours: which one is which class"):
+            ColorMap(CLASSES[:2]).read_values(mask(LABELS, mode=mode), "a.png")
 
     def test_grey_masks_hold_classes(self) -> None:
         file = io.BytesIO()

@@ -89,10 +89,33 @@ def test_a_channel_that_is_not_there_is_named(data: Path, tmp_path: Path) -> Non
         lay(tmp_path / "job", {"train": data / "pictures", "validation": data / "nowhere"})
 
 
+def test_nothing_is_removed_before_all_channels_are_found(data: Path, tmp_path: Path) -> None:
+    paths = lay(tmp_path / "job", {"train": data / "pictures"})
+    kept = paths.channel("train") / "a.jpg"
+    for wrong in (data / "nowhere", paths.channel("") / "train2", Path()):
+        channels = {"train": str(wrong) if wrong.parts else "", "validation": str(data / "pictures")}
+        with ObjectStore() as store, pytest.raises(ChannelError, match=r"The channel train: .* does not exist"):
+            lay_out(paths, channels, {}, store)
+        assert kept.exists()
+
+
+def test_the_data_of_an_earlier_job_are_not_lost(data: Path, tmp_path: Path) -> None:
+    """What was downloaded for it would be removed before it is used."""
+    paths = lay(tmp_path / "job", {"train": data / "my.manifest"})
+    with pytest.raises(ChannelError, match=r"The channel train: .* lies in .*job/input, which is made anew"):
+        lay(tmp_path / "job", {"train": paths.channel("train")})
+    assert (paths.channel("train") / "my.manifest").exists()
+
+
+def test_a_job_that_is_a_file_is_named(data: Path) -> None:
+    with pytest.raises(ChannelError, match=r"The job cannot be laid out in .*/my\.manifest: Not a directory"):
+        lay(data / "my.manifest", {"train": data / "pictures"})
+
+
 def test_objects_of_s3_are_downloaded(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the store's own `download`, which test_s3 shows: here, where to."""
     asked: list[tuple[str, Path]] = []
-    monkeypatch.setattr(ObjectStore, "download", lambda _, uri, directory: asked.append((uri, directory)))
+    monkeypatch.setattr(ObjectStore, "download", lambda _, uri, directory, stop: asked.append((uri, directory)))
     with ObjectStore() as store:
         lay_out(Paths(tmp_path / "job"), {"train": "s3://bucket/train"}, {}, store)
     assert asked == [("s3://bucket/train", tmp_path / "job/input/data/train")]

@@ -11,7 +11,7 @@ import io
 from typing import Any
 
 from semseg.engines.gluon import runtime
-from semseg.errors import ArtifactError
+from semseg.errors import ArtifactError, some
 from semseg.types import Arrays
 
 mx = runtime.load()
@@ -133,7 +133,6 @@ def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
         if arrays[name].shape != targets[name].shape
     ]
     if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise ArtifactError(f"{origin} does not fit the network: {'; '.join(sorted(faults)[:5])}{more}.")
+        raise ArtifactError(f"{origin} does not fit the network: {some(sorted(faults))}.")
     for name, target in targets.items():
         target.set_data(arrays[name])

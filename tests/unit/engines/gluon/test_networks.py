@@ -38,8 +38,8 @@ def test_arrays_of_other_names_or_shapes_change_nothing(model: Any) -> None:
     with pytest.raises(ArtifactError) as caught:
         networks.assign(targets, arrays, "model_best.params")
     assert caught.value.message == (
-        "model_best.params does not fit the network: bn1.gamma is missing; head.block.4.weight has shape "
-        "(5, 512, 1, 1) instead of (3, 512, 1, 1); surprise is unknown."
+        "model_best.params does not fit the network: bn1.gamma is missing, head.block.4.weight has shape "
+        "(5, 512, 1, 1) instead of (3, 512, 1, 1), surprise is unknown."
     )
     np.testing.assert_array_equal(targets["layer1.0.conv1.weight"].data().asnumpy(), before)
 
