@@ -25,11 +25,11 @@ class DoubleLearner(GluonLearner):
 
 @pytest.fixture(scope="module")
 def batch() -> Batch:
-    """Four pictures, half of whose pixels are ignored."""
+    """Three pictures, half of whose pixels are ignored."""
     rng = np.random.default_rng(3)
-    labels = rng.integers(0, CLASSES, (4, SIZE, SIZE)).astype(np.uint8)
+    labels = rng.integers(0, CLASSES, (3, SIZE, SIZE)).astype(np.uint8)
     labels[:, ::2] = IGNORED
-    return Batch(rng.integers(0, 256, (4, SIZE, SIZE, 3)).astype(np.uint8), labels)
+    return Batch(rng.integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.uint8), labels)
 
 
 @pytest.fixture
