@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,17 @@ class Job:
         }
         train = Path(sys.executable).with_name("train")
         return subprocess.Popen([train], env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+    def run_until(self, words: str) -> tuple[int, str]:
+        """Runs `train`, sends it SIGTERM at the line of the log that has these words: its exit code, the log after."""
+        with self.start() as process:
+            assert process.stdout
+            for line in process.stdout:
+                if words in line:
+                    process.send_signal(signal.SIGTERM)
+                    break
+            rest, _ = process.communicate(timeout=60)
+        return process.returncode, rest
 
     def run(self) -> tuple[int, str]:
         """Runs `train` to its end: its exit code and its log."""

@@ -317,13 +317,8 @@ def test_sigterm_while_waiting_for_a_pipe_ends_well(job: Any) -> None:
     job.configure(num_training_samples="8")
     job.paths.model.mkdir()
     (job.paths.model / "model_best.params").write_text("of an earlier run")
-    with job.start() as process:
-        for line in process.stdout:
-            if "init_train_data_iter" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, rest
+    code, rest = job.run_until("init_train_data_iter")
+    assert code == 0, rest
     assert "Stopped before the first training step" in rest
     assert not job.paths.failure.exists()
     assert [path.read_text() for path in job.paths.model.iterdir()] == ["of an earlier run"]

@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import shutil
-import signal
 import termios
 from collections.abc import Callable
 from pathlib import Path
@@ -235,13 +234,8 @@ def mask_stem(job: Any) -> str:
 
 def test_sigterm_saves_the_current_model_and_ends_well(job: Any) -> None:
     job.configure(epochs="1000", _logging_frequency="1")
-    with job.start() as process:
-        for line in process.stdout:
-            if "#progress_notice" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, rest
+    code, rest = job.run_until("#progress_notice")
+    assert code == 0, rest
     assert (job.paths.model / "model_algo-1").stat().st_size > 100_000_000
     assert (job.paths.model / "hyperparams.json").exists()
     assert not job.paths.failure.exists()
@@ -249,13 +243,8 @@ def test_sigterm_saves_the_current_model_and_ends_well(job: Any) -> None:
 
 
 def test_sigterm_before_training_ends_well(job: Any) -> None:
-    with job.start() as process:
-        for line in process.stdout:
-            if "Final configuration" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, rest
+    code, rest = job.run_until("Final configuration")
+    assert code == 0, rest
     assert not Path(job.paths.failure).exists()
 
 

@@ -46,12 +46,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
     Raises ImageError for anything but a whole JPEG or PNG file and TooLargeError, before decoding, for more
     than `max_pixels` pixels.
     """
-    return np.asarray(load_rgb(data, max_pixels))
-
-
-def load_rgb(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """As `decode_image`, but left in Pillow's memory for further work with Pillow: mode RGB."""
-    return to_rgb(open_image(data, max_pixels))
+    return np.asarray(to_rgb(open_image(data, max_pixels)))
 
 
 def to_rgb(image: ImageFile.ImageFile) -> Image.Image:

@@ -9,11 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from semseg.data.pairs import Pair
-from semseg.data.samples import Place, Sampler, batches
+from semseg.data.samples import BATCHES_AHEAD, Place, Sampler, batches, first_batch
 from semseg.data.threads import READERS, map_in_order
 from semseg.types import Batch
-
-_BATCHES_AHEAD = 2
 
 
 class TrainingLoader:
@@ -40,14 +38,14 @@ class TrainingLoader:
         """The batches of an epoch, counted from 0: images (N, crop, crop, 3). Raises DataError naming the file."""
         first, last = self._batches(epoch)
         row = self._row(first * self._batch_size, last * self._batch_size)
-        ahead = _BATCHES_AHEAD * self._batch_size
+        ahead = BATCHES_AHEAD * self._batch_size
         with closing(_loaded(row, self._sampler.workers, ahead)) as places:
             yield from batches(self._sampler.training(places, ahead), self._batch_size)
 
     def _batches(self, epoch: int) -> tuple[int, int]:
         """The numbers of an epoch's first batch and of the next epoch's first."""
-        count = len(self._pairs)
-        return epoch * count // self._batch_size, (epoch + 1) * count // self._batch_size
+        first, following = (first_batch(number, len(self._pairs), self._batch_size) for number in (epoch, epoch + 1))
+        return first, following
 
     def _row(self, start: int, stop: int) -> Iterator[Place]:
         """The endless row from the place `start` to before `stop`."""
@@ -78,7 +76,7 @@ class ValidationLoader:
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:  # noqa: ARG002 - the same in each
         """The batches: the last one may be short. Raises DataError naming the file."""
-        ahead = _BATCHES_AHEAD * self._batch_size
+        ahead = BATCHES_AHEAD * self._batch_size
         row = (Place(0, index, pair) for index, pair in enumerate(self._pairs))
         with closing(_loaded(row, self._sampler.workers, ahead)) as places:
             yield from batches(self._sampler.validation(places, self._batch_size == 1, ahead), self._batch_size)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from semseg.data.pipe import TIMEOUT, Pipe
-from semseg.data.samples import Place, Sampler, batches
+from semseg.data.samples import BATCHES_AHEAD, Place, Sampler, batches, first_batch
 from semseg.data.shuffle import shuffled
 from semseg.data.threads import read_ahead
 from semseg.errors import DataError
@@ -29,7 +29,6 @@ _SHUFFLED_PART = 4
 
 _QUEUED_BYTES = 64_000_000
 _QUEUED_PAIRS = 1024
-_BATCHES_AHEAD = 2
 
 
 class PipeTrainingLoader:
@@ -66,7 +65,8 @@ class PipeTrainingLoader:
 
     def iterations(self, epoch: int) -> int:
         """The number of batches of an epoch, counted from 0, if num_training_samples is right."""
-        return (epoch + 1) * self._expected // self._batch_size - epoch * self._expected // self._batch_size
+        first, following = (first_batch(number, self._expected, self._batch_size) for number in (epoch, epoch + 1))
+        return following - first
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:
         """The batches of an epoch: images (N, crop, crop, 3).
@@ -74,7 +74,7 @@ class PipeTrainingLoader:
         Once `stop` is true it ends early, with few batches or none; it raises Stopped if there has never been one.
         Raises DataError naming the record, or telling that the stream cannot fill a batch.
         """
-        number, ahead = next(self._streams), _BATCHES_AHEAD * self._batch_size
+        number, ahead = next(self._streams), BATCHES_AHEAD * self._batch_size
         rng = np.random.default_rng((self._sampler.seed, epoch)) if self._shuffle else None
         with closing(_places(self._pipe, number, epoch, rng, self._held)) as places:
             row = self._full_batches(places, self._pipe.stream(number))
@@ -141,7 +141,7 @@ class PipeValidationLoader:
 
         Raises DataError naming the record.
         """
-        number, ahead = next(self._streams), _BATCHES_AHEAD * self._batch_size
+        number, ahead = next(self._streams), BATCHES_AHEAD * self._batch_size
         with closing(_places(self._pipe, number, 0, None)) as places:
             row = self._counted(places)
             yield from batches(self._sampler.validation(row, self._batch_size == 1, ahead), self._batch_size)

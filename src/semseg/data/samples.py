@@ -26,6 +26,9 @@ from semseg.types import Batch, UInt8
 
 Sample = tuple[UInt8, UInt8]
 
+BATCHES_AHEAD = 2
+"""So many batches are made before they are asked for."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -82,6 +85,11 @@ class Sampler:
         if not self.checked:
             require_classes(pair.mask, np.array(Image.fromarray(values).histogram()), self.label_map)
         return picture, values
+
+
+def first_batch(epoch: int, pairs: int, size: int) -> int:
+    """The number of an epoch's first batch, where batches are cut from all epochs' pairs in one endless row."""
+    return epoch * pairs // size
 
 
 def batches(samples: Generator[Sample, None, None], size: int) -> Generator[Batch, None, None]:
