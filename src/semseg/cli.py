@@ -21,6 +21,8 @@ from semseg.sagemaker.paths import Paths
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `semseg`; returns the exit code."""
+    # A container's first process ignores the signal unless it is handled, and temporary files would stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
@@ -43,7 +45,6 @@ def serve() -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from semseg.sagemaker.job import run_job
     from semseg.sagemaker.log_lines import set_up_logging
-    from semseg.training.run import train
 
     print("Docker entrypoint called with argument(s): train", flush=True)
     set_up_logging()
@@ -54,6 +55,8 @@ def _train(arguments: argparse.Namespace) -> int:
     paths = _job(arguments, arguments.job or Path("job"))
 
     def job(stop: threading.Event) -> None:
+        from semseg.training.run import train  # here: while it is imported, SIGTERM is heeded already
+
         _lay_out(arguments, paths, stop.is_set)
         train(paths, stop)
 
@@ -64,7 +67,6 @@ def _check(arguments: argparse.Namespace) -> int:
     from semseg.reporting.data_report import as_json, as_text
     from semseg.training.run import check
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or temporary files would stay
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = _job(arguments, Path(scratch))
         _lay_out(arguments, paths)

@@ -13,6 +13,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from semseg.engines.gluon import cuda
+from semseg.errors import DeviceError
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -23,7 +26,9 @@ def load() -> ModuleType:
     Two settings are made first, unless somebody did. `OMP_NUM_THREADS`: left alone, MXNet uses half the cores of the
     machine, whatever the container is allowed. `MXNET_MKLDNN_CACHE_NUM`: oneDNN keeps its primitives for every image
     size seen, 5 MB a size, for ever. The deprecation warnings of this import are not shown.
+    Raises DeviceError when libraries of the gpu variant are missing.
     """
+    cuda.preload()
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
     os.environ.setdefault("MXNET_MKLDNN_CACHE_NUM", "200")
     with warnings.catch_warnings():
@@ -34,9 +39,20 @@ def load() -> ModuleType:
 
 
 def devices() -> tuple[Any, int]:
-    """Return the MXNet context to compute on (the first GPU, else the CPU) and the number of GPUs found."""
+    """Return the MXNet context to compute on (the first GPU, else the CPU) and the number of GPUs found.
+
+    Raises DeviceError when the first GPU is one that MXNet cannot use.
+    """
     mx = load()
-    gpus: int = mx.context.num_gpus()
+    try:
+        gpus: int = mx.context.num_gpus()
+    except mx.base.MXNetError as error:
+        raise DeviceError(
+            f"The GPU cannot be used: {str(error).strip().splitlines()[-1]}",
+            "See that the machine's NVIDIA driver works (nvidia-smi) and supports CUDA 11.",
+        ) from error
+    if gpus:
+        cuda.require_code_for_first_gpu(cuda.driver())
     return (mx.gpu(0) if gpus else mx.cpu()), gpus
 
 

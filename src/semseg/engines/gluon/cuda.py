@@ -1,0 +1,98 @@
+"""The CUDA side of MXNet's gpu variant: the libraries it is linked against, and the GPUs it has machine code for."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from semseg.errors import DeviceError
+
+DRIVER = "libcuda.so.1"
+
+_GPU_VARIANT = "mxnet-cu112"
+_LIBRARIES = (  # of NVIDIA's wheels, each behind those that it needs
+    "cuda_runtime/lib/libcudart.so.11.0",
+    "cuda_nvrtc/lib/libnvrtc.so.11.2",
+    "nvtx/lib/libnvToolsExt.so.1",
+    "cublas/lib/libcublasLt.so.11",
+    "cublas/lib/libcublas.so.11",
+    "cufft/lib/libcufft.so.10",
+    "curand/lib/libcurand.so.10",
+    "cusolver/lib/libcusolver.so.11",
+    "nccl/lib/libnccl.so.2",
+    "cudnn/lib/libcudnn.so.8",
+)
+_CODE_FOR = range(5, 9)
+"""Major compute capabilities. The wheel holds sm_50, 60, 70, 80 and 86, which run on all that follow of the same major
+number, and no PTX that a newer GPU could translate."""
+
+# Of CUDA's driver interface (cuda.h).
+_SUCCESS = 0
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+
+
+def preload() -> None:
+    """Load what libmxnet.so of the gpu variant needs: the driver's library and those of NVIDIA's wheels.
+
+    Once loaded, a library is found by its name, wherever it lies. A machine without a driver gets the image's stub,
+    which reports that there is no GPU. Does nothing for the cpu variant, and leaves to the system what is not in a
+    wheel. Raises DeviceError when there is neither driver nor stub.
+    """
+    try:
+        importlib.metadata.version(_GPU_VARIANT)
+    except importlib.metadata.PackageNotFoundError:
+        return
+    driver()
+    for path in _wheel_libraries():
+        ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+
+
+def driver() -> ctypes.CDLL:
+    """Return the driver's library, or the image's stub; raises DeviceError when there is neither."""
+    for name in (DRIVER, str(stub())):
+        with suppress(OSError):
+            return ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+    raise DeviceError(
+        f"MXNet's gpu variant needs {DRIVER}, the library of NVIDIA's driver, which this machine does not have.",
+        "Install the driver, or use the cpu variant; the container image of the gpu variant runs without a driver.",
+    )
+
+
+def stub() -> Path:
+    """Return where an image keeps the stand-in for the driver's library: not beside libmxnet.so, which would prefer it
+    to the real one."""
+    return Path(sys.prefix) / "lib/no-gpu" / DRIVER
+
+
+def require_code_for_first_gpu(library: ctypes.CDLL) -> None:
+    """Raise DeviceError, naming the GPU and those that work, when MXNet has no machine code for the first GPU.
+
+    library: the driver's. Without this check the first kernel fails, with an error that does not say why.
+    """
+    if library.cuInit(0) != _SUCCESS:
+        return  # MXNet says what is wrong with the driver
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(100)
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    answers = (
+        library.cuDeviceGet(ctypes.byref(device), 0),
+        library.cuDeviceGetName(name, len(name), device),
+        library.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device),
+        library.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device),
+    )
+    if all(answer == _SUCCESS for answer in answers) and major.value not in _CODE_FOR:
+        raise DeviceError(
+            f"The GPU {name.value.decode(errors='replace')} has compute capability {major.value}.{minor.value}, for "
+            f"which MXNet has no machine code; it has for {_CODE_FOR[0]}.0 to {_CODE_FOR[-1]}.9.",
+            "Use an instance of the families P3, P4d, G4dn, G5 or G6, or one without a GPU.",
+        )
+
+
+def _wheel_libraries() -> list[Path]:
+    """The libraries that NVIDIA's wheels brought."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    return [path for library in _LIBRARIES for folder in folders if (path := folder / library).is_file()]
