@@ -39,7 +39,7 @@ RUN /src/docker/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel /src
     && cp -a /package/. /opt/semseg/
 RUN mkdir /doc && cp /src/LICENSE /doc/ \
     && /build/bin/pip-licenses --python /opt/semseg/bin/python --format plain-vertical --no-license-path \
-        --with-license-file --with-notice-file --output-file /doc/python-packages.txt
+        --with-license-file --output-file /doc/python-packages.txt
 RUN --mount=type=secret,id=ca \
     mkdir -p /weights/models \
     && if [ -s /run/secrets/ca ]; then export REQUESTS_CA_BUNDLE=/run/secrets/ca; fi \

@@ -6,6 +6,8 @@ import http.client
 import io
 import json
 import os
+import re
+import signal
 import socket
 import struct
 import subprocess
@@ -302,6 +304,31 @@ def test_without_a_model_the_server_says_so_and_ends(tmp_path: Path) -> None:
     ours = [line for line in (tmp_path / "stderr").read_text().splitlines() if not line.startswith("[")]  # gunicorn's
     assert len(ours) == 1
     assert ours[0].startswith(f"The model cannot be loaded: {tmp_path / 'model'} holds neither model_best.params")
+
+
+def booted_worker(logs: Path, process: subprocess.Popen[bytes]) -> int:
+    """Waits until gunicorn says that it has started its worker; returns the worker's process id."""
+    while not (found := re.search(r"Booting worker with pid: (\d+)", (logs / "stderr").read_text())):
+        assert process.poll() is None, "the server ended"
+        time.sleep(0.01)
+    return int(found[1])
+
+
+@pytest.mark.parametrize(("to_worker", "code"), [(True, 3), (False, 0)], ids=["killed", "stopped"])
+def test_a_server_that_ends_while_it_loads_ends_for_good(
+    base: Path, tmp_path: Path, to_worker: bool, code: int
+) -> None:
+    """A worker that is killed, say for its memory, would be killed again and again; a stop is no failure."""
+    process = start(base, tmp_path).process
+    try:
+        worker = booted_worker(tmp_path, process)
+        os.kill(*((worker, signal.SIGKILL) if to_worker else (process.pid, signal.SIGTERM)))
+        assert process.wait(timeout=30) == code
+    finally:
+        process.kill()
+        process.wait()
+    says_why = "The worker died before the model was loaded." in (tmp_path / "stderr").read_text()
+    assert says_why == to_worker
 
 
 def test_a_bad_setting_is_the_user_s_error(tmp_path: Path) -> None:

@@ -26,9 +26,18 @@ _WARM_UP_SIZE = 64
 class Engine:
     """One device's model. Loading starts at once, in the thread that later predicts, picture after picture."""
 
-    def __init__(self, load: Callable[[], LoadedModel], exit_process: Callable[[int], object] = os._exit) -> None:
-        """load: makes the model ready; exit_process: ends the server, with LOAD_FAILED, when that fails."""
+    def __init__(
+        self,
+        load: Callable[[], LoadedModel],
+        exit_process: Callable[[int], object] = os._exit,
+        on_ready: Callable[[], object] = lambda: None,
+    ) -> None:
+        """load: makes the model ready; exit_process: ends the server, with LOAD_FAILED, when that fails.
+
+        on_ready: is called once the model is loaded and warm.
+        """
         self._load = load
+        self._on_ready = on_ready
         self._exit_process = exit_process
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._model = self._thread.submit(self._load_or_exit)
@@ -54,6 +63,7 @@ class Engine:
             # The first picture is the slow one: the network's graph and the kernels' scratch memory are made for it.
             model.predictor.predict(np.zeros((_WARM_UP_SIZE, _WARM_UP_SIZE, 3), np.uint8)).labels()
             logger.info("...model loaded.")
+            self._on_ready()
             return model
         except BaseException as error:
             if not isinstance(error, SemsegError):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import sys
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.errors import HaltServer
 
 from semseg.errors import UserError
 from semseg.inference.load import load_predictor
 from semseg.serving.app import create_app
-from semseg.serving.engine import Engine
+from semseg.serving.engine import LOAD_FAILED, Engine
 from semseg.serving.settings import Settings
 
 
@@ -22,7 +25,8 @@ def serve(environ: Mapping[str, str]) -> int:
     """Serve until SIGTERM; this process becomes gunicorn's master.
 
     Ends with SystemExit: 0 after requests under way were answered, engine.LOAD_FAILED when the model cannot be
-    loaded. Returns an exit code only when the environment has a bad value.
+    loaded, be it that the system kills the worker for its memory. Returns an exit code only when the environment has
+    a bad value.
     """
     try:
         settings = Settings.from_environment(environ)
@@ -37,15 +41,29 @@ def serve(environ: Mapping[str, str]) -> int:
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._was_ready = mmap.mmap(-1, 1)  # one byte that master and worker share
         super().__init__()
 
     def load_config(self) -> None:
         for name, value in _options(self._settings.port).items():
             self.cfg.set(name, value)
+        self.cfg.set("child_exit", self._end_if_never_ready)
 
     def load(self) -> Flask:
         """Called in the worker: MXNet's threads would not survive the fork, nor would a GPU."""
-        return create_app(Engine(partial(load_predictor, self._settings.model_dir)), self._settings)
+        load = partial(load_predictor, self._settings.model_dir)
+        return create_app(Engine(load, on_ready=self._mark_ready), self._settings)
+
+    def _mark_ready(self) -> None:
+        self._was_ready[0] = 1
+
+    def _end_if_never_ready(self, arbiter: Any, _worker: Any) -> None:
+        """Called in the master at a worker's end: one that dies while it loads would die for ever.
+
+        The arbiter has no listeners when it is the one that ends.
+        """
+        if arbiter.LISTENERS and not self._was_ready[0]:
+            raise HaltServer("The worker died before the model was loaded.", LOAD_FAILED)
 
 
 def _options(port: int) -> dict[str, object]:

@@ -1,0 +1,189 @@
+"""The image on a real Docker engine: scripts/test-image builds it, names it, and runs what is here."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semseg.data.shapes import write_shapes
+
+SOMEBODY = "12345:12345"
+"""A user that the image does not know."""
+
+HARDENED = ("--user", SOMEBODY, "--read-only", "--tmpfs", "/tmp")
+READY_WITHIN = 120
+
+QUICK = {
+    "num_classes": "4",
+    "use_pretrained_model": "False",
+    "crop_size": "24",
+    "base_size": "48",
+    "mini_batch_size": "4",
+    "validation_mini_batch_size": "4",
+    "epochs": "1",
+}
+
+
+def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs the command line of the engine; by default an exit code other than 0 is a failure that shows its output."""
+    done = subprocess.run([_client(), *arguments], capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def _client() -> str:
+    return os.environ.get("DOCKER", "docker")
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that is removed when the test is over."""
+
+    name: str
+
+    def inspect(self) -> dict[str, Any]:
+        details: list[dict[str, Any]] = json.loads(docker("inspect", self.name).stdout)
+        return details[0]
+
+    def wait(self) -> int:
+        """Waits for its end; returns the exit code."""
+        return int(docker("wait", self.name).stdout)
+
+    def log(self) -> str:
+        done = docker("logs", self.name)
+        return done.stdout + done.stderr
+
+    def wait_for_line(self, words: str) -> None:
+        """Returns when its log has a line with these words; fails when the log ends without."""
+        command = [_client(), "logs", "--follow", self.name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as following:
+            assert following.stdout
+            seen = []
+            for line in following.stdout:
+                seen.append(line)
+                if words in line:
+                    following.kill()
+                    return
+        pytest.fail(f"{words!r} is not in the log:\n{''.join(seen)}")
+
+    def exec(self, *command: str) -> str:
+        """The output of a command in the container."""
+        return docker("exec", self.name, *command).stdout
+
+
+@pytest.fixture(scope="session", name="docker")
+def command_line() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The function `docker`."""
+    return docker
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The name of the image to test."""
+    return os.environ["SEMSEG_IMAGE"]
+
+
+@pytest.fixture(scope="session")
+def config(image: str) -> dict[str, Any]:
+    """What the image declares."""
+    details = json.loads(docker("image", "inspect", image).stdout)[0]
+    return {**details["Config"], "Size": details["Size"]}
+
+
+@pytest.fixture
+def start(image: str) -> Iterator[Callable[..., Container]]:
+    """Starts a container of the image: start(options of docker run, command=words after the image, hardened=...).
+
+    Hardened, it runs as any user, and only /tmp and what is mounted can be written.
+    """
+    started: list[str] = []
+
+    def run(*options: str, command: tuple[str, ...] = (), hardened: bool = True) -> Container:
+        started.append(f"semseg-test-{uuid.uuid4().hex[:12]}")
+        docker("run", "--detach", "--name", started[-1], *(HARDENED if hardened else ()), *options, image, *command)
+        return Container(started[-1])
+
+    yield run
+    for name in started:
+        docker("rm", "--force", "--volumes", name)
+
+
+@pytest.fixture(scope="session")
+def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes directories to be mounted as /opt/ml, with a small data set, owned by SOMEBODY."""
+
+    def make(**changes: str) -> Path:
+        base = tmp_path_factory.mktemp("ml")
+        write_shapes(base / "input/data", train=8, validation=4, size=(48, 40), seed=1)
+        (base / "input/config").mkdir()
+        (base / "input/config/hyperparameters.json").write_text(json.dumps(QUICK | changes))
+        owner = int(SOMEBODY.partition(":")[0])
+        for path in (base, *base.rglob("*")):
+            shutil.chown(path, owner, owner)
+        return base
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(image: str, new_job: Callable[..., Path]) -> Path:
+    """The /opt/ml of a job that the image has run: any user, nothing writable but /opt/ml and /tmp, no network."""
+    base = new_job()
+    log = docker("run", "--rm", *HARDENED, "--network", "none", "--volume", f"{base}:/opt/ml", image).stdout
+    (base / "log").write_text(log)
+    return base
+
+
+@dataclass(frozen=True)
+class Client:
+    """Speaks HTTP to a port of this machine."""
+
+    port: int
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def begin_post(self, body: bytes) -> socket.socket:
+        """Announces a picture and returns when the server waits for it: it has answered 100."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        head = f"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nAccept: image/png\r\n"
+        connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100")
+        return connection
+
+
+@pytest.fixture(name="client", scope="session")
+def make_client() -> type[Client]:
+    """The class Client."""
+    return Client
+
+
+@pytest.fixture(name="container", scope="session")
+def make_container() -> type[Container]:
+    """The class Container."""
+    return Container
+
+
+@pytest.fixture
+def served(start: Callable[..., Container], trained: Path) -> tuple[Container, Client]:
+    """A server of the trained model, hardened, its model read-only; it is ready."""
+    model = f"{trained / 'model'}:/opt/ml/model:ro"
+    container = start("--volume", model, "--publish", "127.0.0.1::8080", command=("serve",))
+    container.wait_for_line("...model loaded.")
+    port = docker("port", container.name, "8080/tcp").stdout.rpartition(":")[2]
+    return container, Client(int(port))

@@ -1,0 +1,59 @@
+"""docker/compose.yaml trains, then serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILE = Path(__file__).parents[2] / "docker/compose.yaml"
+Compose = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def compose(
+    docker: Callable[..., Any], new_job: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Compose]:
+    """Runs `docker compose` in a project of its own, on a new job and a free port."""
+    if docker("compose", "version", check=False).returncode != 0:
+        pytest.skip("Docker's compose plugin is not installed")
+    job = new_job()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SEMSEG_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("SEMSEG_JOB", str(job))
+    monkeypatch.setenv("SEMSEG_USER", f"{job.stat().st_uid}:{job.stat().st_gid}")
+    project = ("compose", "--file", str(FILE), "--project-name", f"semseg-test-{uuid.uuid4().hex[:12]}")
+    yield lambda *arguments: docker(*project, *arguments)
+    docker(*project, "--profile", "*", "down", "--volumes")
+
+
+def test_the_cpu_profile_trains_and_then_serves(
+    compose: Compose, image: str, container: Callable[[str], Any], client: Callable[[int], Any]
+) -> None:
+    if not image.endswith(":cpu"):
+        pytest.skip("the gpu profile needs a GPU")
+    compose("--profile", "cpu", "up", "--detach")
+    (server,) = compose("--profile", "cpu", "ps", "--quiet", "serve-cpu").stdout.split()
+    container(server).wait_for_line("...model loaded.")
+    asked = client(int(os.environ["SEMSEG_PORT"]))
+    assert asked.ask("GET", "/ping") == (200, b"")
+    model = Path(os.environ["SEMSEG_JOB"]) / "model/model_best.params"
+    assert asked.ask("POST", "/invocations", b"no picture")[0] == 400
+    assert model.is_file()
+
+
+def test_the_gpu_profile_asks_for_a_gpu(compose: Compose) -> None:
+    services = json.loads(compose("--profile", "gpu", "config", "--format", "json").stdout)["services"]
+    assert set(services) == {"train-gpu", "serve-gpu"}
+    for service in services.values():
+        assert service["image"] == "semseg:gpu"
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", 1, ["gpu"])

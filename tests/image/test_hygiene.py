@@ -1,0 +1,99 @@
+"""What is in the image, and what is not."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pip
+import pytest
+
+GIGABYTE = 1000**3
+LARGEST = {"cpu": 0.8 * GIGABYTE, "gpu": 4.5 * GIGABYTE}
+
+# `pip check` misses what is left out on purpose: pyproject.toml says why.
+EXCLUDED = {
+    "gluoncv": {"opencv-python", "tensorboardx", "matplotlib", "pandas", "pyyaml", "autocfg", "yacs", "autogluon.core"},
+    "mxnet": {"graphviz"},
+    "mxnet-cu112": {"graphviz"},
+}
+
+
+@pytest.fixture(scope="session")
+def shell(docker: Callable[..., Any], image: str) -> Callable[..., str]:
+    """Runs a line of shell as root in the image, with options of docker run; returns its output."""
+    return lambda line, *options: docker("run", "--rm", *options, "--entrypoint", "sh", image, "-c", line).stdout
+
+
+def variant(config: dict[str, Any]) -> str:
+    (found,) = re.findall(r"\((cpu|gpu)\)$", config["Labels"]["org.opencontainers.image.description"])
+    return str(found)
+
+
+def test_it_declares_what_the_platform_asks_for(config: dict[str, Any]) -> None:
+    assert config["Entrypoint"] == ["/opt/semseg/bin/semseg"]
+    assert config["Cmd"] == ["train"]
+    assert config["User"] == ""
+    assert config["Labels"]["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", config["Labels"]["org.opencontainers.image.version"])
+
+
+def test_it_is_no_larger_than_promised(config: dict[str, Any]) -> None:
+    assert config["Size"] < LARGEST[variant(config)]
+
+
+def test_secrets_of_the_build_are_in_no_layer(
+    docker: Callable[..., Any], image: str, tmp_path: Path, shell: Callable[..., str]
+) -> None:
+    """scripts/test-image builds with a pip.conf that holds this word."""
+    secret = os.environ["SEMSEG_TEST_SECRET"]
+    assert secret not in docker("history", "--no-trunc", image).stdout
+    assert secret not in docker("image", "inspect", image).stdout
+    folders = "/bin /boot /etc /home /lib /media /mnt /opt /root /run /sbin /srv /tmp /usr /var"
+    assert shell(f"grep -rlF '{secret}' {folders} 2>/dev/null || true") == ""
+    assert shell("ls /run/secrets /etc/pip.conf /root/.cache 2>/dev/null || true") == ""
+
+
+def test_only_scratch_folders_can_be_written_by_everybody(shell: Callable[..., str]) -> None:
+    found = shell("find / -xdev -perm -0002 ! -type l ! -path '/proc/*' ! -path '/dev/*'").split()
+    assert set(found) == {"/run/lock", "/tmp", "/var/tmp"}
+    assert shell("find / -xdev -perm -0002 -type d ! -perm -1000 ! -path '/proc/*' ! -path '/dev/*'") == ""
+
+
+def test_everybody_can_read_all_of_it(shell: Callable[..., str]) -> None:
+    assert shell("find /opt ! -perm -0004 -o -type d ! -perm -0001") == ""
+
+
+def test_nothing_of_the_build_is_left(shell: Callable[..., str]) -> None:
+    assert shell("command -v gcc cc make pip pip3 curl git || true") == ""
+    assert shell("find /opt -type d \\( -name tests -o -name include \\) ! -empty") == ""
+    assert shell("find /var/lib/apt/lists /var/cache/apt /var/log -mindepth 1; ls -d /root/.cache 2>&1 || true") == (
+        "ls: cannot access '/root/.cache': No such file or directory\n"
+    )
+
+
+def test_the_licence_of_every_package_is_told(shell: Callable[..., str]) -> None:
+    installed = shell("cd /opt/semseg/lib/python3.11/site-packages && ls -d *.dist-info").split()
+    told = shell("cat /usr/share/doc/semseg-container/python-packages.txt")
+    assert len(installed) > 25
+    for package in installed:
+        name, version = package.removesuffix(".dist-info").split("-")
+        assert re.search(rf"^{name.replace('_', '[-_.]')}\n{re.escape(version)}\n(?!UNKNOWN).+", told, re.M | re.I), (
+            package
+        )
+    assert re.search(r"^libgomp1 \d", shell("cat /usr/share/doc/semseg-container/debian-packages.txt"), re.M)
+    assert "Apache License" in shell("cat /usr/share/doc/semseg-container/LICENSE")
+
+
+def test_pip_finds_nothing_amiss_but_what_is_left_out_on_purpose(shell: Callable[..., str]) -> None:
+    """The pip is the one of the tests: the image has none."""
+    mounted = ("--volume", f"{Path(pip.__file__).parent}:/pip/pip:ro", "--env", "PYTHONPATH=/pip")
+    complaints = shell("python -m pip --no-cache-dir --disable-pip-version-check check || true", *mounted).splitlines()
+    missing = [re.fullmatch(r"(\S+) \S+ requires (\S+), which is not installed\.", line) for line in complaints]
+    for line, match in zip(complaints, missing, strict=True):
+        assert match, line
+        assert match[2].lower() in EXCLUDED[match[1].lower()], line

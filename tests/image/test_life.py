@@ -1,0 +1,142 @@
+"""`train` and `serve` as containers: what they do, and how they end."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+START = "LRScheduler setup"  # training's last line before the first step
+MEGABYTES_TOO_FEW = "300m"
+ALONE = "import urllib.request as http; print(http.urlopen('http://localhost:8080/ping', timeout=60).status)"
+
+
+def picture_of(base: Path) -> bytes:
+    return next(iter(sorted((base / "input/data/validation").iterdir()))).read_bytes()
+
+
+def test_training_needs_no_root_no_network_and_only_opt_ml_and_tmp(trained: Path) -> None:
+    assert {path.name for path in (trained / "model").iterdir()} == {
+        "hyperparams.json",
+        "model_algo-1",
+        "model_best.params",
+    }
+    assert (trained / "output/data/metrics.json").is_file()
+    assert not (trained / "output/failure").exists()
+    assert "Docker entrypoint called with argument(s): train" in (trained / "log").read_text()
+
+
+@pytest.mark.req("R10", "R50", "R51", "R52")
+def test_a_hardened_server_answers_with_masks_and_probabilities(
+    served: tuple[Any, Any], trained: Path, record_class: Any
+) -> None:
+    _, client = served
+    assert client.ask("GET", "/ping") == (200, b"")
+    headers = {"Content_Type": "image/jpeg"}
+    status, mask = client.ask("POST", "/invocations", picture_of(trained), Accept="image/png", **headers)
+    assert status == 200
+    status, tensor = client.ask("POST", "/invocations", picture_of(trained), **headers)
+    assert status == 200
+    record = record_class()
+    record.ParseFromString(tensor[8 : 8 + (int.from_bytes(tensor[4:8], "little") & (2**29 - 1))])
+    shape = record.features["shape"].int32_tensor.values
+    probabilities = np.reshape(record.features["target"].float32_tensor.values, shape)
+    assert list(shape) == [1, 4, 40, 48]
+    np.testing.assert_array_equal(probabilities[0].argmax(axis=0), np.array(Image.open(io.BytesIO(mask))))
+
+
+def test_a_server_needs_no_network(start: Callable[..., Any], trained: Path) -> None:
+    container = start("--network", "none", "--volume", f"{trained / 'model'}:/opt/ml/model:ro", command=("serve",))
+    container.wait_for_line("...model loaded.")
+    assert container.exec("python", "-c", ALONE) == "200\n"
+
+
+def test_a_request_under_way_is_answered_before_the_server_ends(
+    served: tuple[Any, Any], trained: Path, docker: Callable[..., Any]
+) -> None:
+    container, client = served
+    body = picture_of(trained)
+    with client.begin_post(body) as connection:
+        docker("kill", "--signal", "TERM", container.name)  # what docker stop sends first
+        connection.sendall(body)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 200
+        assert Image.open(io.BytesIO(response.read())).size == (48, 40)
+    assert container.wait() == 0
+
+
+def test_a_stop_in_training_saves_the_model(
+    start: Callable[..., Any], new_job: Callable[..., Path], docker: Callable[..., Any]
+) -> None:
+    base = new_job(epochs="1000")
+    container = start("--volume", f"{base}:/opt/ml")
+    container.wait_for_line(START)
+    docker("stop", "--time", "120", container.name)
+    assert container.inspect()["State"]["ExitCode"] == 0
+    assert "Stopping as told: saving the current model." in container.log()
+    assert (base / "model/model_algo-1").stat().st_size > 100_000_000
+    assert json.loads((base / "model/hyperparams.json").read_text())["num_classes"] == "4"
+
+
+def test_a_stop_before_training_ends_well_too(
+    start: Callable[..., Any], new_job: Callable[..., Path], docker: Callable[..., Any]
+) -> None:
+    container = start("--volume", f"{new_job()}:/opt/ml")
+    container.wait_for_line("Docker entrypoint called")
+    docker("stop", "--time", "60", container.name)
+    assert container.inspect()["State"]["ExitCode"] == 0
+
+
+def test_too_little_memory_kills_training_visibly_and_leaves_no_model(
+    start: Callable[..., Any], new_job: Callable[..., Path]
+) -> None:
+    base = new_job()
+    limits = ("--memory", MEGABYTES_TOO_FEW, "--memory-swap", MEGABYTES_TOO_FEW)
+    container = start(*limits, "--volume", f"{base}:/opt/ml")
+    assert container.wait() == 137
+    assert container.inspect()["State"]["OOMKilled"]
+    assert START in container.log()
+    assert not list(base.glob("model/*"))
+
+
+def test_too_little_memory_ends_the_server_visibly(start: Callable[..., Any], trained: Path) -> None:
+    limits = ("--memory", "150m", "--memory-swap", "150m")
+    container = start(*limits, "--volume", f"{trained / 'model'}:/opt/ml/model:ro", command=("serve",))
+    assert container.wait() == 3
+    assert "was sent SIGKILL! Perhaps out of memory?" in container.log()
+
+
+def test_a_job_that_fails_says_why(start: Callable[..., Any], new_job: Callable[..., Path]) -> None:
+    base = new_job(num_classes="1")
+    container = start("--volume", f"{base}:/opt/ml")
+    assert container.wait() == 1
+    assert "num_classes" in (base / "output/failure").read_text()
+
+
+def test_the_default_pretrained_backbone_is_asked_for_by_name(
+    start: Callable[..., Any], new_job: Callable[..., Path]
+) -> None:
+    """An image built without --with-weights."""
+    base = new_job(use_pretrained_model="True")
+    container = start("--network", "none", "--volume", f"{base}:/opt/ml")
+    assert container.wait() == 1
+    failure = (base / "output/failure").read_text()
+    assert "resnet50_v1s-25a187fa.params" in failure
+    assert "--with-weights" in failure
+
+
+def test_every_command_is_a_word_of_the_image(
+    docker: Callable[..., subprocess.CompletedProcess[str]], image: str
+) -> None:
+    words = docker("run", "--rm", image, "--help").stdout
+    commands = [line.split()[0] for line in words.partition("COMMAND")[2].splitlines() if line.startswith("    ")]
+    assert {"train", "serve", "check", "pipe"} <= set(commands)
