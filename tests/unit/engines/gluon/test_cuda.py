@@ -35,25 +35,14 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {{
 @pytest.fixture(scope="session")
 def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """Makes a shared library of a name from C source."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or ""
+    if not compiler:
         pytest.skip("there is no C compiler")
 
     def make(source: str, name: str) -> Path:
         library = tmp_path_factory.mktemp("libraries") / name
-        command = [
-            compiler,
-            "-shared",
-            "-fPIC",
-            "-Wall",
-            "-Werror",
-            f"-Wl,-soname,{name}",
-            "-x",
-            "c",
-            "-",
-            "-o",
-            library,
-        ]
+        flags = ["-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{name}"]
+        command = [compiler, *flags, "-x", "c", "-", "-o", str(library)]
         subprocess.run(command, input=source, text=True, check=True)
         return library
 
