@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semseg.engines.gluon import runtime
+from semseg.engines.gluon import cuda, runtime
+from semseg.errors import DeviceError
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,29 @@ def test_mxnet_is_imported_quietly_with_its_threads_set(given: str | None, expec
 def test_a_machine_without_gpu_computes_on_its_cpu() -> None:
     device, gpus = runtime.devices()
     assert (device.device_type, gpus) == (("gpu", gpus) if gpus else ("cpu", 0))
+
+
+def test_the_first_gpu_is_asked_for_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(library: object) -> None:
+        raise DeviceError(f"{library} is too old")
+
+    monkeypatch.setattr(runtime.load().context, "num_gpus", lambda: 2)
+    monkeypatch.setattr(cuda, "driver", lambda: "the first GPU")
+    monkeypatch.setattr(cuda, "require_code_for_first_gpu", refuse)
+    with pytest.raises(DeviceError, match="the first GPU is too old"):
+        runtime.devices()
+    monkeypatch.setattr(cuda, "require_code_for_first_gpu", lambda library: None)
+    device, gpus = runtime.devices()
+    assert (device.device_type, device.device_id, gpus) == ("gpu", 0, 2)
+
+
+def test_a_driver_that_fails_is_a_user_s_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise runtime.load().base.MXNetError("Traceback:\nCUDA: driver version is insufficient\n")
+
+    monkeypatch.setattr(runtime.load().context, "num_gpus", fail)
+    with pytest.raises(DeviceError, match=r"CUDA: driver version is insufficient.*nvidia-smi"):
+        runtime.devices()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
