@@ -5,6 +5,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── HyperparameterError     exit 1   400   the value of a hyperparameter
 │   ├── ChannelError            exit 1   400   a channel: absent, empty, in a mode we cannot read
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
+│   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
 │   ├── ImageError              exit 1   400   one picture or mask: damaged, wrong kind
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
 │   └── RequestError            exit 1   400   a request
@@ -50,6 +51,10 @@ class ChannelError(UserError):
 
 class DataError(UserError):
     """Files or label maps of a channel are wrong."""
+
+
+class WeightsError(UserError):
+    """The file of a pretrained backbone cannot be had, or is not what it should be."""
 
 
 class ImageError(UserError):
