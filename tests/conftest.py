@@ -19,6 +19,9 @@ from hypothesis import settings
 # Threads add up the gradient of MXNet's BilinearResize2D in no fixed order: GluonCV, as the oracle, gets one.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# No test asks GluonCV's store for weights; those about fetching have a store of their own.
+os.environ["SEMSEG_OFFLINE"] = "1"
+
 # A busy machine may take its time over an example.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -15,7 +15,7 @@ from pathlib import Path
 from semseg import __version__
 from semseg.errors import ChannelError, SemsegError
 from semseg.sagemaker.channels import CHANNELS, SPLITS
-from semseg.sagemaker.hyperparameters import rules
+from semseg.sagemaker.hyperparameters import BACKBONES, rules
 from semseg.sagemaker.paths import Paths
 
 
@@ -90,6 +90,24 @@ def _pipe(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fetch_weights(arguments: argparse.Namespace) -> int:
+    from semseg.engines.gluon.weights import fetch_backbone
+    from semseg.sagemaker.log_lines import set_up_logging
+
+    set_up_logging()
+    for backbone in arguments.backbones or BACKBONES:
+        print(fetch_backbone(backbone))
+    return 0
+
+
+def _import_weights(arguments: argparse.Namespace) -> int:
+    from semseg.engines.gluon.timm_weights import import_backbone
+    from semseg.engines.gluon.weights_store import models_folder
+
+    print(import_backbone(arguments.file, arguments.out or models_folder()))
+    return 0
+
+
 def _serve(_: argparse.Namespace) -> int:
     from semseg.serving.server import serve
 
@@ -146,6 +164,23 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{_dashed(rule.name)}", dest=rule.name, metavar="VALUE", help=rule.doc.replace("%", "%%"))
 
 
+def _backbone(name: str) -> str:
+    if name not in BACKBONES:
+        raise argparse.ArgumentTypeError(f"{name!r} is neither {' nor '.join(BACKBONES)}")
+    return name
+
+
+def _add_weights_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("fetch-weights", help="download GluonCV's pretrained backbones")
+    command.set_defaults(run=_fetch_weights)
+    command.add_argument("backbones", nargs="*", type=_backbone, help=f"{' or '.join(BACKBONES)}; both by default")
+
+    command = commands.add_parser("import-weights", help="make a pretrained backbone of timm's port of GluonCV's")
+    command.set_defaults(run=_import_weights)
+    command.add_argument("file", type=Path, help="model.safetensors of resnet50s.gluon_in1k or resnet101s.gluon_in1k")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where it goes (the models of $MXNET_HOME)")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="semseg", description="Train and serve semantic segmentation networks.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -173,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("directory", type=Path, help="where the pipes go: the job's input/data")
     command.add_argument("--channel", choices=SPLITS, default="train")
     command.add_argument("--epochs", type=int, help="end after so many (else when told to)")
+
+    _add_weights_commands(commands)
 
     command = commands.add_parser("serve", help="serve the model in /opt/ml/model on port 8080")
     command.set_defaults(run=_serve)

@@ -6,6 +6,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── ChannelError            exit 1   400   a channel: absent, empty, in a mode we cannot read
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
 │   ├── DeviceError             exit 1   400   the machine: a GPU or driver that MXNet cannot use
+│   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
 │   ├── ImageError              exit 1   400   one picture or mask: damaged, wrong kind
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
 │   └── RequestError            exit 1   400   a request
@@ -55,6 +56,10 @@ class DataError(UserError):
 
 class DeviceError(UserError):
     """The machine has a GPU or a driver that MXNet cannot use."""
+
+
+class WeightsError(UserError):
+    """The file of a pretrained backbone cannot be had, or is not what it should be."""
 
 
 class ImageError(UserError):

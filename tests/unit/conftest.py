@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +18,52 @@ def _restore_log() -> Iterator[None]:
     yield
     LOGGER.handlers, LOGGER.propagate = handlers, propagate
     LOGGER.setLevel(level)
+
+
+@dataclass
+class Store:
+    """A store of weights in this process. answer: what it does with a request; asked: for which paths it was."""
+
+    url: str
+    answer: Callable[[BaseHTTPRequestHandler], None]
+    asked: list[str] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def has(self, content: bytes) -> None:
+        """It answers with this from now on."""
+
+        def send(request: BaseHTTPRequestHandler) -> None:
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(content)))
+            request.end_headers()
+            request.wfile.write(content)
+
+        self.answer = send
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The store that weights are fetched from, which has nothing; MXNet's home and the temporary folder are new."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found.asked.append(self.path)
+            found.answer(self)
+
+        def log_message(self, *_: object) -> None:
+            """Keeps stderr quiet."""
+
+    (tmp_path / "temporary").mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found = Store(f"http://127.0.0.1:{server.server_port}", lambda request: request.send_error(404))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.delenv("SEMSEG_OFFLINE")
+        monkeypatch.setenv("MXNET_GLUON_REPO", found.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+        yield found
+        found.closing.set()
+        server.shutdown()
+        thread.join()

@@ -127,7 +127,7 @@ def build_learner(
     """Return a learner on the first GPU, else on the CPU; equal seeds give equal initial parameters.
 
     algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101.
-    Raises HyperparameterError when `use_pretrained` and the backbone's file is absent or damaged.
+    Raises HyperparameterError when `use_pretrained` and the backbone's file is neither here nor to be had.
     """
     device, _ = runtime.devices()
     mx.random.seed(seed)

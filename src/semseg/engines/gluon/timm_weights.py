@@ -1,0 +1,134 @@
+"""Turns timm's port of GluonCV's backbones back into MXNet's parameters.
+
+timm's `resnet50s.gluon_in1k` and `resnet101s.gluon_in1k` are the same layers by the same names, but for those of batch
+normalisation: `weight` and `bias` there, `gamma` and `beta` here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semseg.engines.gluon import networks, runtime, weights, weights_store
+from semseg.errors import WeightsError, one_line, some
+from semseg.types import Arrays
+
+mx = runtime.load()
+
+MAX_BYTES = 512 << 20
+"""Of a file: that of ResNet-101 has 179 MB."""
+
+_BACKBONES = {6: "resnet-50", 23: "resnet-101"}  # by the blocks of layer3
+_BLOCK = re.compile(r"layer3\.[0-9]+\.conv1\.weight")
+_CLASSIFIER = ("fc.weight", "fc.bias")
+_BATCHES = ".num_batches_tracked"
+_DTYPES = ("F32", "F16")
+
+
+def import_backbone(source: Path, folder: Path) -> Path:
+    """Write the weights of timm's model.safetensors as a file for `weights.load_backbone`, and return its path.
+
+    The folder is made if need be; a file of an earlier import is replaced. The arrays are of float32 or float16; names
+    and shapes must be those of the backbone, besides them only the classifier (`fc`), which has no use here, and
+    `num_batches_tracked`. Raises WeightsError, which names what does not fit, and writes nothing then.
+    """
+    try:
+        backbone, arrays = _read(source)
+    except _FormatError as fault:
+        raise WeightsError(
+            f"{one_line(str(source))} {fault}.",
+            f"Give the model.safetensors of timm's {' or '.join(weights.TIMM_NAMES.values())}, copied whole.",
+        ) from None
+    except OSError as error:
+        raise WeightsError(f"{one_line(str(source))} cannot be read: {error.strerror or error}.") from error
+    path = folder / weights.imported_name(backbone)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with weights_store.replacing(path) as temporary:
+            mx.nd.save(str(temporary), {name: runtime.to_device(array, mx.cpu()) for name, array in arrays.items()})
+    except (OSError, mx.base.MXNetError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "MXNet cannot write there"
+        raise WeightsError(f"{path} cannot be written: {reason}.", "--out names another folder.") from error
+    return path
+
+
+class _FormatError(Exception):
+    """The end of a sentence that begins with the file's name."""
+
+
+def _read(source: Path) -> tuple[str, Arrays]:
+    """The backbone that a file is of, and its arrays, float32, by GluonCV's names."""
+    from safetensors import SafetensorError, safe_open
+
+    if not source.is_file():
+        raise _FormatError("is not there" if not source.exists() else "is not a file")
+    if (size := source.stat().st_size) > MAX_BYTES:
+        raise _FormatError(f"has {size:,} bytes, more than the {MAX_BYTES:,} allowed")
+    try:
+        with safe_open(source, framework="np") as file:
+            backbone = _backbone(file.keys())
+            names = _timm_names(backbone)
+            _check_names(file, names)
+            arrays = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise _FormatError(f"is no safetensors file, or a damaged one ({error!s:.200})") from error
+    _check_values(arrays)
+    return backbone, {names[name][0]: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def _backbone(names: list[str]) -> str:
+    blocks = sum(_BLOCK.fullmatch(name) is not None for name in names)
+    if blocks not in _BACKBONES:
+        raise _FormatError(f"is of another network: layer3 has {blocks} blocks, ResNet-50 has 6 and ResNet-101 has 23")
+    return _BACKBONES[blocks]
+
+
+def _timm_names(backbone: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What timm calls each parameter of the backbone, to GluonCV's name and the shape."""
+    model = networks.build("fcn", backbone, num_classes=2, device=mx.cpu(), aux=False)
+    return {
+        re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)): (name, parameter.shape)
+        for name, parameter in networks.backbone_parameters(model).items()
+    }
+
+
+def _check_names(file: Any, names: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Raise _FormatError unless the file, opened but not read, has these arrays, and no other that has a use."""
+    found = set(file.keys())
+    batches = {name.removesuffix(".running_var") + _BATCHES for name in names if name.endswith(".running_var")}
+    unknown = found - names.keys() - batches - {*_CLASSIFIER}
+    _refuse(
+        missing=sorted(names.keys() - found),
+        unknown=sorted(f"{name!r:.100}" for name in unknown),
+        wrong=[
+            f"{name} ({fault})"
+            for name in sorted(names.keys() & found)
+            if (fault := _fault(file.get_slice(name), names[name][1]))
+        ],
+    )
+
+
+def _fault(array: Any, shape: tuple[int, ...]) -> str:
+    """What is wrong with the form of an array, nothing if it is right."""
+    found = tuple(array.get_shape())
+    if found != shape:
+        return f"shape {found!s:.100} instead of {shape}"
+    return "" if array.get_dtype() in _DTYPES else f"dtype {array.get_dtype()} instead of {' or '.join(_DTYPES)}"
+
+
+def _check_values(arrays: Arrays) -> None:
+    variances = {name: array for name, array in arrays.items() if name.endswith(".running_var")}
+    _refuse(
+        infinite=[name for name, array in arrays.items() if not np.isfinite(array).all()],
+        negative=[name for name, array in variances.items() if (array < 0).any()],
+    )
+
+
+def _refuse(**faults: list[str]) -> None:
+    """Raise _FormatError if there is any fault, by kind and array."""
+    told = [f"{kind} {some(names, 4)}" for kind, names in faults.items() if names]
+    if told:
+        raise _FormatError(f"does not fit the network: {'; '.join(told)}")

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save, save_file
+
+from semseg.engines.gluon import networks, runtime, timm_weights, weights, weights_store
+from semseg.errors import WeightsError
+
+Array = NDArray[Any]
+
+DEPTHS = {"resnet-50": (3, 4, 6, 3), "resnet-101": (3, 4, 23, 3)}
+_EPSILON = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def _home(store: Any) -> None:
+    """MXNet's home is new, and the store has nothing."""
+
+
+@pytest.fixture(scope="session")
+def arrays() -> dict[str, Array]:
+    return random_weights("resnet-50", 0)
+
+
+def write(path: Path, arrays: dict[str, Array]) -> Path:
+    save_file(arrays, path)
+    return path
+
+
+@pytest.mark.parametrize("backbone", list(DEPTHS))
+def test_imported_weights_give_the_features_that_timm_computes(mx: Any, tmp_path: Path, backbone: str) -> None:
+    arrays = random_weights(backbone, 1)
+    source = write(tmp_path / "model.safetensors", arrays)
+    path = timm_weights.import_backbone(source, weights_store.models_folder())
+    assert path == weights_store.models_folder() / weights.imported_name(backbone)
+    assert list(path.parent.iterdir()) == [path]
+
+    model = networks.build("deeplab", backbone, 3, mx.cpu())
+    weights.load_backbone(model, backbone)
+    images = np.random.default_rng(2).standard_normal((2, 3, 41, 57)).astype(np.float32)
+    for found, expected in zip(
+        model.base_forward(runtime.to_device(images, mx.cpu())), features(arrays, images), strict=True
+    ):
+        assert found.shape == expected.shape
+        assert expected.std() > 0.1
+        np.testing.assert_allclose(found.asnumpy(), expected, rtol=1e-4, atol=1e-4 * expected.std())
+
+
+def test_a_file_of_float16_without_classifier_or_counts_will_do(
+    mx: Any, tmp_path: Path, arrays: dict[str, Array]
+) -> None:
+    half = {
+        name: array.astype(np.float16)
+        for name, array in arrays.items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+    }
+    path = timm_weights.import_backbone(write(tmp_path / "half", half), tmp_path / "a/new/folder")
+    imported = mx.nd.load(str(path))
+    assert len(imported) == len(half)
+    for ours, timms in (("conv1.0.weight", "conv1.0.weight"), ("layer4.2.bn3.gamma", "layer4.2.bn3.weight")):
+        assert imported[ours].dtype == np.float32
+        np.testing.assert_array_equal(imported[ours].asnumpy(), half[timms].astype(np.float32))
+
+
+def without(name: str) -> Callable[[dict[str, Array]], dict[str, Array]]:
+    return lambda arrays: {key: array for key, array in arrays.items() if key != name}
+
+
+def changed(name: str, change: Callable[[Array], Array]) -> Callable[[dict[str, Array]], dict[str, Array]]:
+    return lambda arrays: arrays | {name: change(arrays[name])}
+
+
+def first_is(value: float) -> Callable[[Array], Array]:
+    return lambda array: np.concatenate([[np.float32(value)], array[1:]])
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (without("layer1.0.downsample.1.running_var"), "missing layer1.0.downsample.1.running_var"),
+        (lambda arrays: arrays | {"head\n": np.zeros(1)}, r"unknown 'head\n'"),
+        (lambda arrays: arrays | {"conv1.0.num_batches_tracked": np.zeros(1)}, "unknown 'conv1.0.num_batches_tracked'"),
+        (changed("bn1.bias", lambda array: array[1:]), "wrong bn1.bias (shape (127,) instead of (128,))"),
+        (changed("bn1.bias", lambda array: array.astype(float)), "wrong bn1.bias (dtype F64 instead of F32 or F16)"),
+        (changed("bn1.bias", first_is(np.nan)), "infinite bn1.bias"),
+        (changed("bn1.weight", first_is(np.inf)), "infinite bn1.weight"),
+        (changed("bn1.running_var", first_is(-1)), "negative bn1.running_var"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_written(
+    tmp_path: Path,
+    arrays: dict[str, Array],
+    change: Callable[[dict[str, Array]], dict[str, Array]],
+    fault: str,
+) -> None:
+    source = write(tmp_path / "model.safetensors", change(arrays))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    with pytest.raises(WeightsError) as caught:
+        timm_weights.import_backbone(source, folder)
+    assert caught.value.message == f"{source} does not fit the network: {fault}."
+    assert "resnet50s.gluon_in1k or resnet101s.gluon_in1k" in caught.value.hint
+    assert not list(folder.iterdir())
+
+
+def test_bfloat16_is_refused_by_name(tmp_path: Path, arrays: dict[str, Array]) -> None:
+    content = save(arrays | {"bn1.bias": arrays["bn1.bias"].astype(np.float16)})
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    header["bn1.bias"]["dtype"] = "BF16"
+    changed = json.dumps(header).encode()
+    source = tmp_path / "model.safetensors"
+    source.write_bytes(struct.pack("<Q", len(changed)) + changed + content[8 + length :])
+    with pytest.raises(WeightsError, match="dtype BF16 instead of F32 or F16"):
+        timm_weights.import_backbone(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "is no safetensors file, or a damaged one"),
+        (b"PK\x03\x04 a checkpoint of PyTorch's", "is no safetensors file, or a damaged one"),
+        (save({"layer3.0.conv1.weight": np.zeros(9)})[:-1], "is no safetensors file, or a damaged one"),
+        (save({"layer3.0.conv1.weight": np.zeros(9)}), "layer3 has 1 blocks, ResNet-50 has 6 and ResNet-101 has 23"),
+        (save({}), "layer3 has 0 blocks"),
+    ],
+)
+def test_another_file_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
+    source = tmp_path / "file"
+    source.write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        timm_weights.import_backbone(source, tmp_path / "models")
+    assert f"{source} is " in caught.value.message
+    assert fault in caught.value.message
+
+
+def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as large:
+        large.truncate(timm_weights.MAX_BYTES + 1)
+    for name, fault in (("absent", "is not there"), ("pipe", "is not a file"), ("large", "has 536,870,913 bytes")):
+        with pytest.raises(WeightsError, match=f"{tmp_path / name} {fault}"):
+            timm_weights.import_backbone(tmp_path / name, tmp_path)
+    with pytest.raises(WeightsError, match="cannot be read: File name too long"):
+        timm_weights.import_backbone(tmp_path / ("x" * 300), tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, arrays: dict[str, Array]) -> None:
+    source = write(tmp_path / "model.safetensors", arrays)
+    with pytest.raises(WeightsError, match=f"{source}/resnet50_v1s-imported.params cannot be written: File exists"):
+        timm_weights.import_backbone(source, source)
+
+
+# timm's resnet50s and resnet101s written down again, in numpy: their names, and what they compute at stride 8.
+
+
+def random_weights(backbone: str, seed: int) -> dict[str, Array]:
+    """All arrays of a file of timm's, float32, running statistics included."""
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, Array] = {}
+
+    def convolution(name: str, outputs: int, inputs: int, size: int) -> None:
+        scale = (2 / (inputs * size * size)) ** 0.5
+        weight = rng.standard_normal((outputs, inputs, size, size), np.float32) * np.float32(scale)
+        arrays[f"{name}.weight"] = weight
+
+    def normalisation(name: str, channels: int) -> None:
+        arrays[f"{name}.weight"] = rng.uniform(0.3, 1, channels).astype(np.float32)
+        arrays[f"{name}.bias"] = rng.normal(0, 0.3, channels).astype(np.float32)
+        arrays[f"{name}.running_mean"] = rng.normal(0, 0.3, channels).astype(np.float32)
+        arrays[f"{name}.running_var"] = rng.uniform(0.5, 2, channels).astype(np.float32)
+        arrays[f"{name}.num_batches_tracked"] = np.array(7)
+
+    for name, outputs, inputs in (("conv1.0", 64, 3), ("conv1.3", 64, 64), ("conv1.6", 128, 64)):
+        convolution(name, outputs, inputs, 3)
+    for name, channels in (("conv1.1", 64), ("conv1.4", 64), ("bn1", 128)):
+        normalisation(name, channels)
+    inputs = 128
+    for stage, depth in enumerate(DEPTHS[backbone]):
+        width = 64 << stage
+        for number in range(depth):
+            block = f"layer{stage + 1}.{number}"
+            forms = ((inputs, width, 1), (width, width, 3), (width, 4 * width, 1))
+            for index, (before, after, size) in enumerate(forms, 1):
+                convolution(f"{block}.conv{index}", after, before, size)
+                normalisation(f"{block}.bn{index}", after)
+            if number == 0:
+                convolution(f"{block}.downsample.0", 4 * width, inputs, 1)
+                normalisation(f"{block}.downsample.1", 4 * width)
+            inputs = 4 * width
+    arrays["fc.weight"] = rng.standard_normal((1000, inputs), np.float32)
+    arrays["fc.bias"] = rng.standard_normal(1000, np.float32)
+    return arrays
+
+
+def features(arrays: dict[str, Array], images: Array) -> tuple[Array, Array]:
+    """(N, 3, H, W) -> the outputs of layer3 (N, 1024, ceil(H/8), ceil(W/8)) and of layer4, 2048 channels.
+
+    The last two stages dilate where the classifier strides: a stage's first block as far as the stage before.
+    """
+    x = images
+    for convolution, stride, following in (("conv1.0", 2, "conv1.1"), ("conv1.3", 1, "conv1.4"), ("conv1.6", 1, "bn1")):
+        x = _convolve(x, arrays[f"{convolution}.weight"], stride)
+        x = np.maximum(_normalise(x, arrays, following), 0)
+    x = _pool(x)
+    outputs = []
+    for stage, (stride, first, dilation) in enumerate([(1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)], 1):
+        depth = len([name for name in arrays if name.startswith(f"layer{stage}.") and name.endswith(".conv1.weight")])
+        for number in range(depth):
+            block = f"layer{stage}.{number}"
+            x = _bottleneck(x, arrays, block, *((1, dilation) if number else (stride, first)))
+        outputs.append(x)
+    return outputs[2], outputs[3]
+
+
+def _bottleneck(x: Array, arrays: dict[str, Array], block: str, stride: int, dilation: int) -> Array:
+    y = x
+    for index, (steps, spread) in enumerate([(1, 1), (stride, dilation), (1, 1)], 1):
+        y = _convolve(y, arrays[f"{block}.conv{index}.weight"], steps, spread)
+        y = _normalise(y, arrays, f"{block}.bn{index}")
+        if index < 3:
+            y = np.maximum(y, 0)
+    if f"{block}.downsample.0.weight" in arrays:
+        x = _normalise(_convolve(x, arrays[f"{block}.downsample.0.weight"], stride), arrays, f"{block}.downsample.1")
+    return np.maximum(x + y, 0)
+
+
+def _convolve(x: Array, weight: Array, stride: int = 1, dilation: int = 1) -> Array:
+    outputs, inputs, size, _ = weight.shape
+    windows = _windows(x, size, stride, dilation, 0.0)
+    result: Array = np.tensordot(weight.reshape(outputs, inputs, size * size), windows, axes=((1, 2), (2, 0)))
+    return result.transpose(1, 0, 2, 3)
+
+
+def _pool(x: Array) -> Array:
+    return np.array(_windows(x, 3, 2, 1, -np.inf).max(axis=0))
+
+
+def _windows(x: Array, size: int, stride: int, dilation: int, padding: float) -> Array:
+    """What each place of a kernel sees, row by row: (size * size, N, C, H, W)."""
+    margin = dilation * (size // 2)
+    padded = np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)), constant_values=padding)
+    height, width = x.shape[2:]
+    places = [(dilation * i, dilation * j) for i in range(size) for j in range(size)]
+    return np.stack([padded[:, :, i : i + height : stride, j : j + width : stride] for i, j in places])
+
+
+def _normalise(x: Array, arrays: dict[str, Array], name: str) -> Array:
+    weight, bias, mean, variance = (
+        arrays[f"{name}.{part}"][:, None, None] for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    return np.array((x - mean) / np.sqrt(variance + _EPSILON) * weight + bias)
