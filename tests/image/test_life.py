@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semseg.engines.gluon import runtime
+
 START = "LRScheduler setup"  # training's last line before the first step
 MEGABYTES_TOO_FEW = "300m"
 ALONE = "import urllib.request as http; print(http.urlopen('http://localhost:8080/ping', timeout=60).status)"
@@ -132,6 +134,24 @@ def test_the_default_pretrained_backbone_is_asked_for_by_name(
     failure = (base / "output/failure").read_text()
     assert "resnet50_v1s-25a187fa.params" in failure
     assert "--with-weights" in failure
+
+
+@pytest.mark.req("R7")
+def test_an_image_with_weights_starts_from_them_without_a_network(
+    start: Callable[..., Any], new_job: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Weights of ours, mounted where scripts/build-image --with-weights puts GluonCV's."""
+    mx = runtime.load()
+    from gluoncv.model_zoo import resnet50_v1s
+
+    classifier = resnet50_v1s()
+    classifier.initialize()
+    classifier(mx.nd.zeros((1, 3, 32, 32)))
+    classifier.save_parameters(str(tmp_path / "resnet50_v1s-imported.params"))
+    base = new_job(use_pretrained_model="True")
+    container = start("--network=none", "--volume", f"{base}:/opt/ml", "--volume", f"{tmp_path}:/opt/mxnet/models:ro")
+    assert container.wait() == 0, container.log()
+    assert (base / "model/model_best.params").is_file()
 
 
 def test_every_command_is_a_word_of_the_image(
