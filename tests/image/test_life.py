@@ -148,6 +148,7 @@ def test_an_image_with_weights_starts_from_them_without_a_network(
     classifier.initialize()
     classifier(mx.nd.zeros((1, 3, 32, 32)))
     classifier.save_parameters(str(tmp_path / "resnet50_v1s-imported.params"))
+    tmp_path.chmod(0o755)
     base = new_job(use_pretrained_model="True")
     container = start("--network=none", "--volume", f"{base}:/opt/ml", "--volume", f"{tmp_path}:/opt/mxnet/models:ro")
     assert container.wait() == 0, container.log()
