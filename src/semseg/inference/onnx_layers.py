@@ -5,7 +5,6 @@ Each layer names the parameters it takes and their shapes; batch normalisation i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +42,15 @@ class Graph:
         self._constants: list[TensorProto] = []
 
     def convolution(
-        self, x: Tensor, name: str, channels: int, kernel: int = 1, *, stride: int = 1, dilation: int = 1, norm: str = ""
+        self,
+        x: Tensor,
+        name: str,
+        channels: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: str = "",
     ) -> Tensor:
         """A convolution that keeps the size but for its stride, with its own bias or else followed by `norm`."""
         weight = self._take(f"{name}.weight", (channels, x.channels, kernel, kernel))
@@ -120,9 +127,7 @@ class Graph:
         first = self._node("Div", [self._node("Mul", [self._integers(number), size]), count])
         after = self._node("Mul", [self._integers(number + 1), size])
         after = self._node("Div", [self._node("Add", [after, self._integers(cells - 1)]), count])
-        inside = self._node(
-            "And", [self._node("GreaterOrEqual", [places, first]), self._node("Less", [places, after])]
-        )
+        inside = self._node("And", [self._node("GreaterOrEqual", [places, first]), self._node("Less", [places, after])])
         width = self._node("Cast", [self._node("Sub", [after, first])], to=TensorProto.FLOAT)
         return self._node("Div", [self._node("Cast", [inside], to=TensorProto.FLOAT), width])
 

@@ -1,8 +1,8 @@
 """The six networks as ONNX graphs, up to their logits at an eighth of the picture's size.
 
-ResNet v1s (Gluon's `resnet50_v1s`, `resnet101_v1s`), dilated, under the heads of FCN (Long et al., 2015), PSPNet (Zhao et
-al., 2017) and DeepLabV3 (Chen et al., 2017) as GluonCV builds and names them. Dropout is left out, and so is the
-auxiliary head: both are for training.
+The backbones are GluonCV's `resnet50_v1s` and `resnet101_v1s`, dilated; the heads are those of FCN (Long et al., 2015),
+PSPNet (Zhao et al., 2017) and DeepLabV3 (Chen et al., 2017) as GluonCV builds and names them. Dropout and the auxiliary
+head are left out: they are for training.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ def _backbone(graph: Graph, x: Tensor, blocks: tuple[int, ...]) -> Tensor:
 def _bottleneck(graph: Graph, x: Tensor, name: str, channels: int, stride: int, dilation: int) -> Tensor:
     """Three convolutions and a bypass, which is a convolution itself in the first block of a stage."""
     out = graph.relu(graph.convolution(x, f"{name}.conv1", channels, norm=f"{name}.bn1"))
-    out = graph.convolution(
-        out, f"{name}.conv2", channels, 3, stride=stride, dilation=dilation, norm=f"{name}.bn2"
-    )
+    out = graph.convolution(out, f"{name}.conv2", channels, 3, stride=stride, dilation=dilation, norm=f"{name}.bn2")
     out = graph.convolution(graph.relu(out), f"{name}.conv3", 4 * channels, norm=f"{name}.bn3")
     if name.endswith(".0"):
         x = graph.convolution(x, f"{name}.downsample.0", 4 * channels, stride=stride, norm=f"{name}.downsample.1")
@@ -78,9 +76,7 @@ def _deeplab(graph: Graph, x: Tensor, num_classes: int) -> Tensor:
     name = "head.aspp.concurent"
     branches = [
         graph.relu(
-            graph.convolution(
-                x, f"{name}.{i}.0", 256, 1 if rate == 1 else 3, dilation=rate, norm=f"{name}.{i}.1"
-            )
+            graph.convolution(x, f"{name}.{i}.0", 256, 1 if rate == 1 else 3, dilation=rate, norm=f"{name}.{i}.1")
         )
         for i, rate in enumerate(_RATES)
     ]

@@ -44,8 +44,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        """Called in the worker: MXNet's threads would not survive the fork, nor would a GPU."""
-        return create_app(Engine(partial(load_predictor, self._settings.model_dir)), self._settings)
+        """Called in the worker: the engines' threads would not survive the fork, nor would a GPU."""
+        settings = self._settings
+        load = partial(load_predictor, settings.model_dir, settings.backend, settings.precision)
+        return create_app(Engine(load), settings)
 
 
 def _options(port: int) -> dict[str, object]:
