@@ -120,7 +120,7 @@ class _Reader:
             tag, offset = _varint(message, offset)
             number, wire_type = tag >> 3, tag & 7
             if number not in known:
-                raise _FormatError(f"has the field {number} in a {kind}, which no network here needs")
+                raise _FormatError(f"has the {kind} field {number}, which no network here needs")
             value, offset = _value(message, offset, wire_type)
             yield known[number], value
 

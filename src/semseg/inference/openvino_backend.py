@@ -24,25 +24,21 @@ class OpenVinoBackend:
         to cores: two containers would choose the same. Raises ArtifactError when OpenVINO cannot read the model, or
         it has other inputs and outputs.
         """
-        core = openvino.Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": cores,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": _PRIMITIVES_KEPT,
+        }
+        core, name = openvino.Core(), str(model) if isinstance(model, Path) else "the network"
         try:
             network = core.read_model(model)
+            _check(network, num_classes, name)
+            self._request = core.compile_model(network, "CPU", settings).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise ArtifactError(f"OpenVINO cannot read {_name(model)}: {reason:.300}") from error
-        _check(network, num_classes, _name(model))
-        compiled = core.compile_model(
-            network,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": precision,
-                "INFERENCE_NUM_THREADS": cores,
-                "NUM_STREAMS": 1,
-                "ENABLE_CPU_PINNING": False,
-                "CPU_RUNTIME_CACHE_CAPACITY": _PRIMITIVES_KEPT,
-            },
-        )
-        self._request = compiled.create_infer_request()
+            raise ArtifactError(f"OpenVINO cannot run {name}: {reason:.300}") from error
 
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
@@ -60,7 +56,3 @@ def _check(network: openvino.Model, num_classes: int, name: str) -> None:
     shapes = [port.partial_shape.to_string() for port in (*network.inputs, *network.outputs)]
     if len(shapes) != 2 or not shapes[0].startswith("[?,3,") or not shapes[1].startswith(f"[?,{num_classes},"):
         raise ArtifactError(f"{name} is no network of {num_classes} classes: its inputs and outputs are {shapes}.")
-
-
-def _name(model: Path | bytes) -> str:
-    return str(model) if isinstance(model, Path) else "the network"
