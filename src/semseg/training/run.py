@@ -260,7 +260,7 @@ def _export_onnx(directory: Path) -> None:
     try:
         write_onnx(model_dir.describe(directory), directory / model_dir.ONNX)
     except Exception as error:  # whatever it is, the trained model is saved and complete
-        LOGGER.warning("%s was not written: %s. The model is complete without it.", model_dir.ONNX, error)
+        LOGGER.warning("%s was not written; the model is complete without it. %s", model_dir.ONNX, error or repr(error))
 
 
 def _print_totals(host: str, epochs: int, begun: float, set_up: float) -> None:
