@@ -32,14 +32,15 @@ class LoadedModel:
 def load_predictor(model_dir: Path, backend: str = AUTO, precision: str = AUTO) -> LoadedModel:
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet.
 
-    backend: one of BACKENDS; `auto` is MXNet on the first GPU, and OpenVINO without one. MXNet, whose import takes two
-    seconds, is asked for GPUs only on a machine that seems to have one. precision: one of PRECISIONS, for OpenVINO;
+    backend: one of BACKENDS; `auto` is MXNet on the first GPU, and OpenVINO without one. Its import takes two seconds,
+    so `auto` asks MXNet for GPUs only where the driver has a device file. precision: one of PRECISIONS, for OpenVINO;
     `auto` is bf16 where the CPU computes in it, else f32.
     Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
     does not know the precision.
     """
     model = describe(model_dir)  # first: what is wrong here should not wait for MXNet
-    gpus = runtime.devices()[1] if backend != "openvino" and runtime.seems_to_have_gpu() else 0
+    ask_mxnet = backend == "mxnet" or (backend == AUTO and runtime.seems_to_have_gpu())
+    gpus = runtime.devices()[1] if ask_mxnet else 0
     if gpus > 1:
         logger.warning("%d GPUs found; the first is used.", gpus)
     logger.info("Number of GPUs being used: %d", min(gpus, 1))

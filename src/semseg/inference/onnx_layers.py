@@ -132,7 +132,7 @@ class Graph:
         return self._node("Div", [self._node("Cast", [inside], to=TensorProto.FLOAT), width])
 
     def finish(self, x: Tensor, unused: str) -> onnx.GraphProto:
-        """The graph from `image` to `logits`, which is `x`.
+        """The graph from `image` to `logits`, which is `x`, the layer added last.
 
         Raises ArtifactError when the file has parameters that no layer took, but for names beginning with `unused`.
         """

@@ -54,6 +54,16 @@ def test_a_machine_without_gpu_computes_on_its_cpu() -> None:
     assert (device.device_type, gpus) == (("gpu", gpus) if gpus else ("cpu", 0))
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [(["nvidia0", "nvidiactl"], True), (["nvidia12"], True), (["nvidiactl", "nvidia-uvm", "null"], False), ([], False)],
+)
+def test_a_gpu_is_expected_where_the_driver_has_a_device_file(tmp_path: Path, files: list[str], expected: bool) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert runtime.seems_to_have_gpu(tmp_path) is expected
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_arrays_keep_their_dtype_and_are_copies(dtype: str) -> None:
     array = np.arange(6, dtype=dtype).reshape(2, 3)
