@@ -11,9 +11,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from semseg import __version__
-from semseg.errors import ChannelError, SemsegError
+from semseg.errors import ChannelError, SemsegError, UserError
 from semseg.sagemaker.channels import CHANNELS, SPLITS
 from semseg.sagemaker.hyperparameters import BACKBONES, rules
 from semseg.sagemaker.paths import Paths
@@ -114,6 +115,24 @@ def _serve(_: argparse.Namespace) -> int:
     return serve(os.environ)
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    from semseg.artifact.model_dir import ONNX, describe
+    from semseg.inference.export import SYMBOL, write_onnx, write_symbol
+
+    model = describe(arguments.directory)
+    default = {"onnx": ONNX, "mxnet": f"model{SYMBOL}"}[arguments.format]
+    written: list[Path] = [arguments.out or arguments.directory / default]
+    try:
+        if arguments.format == "onnx":
+            write_onnx(model, written[0])
+        else:
+            written.append(write_symbol(model, written[0]))
+    except OSError as error:
+        raise UserError(f"The model cannot be written: {error}.", "--out names another file.") from error
+    print(*written, sep="\n")
+    return 0
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from semseg.data.shapes import write_shapes
 
@@ -170,7 +189,7 @@ def _backbone(name: str) -> str:
     return name
 
 
-def _add_weights_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_weights_commands(commands: Any) -> None:
     command = commands.add_parser("fetch-weights", help="download GluonCV's pretrained backbones")
     command.set_defaults(run=_fetch_weights)
     command.add_argument("backbones", nargs="*", type=_backbone, help=f"{' or '.join(BACKBONES)}; both by default")
@@ -181,11 +200,7 @@ def _add_weights_commands(commands: argparse._SubParsersAction[argparse.Argument
     command.add_argument("--out", type=Path, metavar="DIR", help="where it goes (the models of $MXNET_HOME)")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="semseg", description="Train and serve semantic segmentation networks.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
+def _add_job_commands(commands: Any) -> None:
     command = commands.add_parser(
         "train",
         help="run the training job in /opt/ml, in $SAGEMAKER_BASE_DIR, or one made of options",
@@ -209,10 +224,25 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--channel", choices=SPLITS, default="train")
     command.add_argument("--epochs", type=int, help="end after so many (else when told to)")
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="semseg", description="Train and serve semantic segmentation networks.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    _add_job_commands(commands)
     _add_weights_commands(commands)
 
     command = commands.add_parser("serve", help="serve the model in /opt/ml/model on port 8080")
     command.set_defaults(run=_serve)
+
+    command = commands.add_parser("export", help="write a trained network in another form: ONNX or MXNet's symbol")
+    command.set_defaults(run=_export)
+    command.add_argument("directory", type=Path, help="of the model: an unpacked model.tar.gz")
+    command.add_argument("--format", choices=("onnx", "mxnet"), default="onnx")
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="(model.onnx, or model-symbol.json, in the directory)"
+    )
 
     command = commands.add_parser("demo", help="write a small generated data set of discs, squares and triangles")
     command.add_argument("directory", type=Path, help="where the four directories of the channels go")

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semseg.inference.load import load_predictor
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,3 +48,15 @@ def test_it_leaves_picture_mask_and_overlay(demo: tuple[Path, str]) -> None:
         assert overlay.mode == "RGB"
     assert log.rstrip().endswith("picture.png")
     assert all(str(out / name) in log for name in ("picture.png", "mask.png", "overlay.png"))
+
+
+def test_bf16_and_gluoncv_s_numbers_give_nearly_the_same_masks(demo: tuple[Path, str]) -> None:
+    """Of a trained network; on a CPU without bf16, OpenVINO emulates it or computes in f32."""
+    exact, fast = (load_predictor(demo[0] / "model", "openvino", precision) for precision in ("f32", "bf16"))
+    shares = []
+    for path in sorted((demo[0] / "input/data/validation").iterdir()):
+        with Image.open(path) as image:
+            picture = np.asarray(image.convert("RGB"))
+        shares.append((exact.predictor.predict(picture).labels() == fast.predictor.predict(picture).labels()).mean())
+    assert len(shares) == 12
+    assert np.mean(shares) >= 0.99

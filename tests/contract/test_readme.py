@@ -28,11 +28,11 @@ def blocks(language: str) -> list[str]:
 @pytest.mark.req("R10", "R11", "R12")
 def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     """Train, load in plain GluonCV, serve, ask for a mask."""
-    train, pipe, serve = blocks("sh")
+    train, pipe, serve, export = blocks("sh")
     (load,) = blocks("python")
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
-    script = f"set -e\n{train}\n{pipe}\npython -W ignore - <<'PYTHON'\n{load}\nPYTHON\n{serve}"
+    script = f"set -e\n{train}\n{pipe}\npython -W ignore - <<'PYTHON'\n{load}\nPYTHON\n{serve}\n{export}"
     environ = os.environ | {"OMP_NUM_THREADS": "2"}
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300
@@ -41,6 +41,8 @@ def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     with Image.open(tmp_path / "mask.png") as mask, Image.open(tmp_path / "overlay.png") as overlay:
         assert mask.mode == "L"
         assert mask.size == overlay.size == (128, 96)
+    assert (tmp_path / "job/model/model.onnx").stat().st_size > 100_000_000
+    assert (tmp_path / "network-0000.params").stat().st_size > 100_000_000
 
 
 def test_the_table_of_hyperparameters_is_complete() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -24,7 +25,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from semseg.artifact.model_dir import describe
 from semseg.engines.gluon import networks, runtime
+from semseg.inference.export import write_onnx
 from semseg.inference.predictor import normalise
 from semseg.types import Float32, UInt8
 
@@ -32,6 +35,7 @@ CLASSES = 5
 NAMES = [f"class {number} of many" for number in range(CLASSES)]
 WIDTH, HEIGHT = 83, 61
 LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": "20000"}
+EXACT = {"SEMSEG_PRECISION": "f32"}
 STARTS_WITHIN = 60.0
 CURL = "application/x-www-form-urlencoded"  # what curl declares unasked
 Answer = tuple[int, http.client.HTTPMessage, bytes]
@@ -124,7 +128,7 @@ def base(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(base: Path) -> Iterator[Server]:
     """A server that is ready."""
-    server = start(base, base, **LIMITS)
+    server = start(base, base, **LIMITS, **EXACT)
     try:
         statuses_until_ready(server)
         yield server
@@ -274,7 +278,7 @@ def test_requests_at_the_same_time_get_their_own_answers(server: Server) -> None
 def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
     """From 503 to 200, then SIGTERM while a request is on its way: it is answered, and the exit code is 0."""
     before = sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*"))
-    server = start(base, tmp_path)
+    server = start(base, tmp_path, **EXACT)
     body = encode(picture)
     try:
         assert statuses_until_ready(server) == [503, 200]
@@ -292,10 +296,40 @@ def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
     assert (tmp_path / "stdout").read_text().splitlines() == [
         "loading model...",
         "Number of GPUs being used: 0",
+        f"OpenVINO computes in f32 on {runtime.usable_cores()} cores.",
         f"Loading weights from {base / 'model/model_best.params'}",
         "...model loaded.",
     ]
     assert sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*")) == before
+
+
+def mapped_files(server: Server) -> str:
+    """What the server's processes have mapped: their libraries, among others."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return "".join(Path(f"/proc/{child}/maps").read_text() for child in (*children, str(server.process.pid)))
+
+
+@pytest.mark.req("R56")
+@pytest.mark.parametrize(("backend", "library"), [("auto", "libopenvino"), ("mxnet", "libmxnet")])
+def test_a_read_only_model_onnx_is_served_by_openvino_alone_unless_told_otherwise(
+    base: Path, tmp_path: Path, picture: UInt8, backend: str, library: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base / "model", model)
+    model.chmod(0o755)
+    write_onnx(describe(model), model / "model.onnx")
+    model.chmod(0o555)
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.glob("model/**/*"))
+    server = start(tmp_path, tmp_path, SEMSEG_BACKEND=backend)
+    try:
+        statuses_until_ready(server)
+        assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+        found = {name for name in ("libopenvino", "libmxnet") if name in mapped_files(server)}
+        assert found == {library}
+    finally:
+        server.process.terminate()
+        assert server.process.wait(timeout=30) == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.glob("model/**/*")) == before
 
 
 def test_without_a_model_the_server_says_so_and_ends(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from semseg.artifact.params import digest
+from semseg.inference.onnx_file import verify
 from semseg.sagemaker.paths import Paths
 
 Numbers = Callable[[str, str], list[str]]
@@ -62,13 +64,17 @@ def test_channels_may_be_read_only(trained: Trained) -> None:
     assert times_of_change(trained.paths.channel("")) == trained.written_before
 
 
-def test_the_artifact_has_the_originals_three_files(trained: Trained) -> None:
+def test_the_artifact_has_the_originals_three_files_and_model_onnx(trained: Trained) -> None:
     names = {path.name for path in trained.paths.model.iterdir()}
-    assert names == {"hyperparams.json", "model_best.params", "model_algo-1"}
+    assert names == {"hyperparams.json", "model_best.params", "model_algo-1", "model.onnx"}
     written = json.loads((trained.paths.model / "hyperparams.json").read_text())
     assert all(isinstance(value, str) for value in written.values())
     assert (written["algorithm"], written["backbone"], written["num_classes"]) == ("fcn", "resnet-50", "4")
     assert written["crop_size"] == "24"  # 17 rounded up to a multiple of 8
+
+
+def test_model_onnx_was_made_from_the_best_parameters(trained: Trained) -> None:
+    verify(trained.paths.model / "model.onnx", digest(trained.paths.model / "model_best.params"))
 
 
 def test_the_metric_definitions_find_every_epoch(

@@ -19,6 +19,9 @@ from semseg.types import Arrays, is_class_name
 BEST = "model_best.params"
 LAST = "model_algo-1"
 HYPERPARAMS = "hyperparams.json"
+ONNX = "model.onnx"
+"""The network of the served parameters in ONNX form, which OpenVINO reads in their place."""
+
 CLASSES = "classes.json"
 """The names of the classes, `{"classes": ["background", "scratch"]}`, in the order of the ids, one for each."""
 

@@ -1,4 +1,4 @@
-"""From a model directory to a predictor."""
+"""From a model directory to a predictor: which engine runs it, from which file."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from semseg.artifact.model_dir import ModelDescription, describe
-from semseg.artifact.params import read_params
+from semseg.artifact.model_dir import ONNX, ModelDescription, describe
+from semseg.artifact.params import digest, read_params
+from semseg.engines.gluon import runtime
+from semseg.errors import ArtifactError, UserError
+from semseg.inference import onnx_file
+from semseg.inference.backends import Backend
 from semseg.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+BACKENDS = (AUTO, "mxnet", "openvino")
+PRECISIONS = (AUTO, "f32", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -21,20 +29,62 @@ class LoadedModel:
     description: ModelDescription
 
 
-def load_predictor(model_dir: Path) -> LoadedModel:
-    """Load the network of a model directory onto the first GPU, else the CPU; takes seconds.
+def load_predictor(model_dir: Path, backend: str = AUTO, precision: str = AUTO) -> LoadedModel:
+    """Load the network of a model directory; takes a second with OpenVINO, several with MXNet.
 
-    Raises ArtifactError when the directory has no readable model.
+    backend: one of BACKENDS; `auto` is MXNet on the first GPU, and OpenVINO without one. Its import takes two seconds,
+    so `auto` asks MXNet for GPUs only where the driver has a device file. precision: one of PRECISIONS, for OpenVINO;
+    `auto` is bf16 where the CPU computes in it, else f32.
+    Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
+    does not know the precision.
     """
     model = describe(model_dir)  # first: what is wrong here should not wait for MXNet
-    from semseg.engines.gluon import backend, runtime  # here: importing MXNet takes two seconds and starts threads
-
-    _, gpus = runtime.devices()
+    ask_mxnet = backend == "mxnet" or (backend == AUTO and runtime.seems_to_have_gpu())
+    gpus = runtime.devices()[1] if ask_mxnet else 0
     if gpus > 1:
         logger.warning("%d GPUs found; the first is used.", gpus)
     logger.info("Number of GPUs being used: %d", min(gpus, 1))
+    if backend == "mxnet" or gpus:
+        network = _load_mxnet(model, precision)
+    else:
+        network = _load_openvino(model, model_dir, precision)
+    return LoadedModel(Predictor(network, model.num_classes), model)
+
+
+def _load_mxnet(model: ModelDescription, precision: str) -> Backend:
+    if precision not in (AUTO, "f32"):
+        raise UserError(
+            f"SEMSEG_PRECISION is {precision}, but MXNet computes in f32 alone.",
+            "Set SEMSEG_BACKEND to openvino too, or leave SEMSEG_PRECISION out.",
+        )
+    from semseg.engines.gluon import backend  # here: importing MXNet takes two seconds and starts threads
+
     logger.info("Loading weights from %s", model.params)
-    network = backend.load_backend(
+    return backend.load_backend(
         model.algorithm, model.backbone, model.num_classes, read_params(model.params), str(model.params)
     )
-    return LoadedModel(Predictor(network, model.num_classes), model)
+
+
+def _load_openvino(model: ModelDescription, model_dir: Path, precision: str) -> Backend:
+    if precision == "int8":
+        raise ArtifactError(f"{model_dir} has no int8 model.", "Set SEMSEG_PRECISION to auto, bf16 or f32.")
+    from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
+
+    if precision == AUTO:
+        precision = "bf16" if has_bf16() else "f32"
+    cores = runtime.usable_cores()
+    logger.info("OpenVINO computes in %s on %d cores.", precision, cores)
+    path = model_dir / ONNX
+    if path.exists():
+        try:
+            onnx_file.verify(path, digest(model.params))
+            network = OpenVinoBackend(path, precision, cores, model.num_classes)
+        except ArtifactError as error:
+            logger.warning("%s is ignored, %s is converted instead. %s", ONNX, model.params.name, error)
+        else:
+            logger.info("Loading weights from %s", path)
+            return network
+    from semseg.inference.export import build_onnx  # here: what is converted already needs no onnx
+
+    logger.info("Loading weights from %s", model.params)
+    return OpenVinoBackend(build_onnx(model), precision, cores, model.num_classes)

@@ -63,6 +63,7 @@ class Hyperparameters:
     hybrid: bool = boolean("_hybrid", "False", "accepted, without effect")
     augmentation_type: str = choice("_augmentation_type", "default", ("default",), "augmentation")
     logging_frequency: int = integer("_logging_frequency", "20", "iterations between progress notices", low=1)
+    export_onnx: bool = boolean("_export_onnx", "True", "write model.onnx too, which starts serving sooner")
     seed: int = integer("_seed", "0", "seed of everything random", low=0, high=2**31 - 1)
 
     def as_strings(self) -> dict[str, str]:

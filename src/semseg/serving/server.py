@@ -50,9 +50,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self.cfg.set("child_exit", self._end_if_never_ready)
 
     def load(self) -> Flask:
-        """Called in the worker: MXNet's threads would not survive the fork, nor would a GPU."""
-        load = partial(load_predictor, self._settings.model_dir)
-        return create_app(Engine(load, on_ready=self._mark_ready), self._settings)
+        """Called in the worker: the engines' threads would not survive the fork, nor would a GPU."""
+        settings = self._settings
+        load = partial(load_predictor, settings.model_dir, settings.backend, settings.precision)
+        return create_app(Engine(load, on_ready=self._mark_ready), settings)
 
     def _mark_ready(self) -> None:
         self._was_ready[0] = 1

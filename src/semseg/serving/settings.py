@@ -1,4 +1,4 @@
-"""What the environment sets for serving, read once at the start."""
+"""What the environment sets for serving, read once at the start. An empty variable counts as not set."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semseg.errors import UserError
+from semseg.inference.load import BACKENDS, PRECISIONS
 from semseg.sagemaker.paths import Paths
 
 
 @dataclass(frozen=True)
-class Variable:
-    """An environment variable that holds a whole number; an empty one counts as not set."""
+class Number:
+    """An environment variable that holds a whole number."""
 
     name: str
     default: int
@@ -31,27 +32,55 @@ class Variable:
         return int(text)
 
 
-PORT = Variable("SAGEMAKER_BIND_TO_PORT", 8080, 1, 65535, "the port to listen on")
-MAX_PAYLOAD = Variable(
+@dataclass(frozen=True)
+class Choice:
+    """An environment variable that holds one of some words, the first by default."""
+
+    name: str
+    options: tuple[str, ...]
+    meaning: str
+
+    @property
+    def default(self) -> str:
+        """What holds when it is not set."""
+        return self.options[0]
+
+    def read(self, environ: Mapping[str, str]) -> str:
+        """The variable's value or its default; raises UserError, naming it, when it is none of the words."""
+        text = environ.get(self.name) or self.default
+        if text not in self.options:
+            raise UserError(
+                f"{self.name} is {text[:50]!r}, not one of {', '.join(self.options)}.",
+                f"It is {self.meaning}; unset, it is {self.default}.",
+            )
+        return text
+
+
+PORT = Number("SAGEMAKER_BIND_TO_PORT", 8080, 1, 65535, "the port to listen on")
+MAX_PAYLOAD = Number(
     "SAGEMAKER_MAX_PAYLOAD_IN_MB",
     100,
     0,
     1024,
     "the size of the largest request body, in units of 1,048,576 bytes (0, no limit of Batch Transform's: the default)",
 )
-MAX_PIXELS = Variable("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
+MAX_PIXELS = Number("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
+BACKEND = Choice("SEMSEG_BACKEND", BACKENDS, "the engine that runs the network")
+PRECISION = Choice("SEMSEG_PRECISION", PRECISIONS, "the kind of numbers that OpenVINO computes in")
 
-VARIABLES = (PORT, MAX_PAYLOAD, MAX_PIXELS)
+VARIABLES = (PORT, MAX_PAYLOAD, MAX_PIXELS, BACKEND, PRECISION)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """model_dir: of the artifact; max_payload: bytes of a request; max_pixels: of a picture."""
+    """model_dir: of the artifact; max_payload: bytes of a request; max_pixels: of a picture; the rest as named."""
 
     model_dir: Path
     port: int = PORT.default
     max_payload: int = MAX_PAYLOAD.default << 20
     max_pixels: int = MAX_PIXELS.default
+    backend: str = BACKEND.default
+    precision: str = PRECISION.default
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -61,4 +90,6 @@ class Settings:
             port=PORT.read(environ),
             max_payload=(MAX_PAYLOAD.read(environ) or MAX_PAYLOAD.default) << 20,
             max_pixels=MAX_PIXELS.read(environ),
+            backend=BACKEND.read(environ),
+            precision=PRECISION.read(environ),
         )

@@ -81,6 +81,8 @@ def train(paths: Paths, stop: threading.Event) -> None:
         LOGGER.warning("Stopping as told: saving the current model.")
     LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
     artifact.save(learner, model_dir.LAST)
+    if settings.export_onnx:
+        _export_onnx(paths.model)
     LOGGER.info("Test data is not provided.")
     _print_totals(host, settings.epochs, begun, set_up)
 
@@ -215,6 +217,9 @@ def _sinks(host: str, settings: Hyperparameters, paths: Paths) -> Sink:
     return emit
 
 
+_OF_ONE_RUN = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.CLASSES)
+
+
 class _Artifact:
     """The model directory, which stays as it is until there is a model to save."""
 
@@ -238,7 +243,7 @@ class _Artifact:
 
     def _begin(self) -> None:
         """Makes room for the new model: parameters of an earlier run would contradict hyperparams.json."""
-        for path in (self._directory / name for name in (model_dir.BEST, model_dir.LAST, model_dir.CLASSES)):
+        for path in (self._directory / name for name in _OF_ONE_RUN):
             if path.exists():
                 LOGGER.warning("Removing %s, left by an earlier run.", path)
                 path.unlink()
@@ -246,6 +251,16 @@ class _Artifact:
         if self._class_names:
             model_dir.write_class_names(self._directory, self._class_names)
         self._begun = True
+
+
+def _export_onnx(directory: Path) -> None:
+    """Writes model.onnx of the parameters that would be served; without it they are converted there."""
+    from semseg.inference.export import write_onnx
+
+    try:
+        write_onnx(model_dir.describe(directory), directory / model_dir.ONNX)
+    except Exception as error:  # whatever it is, the trained model is saved and complete
+        LOGGER.warning("%s was not written; the model is complete without it. %s", model_dir.ONNX, error or repr(error))
 
 
 def _print_totals(host: str, epochs: int, begun: float, set_up: float) -> None:

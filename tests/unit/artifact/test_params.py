@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from semseg.artifact.params import read_params
+from semseg.artifact.params import digest, read_params
 from semseg.errors import ArtifactError
 
 Encode = Callable[[dict[str, NDArray[Any]]], bytes]
@@ -38,6 +38,14 @@ def test_arrays_come_back_by_name_as_read_only_views(tmp_path: Path, encode: Enc
         np.testing.assert_array_equal(found[name], array)
         assert not found[name].flags.writeable
         assert not found[name].flags.owndata
+
+
+def test_the_digest_is_the_files_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "a.params"
+    path.write_bytes(b"abc")
+    assert digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(ArtifactError, match=r"b\.params cannot be read"):
+        digest(tmp_path / "b.params")
 
 
 def test_prefixes_of_symbolic_files_are_dropped(tmp_path: Path, encode: Encode) -> None:

@@ -9,39 +9,45 @@ import numpy as np
 import pytest
 
 from semseg.artifact.model_dir import describe, write_class_names
-from semseg.engines.gluon import networks, runtime
-from semseg.errors import ArtifactError
+from semseg.engines.gluon import runtime
+from semseg.engines.gluon.backend import GluonBackend
+from semseg.errors import ArtifactError, UserError
+from semseg.inference import load
+from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An FCN of random weights for 3 classes, without hyperparams.json."""
-    directory = tmp_path_factory.mktemp("model")
-    networks.build("fcn", "resnet-50", 3, runtime.load().cpu()).save_parameters(str(directory / "model_best.params"))
-    return directory
+from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 
 
 @pytest.mark.req("R56")
-def test_a_model_directory_becomes_a_predictor(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("backend", ["mxnet", "openvino"])
+def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        model = load_predictor(model_dir)
+        model = load_predictor(model_dir, backend, "f32")
     assert model.predictor.num_classes == 3
     probabilities = model.predictor.predict(np.zeros((20, 31, 3), np.uint8)).probabilities()
     assert probabilities.shape == (3, 20, 31)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+    told = [f"OpenVINO computes in f32 on {runtime.usable_cores()} cores."] if backend == "openvino" else []
     assert caplog.messages == [
         "Number of GPUs being used: 0",
+        *told,
         f"Loading weights from {model_dir / 'model_best.params'}",
     ]
 
 
-def test_what_the_directory_says_of_the_model_comes_with_it(model_dir: Path, tmp_path: Path) -> None:
-    for source in model_dir.iterdir():
-        (tmp_path / source.name).symlink_to(source)
-    write_class_names(tmp_path, ["sky", "road", "tree"])
-    assert load_predictor(tmp_path).description == describe(tmp_path)
-    assert load_predictor(tmp_path).description.class_names == ("sky", "road", "tree")
+def test_both_engines_say_the_same(model_dir: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 57, 3), dtype=np.uint8)
+    ours, theirs = (
+        load_predictor(model_dir, backend, "f32").predictor.predict(picture).probabilities()
+        for backend in ("openvino", "mxnet")
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_what_the_directory_says_of_the_model_comes_with_it(model_dir: Path, copy: Path) -> None:
+    write_class_names(copy, ["sky", "road", "tree"])
+    assert load_predictor(copy).description == describe(copy)
+    assert load_predictor(copy).description.class_names == ("sky", "road", "tree")
     assert load_predictor(model_dir).description.class_names is None
 
 
@@ -55,6 +61,82 @@ def test_an_empty_directory_is_an_error_that_names_it(tmp_path: Path) -> None:
         load_predictor(tmp_path)
 
 
-def test_importing_the_server_does_not_import_mxnet() -> None:
-    script = "import sys, semseg.serving.server; sys.exit('mxnet' in sys.modules)"
+def kind_of_backend(model: load.LoadedModel) -> type:
+    return type(model.predictor._backend)
+
+
+@pytest.mark.parametrize(
+    ("device_file", "gpus", "expected"),
+    [(False, 1, OpenVinoBackend), (True, 0, OpenVinoBackend), (True, 1, GluonBackend), (True, 2, GluonBackend)],
+)
+def test_mxnet_is_chosen_where_it_finds_a_gpu(
+    model_dir: Path,
+    device_file: bool,
+    gpus: int,
+    expected: type,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No machine with a GPU runs this: the count stands in for it."""
+    monkeypatch.setattr(runtime, "seems_to_have_gpu", lambda: device_file)
+    monkeypatch.setattr(runtime, "devices", lambda: (runtime.load().cpu(), gpus))
+    with caplog.at_level(logging.INFO):
+        assert kind_of_backend(load_predictor(model_dir)) is expected
+    assert f"Number of GPUs being used: {int(device_file and gpus > 0)}" in caplog.messages
+    assert any(record.levelname == "WARNING" for record in caplog.records) == (gpus > 1)
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"), [("mxnet", GluonBackend), ("openvino", OpenVinoBackend), ("auto", OpenVinoBackend)]
+)
+def test_the_engine_can_be_told(model_dir: Path, backend: str, expected: type) -> None:
+    assert kind_of_backend(load_predictor(model_dir, backend)) is expected
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_mxnet_refuses_a_precision_it_does_not_know(model_dir: Path, precision: str) -> None:
+    with pytest.raises(UserError, match=f"SEMSEG_PRECISION is {precision}, but MXNet"):
+        load_predictor(model_dir, "mxnet", precision)
+
+
+def test_int8_needs_a_model_of_that_precision(model_dir: Path) -> None:
+    with pytest.raises(ArtifactError, match=f"{model_dir} has no int8 model"):
+        load_predictor(model_dir, precision="int8")
+
+
+def test_precision_follows_the_cpu_unless_told(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        load_predictor(model_dir)
+    assert f"computes in {'bf16' if has_bf16() else 'f32'} on" in caplog.text
+
+
+def test_a_model_onnx_of_the_same_parameters_is_used(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_onnx(describe(copy), copy / "model.onnx")
+    with caplog.at_level(logging.INFO):
+        load_predictor(copy)
+    assert f"Loading weights from {copy / 'model.onnx'}" in caplog.messages
+    assert not any(record.levelname == "WARNING" for record in caplog.records)
+
+
+@pytest.mark.parametrize("content", [b"", b"not ONNX", None])
+def test_any_other_model_onnx_is_ignored_with_a_warning(
+    copy: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if content is None:
+        (copy / "model.onnx").mkdir()
+    else:
+        (copy / "model.onnx").write_bytes(content)
+    with caplog.at_level(logging.INFO):
+        load_predictor(copy)
+    assert f"model.onnx is ignored, model_best.params is converted instead. {copy / 'model.onnx'}" in caplog.text
+    assert caplog.messages[-1] == f"Loading weights from {copy / 'model_best.params'}"
+
+
+def test_to_serve_a_model_onnx_neither_mxnet_nor_onnx_is_imported(copy: Path) -> None:
+    write_onnx(describe(copy), copy / "model.onnx")
+    script = (
+        "import sys, pathlib, semseg.serving.server as server; "
+        f"assert server.load_predictor(pathlib.Path({str(copy)!r})); "
+        "sys.exit(bool({'mxnet', 'gluoncv', 'onnx', 'onnxruntime'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

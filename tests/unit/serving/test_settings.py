@@ -9,7 +9,8 @@ from semseg.serving.settings import VARIABLES, Settings
 
 
 def test_without_variables_the_platform_s_values_hold() -> None:
-    assert Settings.from_environment({}) == Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 50_000_000)
+    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 50_000_000, "auto", "auto")
+    assert Settings.from_environment({}) == expected
 
 
 def test_every_variable_is_read() -> None:
@@ -18,8 +19,11 @@ def test_every_variable_is_read() -> None:
         "SAGEMAKER_BIND_TO_PORT": "8501",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
         "SEMSEG_MAX_PIXELS": "1000",
+        "SEMSEG_BACKEND": "mxnet",
+        "SEMSEG_PRECISION": "f32",
     }
-    assert Settings.from_environment(environ) == Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 1000)
+    expected = Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 1000, "mxnet", "f32")
+    assert Settings.from_environment(environ) == expected
 
 
 def test_empty_variables_count_as_not_set() -> None:
@@ -40,6 +44,9 @@ def test_no_limit_of_batch_transform_leaves_the_server_s_own() -> None:
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1.5"),
         ("SEMSEG_MAX_PIXELS", "0"),
         ("SEMSEG_MAX_PIXELS", "9" * 5000),
+        ("SEMSEG_BACKEND", "OpenVINO"),
+        ("SEMSEG_PRECISION", "float16"),
+        ("SEMSEG_PRECISION", "f" * 5000),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_variable_value_and_range(name: str, value: str) -> None:

@@ -38,6 +38,11 @@ def load() -> ModuleType:
     return mxnet
 
 
+def seems_to_have_gpu(dev: Path = Path("/dev")) -> bool:
+    """Whether there is a device file of NVIDIA's driver, such as /dev/nvidia0: only then can MXNet find a GPU."""
+    return any(dev.glob("nvidia[0-9]*"))
+
+
 def devices() -> tuple[Any, int]:
     """Return the MXNet context to compute on (the first GPU, else the CPU) and the number of GPUs found.
 

@@ -78,6 +78,16 @@ def test_a_driver_that_fails_is_a_user_s_error(monkeypatch: pytest.MonkeyPatch) 
         runtime.devices()
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [(["nvidia0", "nvidiactl"], True), (["nvidia12"], True), (["nvidiactl", "nvidia-uvm", "null"], False), ([], False)],
+)
+def test_a_gpu_is_expected_where_the_driver_has_a_device_file(tmp_path: Path, files: list[str], expected: bool) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert runtime.seems_to_have_gpu(tmp_path) is expected
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_arrays_keep_their_dtype_and_are_copies(dtype: str) -> None:
     array = np.arange(6, dtype=dtype).reshape(2, 3)

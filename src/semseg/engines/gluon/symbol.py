@@ -1,0 +1,42 @@
+"""Writes a trained network in MXNet's own form for deployment: a symbol and its parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from semseg.engines.gluon import networks, runtime
+from semseg.types import Arrays
+
+mx = runtime.load()
+
+
+class _FullSizeLogits(networks.HybridBlock):  # type: ignore[misc]
+    """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, H, W) as GluonCV's `predict`, for any H and W."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.network = networks.LowResolutionLogits(model)
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        (logits,) = self.network(x)
+        return F.contrib.BilinearResize2D(logits, x, mode="like")
+
+
+def write_symbol(
+    algorithm: str, backbone: str, num_classes: int, arrays: Arrays, origin: str, directory: Path
+) -> tuple[Path, Path]:
+    """Write the network to two files of the directory, and return their paths: the symbol, the parameters.
+
+    arrays: parameters by GluonCV's structural name; `origin` names their file in errors. The symbol's input is `data`,
+    its output the logits at full size; it has no auxiliary head.
+    Raises ArtifactError when a parameter is missing, unknown or of another shape.
+    """
+    model = networks.build(algorithm, backbone, num_classes, mx.cpu(), aux=False)
+    needed = {name: array for name, array in arrays.items() if not name.startswith(networks.AUXILIARY)}
+    networks.assign(networks.parameters(model), needed, origin)
+    network = _FullSizeLogits(model)
+    network.hybridize()
+    network(mx.nd.zeros((1, 3, 64, 64)))  # makes the graph that is exported
+    network.export(str(directory / "network"))
+    return directory / "network-symbol.json", directory / "network-0000.params"

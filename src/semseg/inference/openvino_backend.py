@@ -1,0 +1,58 @@
+"""Runs a network with OpenVINO, on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from semseg.errors import ArtifactError
+from semseg.types import Float32
+
+_PRIMITIVES_KEPT = 1000
+"""Kernels that OpenVINO keeps, over 50 for each size of picture, which take 3 MB; its own limit is 5000."""
+
+
+class OpenVinoBackend:
+    """A network compiled for this machine's CPU, for one thread to call, on so many cores."""
+
+    def __init__(self, model: Path | bytes, precision: str, cores: int, num_classes: int) -> None:
+        """model: an ONNX file or its content; precision: `f32` or `bf16`.
+
+        The precision is asked for, because OpenVINO on its own takes bf16 where the CPU has it. Threads are not tied
+        to cores: two containers would choose the same. Raises ArtifactError when OpenVINO cannot read the model, or
+        it has other inputs and outputs.
+        """
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": cores,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": _PRIMITIVES_KEPT,
+        }
+        core, name = openvino.Core(), str(model) if isinstance(model, Path) else "the network"
+        try:
+            network = core.read_model(model)
+            _check(network, num_classes, name)
+            self._request = core.compile_model(network, "CPU", settings).create_infer_request()
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ArtifactError(f"OpenVINO cannot run {name}: {reason:.300}") from error
+
+    def logits(self, images: Float32) -> Float32:
+        """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
+        self._request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
+        return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is used again
+
+
+def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU computes in bfloat16: AVX512-BF16 or AMX. OpenVINO would emulate it on any AVX-512."""
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+
+
+def _check(network: openvino.Model, num_classes: int, name: str) -> None:
+    shapes = [port.partial_shape.to_string() for port in (*network.inputs, *network.outputs)]
+    if len(shapes) != 2 or not shapes[0].startswith("[?,3,") or not shapes[1].startswith(f"[?,{num_classes},"):
+        raise ArtifactError(f"{name} is no network of {num_classes} classes: its inputs and outputs are {shapes}.")

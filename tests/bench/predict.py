@@ -1,0 +1,92 @@
+"""How long the network takes for a picture of 480 x 480, by engine and precision, beside GluonCV's `predict`.
+
+FCN-ResNet50 of 21 classes. The engines take turns, so that what else the machine does hits all of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from semseg.artifact.model_dir import describe
+from semseg.engines.gluon import networks, runtime
+from semseg.engines.gluon.backend import GluonBackend
+from semseg.inference.backends import Backend
+from semseg.inference.export import build_onnx
+from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
+from semseg.types import Float32
+
+CLASSES = 21
+ROUNDS = 7
+SIZES = [(400, 576), (384, 600), (360, 640), (320, 720), (300, 768), (288, 800), (256, 900)]
+"""Of 230,400 pixels each, as 480 x 480."""
+
+FASTER_THAN_GLUONCV = 1.8
+FIRST_SEEN_COSTS = 0.2
+
+
+def main() -> int:
+    """Prints the medians; 1 if the default engine misses a bar."""
+    model = networks.build("fcn", "resnet-50", CLASSES, runtime.load().cpu())
+    with tempfile.TemporaryDirectory() as directory:
+        model.save_parameters(str(Path(directory) / "model_best.params"))
+        content = build_onnx(describe(Path(directory)))
+    f32, bf16 = (OpenVinoBackend(content, precision, runtime.usable_cores(), CLASSES) for precision in ("f32", "bf16"))
+    image = noise(480, 480)
+    on_device = runtime.to_device(image, runtime.load().cpu())
+    medians = take_turns(
+        {
+            "GluonCV predict": lambda: model.predict(on_device).asnumpy(),
+            "MXNet": calls(GluonBackend(model, runtime.load().cpu()), image),
+            "OpenVINO f32": calls(f32, image),
+            "OpenVINO bf16": calls(bf16, image),
+        }
+    )
+    for name, seconds in medians.items():
+        print(f"{name:16} {seconds:.3f} s, {medians['GluonCV predict'] / seconds:.2f} times as fast as GluonCV")
+    extra = statistics.median(first_seen(bf16, *size) for size in SIZES)
+    print(f"A picture of a size not seen before costs {extra:.3f} s more, bar {FIRST_SEEN_COSTS} s")
+    faster = medians["GluonCV predict"] / medians["OpenVINO bf16"]
+    ok = extra < FIRST_SEEN_COSTS and (faster >= FASTER_THAN_GLUONCV or not has_bf16())
+    print(f"predict: {faster:.2f} times, bar {FASTER_THAN_GLUONCV} where the CPU has bf16, {'ok' if ok else 'short'}")
+    return int(not ok)
+
+
+def noise(height: int, width: int) -> Float32:
+    return np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
+
+
+def calls(backend: Backend, image: Float32) -> Callable[[], object]:
+    return lambda: backend.logits(image)
+
+
+def take_turns(predict: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The median of the seconds each takes, its first time not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in predict}
+    for _ in range(1 + ROUNDS):
+        for name, call in predict.items():
+            seconds[name].append(timed(call))
+    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+
+
+def first_seen(backend: Backend, height: int, width: int) -> float:
+    """How many seconds longer the first picture of a size takes than the next."""
+    call = calls(backend, noise(height, width))
+    first = timed(call)
+    return first - statistics.median(timed(call) for _ in range(3))
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    sys.exit(main())

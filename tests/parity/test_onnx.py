@@ -1,0 +1,100 @@
+"""The exported networks against MXNet, which runs GluonCV's layers, and against plain GluonCV itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from semseg.artifact.model_dir import ModelDescription, describe
+from semseg.artifact.params import read_params
+from semseg.engines.gluon.backend import GluonBackend, load_backend
+from semseg.engines.gluon.runtime import usable_cores
+from semseg.inference.export import build_onnx, write_symbol
+from semseg.inference.openvino_backend import OpenVinoBackend
+from semseg.types import Float32
+
+CLASSES = 5
+SIZES = [(96, 96), (97, 131), (240, 240), (1, 1), (3, 40)]
+LARGE = {("psp", "resnet-50"): [(333, 1000), (480, 360)], ("deeplab", "resnet-50"): [(480, 360)]}
+"""Where the graph depends on the size; all six were compared at both once."""
+
+NETWORKS = [
+    (algorithm, backbone) for algorithm in ("fcn", "psp", "deeplab") for backbone in ("resnet-50", "resnet-101")
+]
+
+
+@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
+def model(request: pytest.FixtureRequest, randomised: Any, tmp_path_factory: Any) -> Iterator[ModelDescription]:
+    """A network of random weights, biases and statistics, as plain GluonCV saves it."""
+    directory = tmp_path_factory.mktemp("network")
+    randomised(*request.param, CLASSES).save_parameters(str(directory / "model_best.params"))
+    described = describe(directory)
+    yield described
+    described.params.unlink()
+
+
+@pytest.fixture(scope="module")
+def mxnet(model: ModelDescription) -> GluonBackend:
+    return load_backend(model.algorithm, model.backbone, CLASSES, read_params(model.params), "f")
+
+
+@pytest.fixture(scope="module")
+def content(model: ModelDescription) -> bytes:
+    return build_onnx(model)
+
+
+@pytest.fixture(scope="module")
+def openvino(content: bytes) -> OpenVinoBackend:
+    return OpenVinoBackend(content, "f32", usable_cores(), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def onnx_runtime(content: bytes) -> Any:
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def picture(height: int, width: int, count: int = 1) -> Float32:
+    """What `normalise` makes of noise."""
+    return np.random.default_rng(height).normal(size=(count, 3, height, width)).astype(np.float32)
+
+
+def assert_equal(found: Float32, expected: Float32, tolerance: float = 1e-4) -> None:
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.req("R4", "R6")
+def test_logits_are_those_of_mxnet(
+    model: ModelDescription, mxnet: GluonBackend, openvino: OpenVinoBackend, onnx_runtime: Any
+) -> None:
+    for height, width in SIZES + LARGE.get((model.algorithm, model.backbone), []):
+        image = picture(height, width)
+        expected = mxnet.logits(image)
+        assert expected.std() > 0.1
+        assert_equal(openvino.logits(image), expected)
+        assert_equal(onnx_runtime.run(["logits"], {"image": image})[0], expected)
+
+
+def test_several_pictures_at_once(openvino: OpenVinoBackend, onnx_runtime: Any) -> None:
+    images = picture(40, 56, count=3)
+    expected = np.concatenate([openvino.logits(images[i : i + 1]) for i in range(3)])
+    assert_equal(openvino.logits(images), expected)
+    assert_equal(onnx_runtime.run(["logits"], {"image": images})[0], expected)
+
+
+@pytest.mark.filterwarnings("ignore:Cannot decide type", "ignore::DeprecationWarning")  # MXNet's own
+@pytest.mark.parametrize("algorithm", ["fcn", "psp", "deeplab"])
+def test_the_symbol_gives_what_gluoncv_predicts(mx: Any, randomised: Any, tmp_path: Path, algorithm: str) -> None:
+    """As MXNet loads it, without anything of ours."""
+    oracle = randomised(algorithm, "resnet-50", CLASSES)
+    oracle.save_parameters(str(tmp_path / "model_best.params"))
+    params = write_symbol(describe(tmp_path), tmp_path / "network-symbol.json")
+    network = mx.gluon.SymbolBlock.imports(str(tmp_path / "network-symbol.json"), ["data"], str(params))
+    for height, width in SIZES[:2]:
+        image = mx.nd.array(picture(height, width))
+        assert_equal(network(image).asnumpy(), oracle.predict(image).asnumpy(), 1e-5)

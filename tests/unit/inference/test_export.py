@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from semseg import __version__
+from semseg.artifact.model_dir import describe, write_class_names
+from semseg.artifact.params import read_params
+from semseg.cli import main
+from semseg.errors import ArtifactError, UserError
+from semseg.inference import export, onnx_file
+from semseg.inference.export import build_onnx, write_onnx, write_symbol
+
+
+def test_the_model_says_what_it_is_and_what_it_was_made_from(copy: Path) -> None:
+    write_class_names(copy, ["sky", "road", "Öl"])
+    model = onnx.load_from_string(build_onnx(describe(copy)))
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.producer_name, model.producer_version) == ("semseg-container", __version__)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["classes"]) == ["sky", "road", "Öl"]
+    assert json.loads(metadata["mean"]) == [0.485, 0.456, 0.406]
+    assert json.loads(metadata["std"]) == [0.229, 0.224, 0.225]
+    assert (metadata["semseg_version"], metadata["onnx_version"]) == (__version__, onnx.__version__)
+    assert metadata["params_sha256"] == hashlib.sha256((copy / "model_best.params").read_bytes()).hexdigest()
+
+
+def test_inputs_and_outputs_have_names_types_and_open_sizes(model_dir: Path) -> None:
+    model = onnx.load_from_string(build_onnx(describe(model_dir)))
+    ports = [*model.graph.input, *model.graph.output]
+    shapes = [
+        [axis.dim_param or axis.dim_value for axis in port.type.tensor_type.shape.dim]  # a name, or a number
+        for port in ports
+    ]
+    assert [port.name for port in ports] == ["image", "logits"]
+    assert {port.type.tensor_type.elem_type for port in ports} == {onnx.TensorProto.FLOAT}
+    assert shapes == [["N", 3, "H", "W"], ["N", 3, "ceil(H/8)", "ceil(W/8)"]]
+
+
+def test_neither_batch_normalisation_nor_dropout_nor_the_auxiliary_head_is_left(model_dir: Path) -> None:
+    graph = onnx.load_from_string(build_onnx(describe(model_dir))).graph
+    assert {node.op_type for node in graph.node} == {"Conv", "Relu", "MaxPool", "Add"}
+    assert not any(constant.name.startswith("auxlayer") for constant in graph.initializer)
+
+
+def test_unknown_class_names_are_left_out(model_dir: Path) -> None:
+    model = onnx.load_from_string(build_onnx(describe(model_dir)))
+    assert "classes" not in {entry.key for entry in model.metadata_props}
+
+
+def test_the_file_passes_our_own_look_through_it(copy: Path) -> None:
+    write_onnx(describe(copy), copy / "model.onnx")
+    digest = hashlib.sha256((copy / "model_best.params").read_bytes()).hexdigest()
+    onnx_file.verify(copy / "model.onnx", digest)
+    assert {path.name for path in copy.iterdir()} == {"model.onnx", "model_best.params"}
+
+
+def test_parameters_of_another_network_are_an_error_that_names_their_file(
+    copy: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = read_params(model_dir / "model_best.params")
+    monkeypatch.setattr(export, "read_params", lambda path: arrays | {"bn1.gamma": np.ones(64, np.float32)})
+    with pytest.raises(ArtifactError) as caught:
+        write_onnx(describe(copy), copy / "model.onnx")
+    assert f"{copy / 'model_best.params'} does not fit the network: bn1.gamma has shape (64,)" in caught.value.message
+    assert not (copy / "model.onnx").exists()
+
+
+def test_the_command_writes_beside_the_parameters_or_where_it_is_told(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(copy)]) == 0
+    assert main(["export", str(copy), "--format", "mxnet", "--out", str(tmp_path / "net-symbol.json")]) == 0
+    files = [copy / "model.onnx", tmp_path / "net-symbol.json", tmp_path / "net-0000.params"]
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in files]
+    assert all(path.stat().st_size for path in files)
+    assert {path.name for path in tmp_path.iterdir()} == {"copy", "net-symbol.json", "net-0000.params"}
+
+
+def test_a_place_that_cannot_be_written_is_the_user_s_error(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for form in ("onnx", "mxnet"):
+        out = tmp_path / "nowhere" / "net-symbol.json"
+        assert main(["export", str(copy), "--format", form, "--out", str(out)]) == 1
+        assert "The model cannot be written" in capsys.readouterr().err
+
+
+def test_a_symbol_of_another_ending_is_refused(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"net\.json does not end in -symbol\.json"):
+        write_symbol(describe(copy), copy / "net.json")

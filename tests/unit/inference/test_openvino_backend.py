@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from semseg.errors import ArtifactError
+from semseg.inference.onnx_layers import OPSET, Graph, Tensor
+from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
+from semseg.types import Float32
+
+
+def doubling(channels: int = 3) -> bytes:
+    """A network that doubles its input, channel by channel."""
+    weight = 2 * np.eye(channels, 3, dtype=np.float32)[..., None, None]
+    graph = Graph({"c.weight": weight, "c.bias": np.zeros(channels, np.float32)}, "f")
+    network = graph.finish(graph.convolution(Tensor("image", 3), "c", channels), unused="auxlayer.")
+    opset = helper.make_opsetid("", OPSET)
+    content: bytes = helper.make_model(network, opset_imports=[opset], ir_version=10).SerializeToString()
+    return content
+
+
+def pictures(*size: int) -> Float32:
+    return np.random.default_rng(0).normal(size=size).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(1, 3, 1, 1), (1, 3, 5, 9), (4, 3, 2, 30)])
+def test_any_number_of_pictures_of_any_size(size: tuple[int, int, int, int]) -> None:
+    images = pictures(*size)
+    logits = OpenVinoBackend(doubling(), "f32", cores=1, num_classes=3).logits(images)
+    assert logits.dtype == np.float32
+    np.testing.assert_array_equal(logits, 2 * images)
+
+
+def test_logits_stay_when_the_next_picture_comes() -> None:
+    backend = OpenVinoBackend(doubling(), "f32", cores=1, num_classes=3)
+    first = backend.logits(pictures(1, 3, 8, 8))
+    backend.logits(np.zeros((1, 3, 8, 8), np.float32))
+    np.testing.assert_array_equal(first, 2 * pictures(1, 3, 8, 8))
+
+
+def test_images_need_not_be_contiguous() -> None:
+    images = pictures(1, 8, 8, 3).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(OpenVinoBackend(doubling(), "f32", cores=1, num_classes=3).logits(images), 2 * images)
+
+
+def test_a_file_is_as_good_as_its_content(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(doubling())
+    backend = OpenVinoBackend(tmp_path / "model.onnx", "f32", cores=1, num_classes=3)
+    np.testing.assert_array_equal(backend.logits(pictures(1, 3, 8, 8)), 2 * pictures(1, 3, 8, 8))
+
+
+def test_what_is_no_model_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(doubling()[:-50])
+    with pytest.raises(ArtifactError, match=f"OpenVINO cannot run {path}") as caught:
+        OpenVinoBackend(path, "f32", cores=1, num_classes=3)
+    assert len(str(caught.value)) < 1024
+
+
+def test_a_network_of_other_classes_is_an_error() -> None:
+    with pytest.raises(ArtifactError, match="is no network of 4 classes"):
+        OpenVinoBackend(doubling(), "f32", cores=1, num_classes=4)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("model name : x\nflags\t\t: fpu avx512f avx512_bf16 amx\n\nflags : fpu\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", False),
+        ("Features : fp asimd bf16\n", False),
+        ("", False),
+    ],
+)
+def test_bf16_is_for_cpus_that_compute_in_it(tmp_path: Path, cpuinfo: str, expected: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert has_bf16(tmp_path / "cpuinfo") is expected
