@@ -50,6 +50,7 @@ COPY --from=packages /opt/semseg /opt/semseg
 COPY --from=package /weights /opt/mxnet
 COPY --from=package /doc /usr/share/doc/semseg-container
 COPY --from=package /package /opt/semseg
+COPY docker/entrypoint /opt/semseg/bin/entrypoint
 # MXNET_USE_FUSION: drivers of the 470 series reject what NVRTC 11.8 compiles. MXNET_CUDNN_LIB_CHECKING: a warning at
 # each start that cuDNN is newer than the one MXNet was built with.
 ENV PATH=/opt/semseg/bin:$PATH \
@@ -60,7 +61,7 @@ ENV PATH=/opt/semseg/bin:$PATH \
     MXNET_USE_FUSION=0 \
     MXNET_CUDNN_LIB_CHECKING=0
 EXPOSE 8080
-ENTRYPOINT ["/opt/semseg/bin/semseg"]
+ENTRYPOINT ["/opt/semseg/bin/entrypoint"]
 CMD ["train"]
 ARG VARIANT=gpu
 ARG VERSION=

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import botocore.session
 import pytest
 from PIL import Image
 
@@ -19,10 +20,13 @@ from semseg.serving.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+ON_SAGEMAKER = re.search(r"^## On SageMaker\n.*?(?=^## )", README, re.MULTILINE | re.DOTALL)
+"""Its blocks are run in tests/sdk. Those called shell are run in tests/image."""
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert ON_SAGEMAKER
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.replace(ON_SAGEMAKER[0], ""), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.req("R10", "R11", "R12")
@@ -57,3 +61,12 @@ def test_the_table_of_hyperparameters_is_complete() -> None:
 def test_the_table_of_variables_is_complete() -> None:
     for variable in VARIABLES:
         assert re.search(rf"^\| `{variable.name}` \| {variable.default} \|", README, re.MULTILINE), variable.name
+
+
+@pytest.mark.req("R54", "R55", "R56")
+@pytest.mark.parametrize("shape", ["TrainingInstanceType", "ProductionVariantInstanceType"])
+def test_sagemaker_has_the_instances_of_the_table(shape: str) -> None:
+    named = re.findall(r"`(ml\.\w+)`", "".join(re.findall(r"^\| `ml\..*$", README, re.MULTILINE)))
+    assert set(named) >= {f"ml.{family}" for family in ("p2", "p3", "g4dn", "g5", "c5", "m5")}
+    sagemaker = botocore.session.get_session().get_service_model("sagemaker")
+    assert set(named) <= {name.rpartition(".")[0] for name in sagemaker.shape_for(shape).enum}

@@ -29,7 +29,7 @@ def variant(config: dict[str, Any]) -> str:
 
 
 def test_it_declares_what_the_platform_asks_for(config: dict[str, Any]) -> None:
-    assert config["Entrypoint"] == ["/opt/semseg/bin/semseg"]
+    assert config["Entrypoint"] == ["/opt/semseg/bin/entrypoint"]
     assert config["Cmd"] == ["train"]
     assert config["User"] == ""
     assert config["Labels"]["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"

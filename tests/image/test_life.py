@@ -161,3 +161,15 @@ def test_every_command_is_a_word_of_the_image(
     words = docker("run", "--rm", image, "--help").stdout
     commands = [line.split()[0] for line in words.partition("COMMAND")[2].splitlines() if line.startswith("    ")]
     assert {"train", "serve", "check", "pipe"} <= set(commands)
+    loop = 'for word do command -v "$word"; done; true'
+    programs = docker("run", "--rm", image, "sh", "-c", loop, "-", *commands).stdout.split()
+    assert [path for path in programs if path.startswith("/")] == ["/opt/semseg/bin/train", "/opt/semseg/bin/serve"]
+
+
+def test_other_programs_run_as_they_are(
+    docker: Callable[..., subprocess.CompletedProcess[str]], image: str, tmp_path: Path
+) -> None:
+    """SageMaker's SDK 3 does this after a job in local mode, when it may not remove what the container left."""
+    (tmp_path / "file").touch(mode=0o600)
+    docker("run", "--rm", "--volume", f"{tmp_path}:/delete", image, "chmod", "-R", "777", "/delete")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o777

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from semseg.engines.gluon import cuda
 from semseg.errors import DeviceError
 
 ROOT = Path(__file__).parents[4]
+README = (ROOT / "README.md").read_text()
 STUB = ROOT / "docker/libcuda_stub.c"
 
 DRIVER = """
@@ -92,6 +95,16 @@ def test_a_gpu_without_code_is_named_with_those_that_work(
     for family in ("P3", "P4d", "G4dn", "G5", "G6"):
         assert family in caught.value.hint
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.req("R54", "R55", "R56")
+@pytest.mark.parametrize("row", re.findall(r"^\| `(ml\.\w+)` \| (\w+) \| ([\d.]+) \| (.*) \|$", README, re.MULTILINE))
+def test_the_readme_promises_what_is_accepted(driver: Callable[..., ctypes.CDLL], row: tuple[str, ...]) -> None:
+    instance, name, capability, promise = row
+    assert promise.startswith(("trains and serves", "no")), instance
+    refusal = nullcontext() if promise == "trains and serves" else pytest.raises(DeviceError)
+    with refusal:
+        cuda.require_code_for_first_gpu(driver(name, capability))
 
 
 def test_a_driver_that_does_not_start_is_left_to_mxnet(driver: Callable[..., ctypes.CDLL]) -> None:

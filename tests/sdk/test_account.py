@@ -1,0 +1,167 @@
+"""What the SDKs ask of an account when the README's blocks run: its API is played here, and its requests recorded."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.codecs.masks import encode_mask
+from semseg.codecs.media_types import PNG
+from semseg.codecs.tensors import encode_probabilities
+from semseg.sagemaker.hyperparameters import parse
+
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:thing/name"
+ARTIFACT = "s3://bucket/jobs/job/output/model.tar.gz"
+ACCESS_DENIED = b"<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
+"""IAM's answer, when SDK 3 wants to see what the role may do."""
+
+NO_WAITING = "import time; time.sleep = lambda seconds: None"
+"""The SDKs ask every 30 seconds for what is complete here at once."""
+
+TIMES = {"CreationTime": 1, "LastModifiedTime": 2, "TrainingStartTime": 1, "TrainingEndTime": 2}
+
+
+class Account:
+    """Records (action, request) of all that is asked, and answers: what is created is there and complete at once."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def of(self, action: str) -> list[dict[str, Any]]:
+        """The requests for an action, in their order."""
+        return [request for name, request in self.calls if name == action]
+
+    def manage(self, action: str, request: dict[str, Any]) -> dict[str, Any]:
+        self.calls.append((action, request))
+        if action.startswith("Create"):
+            return {f"{action.removeprefix('Create')}Arn": ARN}
+        if action.startswith("Describe") and action != "DescribeLogStreams":
+            thing = action.removeprefix("Describe")
+            state = {f"{thing}Arn": ARN, f"{thing}Status": "InService" if thing == "Endpoint" else "Completed"}
+            model = {"ModelArtifacts": {"S3ModelArtifacts": ARTIFACT}, "SecondaryStatus": "Completed"}
+            return {**self.of(f"Create{thing}")[-1], **TIMES, **state, **model}
+        return {"logStreams": []}
+
+    def invoke(self, content_type: str, accept: str, body: bytes) -> bytes:
+        self.calls.append(("InvokeEndpoint", {"ContentType": content_type, "Accept": accept, "Body": body}))
+        if accept == PNG:
+            return encode_mask(np.zeros((40, 48), dtype=np.uint8))
+        return b"".join(map(bytes, encode_probabilities(np.full((4, 40, 48), 0.25, dtype=np.float32))))
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The protocols of the account's services: SageMaker's and CloudWatch's is JSON, invocations are what they are."""
+
+    account: Account
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        action = self.headers.get("X-Amz-Target", "").partition(".")[2]
+        if self.path.endswith("/invocations"):
+            self.answer(200, self.account.invoke(self.headers["Content-Type"], self.headers["Accept"], body))
+        elif action:
+            self.answer(200, json.dumps(self.account.manage(action, json.loads(body))).encode())
+        else:
+            self.answer(403, ACCESS_DENIED)
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Nothing is logged."""
+
+
+@pytest.fixture
+def account() -> Iterator[tuple[Account, str]]:
+    """An account, and the address of its API."""
+    played = Account()
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"account": played})) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield played, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def check_training(account: Account, metric_definitions: dict[str, str]) -> None:
+    (request,) = account.of("CreateTrainingJob")
+    algorithm = request["AlgorithmSpecification"]
+    assert (algorithm["TrainingImage"], algorithm["TrainingInputMode"]) == (f"{REGISTRY}/semseg:gpu", "File")
+    metrics = {metric["Name"]: metric["Regex"] for metric in algorithm["MetricDefinitions"]}
+    assert metrics
+    assert metrics.items() <= metric_definitions.items()
+    resources = request["ResourceConfig"]
+    assert (resources["InstanceType"], resources["InstanceCount"]) == ("ml.g5.xlarge", 1)
+    assert request["EnableNetworkIsolation"] is True
+    assert request["OutputDataConfig"]["S3OutputPath"] == "s3://bucket/jobs"
+    places = {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request["InputDataConfig"]
+    }
+    channels = ("train", "train_annotation", "validation", "validation_annotation")
+    assert places == {name: f"s3://bucket/shapes/{name}/" for name in channels}
+    hyperparameters, _ = parse(request["HyperParameters"])
+    assert (hyperparameters.num_classes, hyperparameters.use_pretrained_model) == (4, False)
+
+
+def check_endpoint(account: Account, picture: bytes) -> None:
+    model, variant = account.of("CreateModel")[0], account.of("CreateEndpointConfig")[0]["ProductionVariants"][0]
+    assert model["PrimaryContainer"]["Image"] == f"{REGISTRY}/semseg:cpu"
+    assert model["PrimaryContainer"]["ModelDataUrl"] == ARTIFACT
+    assert model["EnableNetworkIsolation"] is True
+    assert (variant["InstanceType"], variant["InitialInstanceCount"]) == ("ml.c5.xlarge", 1)
+    assert account.of("InvokeEndpoint")[0] == {"ContentType": "image/jpeg", "Accept": "image/png", "Body": picture}
+    assert len(account.of("CreateEndpoint")) == len(account.of("DeleteEndpoint")) == 1
+
+
+def check_transform(account: Account) -> None:
+    (request,) = account.of("CreateTransformJob")
+    assert request["BatchStrategy"] == "SingleRecord"
+    assert request["TransformInput"]["ContentType"] == "image/jpeg"
+    assert request["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"] == "s3://bucket/shapes/validation/"
+    assert request["TransformOutput"] == {"S3OutputPath": "s3://bucket/jobs/masks", "Accept": "image/png"}
+    assert request["TransformResources"]["InstanceType"] == "ml.c5.xlarge"
+
+
+@pytest.mark.req("R10", "R49", "R50", "R51", "R52", "R54", "R55", "R56")
+@pytest.mark.parametrize("sdk", ["v2", "v3"])
+def test_a_training_job_an_endpoint_and_a_batch_transform(
+    sdk: str,
+    workplace: Callable[[str], Any],
+    blocks: dict[str, str],
+    account: tuple[Account, str],
+    metric_definitions: dict[str, str],
+) -> None:
+    """One GPU instance trains; a CPU instance serves."""
+    played, address = account
+    place = workplace(sdk)
+    done = place.run(NO_WAITING, blocks["shared"], blocks[sdk], 'mask.save("mask.png")', AWS_ENDPOINT_URL=address)
+    assert done.returncode == 0, done.stdout
+    check_training(played, metric_definitions)
+    check_endpoint(played, (place.folder / "shapes/validation/0000.jpg").read_bytes())
+    check_transform(played)
+    assert (place.folder / "mask.png").is_file()
+    if sdk == "v2":
+        assert played.of("InvokeEndpoint")[1]["Accept"] == "application/x-recordio-protobuf"
+
+
+def test_a_serverless_endpoint(
+    workplace: Callable[[str], Any], blocks: dict[str, str], account: tuple[Account, str]
+) -> None:
+    played, address = account
+    head = blocks["v2"].partition("predictor = ")[0]
+    done = workplace("v2").run(NO_WAITING, blocks["shared"], head, blocks["serverless"], AWS_ENDPOINT_URL=address)
+    assert done.returncode == 0, done.stdout
+    (variant,) = played.of("CreateEndpointConfig")[0]["ProductionVariants"]
+    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 4096, "MaxConcurrency": 2}
+    assert "InstanceType" not in variant
+    assert played.of("CreateModel")[0]["PrimaryContainer"]["Image"] == f"{REGISTRY}/semseg:cpu"
