@@ -28,6 +28,7 @@ def picture_of(base: Path) -> bytes:
 def test_training_needs_no_root_no_network_and_only_opt_ml_and_tmp(trained: Path) -> None:
     assert {path.name for path in (trained / "model").iterdir()} == {
         "hyperparams.json",
+        "model.onnx",
         "model_algo-1",
         "model_best.params",
     }
