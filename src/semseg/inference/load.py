@@ -8,6 +8,7 @@ from pathlib import Path
 
 from semseg.artifact.model_dir import ONNX, ModelDescription, describe
 from semseg.artifact.params import digest, read_params
+from semseg.engines import machine
 from semseg.engines.gluon import runtime
 from semseg.errors import ArtifactError, UserError
 from semseg.inference import onnx_file
@@ -72,7 +73,7 @@ def _load_openvino(model: ModelDescription, model_dir: Path, precision: str) -> 
 
     if precision == AUTO:
         precision = "bf16" if has_bf16() else "f32"
-    cores = runtime.usable_cores()
+    cores = machine.usable_cores()
     logger.info("OpenVINO computes in %s on %d cores.", precision, cores)
     path = model_dir / ONNX
     if path.exists():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from semseg.artifact.model_dir import describe, write_class_names
+from semseg.engines import machine
 from semseg.engines.gluon import runtime
 from semseg.engines.gluon.backend import GluonBackend
 from semseg.errors import ArtifactError, UserError
@@ -27,7 +28,7 @@ def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, ca
     probabilities = model.predictor.predict(np.zeros((20, 31, 3), np.uint8)).probabilities()
     assert probabilities.shape == (3, 20, 31)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
-    told = [f"OpenVINO computes in f32 on {runtime.usable_cores()} cores."] if backend == "openvino" else []
+    told = [f"OpenVINO computes in f32 on {machine.usable_cores()} cores."] if backend == "openvino" else []
     assert caplog.messages == [
         "Number of GPUs being used: 0",
         *told,

@@ -36,7 +36,7 @@ def loaded() -> Loaded:
             params=Path("/nowhere/model_best.params"),
             class_names=None,
         )
-        return LoadedModel(Predictor(backend, num_classes), description)
+        return LoadedModel(Predictor(backend, num_classes, max_tile_pixels=10**6), description)
 
     return loaded
 
