@@ -23,12 +23,13 @@ def free_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int:
     Files that the kernel caches count as free: it drops them when it has to.
     """
     free = _table(meminfo)["MemAvailable"] << 10
-    v2 = _left(cgroup / "memory.max", cgroup / "memory.current", cgroup / "memory.stat", "")
-    v1 = _left(*(cgroup / "memory" / f"memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat")), "total_")
+    v2 = _left(cgroup / "memory.max", cgroup / "memory.current", cgroup / "memory.stat")
+    limit, usage, stat = (cgroup / "memory" / f"memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))
+    v1 = _left(limit, usage, stat, prefix="total_")
     return max(0, min(room for room in (free, v2, v1) if room is not None))
 
 
-def _left(limit: Path, usage: Path, stat: Path, prefix: str) -> int | None:
+def _left(limit: Path, usage: Path, stat: Path, prefix: str = "") -> int | None:
     """Bytes to a cgroup's limit, None without one. v1 gives a number beyond any machine for no limit, v2 "max"."""
     most, used = _words(limit), _words(usage)
     if not (most and used and most[0].isdecimal()):

@@ -29,7 +29,8 @@ class Predictor:
 
     def _logits(self, image: UInt8) -> Float32:
         """RGB uint8 (H, W, 3), in one pass -> float32 (C, ceil(H/8), ceil(W/8))."""
-        return self._backend.logits(normalise(image))[0]
+        logits: Float32 = self._backend.logits(normalise(image))[0]
+        return logits
 
 
 class LogitsPrediction:

@@ -66,7 +66,7 @@ def plan(height: int, width: int, max_pixels: int) -> tuple[Axis, Axis]:
         if widest >= min(columns, 2 * OVERLAP):
             needed = 1 if widest >= columns else -(-(columns - OVERLAP) // (widest - OVERLAP))
             grids.append((down, Axis(columns, _length(columns, needed), needed)))
-    return min(grids, key=lambda grid: (grid[0].tiles * grid[0].length * grid[1].tiles * grid[1].length))
+    return min(grids, key=lambda grid: grid[0].tiles * grid[0].length * grid[1].tiles * grid[1].length)
 
 
 def blended(image: UInt8, axes: tuple[Axis, Axis], num_classes: int, logits: Callable[[UInt8], Float32]) -> Float32:

@@ -44,7 +44,9 @@ def test_normalise_is_the_input_transform_of_gluoncv() -> None:
 @pytest.mark.req("R2", "R10")
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (8, 8), (17, 30), (64, 33)])
 def test_every_size_gets_labels_and_probabilities_of_that_size(height: int, width: int) -> None:
-    prediction = Predictor(EighthOfPicture(), num_classes=3, max_tile_pixels=10**6).predict(random_picture(height, width))
+    prediction = Predictor(EighthOfPicture(), num_classes=3, max_tile_pixels=10**6).predict(
+        random_picture(height, width)
+    )
     labels, probabilities = prediction.labels(), prediction.probabilities()
     assert labels.shape == (height, width)
     assert labels.dtype == np.uint8
