@@ -24,6 +24,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from semseg.artifact.model_dir import describe
+from semseg.engines import machine
 from semseg.engines.gluon import networks, runtime
 from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
@@ -303,7 +304,7 @@ def test_requests_at_the_same_time_get_their_own_answers(server: Server) -> None
 def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
     """From 503 to 200, then SIGTERM while a request is on its way: it is answered, and the exit code is 0."""
     before = sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*"))
-    server = start(base, tmp_path, **EXACT)
+    server = start(base, tmp_path, SEMSEG_MAX_TILE_PIXELS="65536", **EXACT)
     body = encode(picture)
     try:
         assert statuses_until_ready(server) == [503, 200]
@@ -321,8 +322,9 @@ def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
     assert (tmp_path / "stdout").read_text().splitlines() == [
         "loading model...",
         "Number of GPUs being used: 0",
-        f"OpenVINO computes in f32 on {runtime.usable_cores()} cores.",
+        f"OpenVINO computes in f32 on {machine.usable_cores()} cores.",
         f"Loading weights from {base / 'model/model_best.params'}",
+        "Pictures of more than 65536 pixels are cut into tiles.",
         "...model loaded.",
     ]
     assert sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*")) == before

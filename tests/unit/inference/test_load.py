@@ -23,7 +23,7 @@ from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 @pytest.mark.parametrize("backend", ["mxnet", "openvino"])
 def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        model = load_predictor(model_dir, backend, "f32")
+        model = load_predictor(model_dir, backend, "f32", max_tile_pixels=70_000)
     assert model.predictor.num_classes == 3
     probabilities = model.predictor.predict(np.zeros((20, 31, 3), np.uint8)).probabilities()
     assert probabilities.shape == (3, 20, 31)
@@ -33,6 +33,7 @@ def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, ca
         "Number of GPUs being used: 0",
         *told,
         f"Loading weights from {model_dir / 'model_best.params'}",
+        "Pictures of more than 70000 pixels are cut into tiles.",
     ]
 
 
@@ -130,7 +131,7 @@ def test_any_other_model_onnx_is_ignored_with_a_warning(
     with caplog.at_level(logging.INFO):
         load_predictor(copy)
     assert f"model.onnx is ignored, model_best.params is converted instead. {copy / 'model.onnx'}" in caplog.text
-    assert caplog.messages[-1] == f"Loading weights from {copy / 'model_best.params'}"
+    assert caplog.messages[-2] == f"Loading weights from {copy / 'model_best.params'}"
 
 
 def test_to_serve_a_model_onnx_neither_mxnet_nor_onnx_is_imported(copy: Path) -> None:

@@ -9,7 +9,7 @@ from semseg.serving.settings import VARIABLES, Settings
 
 
 def test_without_variables_the_platform_s_values_hold() -> None:
-    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 50_000_000, "auto", "auto")
+    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 50_000_000, 0, "auto", "auto")
     assert Settings.from_environment({}) == expected
 
 
