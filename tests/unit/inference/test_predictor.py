@@ -91,3 +91,12 @@ def test_labels_never_hold_all_scores_at_full_size() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 21 * 512 * 512 * 4 / 2
+
+
+def test_probabilities_are_computed_in_the_memory_of_the_answer() -> None:
+    prediction = LogitsPrediction(random_logits(21, 64, 64), 512, 512)
+    tracemalloc.start()
+    prediction.probabilities()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 21 * 512 * 512 * 4 * 1.25
