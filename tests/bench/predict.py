@@ -17,6 +17,7 @@ import numpy as np
 from semseg.artifact.model_dir import describe
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.backend import GluonBackend
+from semseg.engines.machine import usable_cores
 from semseg.inference.backends import Backend
 from semseg.inference.export import build_onnx
 from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
@@ -37,7 +38,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         model.save_parameters(str(Path(directory) / "model_best.params"))
         content = build_onnx(describe(Path(directory)))
-    f32, bf16 = (OpenVinoBackend(content, precision, runtime.usable_cores(), CLASSES) for precision in ("f32", "bf16"))
+    f32, bf16 = (OpenVinoBackend(content, precision, usable_cores(), CLASSES) for precision in ("f32", "bf16"))
     image = noise(480, 480)
     on_device = runtime.to_device(image, runtime.load().cpu())
     medians = take_turns(

@@ -26,8 +26,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from semseg.artifact.model_dir import describe
+from semseg.engines import machine
 from semseg.engines.gluon import networks, runtime
 from semseg.inference.export import write_onnx
+from semseg.inference.load import load_predictor
 from semseg.inference.predictor import normalise
 from semseg.types import Float32, UInt8
 
@@ -140,7 +142,11 @@ def server(base: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def picture() -> UInt8:
     """Smooth noise, uint8 (HEIGHT, WIDTH, 3)."""
-    noise = np.random.default_rng(5).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return smooth_noise(HEIGHT, WIDTH)
+
+
+def smooth_noise(height: int, width: int) -> UInt8:
+    noise = np.random.default_rng(5).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return np.array(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(4)).point(lambda value: (value - 96) * 4))
 
 
@@ -234,6 +240,28 @@ def test_pictures_of_any_shape_keep_it(server: Server, size: tuple[int, int]) ->
     assert np.array(Image.open(io.BytesIO(png))).shape == size
 
 
+def test_large_pictures_are_cut_into_tiles(base: Path, tmp_path: Path) -> None:
+    """The memory of a whole picture would be four times that of a tile; the answers differ little."""
+    large = smooth_noise(400, 611)
+    server = start(base, tmp_path, SEMSEG_MAX_TILE_PIXELS="65536", SEMSEG_BACKEND="openvino", SEMSEG_PRECISION="f32")
+    try:
+        statuses_until_ready(server)
+        status, _, png = server.invoke(encode(large), Accept="image/png")
+        assert status == 200
+        assert len(server.invoke(encode(large))[2]) > 4 * CLASSES * 400 * 611
+    finally:
+        server.process.terminate()
+        assert server.process.wait(timeout=30) == 0
+    assert "Pictures of more than 65536 pixels are cut into tiles." in (tmp_path / "stdout").read_text()
+    labels = np.array(Image.open(io.BytesIO(png)))
+    tiles, whole = (
+        load_predictor(base / "model", "openvino", "f32", pixels).predictor.predict(large).labels()
+        for pixels in (65_536, 10**6)
+    )
+    np.testing.assert_array_equal(labels, tiles)
+    assert 0.9 < (labels == whole).mean() < 1
+
+
 def test_bad_pictures_are_refused(server: Server, picture: UInt8) -> None:
     assert_error(server.invoke(b"no picture"), 400)
     assert_error(server.invoke(encode(picture, "JPEG")[:-300]), 400)
@@ -278,7 +306,7 @@ def test_requests_at_the_same_time_get_their_own_answers(server: Server) -> None
 def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
     """From 503 to 200, then SIGTERM while a request is on its way: it is answered, and the exit code is 0."""
     before = sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*"))
-    server = start(base, tmp_path, **EXACT)
+    server = start(base, tmp_path, SEMSEG_MAX_TILE_PIXELS="65536", **EXACT)
     body = encode(picture)
     try:
         assert statuses_until_ready(server) == [503, 200]
@@ -296,8 +324,9 @@ def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
     assert (tmp_path / "stdout").read_text().splitlines() == [
         "loading model...",
         "Number of GPUs being used: 0",
-        f"OpenVINO computes in f32 on {runtime.usable_cores()} cores.",
+        f"OpenVINO computes in f32 on {machine.usable_cores()} cores.",
         f"Loading weights from {base / 'model/model_best.params'}",
+        "Pictures of more than 65536 pixels are cut into tiles.",
         "...model loaded.",
     ]
     assert sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*")) == before

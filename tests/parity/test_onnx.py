@@ -13,7 +13,7 @@ import pytest
 from semseg.artifact.model_dir import ModelDescription, describe
 from semseg.artifact.params import read_params
 from semseg.engines.gluon.backend import GluonBackend, load_backend
-from semseg.engines.gluon.runtime import usable_cores
+from semseg.engines.machine import usable_cores
 from semseg.inference.export import build_onnx, write_symbol
 from semseg.inference.openvino_backend import OpenVinoBackend
 from semseg.types import Float32

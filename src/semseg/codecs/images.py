@@ -38,7 +38,7 @@ _WARNING_FILTERS = threading.Lock()
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
-    """The pixels of a JPEG or PNG file: uint8 (H, W, 3), RGB, C-contiguous, read-only, orientation as stored.
+    """The pixels of a JPEG or PNG file: uint8 (H, W, 3), RGB, C-contiguous, maybe read-only, orientation as stored.
 
     Any mode is read: grey is repeated, palettes are looked up, of 16 bits the upper 8 count, alpha is dropped
     (the colours stay as stored), an animation gives its first frame.
@@ -46,7 +46,15 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
     Raises ImageError for anything but a whole JPEG or PNG file and TooLargeError, before decoding, for more
     than `max_pixels` pixels.
     """
-    return np.asarray(to_rgb(open_image(data, max_pixels)))
+    return decode_whole(open_image(data, max_pixels))
+
+
+def decode_whole(image: ImageFile.ImageFile) -> UInt8:
+    """Decode a picture of `open_image`: uint8 (H, W, 3), RGB, as `decode_image`. Raises ImageError.
+
+    JPEG takes simplejpeg a third to a half of the time that Pillow needs for the same pixels.
+    """
+    return decode_reduced(image, image.size)[0]
 
 
 def to_rgb(image: ImageFile.ImageFile) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,13 @@ def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
 
 
 def encode_mask(labels: UInt8) -> bytes:
-    """Class ids uint8 (H, W) as a PNG file of mode L and the same height and width (R2, R51)."""
+    """Class ids uint8 (H, W) as a PNG file of mode L and the same height and width (R2, R51).
+
+    zlib at level 1 counts runs of equal bytes instead of searching: for masks as fast as level 1 is otherwise, twice as
+    fast as level 6, and smaller than both.
+    """
     file = io.BytesIO()
-    Image.fromarray(labels).save(file, "PNG", compress_level=1)
+    Image.fromarray(labels).save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return file.getvalue()
 
 

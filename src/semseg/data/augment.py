@@ -93,7 +93,7 @@ def validation_transform(picture: ImageFile, values: UInt8, table: UInt8, crop_s
     Of a picture more than 64 times as long as wide only the middle is scaled, to bound memory.
     """
     left, top, right, bottom = _middle(*picture.size)
-    image, _ = images.decode_reduced(picture, picture.size)
+    image = images.decode_whole(picture)
     image = image[top:bottom, left:right]
     height, width = image.shape[:2]
     if width > height:

@@ -76,7 +76,7 @@ class Sampler:
     def _whole(self, place: Place) -> Sample:
         picture, values = self._read(place.pair)
         with naming(place.pair.image):
-            pixels, _ = images.decode_reduced(picture, picture.size)
+            pixels = images.decode_whole(picture)
         return pixels, self.label_map.apply(values)
 
     def _read(self, pair: Pair) -> tuple[ImageFile, UInt8]:

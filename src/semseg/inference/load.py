@@ -8,9 +8,10 @@ from pathlib import Path
 
 from semseg.artifact.model_dir import ONNX, ModelDescription, describe
 from semseg.artifact.params import digest, read_params
+from semseg.engines import machine
 from semseg.engines.gluon import runtime
 from semseg.errors import ArtifactError, UserError
-from semseg.inference import onnx_file
+from semseg.inference import memory, onnx_file
 from semseg.inference.backends import Backend
 from semseg.inference.predictor import Predictor
 
@@ -23,18 +24,22 @@ PRECISIONS = (AUTO, "f32", "bf16", "int8")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to predict, and what its directory said of it."""
+    """A model ready to predict, what its directory said of it, and the bytes left for pictures and answers."""
 
     predictor: Predictor
     description: ModelDescription
+    memory: int
 
 
-def load_predictor(model_dir: Path, backend: str = AUTO, precision: str = AUTO) -> LoadedModel:
+def load_predictor(
+    model_dir: Path, backend: str = AUTO, precision: str = AUTO, max_tile_pixels: int = 0
+) -> LoadedModel:
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet.
 
     backend: one of BACKENDS; `auto` is MXNet on the first GPU, and OpenVINO without one. Its import takes two seconds,
     so `auto` asks MXNet for GPUs only where the driver has a device file. precision: one of PRECISIONS, for OpenVINO;
     `auto` is bf16 where the CPU computes in it, else f32.
+    max_tile_pixels: pixels that the network gets at a time, 0 for what memory allows.
     Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
     does not know the precision.
     """
@@ -44,11 +49,12 @@ def load_predictor(model_dir: Path, backend: str = AUTO, precision: str = AUTO) 
     if gpus > 1:
         logger.warning("%d GPUs found; the first is used.", gpus)
     logger.info("Number of GPUs being used: %d", min(gpus, 1))
-    if backend == "mxnet" or gpus:
-        network = _load_mxnet(model, precision)
-    else:
-        network = _load_openvino(model, model_dir, precision)
-    return LoadedModel(Predictor(network, model.num_classes), model)
+    engine = "mxnet" if backend == "mxnet" or gpus else "openvino"
+    network = _load_mxnet(model, precision) if engine == "mxnet" else _load_openvino(model, model_dir, precision)
+    free, each = machine.free_memory(), memory.BYTES_PER_PIXEL[engine][model.algorithm]
+    pixels = max_tile_pixels or memory.tile_pixels(free, each)
+    logger.info("Pictures of more than %d pixels are cut into tiles.", pixels)
+    return LoadedModel(Predictor(network, model.num_classes, pixels), model, max(free - pixels * each, free // 2))
 
 
 def _load_mxnet(model: ModelDescription, precision: str) -> Backend:
@@ -72,7 +78,7 @@ def _load_openvino(model: ModelDescription, model_dir: Path, precision: str) -> 
 
     if precision == AUTO:
         precision = "bf16" if has_bf16() else "f32"
-    cores = runtime.usable_cores()
+    cores = machine.usable_cores()
     logger.info("OpenVINO computes in %s on %d cores.", precision, cores)
     path = model_dir / ONNX
     if path.exists():

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
+from semseg.inference import tiling
 from semseg.inference.backends import Backend
-from semseg.inference.upsampling import upsampled_stripes
+from semseg.inference.upsampling import upsampled_blocks
 from semseg.types import IMAGENET_MEAN, IMAGENET_STD, Float32, Prediction, UInt8
 
 
 class Predictor:
     """A network that segments pictures of any size from 1 x 1."""
 
-    def __init__(self, backend: Backend, num_classes: int) -> None:
+    def __init__(self, backend: Backend, num_classes: int, max_tile_pixels: int) -> None:
+        """max_tile_pixels: a larger picture is cut into tiles, see `tiling`; at least tiling.SMALLEST_BUDGET."""
         self._backend = backend
         self.num_classes = num_classes
+        self.max_tile_pixels = max_tile_pixels
 
     def predict(self, image: UInt8) -> Prediction:
         """RGB uint8 (H, W, 3) -> the prediction of each pixel. The network runs now, the rest when asked for."""
         height, width, _ = image.shape
-        return LogitsPrediction(self._backend.logits(normalise(image))[0], height, width)
+        tiles = tiling.plan(height, width, self.max_tile_pixels)
+        whole = all(axis.tiles == 1 for axis in tiles)
+        logits = self._logits(image) if whole else tiling.blended(image, tiles, self.num_classes, self._logits)
+        return LogitsPrediction(logits, height, width)
+
+    def _logits(self, image: UInt8) -> Float32:
+        """RGB uint8 (H, W, 3), in one pass -> float32 (C, ceil(H/8), ceil(W/8))."""
+        logits: Float32 = self._backend.logits(normalise(image))[0]
+        return logits
 
 
 class LogitsPrediction:
@@ -33,8 +44,8 @@ class LogitsPrediction:
     def labels(self) -> UInt8:
         """uint8 (H, W): the class with the highest logit, the first of equals. No softmax is computed."""
         labels = np.zeros(self._size, dtype=np.uint8)
-        for rows, scores in upsampled_stripes(self._logits, *self._size):
-            best, winners = scores[0], labels[rows]
+        for rows, columns, scores in upsampled_blocks(self._logits, *self._size):
+            best, winners = scores[0], labels[rows, columns]
             for label in range(1, len(scores)):  # three times as fast as argmax over the first axis
                 np.copyto(winners, label, where=scores[label] > best)
                 np.maximum(best, scores[label], out=best)
@@ -43,10 +54,10 @@ class LogitsPrediction:
     def probabilities(self) -> Float32:
         """float32 (C, H, W), 0 to 1, sum 1 over the classes."""
         probabilities = np.empty((len(self._logits), *self._size), dtype=np.float32)
-        for rows, scores in upsampled_stripes(self._logits, *self._size):
+        for rows, columns, scores in upsampled_blocks(self._logits, *self._size):
             scores -= scores.max(axis=0)
             np.exp(scores, out=scores)
-            np.divide(scores, scores.sum(axis=0), out=probabilities[:, rows])
+            np.divide(scores, scores.sum(axis=0), out=probabilities[:, rows, columns])
         return probabilities
 
 

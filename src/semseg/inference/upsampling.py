@@ -1,7 +1,7 @@
-"""Bilinear upsampling with aligned corners, as MXNet's BilinearResize2D does it, a stripe of rows at a time.
+"""Bilinear upsampling with aligned corners, as MXNet's BilinearResize2D does it, a block of pixels at a time.
 
 The scores of all classes at full size are the largest array of a prediction (84 MB for 1,000 x 1,000 pixels of 21
-classes). Stripes that stay in the processor's cache save that memory and most of the time.
+classes). Blocks that stay in the processor's cache save that memory and most of the time.
 """
 
 from __future__ import annotations
@@ -13,21 +13,29 @@ from numpy.typing import NDArray
 
 from semseg.types import Float32
 
-_STRIPE_BYTES = 1 << 20
+_BLOCK_ROWS = 32
+_BLOCK_BYTES = 2 << 20
 
 
-def upsampled_stripes(scores: Float32, height: int, width: int) -> Iterator[tuple[slice, Float32]]:
-    """Scores float32 (C, h, w) stretched to (C, height, width), as consecutive stripes of rows.
+def upsampled_blocks(scores: Float32, height: int, width: int) -> Iterator[tuple[slice, slice, Float32]]:
+    """Scores float32 (C, h, w) stretched to (C, height, width), as blocks that cover it once.
 
-    Yields the rows and their scores, float32 (C, rows, width); the array is the caller's to overwrite.
+    Yields rows, columns and their scores, float32 (C, rows, columns); the array is the caller's to overwrite.
     """
-    left, right, weight = _neighbours(scores.shape[2], width)
-    wide = _mix(scores.take(left, axis=2), scores.take(right, axis=2), weight)
-    above, below, weight = _neighbours(scores.shape[1], height)
-    step = max(1, _STRIPE_BYTES // wide[:, 0].nbytes)
-    for first in range(0, height, step):
-        rows = slice(first, first + step)
-        yield rows, _mix(wide.take(above[rows], axis=1), wide.take(below[rows], axis=1), weight[rows, None])
+    left, right, across = _neighbours(scores.shape[2], width)
+    above, below, down = _neighbours(scores.shape[1], height)
+    for rows in _slices(height, _BLOCK_ROWS):
+        first = above[rows.start]
+        band = scores[:, first : below[rows.stop - 1] + 1]
+        for columns in _slices(width, max(1, _BLOCK_BYTES // (4 * len(scores) * _BLOCK_ROWS))):
+            wide = _mix(band.take(left[columns], axis=2), band.take(right[columns], axis=2), across[columns])
+            upper, lower = (wide.take(places[rows] - first, axis=1) for places in (above, below))
+            yield rows, columns, _mix(upper, lower, down[rows, None])
+
+
+def _slices(size: int, step: int) -> Iterator[slice]:
+    """Consecutive slices of an axis; only the last is shorter than `step`."""
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
 def _neighbours(size: int, stretched: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32]:
@@ -37,7 +45,7 @@ def _neighbours(size: int, stretched: int) -> tuple[NDArray[np.intp], NDArray[np
     """
     scale = np.float32(size - 1) / np.float32(max(stretched - 1, 1))
     position = np.arange(stretched, dtype=np.float32) * scale
-    first = position.astype(np.intp)
+    first = np.minimum(position.astype(np.intp), size - 1)
     return first, np.minimum(first + 1, size - 1), position - first.astype(np.float32)
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from semseg import __version__
 from semseg.artifact.model_dir import ModelDescription
-from semseg.codecs.images import decode_image
+from semseg.codecs.images import decode_whole, open_image
 from semseg.codecs.masks import encode_mask
 from semseg.codecs.media_types import PNG, check_content_type, negotiate_accept
 from semseg.codecs.recordio import Buffer, total_bytes
 from semseg.codecs.tensors import check_size, encode_probabilities
 from semseg.errors import RequestError, SemsegError, TooLargeError
+from semseg.inference.memory import request_bytes
 from semseg.serving.engine import Engine
+from semseg.serving.room import Room
 from semseg.serving.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -35,7 +38,7 @@ _LONGEST_ERROR = 2048
 
 def create_app(engine: Engine, settings: Settings) -> Flask:
     """The WSGI application that answers with the engine's predictions."""
-    app = Flask("semseg", static_folder=None)
+    app, room = Flask("semseg", static_folder=None), Room()
     app.register_error_handler(SemsegError, _refuse)
     app.register_error_handler(HTTPException, _refuse_in_general)
     app.register_error_handler(Exception, _report_defect)
@@ -51,7 +54,7 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
         if not engine.ready:
             return _loading()
         body = _read_body(settings.max_payload)
-        return _segment(engine, body, settings.max_pixels, media_type) if body else Response(status=204)
+        return _segment(engine, room, body, settings.max_pixels, media_type) if body else Response(status=204)
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:
@@ -97,13 +100,21 @@ def _receive(most: int) -> bytes:
     return bytes(body)
 
 
-def _segment(engine: Engine, body: bytes, max_pixels: int, media_type: str) -> Response:
-    image = decode_image(body, max_pixels)
-    if media_type == PNG:
-        return Response(encode_mask(engine.predict(image).labels()), content_type=PNG)
-    check_size(engine.description.num_classes, *image.shape[:2])
-    record = encode_probabilities(engine.predict(image).probabilities())
-    return Response(_pieces(record), content_type=media_type, headers={"Content-Length": str(total_bytes(record))})
+def _segment(engine: Engine, room: Room, body: bytes, max_pixels: int, media_type: str) -> Response:
+    image = open_image(body, max_pixels)
+    size = engine.description.num_classes, image.height, image.width
+    if media_type != PNG:
+        check_size(*size)
+    with ExitStack() as memory:
+        memory.enter_context(room.held(request_bytes(*size, probabilities=media_type != PNG), of=engine.memory))
+        prediction = engine.predict(decode_whole(image))
+        if media_type == PNG:
+            return Response(encode_mask(prediction.labels()), content_type=PNG)
+        record = encode_probabilities(prediction.probabilities())
+        response = Response(_pieces(record), content_type=media_type)
+        response.content_length = total_bytes(record)
+        response.call_on_close(memory.pop_all().close)  # the record is in memory until it is sent
+        return response
 
 
 def _pieces(parts: Sequence[Buffer]) -> Iterator[bytes]:

@@ -52,6 +52,11 @@ class Engine:
         """Of the model; waits until it is loaded."""
         return self._model.result().description
 
+    @property
+    def memory(self) -> int:
+        """Bytes for pictures and answers; waits until the model is loaded."""
+        return self._model.result().memory
+
     def predict(self, image: UInt8) -> Prediction:
         """Run the network on RGB uint8 (H, W, 3), after the pictures that came before; waits until it has."""
         return self._thread.submit(self._model.result().predictor.predict, image).result()

@@ -52,7 +52,9 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """Called in the worker: the engines' threads would not survive the fork, nor would a GPU."""
         settings = self._settings
-        load = partial(load_predictor, settings.model_dir, settings.backend, settings.precision)
+        load = partial(
+            load_predictor, settings.model_dir, settings.backend, settings.precision, settings.max_tile_pixels
+        )
         return create_app(Engine(load, on_ready=self._mark_ready), settings)
 
     def _mark_ready(self) -> None:

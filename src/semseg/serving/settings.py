@@ -8,6 +8,7 @@ from pathlib import Path
 
 from semseg.errors import UserError
 from semseg.inference.load import BACKENDS, PRECISIONS
+from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.sagemaker.paths import Paths
 
 
@@ -22,14 +23,15 @@ class Number:
     meaning: str
 
     def read(self, environ: Mapping[str, str]) -> int:
-        """The variable's value or its default; raises UserError, naming it, when it is no number in its range."""
+        """The variable's value or its default; raises UserError, naming it, for another out of its range."""
         text = environ.get(self.name) or str(self.default)
-        if not (text.isdecimal() and len(text) < 20) or not self.lowest <= int(text) <= self.highest:
+        number = int(text) if text.isdecimal() and len(text) < 20 else -1
+        if number != self.default and not self.lowest <= number <= self.highest:
             raise UserError(
                 f"{self.name} is {text[:50]!r}, not a whole number from {self.lowest} to {self.highest}.",
                 f"It is {self.meaning}; unset, it is {self.default}.",
             )
-        return int(text)
+        return number
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,31 @@ MAX_PAYLOAD = Number(
     "the size of the largest request body, in units of 1,048,576 bytes (0, no limit of Batch Transform's: the default)",
 )
 MAX_PIXELS = Number("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
+MAX_TILE_PIXELS = Number(
+    "SEMSEG_MAX_TILE_PIXELS",
+    0,
+    SMALLEST_BUDGET,
+    10**9,
+    "the most pixels that the network gets at a time (0: what memory allows); a larger picture is cut into tiles",
+)
 BACKEND = Choice("SEMSEG_BACKEND", BACKENDS, "the engine that runs the network")
 PRECISION = Choice("SEMSEG_PRECISION", PRECISIONS, "the kind of numbers that OpenVINO computes in")
 
-VARIABLES = (PORT, MAX_PAYLOAD, MAX_PIXELS, BACKEND, PRECISION)
+VARIABLES = (PORT, MAX_PAYLOAD, MAX_PIXELS, MAX_TILE_PIXELS, BACKEND, PRECISION)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """model_dir: of the artifact; max_payload: bytes of a request; max_pixels: of a picture; the rest as named."""
+    """model_dir: of the artifact; max_payload: bytes of a request; max_pixels: of a picture; the rest as named.
+
+    max_tile_pixels is 0 for what memory allows.
+    """
 
     model_dir: Path
     port: int = PORT.default
     max_payload: int = MAX_PAYLOAD.default << 20
     max_pixels: int = MAX_PIXELS.default
+    max_tile_pixels: int = MAX_TILE_PIXELS.default
     backend: str = BACKEND.default
     precision: str = PRECISION.default
 
@@ -90,6 +103,7 @@ class Settings:
             port=PORT.read(environ),
             max_payload=(MAX_PAYLOAD.read(environ) or MAX_PAYLOAD.default) << 20,
             max_pixels=MAX_PIXELS.read(environ),
+            max_tile_pixels=MAX_TILE_PIXELS.read(environ),
             backend=BACKEND.read(environ),
             precision=PRECISION.read(environ),
         )

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from semseg.artifact.model_dir import describe, write_class_names
+from semseg.engines import machine
 from semseg.engines.gluon import runtime
 from semseg.engines.gluon.backend import GluonBackend
 from semseg.errors import ArtifactError, UserError
 from semseg.inference import load
 from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
+from semseg.inference.memory import BYTES_PER_PIXEL
 from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 
 
@@ -22,17 +24,31 @@ from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 @pytest.mark.parametrize("backend", ["mxnet", "openvino"])
 def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        model = load_predictor(model_dir, backend, "f32")
+        model = load_predictor(model_dir, backend, "f32", max_tile_pixels=70_000)
     assert model.predictor.num_classes == 3
     probabilities = model.predictor.predict(np.zeros((20, 31, 3), np.uint8)).probabilities()
     assert probabilities.shape == (3, 20, 31)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
-    told = [f"OpenVINO computes in f32 on {runtime.usable_cores()} cores."] if backend == "openvino" else []
+    told = [f"OpenVINO computes in f32 on {machine.usable_cores()} cores."] if backend == "openvino" else []
     assert caplog.messages == [
         "Number of GPUs being used: 0",
         *told,
         f"Loading weights from {model_dir / 'model_best.params'}",
+        "Pictures of more than 70000 pixels are cut into tiles.",
     ]
+
+
+def test_free_memory_sets_the_size_of_tiles_and_the_room_for_requests(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "free_memory", lambda: 10**9)
+    each = BYTES_PER_PIXEL["openvino"]["fcn"]
+    model = load_predictor(model_dir, "openvino", "f32")
+    assert 0 <= 500_000_000 - model.predictor.max_tile_pixels * each < each
+    assert model.memory == 10**9 - model.predictor.max_tile_pixels * each
+    small, large = (load_predictor(model_dir, "openvino", "f32", pixels) for pixels in (10**6, 10**8))
+    assert (small.predictor.max_tile_pixels, small.memory) == (10**6, 10**9 - 10**6 * each)
+    assert (large.predictor.max_tile_pixels, large.memory) == (10**8, 500_000_000)
 
 
 def test_both_engines_say_the_same(model_dir: Path) -> None:
@@ -129,7 +145,7 @@ def test_any_other_model_onnx_is_ignored_with_a_warning(
     with caplog.at_level(logging.INFO):
         load_predictor(copy)
     assert f"model.onnx is ignored, model_best.params is converted instead. {copy / 'model.onnx'}" in caplog.text
-    assert caplog.messages[-1] == f"Loading weights from {copy / 'model_best.params'}"
+    assert caplog.messages[-2] == f"Loading weights from {copy / 'model_best.params'}"
 
 
 def test_to_serve_a_model_onnx_neither_mxnet_nor_onnx_is_imported(copy: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semseg.inference.predictor import LogitsPrediction, Predictor, normalise
-from semseg.inference.upsampling import upsampled_stripes
+from semseg.inference.upsampling import upsampled_blocks
 from semseg.types import Float32, UInt8
 
 
@@ -26,6 +26,13 @@ def random_logits(classes: int, height: int, width: int) -> Float32:
     return np.random.default_rng(3).normal(scale=4, size=(classes, height, width)).astype(np.float32)
 
 
+def upsampled(scores: Float32, height: int, width: int) -> Float32:
+    whole = np.empty((len(scores), height, width), np.float32)
+    for rows, columns, block in upsampled_blocks(scores, height, width):
+        whole[:, rows, columns] = block
+    return whole
+
+
 def test_normalise_is_the_input_transform_of_gluoncv() -> None:
     picture = random_picture(5, 7)
     expected = (picture / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
@@ -37,7 +44,9 @@ def test_normalise_is_the_input_transform_of_gluoncv() -> None:
 @pytest.mark.req("R2", "R10")
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (8, 8), (17, 30), (64, 33)])
 def test_every_size_gets_labels_and_probabilities_of_that_size(height: int, width: int) -> None:
-    prediction = Predictor(EighthOfPicture(), num_classes=3).predict(random_picture(height, width))
+    prediction = Predictor(EighthOfPicture(), num_classes=3, max_tile_pixels=10**6).predict(
+        random_picture(height, width)
+    )
     labels, probabilities = prediction.labels(), prediction.probabilities()
     assert labels.shape == (height, width)
     assert labels.dtype == np.uint8
@@ -49,7 +58,7 @@ def test_every_size_gets_labels_and_probabilities_of_that_size(height: int, widt
 @pytest.mark.parametrize("classes", [2, 21, 254])
 def test_labels_and_probabilities_are_argmax_and_softmax_of_the_upsampled_logits(classes: int) -> None:
     logits = random_logits(classes, 5, 9)
-    scores = np.concatenate([stripe for _, stripe in upsampled_stripes(logits, 40, 65)], axis=1)
+    scores = upsampled(logits, 40, 65)
     exponentials = np.exp(scores.astype(np.float64))
 
     prediction = LogitsPrediction(logits, 40, 65)
@@ -82,3 +91,12 @@ def test_labels_never_hold_all_scores_at_full_size() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 21 * 512 * 512 * 4 / 2
+
+
+def test_probabilities_are_computed_in_the_memory_of_the_answer() -> None:
+    prediction = LogitsPrediction(random_logits(21, 64, 64), 512, 512)
+    tracemalloc.start()
+    prediction.probabilities()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 21 * 512 * 512 * 4 * 1.5

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from semseg.engines.gluon import runtime
-from semseg.inference.upsampling import upsampled_stripes
+from semseg.inference.upsampling import upsampled_blocks
 from semseg.types import Float32
 
 
@@ -13,7 +15,10 @@ def random_scores(*size: int) -> Float32:
 
 
 def upsampled(scores: Float32, height: int, width: int) -> Float32:
-    return np.concatenate([stripe for _, stripe in upsampled_stripes(scores, height, width)], axis=1)
+    whole = np.empty((len(scores), height, width), np.float32)
+    for rows, columns, block in upsampled_blocks(scores, height, width):
+        whole[:, rows, columns] = block
+    return whole
 
 
 @pytest.mark.parametrize(
@@ -41,15 +46,29 @@ def test_equals_the_resize_of_mxnet(size: tuple[int, int, int], height: int, wid
     assert difference <= 1e-5 * np.abs(expected).max()
 
 
-def test_stripes_cover_all_rows_once_and_in_order() -> None:
-    rows = [rows for rows, _ in upsampled_stripes(random_scores(8, 13, 100), 100, 800)]
-    assert len(rows) > 1
-    assert np.concatenate([np.arange(100)[part] for part in rows]).tolist() == list(range(100))
+def test_blocks_cover_all_pixels_once() -> None:
+    covered = np.zeros((100, 2000), int)
+    blocks = list(upsampled_blocks(random_scores(40, 13, 250), 100, 2000))
+    for rows, columns, _ in blocks:
+        covered[rows, columns] += 1
+    assert len(blocks) > 4
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(3000, 8), (8, 3000), (300, 300)])
+def test_blocks_are_small_whatever_the_shape(height: int, width: int) -> None:
+    scores = random_scores(254, -(-height // 8), -(-width // 8))
+    tracemalloc.start()
+    for _ in upsampled_blocks(scores, height, width):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20
 
 
 def test_the_scores_are_left_as_they_were() -> None:
     scores = random_scores(3, 4, 5)
     before = scores.copy()
-    for _, stripe in upsampled_stripes(scores, 4, 5):
-        stripe.fill(0)
+    for *_, block in upsampled_blocks(scores, 4, 5):
+        block.fill(0)
     np.testing.assert_array_equal(scores, before)

@@ -26,7 +26,7 @@ class Brightest:
 def loaded() -> Loaded:
     """A loaded model with a backend of the test's own."""
 
-    def loaded(backend: Backend, num_classes: int = 3) -> LoadedModel:
+    def loaded(backend: Backend, num_classes: int = 3, memory: int = 10**9) -> LoadedModel:
         description = ModelDescription(
             algorithm="fcn",
             backbone="resnet-50",
@@ -36,7 +36,7 @@ def loaded() -> Loaded:
             params=Path("/nowhere/model_best.params"),
             class_names=None,
         )
-        return LoadedModel(Predictor(backend, num_classes), description)
+        return LoadedModel(Predictor(backend, num_classes, max_tile_pixels=10**6), description, memory)
 
     return loaded
 

@@ -28,6 +28,14 @@ from semseg.types import Float32
 
 Loaded = Callable[..., LoadedModel]
 
+
+class Channels:
+    """A network whose classes are the three channels."""
+
+    def logits(self, images: Float32) -> Float32:
+        return images[:, :, ::8, ::8]
+
+
 SETTINGS = Settings(Path("/nowhere"), max_payload=100_000, max_pixels=5_000)
 
 
@@ -193,6 +201,26 @@ def test_probabilities_beyond_one_record_are_413_before_the_network_runs(loaded:
     assert_error(roomy.post("/invocations", data=encoded((1000, 600))), 413, "image/png")
 
 
+def test_what_will_never_fit_memory_is_413_for_the_answer_that_does_not(loaded: Loaded) -> None:
+    """30 x 20 pixels, 100 classes: 8 kB for the picture and the mask, 240 kB for the probabilities."""
+
+    class Even:
+        def logits(self, images: Float32) -> Float32:
+            return np.zeros((1, 100, *images[0, 0, ::8, ::8].shape), np.float32)
+
+    client = client_when_loaded(loaded(Even(), num_classes=100, memory=100_000))
+    assert client.post("/invocations", data=encoded(), headers={"Accept": "image/png"}).status_code == 200
+    assert_error(client.post("/invocations", data=encoded()), 413, "memory", "image/png")
+
+
+def test_the_memory_of_an_answer_is_free_again_when_it_is_sent(loaded: Loaded) -> None:
+    client = client_when_loaded(loaded(Channels(), memory=10_000))  # one picture's
+    for _ in range(3):
+        with client.post("/invocations", data=encoded()) as response:
+            assert len(response.data) > 30 * 20 * 3 * 4
+        assert client.post("/invocations", data=encoded()[:-30]).status_code == 400
+
+
 def test_a_body_that_ends_early_is_400(client: FlaskClient) -> None:
     environ = {"wsgi.input": io.BytesIO(b"x" * 10), "wsgi.input_terminated": True, "CONTENT_LENGTH": "20"}
     assert_error(client.post("/invocations", environ_overrides=environ), 400, "10 of 20")
@@ -258,7 +286,7 @@ def test_info_says_what_is_served_and_null_where_that_is_unknown(
     model: LoadedModel, crop_size: int | None, names: tuple[str, ...] | None
 ) -> None:
     description = dataclasses.replace(model.description, crop_size=crop_size, class_names=names)
-    response = client_when_loaded(LoadedModel(model.predictor, description)).get("/info")
+    response = client_when_loaded(dataclasses.replace(model, description=description)).get("/info")
     assert (response.status_code, response.content_type) == (200, "application/json")
     assert response.json == {
         "algorithm": "fcn",

@@ -9,7 +9,7 @@ from semseg.serving.settings import VARIABLES, Settings
 
 
 def test_without_variables_the_platform_s_values_hold() -> None:
-    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 50_000_000, "auto", "auto")
+    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 50_000_000, 0, "auto", "auto")
     assert Settings.from_environment({}) == expected
 
 
@@ -19,10 +19,11 @@ def test_every_variable_is_read() -> None:
         "SAGEMAKER_BIND_TO_PORT": "8501",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
         "SEMSEG_MAX_PIXELS": "1000",
+        "SEMSEG_MAX_TILE_PIXELS": "65536",
         "SEMSEG_BACKEND": "mxnet",
         "SEMSEG_PRECISION": "f32",
     }
-    expected = Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 1000, "mxnet", "f32")
+    expected = Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 1000, 65536, "mxnet", "f32")
     assert Settings.from_environment(environ) == expected
 
 
@@ -34,6 +35,10 @@ def test_no_limit_of_batch_transform_leaves_the_server_s_own() -> None:
     assert Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}).max_payload == 100 * 2**20
 
 
+def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
+    assert Settings.from_environment({"SEMSEG_MAX_TILE_PIXELS": "0"}).max_tile_pixels == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -43,6 +48,7 @@ def test_no_limit_of_batch_transform_leaves_the_server_s_own() -> None:
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "-1"),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1.5"),
         ("SEMSEG_MAX_PIXELS", "0"),
+        ("SEMSEG_MAX_TILE_PIXELS", "65535"),
         ("SEMSEG_MAX_PIXELS", "9" * 5000),
         ("SEMSEG_BACKEND", "OpenVINO"),
         ("SEMSEG_PRECISION", "float16"),

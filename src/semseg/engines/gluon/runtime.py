@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import os
 import warnings
 from functools import cache
@@ -14,9 +13,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from semseg.engines.gluon import cuda
+from semseg.engines.machine import usable_cores
 from semseg.errors import DeviceError
-
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @cache
@@ -66,29 +64,3 @@ def to_device(array: NDArray[Any], device: Any) -> Any:
     copy = load().nd.empty(array.shape, ctx=device, dtype=array.dtype)
     copy[:] = array
     return copy
-
-
-def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Return how many cores this process may use, at least 1: its affinity, and the cgroup's quota rounded up."""
-    cores = len(os.sched_getaffinity(0))
-    quota = _quota_v2(cgroup) or _quota_v1(cgroup)
-    return max(1, min(cores, math.ceil(quota))) if quota else cores
-
-
-def _quota_v2(cgroup: Path) -> float | None:
-    """Cores of cgroup v2's `cpu.max`, which holds a quota (or "max") and a period in microseconds."""
-    fields = _words(cgroup / "cpu.max")
-    return None if len(fields) != 2 or fields[0] == "max" else int(fields[0]) / int(fields[1])
-
-
-def _quota_v1(cgroup: Path) -> float | None:
-    """Cores of cgroup v1's `cpu.cfs_quota_us` (-1: no limit) and `cpu.cfs_period_us`."""
-    fields = _words(cgroup / "cpu" / "cpu.cfs_quota_us") + _words(cgroup / "cpu" / "cpu.cfs_period_us")
-    return None if len(fields) != 2 or int(fields[0]) <= 0 else int(fields[0]) / int(fields[1])
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text().split()
-    except OSError:
-        return []

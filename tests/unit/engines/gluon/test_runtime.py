@@ -9,32 +9,11 @@ import numpy as np
 import pytest
 
 from semseg.engines.gluon import cuda, runtime
+from semseg.engines.machine import usable_cores
 from semseg.errors import DeviceError
 
 
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "max 100000\n"}, 64),
-        ({"cpu.max": "250000 100000\n"}, 3),
-        ({"cpu.max": "1000 100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
-        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
-        ({"cpu.max": "damaged"}, 64),
-        ({}, 64),
-    ],
-)
-def test_cores_are_those_of_the_affinity_within_the_cgroups_quota(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
-    assert runtime.usable_cores(tmp_path) == cores
-
-
-@pytest.mark.parametrize(("given", "expected"), [(None, str(runtime.usable_cores())), ("1", "1")])
+@pytest.mark.parametrize(("given", "expected"), [(None, str(usable_cores())), ("1", "1")])
 def test_mxnet_is_imported_quietly_with_its_threads_set(given: str | None, expected: str) -> None:
     program = (
         "import sys, warnings, os; from semseg.engines.gluon import runtime; assert 'mxnet' not in sys.modules\n"

@@ -1,0 +1,67 @@
+"""What this process may use of the machine: cores and memory, within the limits of its container (cgroup v1 or v2)."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Return how many cores this process may use, at least 1: its affinity, and the cgroup's quota rounded up."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _quota_v2(cgroup) or _quota_v1(cgroup)
+    return max(1, min(cores, math.ceil(quota))) if quota else cores
+
+
+def free_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int:
+    """Return how many bytes can still be allocated: what the machine has available, and what the cgroup leaves.
+
+    Files that the kernel caches count as free: it drops them when it has to.
+    """
+    free = _table(meminfo)["MemAvailable"] << 10
+    v2 = _left(cgroup / "memory.max", cgroup / "memory.current", cgroup / "memory.stat")
+    limit, usage, stat = (cgroup / "memory" / f"memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))
+    v1 = _left(limit, usage, stat, prefix="total_")
+    return max(0, min(room for room in (free, v2, v1) if room is not None))
+
+
+def _left(limit: Path, usage: Path, stat: Path, prefix: str = "") -> int | None:
+    """Bytes to a cgroup's limit, None without one. v1 gives a number beyond any machine for no limit, v2 "max"."""
+    most, used = _words(limit), _words(usage)
+    if not (most and used and most[0].isdecimal()):
+        return None
+    table = _table(stat)
+    return int(most[0]) - int(used[0]) + sum(table.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
+
+
+def _quota_v2(cgroup: Path) -> float | None:
+    """Cores of cgroup v2's `cpu.max`, which holds a quota (or "max") and a period in microseconds."""
+    fields = _words(cgroup / "cpu.max")
+    return None if len(fields) != 2 or fields[0] == "max" else int(fields[0]) / int(fields[1])
+
+
+def _quota_v1(cgroup: Path) -> float | None:
+    """Cores of cgroup v1's `cpu.cfs_quota_us` (-1: no limit) and `cpu.cfs_period_us`."""
+    fields = _words(cgroup / "cpu" / "cpu.cfs_quota_us") + _words(cgroup / "cpu" / "cpu.cfs_period_us")
+    return None if len(fields) != 2 or int(fields[0]) <= 0 else int(fields[0]) / int(fields[1])
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Lines of a name and a number, as /proc/meminfo and memory.stat have them."""
+    words = [line.replace(":", "").split() for line in _read(path).splitlines()]
+    return {fields[0]: int(fields[1]) for fields in words if len(fields) >= 2 and fields[1].isdecimal()}
+
+
+def _words(path: Path) -> list[str]:
+    return _read(path).split()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

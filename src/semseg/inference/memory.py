@@ -1,0 +1,33 @@
+"""How much memory a prediction takes, and how the free memory is divided among networks' work and pictures.
+
+The figures are peaks of resident memory, measured on FCN, PSP and DeepLabV3 with both backbones, which differ little.
+"""
+
+from __future__ import annotations
+
+from semseg.inference.tiling import CELL, SMALLEST_BUDGET
+
+BYTES_PER_PIXEL = {
+    "mxnet": {"fcn": 1000, "psp": 1400, "deeplab": 1050},
+    "openvino": {"fcn": 370, "psp": 700, "deeplab": 400},
+}
+"""Of a tile, by engine and algorithm, for what the network computes, in f32. Less in bf16."""
+
+_MOST = 1600 << 20
+"""Bytes for a tile's computation where memory is plentiful, so that a server stays below 2.5 GB for any picture."""
+
+_DECODING, _DECODED, _MASK = 14, 3, 2
+"""Bytes per pixel: while a picture is decoded (Pillow's CMYK; 3 of a usual JPEG, 10 of PNG), of its array, and of the
+class ids with their PNG file."""
+
+
+def tile_pixels(free: int, bytes_per_pixel: int) -> int:
+    """Pixels for whose computation half of the free bytes, and _MOST, are enough; SMALLEST_BUDGET at least."""
+    return max(SMALLEST_BUDGET, min(free // 2, _MOST) // bytes_per_pixel)
+
+
+def request_bytes(num_classes: int, height: int, width: int, probabilities: bool) -> int:
+    """Bytes that one picture takes from its decoding to its answer, without the network's work on a tile."""
+    cells = -(-height // CELL) * -(-width // CELL)
+    answer = 4 * num_classes if probabilities else _MASK
+    return max(_DECODING, _DECODED + answer) * height * width + 4 * num_classes * cells

@@ -1,0 +1,171 @@
+"""What benchmarks of serving share: models, pictures, and a `serve` process."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from semseg.artifact.model_dir import ONNX, describe
+from semseg.data.shapes import write_shapes
+from semseg.inference.export import write_onnx
+
+ROOT = Path(__file__).parents[2]
+CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()
+CACHE = ROOT / ".cache/serve"
+TRAINING = {
+    "--use-pretrained-model": "False",
+    "--crop-size": "120",
+    "--base-size": "240",
+    "--mini-batch-size": "8",
+    "--optimizer": "adam",
+    "--learning-rate": "0.0005",
+}
+CHANNELS = ("train", "train_annotation", "validation", "validation_annotation", "label_map")
+_STARTS_WITHIN = 120.0
+_ANSWERS_WITHIN = 1800.0
+
+
+def trained_model(algorithm: str, epochs: int) -> Path:
+    """The job folder of a ResNet-50 network, trained on CamVid if it is there; kept in .cache.
+
+    On two idle cores an epoch takes two minutes.
+    """
+    job = CACHE / algorithm
+    if not (job / "model" / ONNX).exists():
+        shutil.rmtree(job, ignore_errors=True)
+        data, classes = (CAMVID, "11") if CAMVID.is_dir() else (generated(), "4")
+        channels = [path for path in data.iterdir() if path.name in CHANNELS]
+        options = [word for path in channels for word in (f"--{path.name.replace('_', '-')}", str(path))]
+        options += [word for pair in TRAINING.items() for word in pair]
+        command = [sys.executable, "-m", "semseg", "train", "--job", str(job), "--algorithm", algorithm, *options]
+        command += ["--num-classes", classes, "--epochs", str(epochs)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return job
+
+
+def generated() -> Path:
+    """Generated pictures in four directories."""
+    folder = CACHE / "shapes"
+    if not folder.is_dir():
+        write_shapes(folder, train=200, validation=20, size=(480, 360), seed=0)
+    return folder
+
+
+def random_model(algorithm: str, backbone: str, num_classes: int = 21) -> Path:
+    """The job folder of a network of random weights; kept in .cache."""
+    job = CACHE / f"random-{algorithm}-{backbone}"
+    model = job / "model"
+    if not (model / ONNX).exists():
+        from semseg.engines.gluon import networks, runtime
+
+        model.mkdir(parents=True, exist_ok=True)
+        network = networks.build(algorithm, backbone, num_classes, runtime.load().cpu())
+        network.save_parameters(str(model / "model_best.params"))
+        write_onnx(describe(model), model / ONNX)
+    return job
+
+
+def pictures(size: tuple[int, int], count: int) -> list[bytes]:
+    """JPEG files of a width and height: validation pictures of CamVid, if it is there, cut and enlarged."""
+    folder = (CAMVID if CAMVID.is_dir() else generated()) / "validation"
+    paths = sorted(folder.iterdir())
+    return [_jpeg(path, size) for path in paths[:: len(paths) // count][:count]]
+
+
+def _jpeg(path: Path, size: tuple[int, int]) -> bytes:
+    with Image.open(path) as image:
+        width, height = min(image.width, image.height * size[0] // size[1]), image.height
+        height = min(height, width * size[1] // size[0])
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        file = io.BytesIO()
+        image.resize(size, Image.Resampling.BICUBIC, (left, top, left + width, top + height)).save(file, "JPEG")
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A `serve` process that answers, with the seconds that took since its start."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    seconds: float
+
+    def mask(self, body: bytes) -> bytes:
+        """The answer to a picture: a PNG file."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWERS_WITHIN)
+        connection.request("POST", "/invocations", body, {"Content-Type": "image/jpeg", "Accept": "image/png"})
+        response = connection.getresponse()
+        answer = response.read()
+        connection.close()
+        assert response.status == 200, answer
+        return answer
+
+    def processes(self) -> list[Path]:
+        """Of gunicorn's master and its worker, the folder in /proc."""
+        master = self.process.pid
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        return [Path(f"/proc/{pid}") for pid in (str(master), *children)]
+
+    def peak_bytes(self) -> int:
+        """The largest resident memory that the processes have had, added up."""
+        lines = [line for path in self.processes() for line in (path / "status").read_text().splitlines()]
+        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+    def has_loaded(self, library: str) -> bool:
+        """Whether a library is in the memory of one of the processes."""
+        return any(library in (path / "maps").read_text() for path in self.processes())
+
+
+@contextmanager
+def serving(job: Path, **environ: str) -> Iterator[Server | None]:
+    """A server of a job's model; None if it does not start, as for a precision that the model does not have."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = dict(os.environ) | {"SAGEMAKER_BASE_DIR": str(job), "SAGEMAKER_BIND_TO_PORT": str(port)} | environ
+    with tempfile.TemporaryFile() as log:
+        begin = time.perf_counter()
+        process = _start(environ, log)
+        try:
+            while process.poll() is None and not _ready(port):
+                assert time.perf_counter() - begin < _STARTS_WITHIN
+                time.sleep(0.01)
+            seconds = time.perf_counter() - begin
+            yield Server(process, port, seconds) if process.poll() is None else None
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _start(environ: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([Path(sys.executable).with_name("serve")], env=environ, stdout=log, stderr=log)
+
+
+def _ready(port: int) -> bool:
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+
+
+def agreement(first: bytes, second: bytes) -> float:
+    """The share of pixels that two masks, PNG files, have in common."""
+    masks = [np.asarray(Image.open(io.BytesIO(data))) for data in (first, second)]
+    return float((masks[0] == masks[1]).mean())

@@ -1,0 +1,284 @@
+"""How fast `serve` answers and with how much memory, against GluonCV's predict with Pillow around it.
+
+Each row is a network at a size and a precision: the time from a JPEG's bytes to the PNG's bytes, through HTTP, over
+that of GluonCV in a process of its own, with which it takes turns; and the share of pixels on which the masks agree.
+The trained network is FCN-ResNet50 (`_models`); the others, without bars, have random weights, whose masks say little.
+A row for int8 appears when the artifact has such a model. Every process gets the same two cores.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _models import Server, agreement, pictures, random_model, serving, trained_model
+from PIL import Image
+
+PAIRS, PAIRS_WITHOUT_BAR = 7, 3
+SIZES = [(480, 480), (480, 360)]
+PRECISIONS = {"f32": 0.90, "bf16": 0.50, "int8": 0.27}
+"""With the bars: our time over GluonCV's."""
+
+AGREEMENT_BARS = {"f32": 0.9999, "bf16": 0.995}
+UTILISATION_BARS = {"f32": 0.90, "bf16": 0.90, "int8": 0.75}
+TENSOR_BAR, NEW_SIZE_BAR, PING_BAR, MEMORY_BAR = 0.15, 0.2, 3.0, 2.5
+SAME_AREA = [(472, 488), (464, 496), (456, 504), (448, 514), (440, 523), (432, 533), (424, 543)]
+"""As many pixels as 480 x 480, within 0.2 %."""
+
+LARGE = (2826, 2255)
+NETWORK_GFLOP = 256
+"""FCN-ResNet50 at 480 x 480 without its auxiliary head."""
+
+OTHERS = [("fcn", "resnet-101"), ("psp", "resnet-50"), ("deeplab", "resnet-50")]
+Result = tuple[str, float, float, bool]
+"""A bar's name, the value, the bar, whether it is kept."""
+
+
+def main() -> int:
+    """Runs all parts; 1 if a bar is missed."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    os.environ["OMP_NUM_THREADS"] = "2"
+    job = trained_model("fcn", epochs=2)
+    print(f"{'seconds, JPEG to PNG':32}{'GluonCV':>9}{'ours':>9}{'ratio':>8}{'agreement':>11}")
+    results = masks("fcn", "resnet-50", job, PAIRS)
+    for algorithm, backbone in OTHERS:
+        masks(algorithm, backbone, random_model(algorithm, backbone), PAIRS_WITHOUT_BAR)
+    results += [*tensors(), *new_sizes(job), *starts(job), *memory(), *utilisation(random_model("fcn", "resnet-50"))]
+    for name, value, bar, ok in results:
+        print(f"{name}: {value:.4g}, bar {bar:.4g}, {'ok' if ok else 'short'}")
+    return int(not all(ok for *_, ok in results))
+
+
+def at_most(name: str, value: float, bar: float) -> Result:
+    return name, value, bar, value <= bar
+
+
+def at_least(name: str, value: float, bar: float) -> Result:
+    return name, value, bar, value >= bar
+
+
+def masks(algorithm: str, backbone: str, job: Path, pairs: int) -> list[Result]:
+    """The rows of one network, and their bars."""
+    results = []
+    with ExitStack() as stack:
+        servers = {
+            precision: stack.enter_context(serving(job, SEMSEG_BACKEND="openvino", SEMSEG_PRECISION=precision))
+            for precision in PRECISIONS
+        }
+        gluoncv = stack.enter_context(child(serve_gluoncv, algorithm, backbone, str(job)))
+        for size in SIZES if pairs == PAIRS else SIZES[:1]:
+            bodies = pictures(size, pairs)
+            for precision, server in servers.items():
+                if server:
+                    name = f"{algorithm}-{backbone} {size[0]}x{size[1]} {precision}"
+                    ratio, same = compare(name, server, gluoncv, bodies)
+                    results.append(at_most(f"{name} ratio", ratio, PRECISIONS[precision]))
+                    if precision in AGREEMENT_BARS:
+                        results.append(at_least(f"{name} agreement", same, AGREEMENT_BARS[precision]))
+    return results
+
+
+def compare(name: str, server: Server, gluoncv: Connection, bodies: list[bytes]) -> tuple[float, float]:
+    """Prints a row; gives the median ratio of times and the mean agreement. The first picture is for warming up."""
+    ours, theirs, same = [], [], []
+    for body in (bodies[0], *bodies):
+        seconds, expected = timed(ask, gluoncv, body)
+        theirs.append(seconds)
+        seconds, found = timed(server.mask, body)
+        ours.append(seconds)
+        same.append(agreement(found, expected))
+    ratio = statistics.median(np.divide(ours[1:], theirs[1:]))
+    medians = [statistics.median(times[1:]) for times in (theirs, ours)]
+    print(f"{name:32}{medians[0]:9.3f}{medians[1]:9.3f}{ratio:8.3f}{100 * np.mean(same[1:]):10.3f}%", flush=True)
+    return ratio, float(np.mean(same[1:]))
+
+
+def tensors() -> list[Result]:
+    """Decoding, upsampling, softmax and wire bytes of 21 classes at 480 x 480 over `extend` of as many values."""
+    with child(time_tensors) as worker:
+        ratios = ask(worker, pictures(SIZES[0], 1)[0])
+    return [at_most("tensor response over extend", statistics.median(ratios), TENSOR_BAR)]
+
+
+def new_sizes(job: Path) -> list[Result]:
+    """Seconds that the first picture of a size takes longer than one of a size seen, of the same area."""
+    extra = []
+    with serving(job, SEMSEG_BACKEND="openvino", SEMSEG_PRECISION="f32") as server:
+        assert server
+        seen = pictures(SIZES[0], 1)[0]
+        for body in (pictures(size, 1)[0] for size in [*SIZES[:1], *SAME_AREA]):
+            first, again = timed(server.mask, body)[0], timed(server.mask, seen)[0]
+            extra.append(first - again)
+    return [at_most("first-seen size, seconds more", statistics.median(extra[1:]), NEW_SIZE_BAR)]
+
+
+def starts(job: Path) -> list[Result]:
+    """Seconds from exec to /ping 200; and that MXNet is not imported."""
+    seconds, loaded = [], 0
+    for _ in range(PAIRS):
+        with serving(job) as server:
+            assert server
+            seconds.append(server.seconds)
+            loaded += server.has_loaded("libmxnet")
+    return [
+        at_most("exec to /ping 200, seconds", statistics.median(seconds), PING_BAR),
+        at_most("starts that imported MXNet", loaded, 0),
+    ]
+
+
+def memory() -> list[Result]:
+    """GB of the whole server at its peak, one large picture after the start, in f32."""
+    results = []
+    for algorithm in ("fcn", "deeplab"):
+        with serving(random_model(algorithm, "resnet-50"), SEMSEG_PRECISION="f32") as server:
+            assert server
+            server.mask(pictures(LARGE, 1)[0])
+            name = f"{algorithm} peak memory of {LARGE[0]}x{LARGE[1]}, GB"
+            results.append(at_most(name, server.peak_bytes() / 1e9, MEMORY_BAR))
+    return results
+
+
+def utilisation(job: Path) -> list[Result]:
+    """GFLOP/s of the network over those of a lone convolution."""
+    results = []
+    for precision in ("f32", "bf16"):
+        with child(time_convolution, str(job), precision) as worker:
+            network, lone = np.array(ask(worker, b""))
+        print(f"GFLOP/s in {precision}: network {np.median(network):.0f}, lone convolution {np.median(lone):.0f}")
+        share = statistics.median(network / lone)
+        results.append(at_least(f"GFLOP/s over a lone convolution, {precision}", share, UTILISATION_BARS[precision]))
+    return results
+
+
+def timed(call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """The seconds that a call takes, and its result."""
+    begin = time.perf_counter()
+    result = call(*arguments)
+    return time.perf_counter() - begin, result
+
+
+@contextmanager
+def child(work: Callable[..., None], *arguments: str) -> Iterator[Connection]:
+    """A process of its own that works for this one."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
+    process.start()
+    try:
+        yield ours
+    finally:
+        process.terminate()
+        process.join()
+
+
+def ask(worker: Connection, message: bytes) -> Any:
+    worker.send(message)
+    return worker.recv()
+
+
+def serve_gluoncv(parent: Connection, algorithm: str, backbone: str, job: str) -> None:
+    """In a child: plain GluonCV and Pillow, as its documentation uses them, from JPEG bytes to PNG bytes."""
+    from semseg.artifact.model_dir import describe
+    from semseg.artifact.params import read_params
+    from semseg.engines.gluon import networks, runtime
+
+    mx = runtime.load()
+    model = describe(Path(job) / "model")
+    network = networks.build(algorithm, backbone, model.num_classes, mx.cpu())
+    networks.assign(networks.parameters(network), read_params(model.params), job)
+    transforms = mx.gluon.data.vision.transforms
+    normalise = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+    )
+    while True:
+        image = Image.open(io.BytesIO(parent.recv())).convert("RGB")
+        scores = network.predict(normalise(mx.nd.array(np.asarray(image), dtype="uint8")).expand_dims(0))
+        labels = mx.nd.argmax(scores, axis=1).asnumpy()[0].astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(labels).save(file, "PNG")
+        parent.send(file.getvalue())
+
+
+def time_tensors(parent: Connection) -> None:
+    """In a child: ratios of the times of our tensor response and of protobuf's `extend`."""
+    from semseg.codecs.images import decode_image
+    from semseg.codecs.tensors import encode_probabilities
+    from semseg.inference.predictor import LogitsPrediction
+
+    body = parent.recv()
+    logits = np.random.default_rng(0).normal(size=(21, 60, 60)).astype(np.float32)
+    record_class = record_of_protobuf()
+    ratios = []
+    for _ in range(PAIRS + 1):
+
+        def ours() -> Any:
+            height, width, _ = decode_image(body).shape
+            prediction = LogitsPrediction(logits, height, width)
+            return b"".join(encode_probabilities(prediction.probabilities()))
+
+        seconds, _ = timed(ours)
+        values = LogitsPrediction(logits, 480, 480).probabilities().ravel()
+        theirs, _ = timed(record_class().values.extend, values)
+        ratios.append(seconds / theirs)
+    parent.send(ratios[1:])
+
+
+def record_of_protobuf() -> Any:
+    """The message with packed floats that `aialgs.data.Record` holds."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="tensor.proto", syntax="proto2")
+    field = file.message_type.add(name="Float32Tensor").field.add(name="values", number=1)
+    field.type, field.label, field.options.packed = field.TYPE_FLOAT, field.LABEL_REPEATED, True
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Float32Tensor"))
+
+
+def time_convolution(parent: Connection, job: str, precision: str) -> None:
+    """In a child: GFLOP/s of the network at 480 x 480 and of a convolution, 512 to 512 channels, 3 x 3, on its grid."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    from semseg.inference.openvino_backend import OpenVinoBackend
+
+    parent.recv()
+    network = OpenVinoBackend(Path(job) / "model/model.onnx", precision, 2, 21)
+    shape = [1, 512, 60, 60]
+    weight = np.random.default_rng(0).normal(size=(512, 512, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        "lone",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    lone = lone_request(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)]), precision)
+    image, x = np.zeros((1, 3, 480, 480), np.float32) + 1, np.ones(shape, np.float32)
+    gflop, repeats = 2 * 9 * 512 * 512 * 3600 / 1e9, 5
+    rates: tuple[list[float], list[float]] = [], []
+    for _ in range(PAIRS + 1):
+        rates[0].append(NETWORK_GFLOP / timed(network.logits, image)[0])
+        rates[1].append(repeats * gflop / timed(lambda: [lone.infer([x]) for _ in range(repeats)])[0])
+    parent.send([rate[1:] for rate in rates])
+
+
+def lone_request(model: Any, precision: str) -> Any:
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 2, "ENABLE_CPU_PINNING": False}
+    core = openvino.Core()
+    return core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings).create_infer_request()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Real networks on tiles against the same networks on whole pictures; exactness is shown in tests/unit/inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from semseg.artifact.model_dir import describe
+from semseg.engines.machine import usable_cores
+from semseg.inference.export import build_onnx
+from semseg.inference.openvino_backend import OpenVinoBackend
+from semseg.inference.predictor import Predictor
+from semseg.inference.tiling import SMALLEST_BUDGET
+
+CLASSES = 5
+
+
+@pytest.mark.parametrize(("algorithm", "least"), [("fcn", 0.9), ("psp", 0.9), ("deeplab", 0.6)])
+def test_most_pixels_get_the_class_that_the_whole_picture_gives(
+    randomised: Any, tmp_path: Path, algorithm: str, least: float
+) -> None:
+    """With random weights, and tiles as small as can be: a trained network agrees more, see tests/bench/tiles.py.
+
+    What DeepLab pools is the mean of all it sees, which it weighs as much as each of its four convolutions.
+    """
+    randomised(algorithm, "resnet-50", CLASSES).save_parameters(str(tmp_path / "model_best.params"))
+    network = OpenVinoBackend(build_onnx(describe(tmp_path)), "f32", usable_cores(), CLASSES)
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (264, 403, 3), dtype=np.uint8))
+    picture = np.array(noise.filter(ImageFilter.GaussianBlur(12)).point(lambda value: (value - 112) * 8))
+    whole, tiles = (
+        Predictor(network, CLASSES, pixels).predict(picture).labels() for pixels in (10**6, SMALLEST_BUDGET)
+    )
+    assert len(set(whole.flat)) > 1
+    assert least < (whole == tiles).mean() < 1

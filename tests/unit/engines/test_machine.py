@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from semseg.engines.machine import free_memory, usable_cores
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "1000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu.max": "damaged"}, 64),
+        ({}, 64),
+    ],
+)
+def test_cores_are_those_of_the_affinity_within_the_cgroups_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    write(tmp_path, files)
+    assert usable_cores(tmp_path) == cores
+
+
+V1_UNLIMITED = "9223372036854771712\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 8_192_000),
+        ({"memory.max": "max\n", "memory.current": "5000000\n"}, 8_192_000),
+        ({"memory.max": "6000000\n", "memory.current": "5000000\n"}, 1_000_000),
+        ({"memory.max": "90000000\n", "memory.current": "5000000\n"}, 8_192_000),
+        (
+            {
+                "memory.max": "6000000\n",
+                "memory.current": "5000000\n",
+                "memory.stat": "anon 9\ninactive_file 2000\nactive_file 100\n",
+            },
+            1_002_100,
+        ),
+        ({"memory.max": "6000000\n", "memory.current": "6000500\n"}, 0),
+        ({"memory/memory.limit_in_bytes": V1_UNLIMITED, "memory/memory.usage_in_bytes": "5000000\n"}, 8_192_000),
+        (
+            {
+                "memory/memory.limit_in_bytes": "6000000\n",
+                "memory/memory.usage_in_bytes": "5000000\n",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 2000\ntotal_active_file 100\n",
+            },
+            1_002_100,
+        ),
+    ],
+)
+def test_free_memory_is_the_machines_within_the_cgroups_limit(tmp_path: Path, files: dict[str, str], free: int) -> None:
+    write(tmp_path, files | {"meminfo": "MemTotal:       16000 kB\nMemAvailable:    8000 kB\nHugePages_Total: 0\n"})
+    assert free_memory(tmp_path, tmp_path / "meminfo") == free
+
+
+def test_this_machine_has_memory() -> None:
+    assert 0 < free_memory() < 1 << 50
