@@ -23,16 +23,15 @@ class Number:
     meaning: str
 
     def read(self, environ: Mapping[str, str]) -> int:
-        """The variable's value or its default; raises UserError, naming it, when it is no number in its range."""
-        text = environ.get(self.name)
-        if not text:
-            return self.default
-        if not (text.isdecimal() and len(text) < 20) or not self.lowest <= int(text) <= self.highest:
+        """The variable's value or its default; raises UserError, naming it, for another out of its range."""
+        text = environ.get(self.name) or str(self.default)
+        number = int(text) if text.isdecimal() and len(text) < 20 else -1
+        if number != self.default and not self.lowest <= number <= self.highest:
             raise UserError(
                 f"{self.name} is {text[:50]!r}, not a whole number from {self.lowest} to {self.highest}.",
-                f"It is {self.meaning}; unset, it is {self.default or 'what memory allows'}.",
+                f"It is {self.meaning}; unset, it is {self.default}.",
             )
-        return int(text)
+        return number
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ MAX_TILE_PIXELS = Number(
     0,
     SMALLEST_BUDGET,
     10**9,
-    "the most pixels that the network gets at a time; a larger picture is cut into tiles",
+    "the most pixels that the network gets at a time (0: what memory allows); a larger picture is cut into tiles",
 )
 BACKEND = Choice("SEMSEG_BACKEND", BACKENDS, "the engine that runs the network")
 PRECISION = Choice("SEMSEG_PRECISION", PRECISIONS, "the kind of numbers that OpenVINO computes in")

@@ -16,6 +16,7 @@ from semseg.errors import ArtifactError, UserError
 from semseg.inference import load
 from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
+from semseg.inference.memory import BYTES_PER_PIXEL
 from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 
 
@@ -35,6 +36,19 @@ def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, ca
         f"Loading weights from {model_dir / 'model_best.params'}",
         "Pictures of more than 70000 pixels are cut into tiles.",
     ]
+
+
+def test_free_memory_sets_the_size_of_tiles_and_the_room_for_requests(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "free_memory", lambda: 10**9)
+    each = BYTES_PER_PIXEL["openvino"]["fcn"]
+    model = load_predictor(model_dir, "openvino", "f32")
+    assert 0 <= 500_000_000 - model.predictor.max_tile_pixels * each < each
+    assert model.memory == 10**9 - model.predictor.max_tile_pixels * each
+    small, large = (load_predictor(model_dir, "openvino", "f32", pixels) for pixels in (10**6, 10**8))
+    assert (small.predictor.max_tile_pixels, small.memory) == (10**6, 10**9 - 10**6 * each)
+    assert (large.predictor.max_tile_pixels, large.memory) == (10**8, 500_000_000)
 
 
 def test_both_engines_say_the_same(model_dir: Path) -> None:

@@ -35,6 +35,10 @@ def test_no_limit_of_batch_transform_leaves_the_server_s_own() -> None:
     assert Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}).max_payload == 100 * 2**20
 
 
+def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
+    assert Settings.from_environment({"SEMSEG_MAX_TILE_PIXELS": "0"}).max_tile_pixels == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
