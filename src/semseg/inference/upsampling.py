@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from semseg.types import Float32
 
 _BLOCK_ROWS = 32
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 2 << 20
 
 
 def upsampled_blocks(scores: Float32, height: int, width: int) -> Iterator[tuple[slice, slice, Float32]]:
