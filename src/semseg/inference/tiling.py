@@ -4,6 +4,10 @@ Sizes are in cells, the squares of 8 x 8 pixels of which a network says one thin
 end within a cell where the picture does: so their logits lie on the picture's own grid, and they have one shape, for
 which the engine prepares itself once. The quarter of an overlap next to a tile's edge is not used, for there the
 network sees least; across the middle half the logits of one tile fade into those of the next.
+
+A network sees no further than the tile, which makes tiles an approximation for all three: FCN sees further than the
+overlap, PSP and DeepLabV3 pool over all they get. Tiles of a quarter million pixels and whole pictures of 960 x 720
+agree on 99.9 % (FCN), 98.4 % (PSP) and 97.5 % (DeepLabV3) of the pixels, by `scripts/bench tiles`.
 """
 
 from __future__ import annotations
@@ -18,7 +22,11 @@ from semseg.types import Float32, UInt8
 
 CELL = 8
 OVERLAP = 16
-"""Cells that neighbouring tiles share at least, 128 pixels."""
+"""Cells that neighbouring tiles share at least: 128 pixels.
+
+In that benchmark FCN agrees on 99.5 % with 32, 99.6 % with 64, 99.9 % with 128 and 99.98 % with 192, which computes a
+third more than 128; PSP gains nothing from 192, for its tiles get smaller.
+"""
 
 SMALLEST_BUDGET = (2 * OVERLAP * CELL) ** 2
 """Pixels of a square tile that shares half its width."""
