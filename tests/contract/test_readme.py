@@ -28,7 +28,7 @@ def blocks(language: str) -> list[str]:
 @pytest.mark.req("R10", "R11", "R12")
 def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     """Train, load in plain GluonCV, serve, ask for a mask."""
-    train, pipe, serve, export = blocks("sh")
+    train, pipe, serve, quantize, export = blocks("sh")
     (load,) = blocks("python")
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')

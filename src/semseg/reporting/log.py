@@ -54,7 +54,13 @@ class LogSink:
                 LOGGER.info("Serializing model to %s", event.path)
             case Quantized():
                 kept = "kept" if event.kept else "given up"
-                LOGGER.info("Validation mIOU in f32: %s, in int8: %s. int8 is %s.", event.f32, event.int8, kept)
+                LOGGER.info(
+                    "Validation mIOU in f32: %s, in int8: %s, on %d pictures. int8 is %s.",
+                    event.f32,
+                    event.int8,
+                    event.pictures,
+                    kept,
+                )
 
     def _step(self, step: Step) -> None:
         if step.iteration == 1:

@@ -19,9 +19,9 @@ from semseg.training.inputs import Input, sampler
 from semseg.types import Batch
 
 
-def require_files(channels: Channels) -> None:
-    """Raise HyperparameterError if a channel comes through a pipe: pictures are read again, whole, after training."""
-    if channels.train.piped or channels.validation.piped:
+def require_files(channels: Channels, settings: Hyperparameters) -> None:
+    """Raise HyperparameterError if int8 is asked for, which reads pictures again, and a channel is a pipe."""
+    if settings.quantize and (channels.train.piped or channels.validation.piped):
         raise HyperparameterError(
             "_quantize=True needs the channels train and validation in File mode: it reads pictures again.",
             "Leave it out, and run `semseg quantize` on the artifact.",
@@ -52,8 +52,8 @@ def quantize_model(
         )
     except Stopped:
         LOGGER.warning("Stopping as told, without %s.", INT8)
-    except Exception:  # whatever it is, the trained model is saved and complete
-        LOGGER.warning("%s was not written; the model is complete without it.", INT8, exc_info=True)
+    except Exception as error:  # whatever it is, the trained model is saved and complete
+        LOGGER.warning("%s was not written; the model is complete without it. %s", INT8, str(error) or repr(error))
     else:
         emit(Quantized(gate.f32, gate.int8, gate.pictures, gate.passed))
 

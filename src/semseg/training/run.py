@@ -46,8 +46,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
     settings = _read_hyperparameters(paths)
     host = read_hosts(paths).current
     channels = read_channels(paths)
-    if settings.quantize:
-        require_files(channels)
+    require_files(channels, settings)
     _announce_worker()
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
@@ -80,14 +79,9 @@ def train(paths: Paths, stop: threading.Event) -> None:
         )
         set_up = time.time()
         fit.run(stop)
-        if stop.is_set():
-            LOGGER.warning("Stopping as told: saving the current model.")
-        LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
+        _announce_end(stop)
         artifact.save(learner, model_dir.LAST)
-        if settings.export_onnx:
-            _export_onnx(paths.model)
-        if settings.quantize:
-            quantize_model(paths.model, inputs, settings, stop.is_set, emit)
+        _add_other_forms(paths.model, inputs, settings, stop, emit)
     LOGGER.info("Test data is not provided.")
     _print_totals(host, settings.epochs, begun, set_up)
 
@@ -256,6 +250,21 @@ class _Artifact:
         if self._class_names:
             model_dir.write_class_names(self._directory, self._class_names)
         self._begun = True
+
+
+def _announce_end(stop: threading.Event) -> None:
+    if stop.is_set():
+        LOGGER.warning("Stopping as told: saving the current model.")
+    LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
+
+
+def _add_other_forms(
+    directory: Path, inputs: tuple[Input, Input], settings: Hyperparameters, stop: threading.Event, emit: Sink
+) -> None:
+    if settings.export_onnx:
+        _export_onnx(directory)
+    if settings.quantize:
+        quantize_model(directory, inputs, settings, stop.is_set, emit)
 
 
 def _export_onnx(directory: Path) -> None:
