@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semseg.cli import main
 from semseg.inference.load import load_predictor
 
 ROOT = Path(__file__).parents[2]
@@ -52,11 +54,29 @@ def test_it_leaves_picture_mask_and_overlay(demo: tuple[Path, str]) -> None:
 
 def test_bf16_and_gluoncv_s_numbers_give_nearly_the_same_masks(demo: tuple[Path, str]) -> None:
     """Of a trained network; on a CPU without bf16, OpenVINO emulates it or computes in f32."""
-    exact, fast = (load_predictor(demo[0] / "model", "openvino", precision) for precision in ("f32", "bf16"))
+    assert agreement(demo[0], "bf16") >= 0.99
+
+
+def test_int8_passes_its_gate_and_gives_nearly_the_same_masks(
+    demo: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = demo[0] / "input/data"
+    command = ["quantize", demo[0] / "model", "--images", data / "train", "--annotations", data / "train_annotation"]
+    assert main(list(map(str, command))) == 0
+    said = re.search(r"^kept: mIOU (\S+) in int8, (\S+) in f32, on 32 pictures$", capsys.readouterr().out, re.MULTILINE)
+    assert said
+    assert float(said[2]) > 0.7
+    assert float(said[2]) - float(said[1]) <= 0.0051  # rounded
+    assert agreement(demo[0], "int8") >= 0.985
+
+
+def agreement(out: Path, precision: str) -> float:
+    """The share of the validation pictures' pixels that have the label they have in f32."""
+    exact, fast = (load_predictor(out / "model", "openvino", kind) for kind in ("f32", precision))
     shares = []
-    for path in sorted((demo[0] / "input/data/validation").iterdir()):
+    for path in sorted((out / "input/data/validation").iterdir()):
         with Image.open(path) as image:
             picture = np.asarray(image.convert("RGB"))
         shares.append((exact.predictor.predict(picture).labels() == fast.predictor.predict(picture).labels()).mean())
     assert len(shares) == 12
-    assert np.mean(shares) >= 0.99
+    return float(np.mean(shares))

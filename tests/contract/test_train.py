@@ -35,7 +35,7 @@ class Trained:
         self.stray = self.paths.channel("train") / "train_annotation"
         self.stray.mkdir()
         self.paths.resource_config.write_text(json.dumps({"current_host": "algo-1-abcde", "hosts": ["algo-1-abcde"]}))
-        job.configure(crop_size="17", _logging_frequency="1", num_training_samples="8", _typo="1")
+        job.configure(crop_size="17", _logging_frequency="1", num_training_samples="8", _typo="1", _quantize="True")
         self.written_before = times_of_change(self.paths.channel(""))
         self.code, self.log = job.run()
         self.epochs = [json.loads(line) for line in (self.paths.output_data / "metrics.jsonl").read_text().splitlines()]
@@ -65,12 +65,23 @@ def test_channels_may_be_read_only(trained: Trained) -> None:
 
 
 def test_the_artifact_has_the_originals_three_files_and_model_onnx(trained: Trained) -> None:
-    names = {path.name for path in trained.paths.model.iterdir()}
+    names = {path.name for path in trained.paths.model.iterdir()} - {"model_int8.onnx"}
     assert names == {"hyperparams.json", "model_best.params", "model_algo-1", "model.onnx"}
     written = json.loads((trained.paths.model / "hyperparams.json").read_text())
     assert all(isinstance(value, str) for value in written.values())
     assert (written["algorithm"], written["backbone"], written["num_classes"]) == ("fcn", "resnet-50", "4")
     assert written["crop_size"] == "24"  # 17 rounded up to a multiple of 8
+
+
+def test_int8_is_in_the_artifact_if_it_is_as_good(trained: Trained) -> None:
+    """After two epochs it need not be; both numbers are told in any case."""
+    int8 = json.loads((trained.paths.output_data / "metrics.json").read_text())["int8"]
+    assert int8["pictures"] == 5
+    assert int8["kept"] == (int8["mIOU_f32"] - int8["mIOU_int8"] <= 0.005)
+    assert (trained.paths.model / "model_int8.onnx").exists() == int8["kept"]
+    word = "kept" if int8["kept"] else "given up"
+    told = f"Validation mIOU in f32: {int8['mIOU_f32']}, in int8: {int8['mIOU_int8']}, on 5 pictures. int8 is {word}."
+    assert told in trained.log
 
 
 def test_model_onnx_was_made_from_the_best_parameters(trained: Trained) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -14,7 +15,9 @@ from semseg.artifact.model_dir import ModelDescription, describe
 from semseg.artifact.params import read_params
 from semseg.engines.gluon.backend import GluonBackend, load_backend
 from semseg.engines.machine import usable_cores
+from semseg.inference.calibration import activation_ranges
 from semseg.inference.export import build_onnx, write_symbol
+from semseg.inference.onnx_int8 import to_int8
 from semseg.inference.openvino_backend import OpenVinoBackend
 from semseg.types import Float32
 
@@ -85,6 +88,23 @@ def test_several_pictures_at_once(openvino: OpenVinoBackend, onnx_runtime: Any) 
     expected = np.concatenate([openvino.logits(images[i : i + 1]) for i in range(3)])
     assert_equal(openvino.logits(images), expected)
     assert_equal(onnx_runtime.run(["logits"], {"image": images})[0], expected)
+
+
+def test_int8_is_close_to_f32_in_both_engines(
+    model: ModelDescription, content: bytes, openvino: OpenVinoBackend
+) -> None:
+    """Pooled branches, concatenations and all; the second size is none of those that calibrated."""
+    if model.backbone == "resnet-101":
+        pytest.skip("nothing there that ResNet-50 has not")
+    network = onnx.load_from_string(content)
+    image = picture(96, 120)
+    rounded = to_int8(network, activation_ranges(network, [image], cores=1)).SerializeToString()
+    fast = OpenVinoBackend(rounded, "f32", usable_cores(), CLASSES)
+    session = onnxruntime.InferenceSession(rounded, providers=["CPUExecutionProvider"])
+    for given in (image, picture(97, 131)):
+        expected = openvino.logits(given)
+        for found in (fast.logits(given), session.run(["logits"], {"image": given})[0]):
+            assert np.square(found - expected).mean() < 0.1**2 * np.square(expected - expected.mean()).mean()
 
 
 @pytest.mark.filterwarnings("ignore:Cannot decide type", "ignore::DeprecationWarning")  # MXNet's own

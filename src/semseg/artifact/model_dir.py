@@ -22,6 +22,9 @@ HYPERPARAMS = "hyperparams.json"
 ONNX = "model.onnx"
 """The network of the served parameters in ONNX form, which OpenVINO reads in their place."""
 
+INT8 = "model_int8.onnx"
+"""The same in int8, which is served instead if it is there: it passed its gate."""
+
 CLASSES = "classes.json"
 """The names of the classes, `{"classes": ["background", "scratch"]}`, in the order of the ids, one for each."""
 

@@ -87,7 +87,12 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
         return parse_label_map(DEFAULT, num_classes, f"the default label map of {channel}")
     for path in found[1:]:
         logger.warning("%s is not used for %s: %s is.", path, channel, found[0])
-    return parse_label_map(read_file(found[0], _MAX_BYTES), num_classes, printable(found[0]))
+    return read_label_map(found[0], num_classes)
+
+
+def read_label_map(path: Path, num_classes: int) -> LabelMap:
+    """The label map in a JSON file. Raises DataError."""
+    return parse_label_map(read_file(path, _MAX_BYTES), num_classes, printable(path))
 
 
 def parse_label_map(source: bytes | str | dict[str, Any], num_classes: int, name: str) -> LabelMap:

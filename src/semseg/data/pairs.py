@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from semseg.data.files import File, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
@@ -17,6 +18,8 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_SUFFIXES = (".png",)
 _LABEL_MAP = "label_map.json"
 _MAX_WARNINGS = 20
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,24 @@ def list_pairs(name: str, images: Path, masks: Path) -> Listing:
         problems += _lone(image_of, mask_of, masks, "annotation", hint)
         problems += _lone(mask_of, image_of, images, "image", hint)
     return Listing(name, pairs, tuple(problems))
+
+
+def list_pictures(images: Path) -> tuple[File, ...]:
+    """The pictures in a folder (.jpg, .jpeg, .png) by name; other entries are warned about and ignored.
+
+    Raises DataError if there is none, or two have one stem.
+    """
+    problems: list[DataError] = []
+    found = _by_stem(images, _IMAGE_SUFFIXES, problems)
+    if problems:
+        raise problems[0]
+    return tuple(LocalFile(found[stem]) for stem in sorted(found))
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """`count` of the items, or all if there are no more, at equal distances, in order."""
+    count = min(count, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataError]) -> dict[str, Path]:

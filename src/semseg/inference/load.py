@@ -6,13 +6,14 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from semseg.artifact.model_dir import ONNX, ModelDescription, describe
+from semseg.artifact.model_dir import INT8, ONNX, ModelDescription, describe
 from semseg.artifact.params import digest, read_params
 from semseg.engines import machine
 from semseg.engines.gluon import runtime
 from semseg.errors import ArtifactError, UserError
 from semseg.inference import memory, onnx_file
 from semseg.inference.backends import Backend
+from semseg.inference.gate import read_gate
 from semseg.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ def load_predictor(
 
     backend: one of BACKENDS; `auto` is MXNet on the first GPU, and OpenVINO without one. Its import takes two seconds,
     so `auto` asks MXNet for GPUs only where the driver has a device file. precision: one of PRECISIONS, for OpenVINO;
-    `auto` is bf16 where the CPU computes in it, else f32.
+    `auto` is int8 where the directory has a model_int8.onnx that passed its gate, else bf16 where the CPU computes in
+    it, else f32.
     max_tile_pixels: pixels that the network gets at a time, 0 for what memory allows.
     Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
     does not know the precision.
@@ -72,13 +74,19 @@ def _load_mxnet(model: ModelDescription, precision: str) -> Backend:
 
 
 def _load_openvino(model: ModelDescription, model_dir: Path, precision: str) -> Backend:
-    if precision == "int8":
-        raise ArtifactError(f"{model_dir} has no int8 model.", "Set SEMSEG_PRECISION to auto, bf16 or f32.")
     from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 
+    cores = machine.usable_cores()
+    path = model_dir / INT8
+    if precision == "int8" or (precision == AUTO and path.exists()):
+        try:
+            return _load_int8(model, path, cores)
+        except ArtifactError as error:
+            if precision == "int8":
+                raise
+            logger.warning("%s is ignored. %s", INT8, error)
     if precision == AUTO:
         precision = "bf16" if has_bf16() else "f32"
-    cores = machine.usable_cores()
     logger.info("OpenVINO computes in %s on %d cores.", precision, cores)
     path = model_dir / ONNX
     if path.exists():
@@ -94,3 +102,19 @@ def _load_openvino(model: ModelDescription, model_dir: Path, precision: str) -> 
 
     logger.info("Loading weights from %s", model.params)
     return OpenVinoBackend(build_onnx(model), precision, cores, model.num_classes)
+
+
+def _load_int8(model: ModelDescription, path: Path, cores: int) -> Backend:
+    """Raises ArtifactError when the file is absent, damaged, of other parameters, or did not pass its gate."""
+    from semseg.inference.openvino_backend import OpenVinoBackend
+
+    hint = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
+    if not path.exists():
+        raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", hint)
+    gate = read_gate(onnx_file.verify(path, digest(model.params)))
+    if gate is None or not gate.passed:
+        raise ArtifactError(f"{path} did not pass its gate: {gate or 'it tells no mIOU'}.", hint)
+    network = OpenVinoBackend(path, "f32", cores, model.num_classes)  # f32: what the model itself leaves so
+    logger.info("OpenVINO computes in int8 on %d cores: %s.", cores, gate)
+    logger.info("Loading weights from %s", path)
+    return network

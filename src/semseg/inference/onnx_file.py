@@ -1,4 +1,4 @@
-"""Looks through a model.onnx before anything else reads it, without ONNX and without trusting it.
+"""Looks through a model.onnx or model_int8.onnx before anything else reads it, without ONNX and without trusting it.
 
 The file is a protobuf message, `ModelProto` of onnx.proto (ONNX 1.23, IR version 10). Known are the fields, operators
 and kinds of attributes that the files written here have; whatever else there is, is refused: data in other files,
@@ -22,8 +22,9 @@ DIGEST = "params_sha256"
 
 _COMPUTING = {"Conv", "Relu", "Add", "MaxPool", "GlobalAveragePool", "MatMul", "Concat", "Expand", "Resize"}
 _OF_SIZES = {"Shape", "Squeeze", "Range", "Mul", "Div", "Sub", "GreaterOrEqual", "Less", "And", "Cast", "Transpose"}
-OPERATORS = _COMPUTING | _OF_SIZES
-"""What onnx_layers makes use of."""
+_OF_INT8 = {"QuantizeLinear", "DequantizeLinear"}
+OPERATORS = _COMPUTING | _OF_SIZES | _OF_INT8
+"""What onnx_layers and onnx_int8 make use of."""
 
 MAX_BYTES = 1 << 30
 """The largest of the six networks takes 280 MB."""
@@ -42,21 +43,25 @@ _ENTRY = {1: "key", 2: "value"}
 Value = int | memoryview
 
 
-def verify(path: Path, digest: str) -> None:
+def verify(path: Path, digest: str) -> dict[str, str]:
     """Make sure that a file has the form of ours and was made from the parameters with this SHA-256 (hexadecimal).
 
-    It is mapped, its weights are stepped over. Raises ArtifactError naming the file and the fault.
+    It is mapped, its weights are stepped over. Returns the metadata. Raises ArtifactError naming file and fault.
     """
     try:
-        found = _metadata(_map(path)).get(DIGEST)
+        metadata = _metadata(_map(path))
+        found = metadata.get(DIGEST)
         if found != digest:
             raise _FormatError(
                 "was made from other parameters" if found else "does not tell from which parameters it is"
             )
     except _FormatError as fault:
-        raise ArtifactError(f"{one_line(str(path))} {fault}.", "Make it anew with `semseg export`.") from None
+        raise ArtifactError(
+            f"{one_line(str(path))} {fault}.", "`semseg export` or `semseg quantize` makes it anew."
+        ) from None
     except OSError as error:
         raise ArtifactError(f"{one_line(str(path))} cannot be read: {error.strerror}.") from error
+    return metadata
 
 
 class _FormatError(Exception):

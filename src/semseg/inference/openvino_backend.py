@@ -20,22 +20,14 @@ class OpenVinoBackend:
     def __init__(self, model: Path | bytes, precision: str, cores: int, num_classes: int) -> None:
         """model: an ONNX file or its content; precision: `f32` or `bf16`.
 
-        The precision is asked for, because OpenVINO on its own takes bf16 where the CPU has it. Threads are not tied
-        to cores: two containers would choose the same. Raises ArtifactError when OpenVINO cannot read the model, or
+        Raises ArtifactError when OpenVINO cannot read the model, or
         it has other inputs and outputs.
         """
-        settings = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": cores,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,
-            "CPU_RUNTIME_CACHE_CAPACITY": _PRIMITIVES_KEPT,
-        }
         core, name = openvino.Core(), str(model) if isinstance(model, Path) else "the network"
         try:
             network = core.read_model(model)
             _check(network, num_classes, name)
-            self._request = core.compile_model(network, "CPU", settings).create_infer_request()
+            self._request = core.compile_model(network, "CPU", settings(precision, cores)).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ArtifactError(f"OpenVINO cannot run {name}: {reason:.300}") from error
@@ -44,6 +36,21 @@ class OpenVinoBackend:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
         self._request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
         return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is used again
+
+
+def settings(precision: str, cores: int) -> dict[str, str | int | bool]:
+    """What OpenVINO is asked for; precision: `f32` or `bf16`, of what a model does not itself round to int8.
+
+    It is told, because OpenVINO on its own takes bf16 where the CPU has it. Threads are not tied to cores: two
+    containers would choose the same.
+    """
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": cores,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+        "CPU_RUNTIME_CACHE_CAPACITY": _PRIMITIVES_KEPT,
+    }
 
 
 def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Step
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Quantized, Step
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import LOGGER
 
@@ -52,6 +52,15 @@ class LogSink:
                 self._metrics("training_data_iter", resets=event.trained.epoch + 1, epoch=event.trained.epoch)
             case ModelSaved():
                 LOGGER.info("Serializing model to %s", event.path)
+            case Quantized():
+                kept = "kept" if event.kept else "given up"
+                LOGGER.info(
+                    "Validation mIOU in f32: %s, in int8: %s, on %d pictures. int8 is %s.",
+                    event.f32,
+                    event.int8,
+                    event.pictures,
+                    kept,
+                )
 
     def _step(self, step: Step) -> None:
         if step.iteration == 1:

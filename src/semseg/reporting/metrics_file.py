@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from semseg.reporting.events import EpochEnded, Event
+from semseg.reporting.events import EpochEnded, Event, Quantized
 
 
 class MetricsFile:
@@ -16,14 +16,21 @@ class MetricsFile:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._lines = directory / "metrics.jsonl"
-        self._summary = directory / "metrics.json"
+        self._summary_file = directory / "metrics.json"
+        self._summary: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
         self._lines.write_text("")
 
     def __call__(self, event: Event) -> None:
-        """Writes an epoch's numbers when it has ended; other events say nothing here."""
-        if not isinstance(event, EpochEnded):
-            return
+        """Writes an epoch's numbers when it has ended, and those of int8; other events say nothing here."""
+        match event:
+            case EpochEnded():
+                self._epoch(event)
+            case Quantized():
+                numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.pictures}
+                self._summarise(int8=numbers | {"kept": event.kept})
+
+    def _epoch(self, event: EpochEnded) -> None:
         line = {
             "epoch": event.trained.epoch,
             "train_loss": event.trained.loss if math.isfinite(event.trained.loss) else None,  # JSON has no NaN
@@ -38,5 +45,8 @@ class MetricsFile:
         self._best = line if event.improved else self._best
         with self._lines.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        summary = {"epochs": event.epochs, "epochs_run": event.trained.epoch + 1, "best": self._best, "last": line}
-        self._summary.write_text(json.dumps(summary, indent=1) + "\n")
+        self._summarise(epochs=event.epochs, epochs_run=event.trained.epoch + 1, best=self._best, last=line)
+
+    def _summarise(self, **numbers: Any) -> None:
+        self._summary |= numbers
+        self._summary_file.write_text(json.dumps(self._summary, indent=1) + "\n")

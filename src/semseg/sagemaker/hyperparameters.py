@@ -64,6 +64,9 @@ class Hyperparameters:
     augmentation_type: str = choice("_augmentation_type", "default", ("default",), "augmentation")
     logging_frequency: int = integer("_logging_frequency", "20", "iterations between progress notices", low=1)
     export_onnx: bool = boolean("_export_onnx", "True", "write model.onnx too, which starts serving sooner")
+    quantize: bool = boolean(
+        "_quantize", "False", "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU"
+    )
     seed: int = integer("_seed", "0", "seed of everything random", low=0, high=2**31 - 1)
 
     def as_strings(self) -> dict[str, str]:

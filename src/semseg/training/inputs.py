@@ -79,21 +79,24 @@ def class_names(inputs: tuple[Input, Input]) -> tuple[str, ...] | None:
 
 def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:
     """The training pictures as batches, of `samples` pictures an epoch. `stop` is asked while waiting for a pipe."""
-    sampler = _sampler(train, settings)
     if train.listing:
-        return TrainingLoader(train.listing.pairs, sampler, settings.mini_batch_size)
-    return PipeTrainingLoader(train.split.images, sampler, settings.mini_batch_size, samples, stop)
+        return TrainingLoader(train.listing.pairs, sampler(train, settings), settings.mini_batch_size)
+    return PipeTrainingLoader(train.split.images, sampler(train, settings), settings.mini_batch_size, samples, stop)
 
 
 def validation_data(validation: Input, settings: Hyperparameters, stop: Callable[[], bool]) -> ValidationData:
     """The validation pictures as batches, whole pictures if validation_mini_batch_size is 1."""
-    sampler = _sampler(validation, settings)
     if validation.listing:
-        return ValidationLoader(validation.listing.pairs, sampler, settings.validation_mini_batch_size)
-    return PipeValidationLoader(validation.split.images, sampler, settings.validation_mini_batch_size, stop)
+        return ValidationLoader(
+            validation.listing.pairs, sampler(validation, settings), settings.validation_mini_batch_size
+        )
+    return PipeValidationLoader(
+        validation.split.images, sampler(validation, settings), settings.validation_mini_batch_size, stop
+    )
 
 
-def _sampler(one: Input, settings: Hyperparameters) -> Sampler:
+def sampler(one: Input, settings: Hyperparameters) -> Sampler:
+    """How the pairs of an input become samples."""
     return Sampler(
         one.label_map,
         settings.crop_size,

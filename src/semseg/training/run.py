@@ -29,6 +29,7 @@ from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.inputs import Input, check_inputs, class_names, open_inputs, training_data, validation_data
+from semseg.training.int8 import quantize_model, require_files
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit
 from semseg.training.schedules import iterations_per_epoch, schedule
@@ -45,6 +46,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
     settings = _read_hyperparameters(paths)
     host = read_hosts(paths).current
     channels = read_channels(paths)
+    require_files(channels, settings)
     _announce_worker()
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
@@ -77,12 +79,9 @@ def train(paths: Paths, stop: threading.Event) -> None:
         )
         set_up = time.time()
         fit.run(stop)
-    if stop.is_set():
-        LOGGER.warning("Stopping as told: saving the current model.")
-    LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
-    artifact.save(learner, model_dir.LAST)
-    if settings.export_onnx:
-        _export_onnx(paths.model)
+        _announce_end(stop)
+        artifact.save(learner, model_dir.LAST)
+        _add_other_forms(paths.model, inputs, settings, stop, emit)
     LOGGER.info("Test data is not provided.")
     _print_totals(host, settings.epochs, begun, set_up)
 
@@ -217,7 +216,7 @@ def _sinks(host: str, settings: Hyperparameters, paths: Paths) -> Sink:
     return emit
 
 
-_OF_ONE_RUN = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.CLASSES)
+_OF_ONE_RUN = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES)
 
 
 class _Artifact:
@@ -251,6 +250,21 @@ class _Artifact:
         if self._class_names:
             model_dir.write_class_names(self._directory, self._class_names)
         self._begun = True
+
+
+def _announce_end(stop: threading.Event) -> None:
+    if stop.is_set():
+        LOGGER.warning("Stopping as told: saving the current model.")
+    LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
+
+
+def _add_other_forms(
+    directory: Path, inputs: tuple[Input, Input], settings: Hyperparameters, stop: threading.Event, emit: Sink
+) -> None:
+    if settings.export_onnx:
+        _export_onnx(directory)
+    if settings.quantize:
+        quantize_model(directory, inputs, settings, stop.is_set, emit)
 
 
 def _export_onnx(directory: Path) -> None:

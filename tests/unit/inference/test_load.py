@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from semseg.artifact.model_dir import describe, write_class_names
@@ -116,8 +117,67 @@ def test_mxnet_refuses_a_precision_it_does_not_know(model_dir: Path, precision: 
 
 
 def test_int8_needs_a_model_of_that_precision(model_dir: Path) -> None:
-    with pytest.raises(ArtifactError, match=f"{model_dir} has no int8 model"):
+    with pytest.raises(ArtifactError, match=f"{model_dir} has no int8 model.*semseg quantize"):
         load_predictor(model_dir, precision="int8")
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_an_int8_model_that_passed_is_used(quantized: Path, precision: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        load_predictor(quantized, precision=precision)
+    told = f"OpenVINO computes in int8 on {machine.usable_cores()} cores: mIOU 0.6667 in int8, 0.6667 in f32, on 6 pic"
+    assert any(message.startswith(told) for message in caplog.messages)
+    assert caplog.messages[-2] == f"Loading weights from {quantized / 'model_int8.onnx'}"
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_another_precision_can_be_told(quantized: Path, precision: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        load_predictor(quantized, precision=precision)
+    assert f"computes in {precision} on" in caplog.text
+    assert "int8" not in caplog.text
+
+
+def with_gate(path: Path, **metadata: str) -> bytes:
+    """The file with other metadata; an empty text removes it."""
+    model = onnx.load(path)
+    values = {entry.key: entry.value for entry in model.metadata_props} | metadata
+    onnx.helper.set_model_props(model, {key: value for key, value in values.items() if value})
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fault"),
+    [
+        ({"mIOU_int8": "0.1"}, "did not pass its gate: mIOU 0.1000 in int8, 0.6667 in f32"),
+        ({"mIOU_int8": ""}, "did not pass its gate: it tells no mIOU"),
+        ({"params_sha256": "ab" * 32}, "was made from other parameters"),
+        (None, "has the model field 13"),
+    ],
+)
+def test_any_other_int8_model_is_ignored_with_a_warning_or_refused(
+    quantized: Path,
+    tmp_path: Path,
+    metadata: dict[str, str] | None,
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "model_best.params").symlink_to(quantized / "model_best.params")
+    content = with_gate(quantized / "model_int8.onnx", **metadata) if metadata else b"not ONNX"
+    (tmp_path / "model_int8.onnx").write_bytes(content)
+    with pytest.raises(ArtifactError, match=fault):
+        load_predictor(tmp_path, precision="int8")
+    with caplog.at_level(logging.INFO):
+        load_predictor(tmp_path)
+    assert f"model_int8.onnx is ignored. {tmp_path / 'model_int8.onnx'} {fault}" in caplog.text
+    assert f"computes in {'bf16' if has_bf16() else 'f32'} on" in caplog.text
+
+
+def test_an_f32_model_in_the_place_of_an_int8_one_is_refused(copy: Path) -> None:
+    write_onnx(describe(copy), copy / "model_int8.onnx")
+    with pytest.raises(ArtifactError, match="it tells no mIOU"):
+        load_predictor(copy, precision="int8")
 
 
 def test_precision_follows_the_cpu_unless_told(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,11 +208,14 @@ def test_any_other_model_onnx_is_ignored_with_a_warning(
     assert caplog.messages[-2] == f"Loading weights from {copy / 'model_best.params'}"
 
 
-def test_to_serve_a_model_onnx_neither_mxnet_nor_onnx_is_imported(copy: Path) -> None:
-    write_onnx(describe(copy), copy / "model.onnx")
+@pytest.mark.parametrize("precision", ["f32", "int8"])
+def test_to_serve_an_onnx_file_neither_mxnet_nor_onnx_is_imported(quantized: Path, copy: Path, precision: str) -> None:
+    if precision == "f32":
+        write_onnx(describe(copy), copy / "model.onnx")
+    directory = copy if precision == "f32" else quantized
     script = (
         "import sys, pathlib, semseg.serving.server as server; "
-        f"assert server.load_predictor(pathlib.Path({str(copy)!r})); "
+        f"assert server.load_predictor(pathlib.Path({str(directory)!r}), 'auto', {precision!r}); "
         "sys.exit(bool({'mxnet', 'gluoncv', 'onnx', 'onnxruntime'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

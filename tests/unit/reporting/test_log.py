@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, ModelSaved, Step
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, ModelSaved, Quantized, Step
 from semseg.reporting.log import LogSink
 from semseg.sagemaker.log_lines import set_up_logging
 
@@ -82,3 +82,12 @@ def test_a_saved_model_is_named(capsys: pytest.CaptureFixture[str], clock: Itera
     set_up_logging()
     LogSink("algo-1", 20, clock.__next__)(ModelSaved(Path("/opt/ml/model/model_best.params")))
     assert lines(capsys)[-1] == "Serializing model to /opt/ml/model/model_best.params"
+
+
+@pytest.mark.parametrize(("kept", "word"), [(True, "kept"), (False, "given up")])
+def test_int8_is_told_with_both_numbers(
+    kept: bool, word: str, capsys: pytest.CaptureFixture[str], clock: Iterator[float]
+) -> None:
+    set_up_logging()
+    LogSink("algo-1", 20, clock.__next__)(Quantized(0.41, 0.25, 12, kept))
+    assert lines(capsys)[-1] == f"Validation mIOU in f32: 0.41, in int8: 0.25, on 12 pictures. int8 is {word}."

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Quantized
 from semseg.reporting.metrics_file import MetricsFile
 
 
@@ -44,3 +44,12 @@ def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
     MetricsFile(tmp_path)(EpochEnded(trained, EpochValidated(0, 0.9, 0.1, 0.8, [0.8], 20.0), 1, True))
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["train_loss"] is None
     assert "NaN" not in (tmp_path / "metrics.json").read_text()
+
+
+def test_the_numbers_of_int8_come_to_the_summary(tmp_path: Path) -> None:
+    sink = MetricsFile(tmp_path)
+    sink(ended(0, 0.4, True))
+    before = json.loads((tmp_path / "metrics.json").read_text())
+    sink(Quantized(f32=0.41, int8=0.409, pictures=12, kept=True))
+    int8 = {"mIOU_f32": 0.41, "mIOU_int8": 0.409, "pictures": 12, "kept": True}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == before | {"int8": int8}

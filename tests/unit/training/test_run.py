@@ -28,7 +28,7 @@ def test_what_an_earlier_run_left_goes_when_there_is_a_new_model(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An old model.onnx is not of the new parameters, and hyperparams.json would contradict the old ones."""
-    old = ["model_best.params", "model_algo-1", "model.onnx", "classes.json", "notes.txt"]
+    old = ["model_best.params", "model_algo-1", "model.onnx", "model_int8.onnx", "classes.json", "notes.txt"]
     for name in old:
         (tmp_path / name).write_text("old")
     settings, _ = hyperparameters.parse({"num_classes": "3"})

@@ -1,0 +1,93 @@
+"""Makes a model_int8.onnx of a trained network, and keeps it if the network is as good with it: the gate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import onnx
+
+from semseg.artifact.model_dir import ModelDescription, replacing
+from semseg.engines.machine import free_memory, usable_cores
+from semseg.inference import memory
+from semseg.inference.calibration import activation_ranges, rounding_noise
+from semseg.inference.export import build_onnx
+from semseg.inference.gate import MAX_FALL, Gate, Labelled, compare
+from semseg.inference.onnx_int8 import inner_convolutions, to_int8
+from semseg.inference.openvino_backend import OpenVinoBackend
+from semseg.inference.predictor import Predictor, normalise
+from semseg.types import UInt8
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION_PICTURES = 16
+"""More of them change nothing [measured]."""
+
+VALIDATION_PICTURES = 100
+"""So many bound the time of the gate, in which each is predicted twice."""
+
+_IN_F32 = (0, 1 / 16, 1 / 4)
+"""The share of the convolutions that keep f32, attempt by attempt: with more of them int8 were no faster than bf16."""
+
+_NOISE_PICTURES = 4
+_LONGEST_SIDE = 1024
+"""Calibration pictures are cut to this: what one layer computes of them is in memory, in f32."""
+
+
+def quantize(
+    model: ModelDescription,
+    path: Path,
+    calibration: Iterable[UInt8],
+    validation: Callable[[], Iterable[Labelled]],
+) -> Gate:
+    """Write the network in int8 to the file `path` if it passes its gate; else remove the file. Returns the gate.
+
+    calibration: RGB uint8 (H, W, 3), CALIBRATION_PICTURES of them, one at least, of the kind that will be served.
+    validation: the pictures of the gate, anew with each call. If too much is lost, the convolutions that lose most
+    keep f32 in two further attempts; the gate returned is that of the last. Metadata of the file: that of model.onnx
+    and both mIOUs. Raises ArtifactError when the parameters do not fit or compute no finite values, OSError, and
+    whatever the iterables raise; the file then stays as it was.
+    """
+    cores = usable_cores()
+    network = onnx.load_from_string(build_onnx(model))
+    pictures = [normalise(_middle(picture)) for picture in calibration]
+    ranges = activation_ranges(network, pictures, cores)
+    f32 = _predictor(network, model, cores)
+    noisiest: list[str] = []
+    for share in _IN_F32:
+        if share and not noisiest:
+            noisiest = _noisiest(rounding_noise(network, ranges, pictures[:_NOISE_PICTURES], cores))
+        exact = noisiest[: round(share * len(noisiest))]
+        rounded = to_int8(network, ranges, exact)
+        gate = compare(f32, _predictor(rounded, model, cores), validation())
+        logger.info("%s; %d of %d inner convolutions keep f32.", gate, len(exact), len(inner_convolutions(network)))
+        if gate.passed:
+            _write(rounded, gate, path)
+            return gate
+    logger.warning("int8 loses more than %.1f points of mIOU: there will be no %s.", 100 * MAX_FALL, path.name)
+    path.unlink(missing_ok=True)
+    return gate
+
+
+def _predictor(network: onnx.ModelProto, model: ModelDescription, cores: int) -> Predictor:
+    backend = OpenVinoBackend(network.SerializeToString(), "f32", cores, model.num_classes)
+    tile_pixels = memory.tile_pixels(free_memory(), memory.BYTES_PER_PIXEL["openvino"][model.algorithm])
+    return Predictor(backend, model.num_classes, tile_pixels)
+
+
+def _noisiest(noise: dict[str, float]) -> list[str]:
+    return sorted(noise, key=lambda name: noise[name], reverse=True)
+
+
+def _middle(picture: UInt8) -> UInt8:
+    height, width, _ = picture.shape
+    top, left = max(0, height - _LONGEST_SIDE) // 2, max(0, width - _LONGEST_SIDE) // 2
+    return picture[top : top + _LONGEST_SIDE, left : left + _LONGEST_SIDE]
+
+
+def _write(network: onnx.ModelProto, gate: Gate, path: Path) -> None:
+    for key, value in gate.metadata().items():
+        network.metadata_props.add(key=key, value=value)
+    with replacing(path) as temporary:
+        temporary.write_bytes(network.SerializeToString())

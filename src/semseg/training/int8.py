@@ -1,0 +1,67 @@
+"""The last step of a training job that asks for it: an int8 network in the artifact, if that is as good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from semseg.artifact.model_dir import INT8, describe
+from semseg.data.loader import ValidationLoader
+from semseg.data.pairs import Pair, evenly
+from semseg.errors import HyperparameterError
+from semseg.reporting.events import Quantized, Sink
+from semseg.sagemaker.channels import Channels
+from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.sagemaker.job import Stopped
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.inputs import Input, sampler
+from semseg.types import Batch
+
+
+def require_files(channels: Channels, settings: Hyperparameters) -> None:
+    """Raise HyperparameterError if int8 is asked for, which reads pictures again, and a channel is a pipe."""
+    if settings.quantize and (channels.train.piped or channels.validation.piped):
+        raise HyperparameterError(
+            "_quantize=True needs the channels train and validation in File mode: it reads pictures again.",
+            "Leave it out, and run `semseg quantize` on the artifact.",
+        )
+
+
+def quantize_model(
+    directory: Path, inputs: tuple[Input, Input], settings: Hyperparameters, stop: Callable[[], bool], emit: Sink
+) -> None:
+    """Write model_int8.onnx of the parameters that would be served, if it passes its gate, and emit what that found.
+
+    inputs: listed ones. The trained model stays as it is, whatever fails; a warning then tells. Once `stop()` is true
+    there will be no int8.
+    """
+    from semseg.inference import quantize as int8  # here: what it needs is only for this
+
+    def pictures(one: Input, count: int) -> Iterator[Batch]:
+        pairs = evenly(one.listing.pairs if one.listing else (), count)
+        return _whole(pairs, one, settings, stop)
+
+    train, validation = inputs
+    try:
+        gate = int8.quantize(
+            describe(directory),
+            directory / INT8,
+            (batch.images[0] for batch in pictures(train, int8.CALIBRATION_PICTURES)),
+            lambda: ((batch.images[0], batch.labels[0]) for batch in pictures(validation, int8.VALIDATION_PICTURES)),
+        )
+    except Stopped:
+        LOGGER.warning("Stopping as told, without %s.", INT8)
+    except Exception as error:  # whatever it is, the trained model is saved and complete
+        LOGGER.warning("%s was not written; the model is complete without it. %s", INT8, str(error) or repr(error))
+    else:
+        emit(Quantized(gate.f32, gate.int8, gate.pictures, gate.passed))
+
+
+def _whole(pairs: Sequence[Pair], one: Input, settings: Hyperparameters, stop: Callable[[], bool]) -> Iterator[Batch]:
+    """One pair after the other, as it is served. Raises Stopped as soon as `stop()` is true."""
+    with closing(ValidationLoader(pairs, sampler(one, settings), batch_size=1).epoch(0)) as batches:
+        for batch in batches:
+            if stop():
+                raise Stopped
+            yield batch

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.inference.gate import Gate, compare, read_gate
+from semseg.inference.predictor import Predictor
+from semseg.types import Float32, UInt8
+
+
+class Constant:
+    """Says the same class of every pixel, or, from half of the width on, another."""
+
+    def __init__(self, left: int, right: int) -> None:
+        self._classes = left, right
+
+    def logits(self, images: Float32) -> Float32:
+        scores = np.zeros((1, 3, *images.shape[2:]), np.float32)
+        half = images.shape[3] // 2
+        scores[:, self._classes[0], :, :half] = 1
+        scores[:, self._classes[1], :, half:] = 1
+        return scores
+
+
+def predictor(left: int, right: int) -> Predictor:
+    return Predictor(Constant(left, right), 3, max_tile_pixels=10**6)
+
+
+PICTURE = np.zeros((4, 8, 3), np.uint8)
+TRUTH: UInt8 = np.repeat([[0, 0, 0, 0, 1, 1, 1, 1]], 4, axis=0).astype(np.uint8)
+
+
+def test_both_are_measured_against_the_annotations() -> None:
+    gate = compare(predictor(0, 1), predictor(0, 0), [(PICTURE, TRUTH)] * 2)
+    assert [gate.f32, gate.int8] == pytest.approx([2 / 3, 0.5 / 3])
+    assert gate.pictures == 2
+    assert compare(predictor(0, 0), predictor(0, 1), [(PICTURE, TRUTH)]).fall == pytest.approx(-0.5)
+
+
+def test_without_annotations_f32_is_the_truth() -> None:
+    """However wrong it may be: what is measured is how much int8 changes."""
+    assert compare(predictor(2, 2), predictor(2, 2), [(PICTURE, None)]).fall == 0
+    gate = compare(predictor(1, 0), predictor(0, 1), [(PICTURE, None)])
+    assert [gate.f32, gate.int8] == pytest.approx([2 / 3, 0])
+
+
+@pytest.mark.parametrize(("int8", "passed"), [(0.9, True), (0.7, True), (0.6951, True), (0.6949, False), (0, False)])
+def test_half_a_point_may_be_lost(int8: float, passed: bool) -> None:
+    assert Gate(0.7, int8, 9).passed is passed
+
+
+def test_a_file_tells_its_gate() -> None:
+    gate = Gate(0.123456789, 0.7, 9)
+    assert read_gate(gate.metadata()) == gate
+
+
+@pytest.mark.parametrize("change", [{"mIOU_f32": None}, {"mIOU_int8": "good"}, {"gate_pictures": "1.5"}])
+def test_a_file_that_does_not_tell_it_has_none(change: dict[str, Any]) -> None:
+    metadata = Gate(0.5, 0.5, 9).metadata() | change
+    assert read_gate({key: value for key, value in metadata.items() if value}) is None
+
+
+def test_what_is_no_number_does_not_pass() -> None:
+    assert not Gate(0.5, float("nan"), 1).passed

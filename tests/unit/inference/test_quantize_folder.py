@@ -1,0 +1,150 @@
+"""`semseg quantize`: which pictures do what, and what the user is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semseg.cli import main
+from semseg.errors import ArtifactError
+from semseg.inference import quantize_folder as module
+from semseg.inference.gate import Gate
+from semseg.inference.quantize_folder import quantize_folder
+
+from .conftest import labelled
+
+
+class Asked:
+    """Stands in for `quantize`, which takes its time: remembers the pictures and passes, or not."""
+
+    def __init__(self, int8: float = 0.5) -> None:
+        self.int8 = int8
+        self.calibration: list[Any] = []
+        self.validation: list[Any] = []
+
+    def __call__(self, model: object, path: Path, calibration: Any, validation: Callable[[], Any]) -> Gate:
+        self.path, self.calibration, self.validation = path, list(calibration), list(validation())
+        return Gate(0.5, self.int8, len(self.validation))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    asked = Asked()
+    monkeypatch.setattr(module, "quantize", asked)
+    return asked
+
+
+def write_pictures(directory: Path, count: int) -> tuple[Path, Path]:
+    """Pictures of one grey, their number, and masks of class number modulo 3."""
+    images, masks = directory / "images", directory / "masks"
+    for folder in (images, masks):
+        folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (5, 4), (number,) * 3).save(images / f"{number:03}.png")
+        Image.new("L", (5, 4), number % 3).save(masks / f"{number:03}.png")
+    return images, masks
+
+
+def numbers(pictures: list[Any]) -> list[int]:
+    return [int(picture[0, 0, 0]) for picture in pictures]
+
+
+def test_some_pictures_calibrate_and_others_compare(model_dir: Path, tmp_path: Path, asked: Asked) -> None:
+    images, _ = write_pictures(tmp_path, 140)
+    assert quantize_folder(model_dir, images).pictures == 100
+    assert asked.path == model_dir / "model_int8.onnx"
+    calibration, validation = (
+        numbers(asked.calibration),
+        numbers([picture for picture, _ in asked.validation]),
+    )
+    assert calibration == [number * 140 // 16 for number in range(16)]
+    assert len(validation) == len(set(validation)) == 100
+    assert not set(validation) & set(calibration)
+    assert (validation[0], validation[-1]) == (1, 138)
+    assert all(labels is None for _, labels in asked.validation)
+
+
+def test_of_few_pictures_half_calibrate(model_dir: Path, tmp_path: Path, asked: Asked) -> None:
+    images, _ = write_pictures(tmp_path, 3)
+    quantize_folder(model_dir, images)
+    assert numbers(asked.calibration) == [0]
+    assert numbers([picture for picture, _ in asked.validation]) == [1, 2]
+
+
+def test_annotations_are_read_under_their_label_map(model_dir: Path, tmp_path: Path, asked: Asked) -> None:
+    images, masks = write_pictures(tmp_path, 6)
+    quantize_folder(model_dir, images, masks)
+    assert [int(labels[0, 0]) for _, labels in asked.validation] == [1, 0, 2]
+    (tmp_path / "given.json").write_text('{"map": {"0": 2, "2": 1}}')
+    quantize_folder(model_dir, images, masks, tmp_path / "given.json")
+    assert [int(labels[0, 0]) for _, labels in asked.validation] == [2, 255, 0]
+    (masks / "label_map.json").write_text('{"map": {"0": 2, "1": 0, "2": 1}}')
+    quantize_folder(model_dir, images, masks)
+    assert [int(labels[0, 0]) for _, labels in asked.validation] == [2, 1, 0]
+
+
+def command(*arguments: object) -> int:
+    return main(["quantize", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(("int8", "code", "word"), [(0.499, 0, "kept"), (0.4, 1, "given up")])
+def test_the_command_prints_both_numbers(
+    model_dir: Path,
+    tmp_path: Path,
+    asked: Asked,
+    int8: float,
+    code: int,
+    word: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked.int8 = int8
+    images, masks = write_pictures(tmp_path, 4)
+    assert command(model_dir, "--images", images, "--annotations", masks) == code
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == f"{word}: mIOU {int8:.4f} in int8, 0.5000 in f32, on 2 pictures"
+
+
+def test_what_is_wrong_with_the_pictures_is_told(
+    model_dir: Path, tmp_path: Path, asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, masks = write_pictures(tmp_path, 3)
+
+    def told(*arguments: object) -> str:
+        assert command(*arguments) == 1
+        return capsys.readouterr().err
+
+    assert "two pictures at least" in told(model_dir, "--images", write_one(tmp_path / "one"))
+    assert "has no .jpg or .jpeg or .png file" in told(model_dir, "--images", tmp_path / "nowhere")
+    Image.new("L", (5, 4), 9).save(masks / "002.png")
+    assert re.search("masks/002.png.*9.*no class", told(model_dir, "--images", images, "--annotations", masks))
+    (masks / "001.png").unlink()
+    assert "images/001.png has no annotation" in told(model_dir, "--images", images, "--annotations", masks)
+    (images / "001.png").write_bytes(b"no picture")
+    assert "images/001.png" in told(model_dir, "--images", images)
+    with pytest.raises(ArtifactError):
+        quantize_folder(tmp_path, images)
+
+
+def write_one(directory: Path) -> Path:
+    directory.mkdir()
+    return write_pictures(directory, 1)[0]
+
+
+def test_a_file_comes_of_it(quantized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole way, with annotations."""
+    for folder in ("images", "masks", "model"):
+        (tmp_path / folder).mkdir()
+    for number, (image, labels) in enumerate(sorted(labelled(2), key=lambda pair: pair[0].mean())):
+        Image.fromarray(image).save(tmp_path / f"images/{number}.png")
+        Image.fromarray(np.asarray(labels)).save(tmp_path / f"masks/{number}.png")
+    (tmp_path / "model/model_best.params").symlink_to(quantized / "model_best.params")
+    options = ["--images", tmp_path / "images", "--annotations", tmp_path / "masks"]
+    assert command(tmp_path / "model", *options) == 0
+    assert "kept: mIOU 0.6667 in int8, 0.6667 in f32, on 2 pictures" in capsys.readouterr().out
+    assert (tmp_path / "model/model_int8.onnx").stat().st_size > 30_000_000

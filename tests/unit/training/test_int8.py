@@ -1,0 +1,119 @@
+"""The last step of a job with `_quantize`; the network and its gate are in tests/unit/inference/test_quantize.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.data.s3 import ObjectStore
+from semseg.data.shapes import write_shapes
+from semseg.engines.gluon import networks, runtime
+from semseg.errors import HyperparameterError
+from semseg.inference import quantize as recipe
+from semseg.inference.gate import Gate
+from semseg.reporting.events import Event, Quantized
+from semseg.sagemaker import hyperparameters
+from semseg.sagemaker.channels import Channels, Split
+from semseg.training.inputs import Input, open_inputs
+from semseg.training.int8 import quantize_model, require_files
+
+SETTINGS, _ = hyperparameters.parse({"num_classes": "4", "crop_size": "24", "_quantize": "True"})
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("model")
+    networks.build("fcn", "resnet-50", 4, runtime.load().cpu()).save_parameters(str(directory / "model_best.params"))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def channels(tmp_path_factory: pytest.TempPathFactory) -> Channels:
+    data = tmp_path_factory.mktemp("data")
+    write_shapes(data, train=20, validation=3, size=(48, 40), seed=0)
+    return split_channels(data)
+
+
+def split_channels(data: Path, piped: bool = False) -> Channels:
+    train, validation = (
+        Split(name, data / name, None if piped else data / f"{name}_annotation", None, piped)
+        for name in ("train", "validation")
+    )
+    return Channels(train, validation, None, None)
+
+
+@pytest.fixture
+def inputs(channels: Channels) -> tuple[Input, Input]:
+    with ObjectStore() as store:
+        return open_inputs(channels, 4, store)
+
+
+class Asked:
+    """Stands in for the recipe: remembers what it was given."""
+
+    def __call__(self, model: Any, path: Path, calibration: Any, validation: Callable[[], Any]) -> Gate:
+        self.model, self.path = model, path
+        self.calibration, self.validation = list(calibration), list(validation())
+        return Gate(0.5, 0.4, len(self.validation))
+
+
+def test_whole_training_pictures_calibrate_and_whole_validation_pictures_compare(
+    model_dir: Path, inputs: tuple[Input, Input], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, events = Asked(), list[Event]()
+    monkeypatch.setattr(recipe, "quantize", asked)
+    quantize_model(model_dir, inputs, SETTINGS, lambda: False, events.append)
+    assert (asked.model.params, asked.path) == (model_dir / "model_best.params", model_dir / "model_int8.onnx")
+    assert [picture.shape for picture in asked.calibration] == [(40, 48, 3)] * 16
+    assert [(picture.shape, labels.shape) for picture, labels in asked.validation] == [((40, 48, 3), (40, 48))] * 3
+    assert set(np.unique([labels for _, labels in asked.validation])) <= {0, 1, 2, 3}
+    assert events == [Quantized(0.5, 0.4, 3, kept=False)]
+
+
+def test_its_numbers_are_told_and_the_file_is_there(
+    model_dir: Path, inputs: tuple[Input, Input], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the real recipe, whose gate is held open: the network was not trained."""
+    (tmp_path / "model_best.params").symlink_to(model_dir / "model_best.params")
+    monkeypatch.setattr(Gate, "passed", True)
+    events: list[Event] = []
+    quantize_model(tmp_path, inputs, SETTINGS, lambda: False, events.append)
+    (event,) = events
+    assert isinstance(event, Quantized)
+    assert (event.pictures, event.kept) == (3, True)
+    assert 0 < event.f32 < 1
+    assert {path.name for path in tmp_path.iterdir()} == {"model_best.params", "model_int8.onnx"}
+
+
+def test_a_failure_leaves_the_model_and_a_warning(
+    tmp_path: Path, inputs: tuple[Input, Input], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "model_algo-1").write_bytes(b"not what it should be")
+    events: list[Event] = []
+    with caplog.at_level("WARNING", logger="semseg"):
+        quantize_model(tmp_path, inputs, SETTINGS, lambda: False, events.append)
+    assert "model_int8.onnx was not written; the model is complete without it." in caplog.text
+    assert str(tmp_path / "model_algo-1") in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["model_algo-1"]
+    assert events == []
+
+
+def test_a_job_that_is_told_to_stop_does_without(
+    model_dir: Path, inputs: tuple[Input, Input], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING", logger="semseg"):
+        quantize_model(model_dir, inputs, SETTINGS, lambda: True, lambda event: pytest.fail("nothing was found"))
+    assert "Stopping as told, without model_int8.onnx." in caplog.messages
+    assert [path.name for path in model_dir.iterdir()] == ["model_best.params"]
+
+
+def test_pictures_from_a_pipe_cannot_be_read_again(tmp_path: Path) -> None:
+    plain, _ = hyperparameters.parse({"num_classes": "4"})
+    require_files(split_channels(tmp_path, piped=True), plain)
+    require_files(split_channels(tmp_path), SETTINGS)
+    with pytest.raises(HyperparameterError, match=r"_quantize=True needs .* File mode"):
+        require_files(split_channels(tmp_path, piped=True), SETTINGS)
