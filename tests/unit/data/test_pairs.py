@@ -6,7 +6,7 @@ import pytest
 
 from semseg.data.files import LoadedFile, LocalFile
 from semseg.data.ground_truth import ColorMap
-from semseg.data.pairs import Listing, Pair, list_pairs
+from semseg.data.pairs import Listing, Pair, evenly, list_pairs, list_pictures
 from semseg.errors import DataError
 
 
@@ -148,3 +148,23 @@ def test_a_loaded_pair_keeps_its_colours_and_tells_of_a_lost_file_when_asked(tmp
     assert (pair.image.read(), pair.colors) == (b"picture", colors)
     with pytest.raises(DataError, match=r"a\.png cannot be read"):
         pair.mask.read()
+
+
+def test_pictures_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
+        (tmp_path / name).touch()
+    assert [file.name.split("/")[1] for file in list_pictures(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
+    assert caplog.messages == [f"{tmp_path / 'notes.txt'} is not a readable image file"]
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(DataError, match=r"has the stem of .*a\.jpg"):
+        list_pictures(tmp_path)
+    with pytest.raises(DataError, match=r"no \.jpg or \.jpeg or \.png file"):
+        list_pictures(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("items", "count", "expected"),
+    [("abcdef", 3, "ace"), ("abcde", 2, "ac"), ("abc", 3, "abc"), ("abc", 9, "abc"), ("", 4, "")],
+)
+def test_some_of_many_at_equal_distances(items: str, count: int, expected: str) -> None:
+    assert evenly(items, count) == list(expected)
