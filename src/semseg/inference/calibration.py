@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
-import openvino
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from semseg.errors import ArtifactError
 from semseg.inference.onnx_int8 import Ranges, inner_convolutions, rounded_weights, rounding
-from semseg.inference.openvino_backend import settings
+from semseg.inference.openvino_backend import core, settings
 from semseg.types import Float32
 
 
@@ -80,8 +79,7 @@ def _run(
         [*graph.node, *nodes], graph.name, graph.input, ports, [*graph.initializer, *constants]
     )
     content = helper.make_model(extended, opset_imports=model.opset_import, ir_version=model.ir_version)
-    core = openvino.Core()
-    network = core.compile_model(core.read_model(content.SerializeToString()), "CPU", settings("f32", cores))
+    network = core().compile_model(core().read_model(content.SerializeToString()), "CPU", settings("f32", cores))
     request = network.create_infer_request()
     rows = []
     for picture in pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,13 @@ class OpenVinoBackend:
     def __init__(self, model: Path | bytes, precision: str, cores: int, num_classes: int) -> None:
         """model: an ONNX file or its content; precision: `f32` or `bf16`.
 
-        Raises ArtifactError when OpenVINO cannot read the model, or
-        it has other inputs and outputs.
+        Raises ArtifactError when OpenVINO cannot read the model, or it has other inputs and outputs.
         """
-        core, name = openvino.Core(), str(model) if isinstance(model, Path) else "the network"
+        name = str(model) if isinstance(model, Path) else "the network"
         try:
-            network = core.read_model(model)
+            network = core().read_model(model)
             _check(network, num_classes, name)
-            self._request = core.compile_model(network, "CPU", settings(precision, cores)).create_infer_request()
+            self._request = core().compile_model(network, "CPU", settings(precision, cores)).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ArtifactError(f"OpenVINO cannot run {name}: {reason:.300}") from error
@@ -36,6 +36,16 @@ class OpenVinoBackend:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
         self._request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
         return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is used again
+
+
+@cache
+def core() -> openvino.Core:
+    """OpenVINO's entry, one for the process.
+
+    Each gives the thread that makes it a stack for signals, and takes it away again: of two whose lives overlap, the
+    later one would bring back the stack that went with the earlier one, and the next signal would end the process.
+    """
+    return openvino.Core()
 
 
 def settings(precision: str, cores: int) -> dict[str, str | int | bool]:

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from onnx import helper, numpy_helper
 
 from semseg.inference.onnx_int8 import inner_convolutions, rounding, to_int8
 from semseg.inference.onnx_layers import OPSET, Graph, Tensor
-from semseg.inference.openvino_backend import OpenVinoBackend, settings
+from semseg.inference.openvino_backend import OpenVinoBackend, core, settings
 from semseg.types import Float32
 
 RANGES = {"MaxPool_2": (0.0, 4.0), "Concat_7": (-3.0, 5.0)}
@@ -136,8 +135,7 @@ def test_both_engines_compute_about_the_same(model: onnx.ModelProto) -> None:
 
 
 def test_openvino_runs_the_inner_convolutions_in_int8(quantized: Path) -> None:
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(quantized / "model_int8.onnx"), "CPU", settings("f32", 1))
+    compiled = core().compile_model(core().read_model(quantized / "model_int8.onnx"), "CPU", settings("f32", 1))
     kinds = [
         node.get_rt_info()["runtimePrecision"].astype(str)
         for node in compiled.get_runtime_model().get_ops()

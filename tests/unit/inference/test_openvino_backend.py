@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,23 @@ def test_what_is_no_model_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_a_network_of_other_classes_is_an_error() -> None:
     with pytest.raises(ArtifactError, match="is no network of 4 classes"):
         OpenVinoBackend(doubling(), "f32", cores=1, num_classes=4)
+
+
+def test_signals_are_heard_when_networks_have_come_and_gone(tmp_path: Path) -> None:
+    """OpenVINO gives a thread a stack for signals. In a process of its own: the signal ended it once."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(doubling())
+    script = f"""
+import os, pathlib, signal
+from semseg.inference.openvino_backend import OpenVinoBackend
+networks = [OpenVinoBackend(pathlib.Path({str(path)!r}), "f32", 1, 3) for _ in range(2)]
+del networks[0]
+del networks[0]
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n")
 
 
 @pytest.mark.parametrize(
