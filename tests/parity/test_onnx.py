@@ -94,8 +94,6 @@ def test_int8_is_close_to_f32_in_both_engines(
     model: ModelDescription, content: bytes, openvino: OpenVinoBackend
 ) -> None:
     """Pooled branches, concatenations and all; the second size is none of those that calibrated."""
-    if model.backbone == "resnet-101":
-        pytest.skip("nothing there that ResNet-50 has not")
     network = onnx.load_from_string(content)
     image = picture(96, 120)
     rounded = to_int8(network, activation_ranges(network, [image], cores=1)).SerializeToString()
