@@ -90,9 +90,7 @@ def test_several_pictures_at_once(openvino: OpenVinoBackend, onnx_runtime: Any) 
     assert_equal(onnx_runtime.run(["logits"], {"image": images})[0], expected)
 
 
-def test_int8_is_close_to_f32_in_both_engines(
-    model: ModelDescription, content: bytes, openvino: OpenVinoBackend
-) -> None:
+def test_int8_is_close_to_f32_in_both_engines(content: bytes, openvino: OpenVinoBackend) -> None:
     """Pooled branches, concatenations and all; the second size is none of those that calibrated."""
     network = onnx.load_from_string(content)
     image = picture(96, 120)
