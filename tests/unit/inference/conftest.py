@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def labelled(count: int = 3) -> list[tuple[UInt8, UInt8 | None]]:
 
 
 @pytest.fixture(scope="session")
-def discerning(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], Path]:
+def discerning(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Sequence[str]], Path]]:
     """Makes networks that tell dark pictures from bright ones by all their features; class 2 is nowhere.
 
     Given stages, such as `layer1`, a channel of what their blocks hand on is 10,000 and has no weight in what follows:
@@ -70,7 +71,15 @@ def discerning(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
     arrays["head.block.4.weight"][:] = 0
     arrays["head.block.4.weight"][BRIGHT, :, 0, 0] = direction
     arrays["head.block.4.bias"][:] = 0, -middle, -1e6
-    return lambda stages: write(outliers(arrays, stages), tmp_path_factory.mktemp("discerning"))
+    written: list[Path] = []
+
+    def make(stages: Sequence[str]) -> Path:
+        written.append(write(outliers(arrays, stages), tmp_path_factory.mktemp("discerning")))
+        return written[-1]
+
+    yield make
+    for directory in written:
+        shutil.rmtree(directory)  # 140 MB each
 
 
 def features(model_dir: Path, image: UInt8) -> Float32:
