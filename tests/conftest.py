@@ -19,6 +19,9 @@ from hypothesis import settings
 # Threads add up the gradient of MXNet's BilinearResize2D in no fixed order: GluonCV, as the oracle, gets one.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Threads that wait for others do not keep a core from the tests beside them.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
 # No test asks GluonCV's store for weights; those about fetching have a store of their own.
 os.environ["SEMSEG_OFFLINE"] = "1"
 
