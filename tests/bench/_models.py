@@ -151,8 +151,15 @@ class Server:
 
     def peak_bytes(self) -> int:
         """The largest resident memory that the processes have had, added up."""
+        return self._status("VmHWM")
+
+    def resident_bytes(self) -> int:
+        """The resident memory of the processes, added up."""
+        return self._status("VmRSS")
+
+    def _status(self, name: str) -> int:
         lines = [line for path in self.processes() for line in (path / "status").read_text().splitlines()]
-        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
     def has_loaded(self, library: str) -> bool:
         """Whether a library is in the memory of one of the processes."""

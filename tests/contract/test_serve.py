@@ -26,7 +26,6 @@ import pytest
 from PIL import Image, ImageFilter
 
 from semseg.artifact.model_dir import describe
-from semseg.engines import machine
 from semseg.engines.gluon import networks, runtime
 from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
@@ -321,10 +320,12 @@ def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
     finally:
         server.process.kill()
         server.process.wait()
-    assert (tmp_path / "stdout").read_text().splitlines() == [
+    *lines, last = (tmp_path / "stdout").read_text().splitlines()
+    assert last.startswith('#metrics {"Metrics": {"invocations.count": {"sum": 1.0, "count": 1,')
+    assert lines == [
         "loading model...",
         "Number of GPUs being used: 0",
-        f"OpenVINO computes in f32 on {os.environ["OMP_NUM_THREADS"]} cores.",
+        f"OpenVINO computes in f32 on {os.environ['OMP_NUM_THREADS']} cores.",
         f"Loading weights from {base / 'model/model_best.params'}",
         "Pictures of more than 65536 pixels are cut into tiles.",
         "...model loaded.",

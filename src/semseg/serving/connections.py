@@ -28,13 +28,18 @@ CLOSING_TAKES = 2.0
 class ClientSocket(socket.socket):
     """A client's connection that gives up when nothing moves; gunicorn takes that for a connection closed."""
 
+    seconds = math.inf
+    """That a request may take to come in, from its first byte."""
+
     read_until = math.inf
-    """When what the client sends has to be whole, on time.monotonic's clock."""
+    """When the request at hand has to be whole, on time.monotonic's clock."""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """As socket.recv; raises ConnectionResetError when nothing comes, or the time for it is over."""
         with self._patience(min(READING_STALLS_AFTER, self.read_until - time.monotonic())):
-            return super().recv(size, flags)
+            data = super().recv(size, flags)
+        self.read_until = min(self.read_until, time.monotonic() + self.seconds)
+        return data
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As socket.sendall; raises ConnectionResetError when the client takes nothing for some time."""
@@ -69,13 +74,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     """A worker whose connections are ClientSockets. It has a thread for each, so that the silent hold up nobody."""
 
     seconds = math.inf
-    """That a request may take to come in."""
+    """Of its ClientSockets."""
 
     def enqueue_req(self, conn: TConn) -> None:
         """Called when a connection is new, and when one that was kept open has a further request."""
         if not isinstance(conn.sock, ClientSocket):
             conn.sock = ClientSocket(fileno=conn.sock.detach())
-        conn.sock.read_until = time.monotonic() + self.seconds
+        conn.sock.seconds, conn.sock.read_until = self.seconds, math.inf
         conn.data_ready = True  # or the thread would let go of a new connection without data, and that be kept for long
         super().enqueue_req(conn)
 

@@ -40,12 +40,21 @@ def test_a_client_that_sends_nothing_counts_as_gone(
     assert pair[0].gettimeout() is None
 
 
-def test_a_client_that_drips_has_no_longer_than_the_request_s_time(pair: tuple[ClientSocket, socket.socket]) -> None:
+def test_a_client_that_drips_has_the_time_of_a_request_from_its_first_byte(
+    pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, client = pair
-    ours.read_until = 0.0
+    ours.seconds = 20.0
+    clock = iter([0.0, 5.0, 5.0, 24.9, 25.1])
+    monkeypatch.setattr("semseg.serving.connections.time.monotonic", lambda: next(clock))
+    client.sendall(b"G")
+    assert ours.recv(100) == b"G"
+    assert ours.read_until == 25.0
+    client.sendall(b"E")
+    assert ours.recv(100) == b"E"
+    assert ours.read_until == 25.0
     with pytest.raises(ConnectionResetError, match="stalls"):
         ours.recv(100)
-    client.sendall(b"late")
 
 
 def test_a_client_that_reads_nothing_counts_as_gone(
