@@ -23,14 +23,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import schemathesis
+from hypothesis import settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from semseg.artifact.model_dir import describe
+from semseg.codecs.media_types import IMAGE_TYPES, UNDECLARED_TYPES
 from semseg.engines import machine
 from semseg.engines.gluon import networks, runtime
 from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
 from semseg.inference.predictor import normalise
+from semseg.serving import app
+from semseg.serving.answers import OFFERS
 from semseg.types import Float32, UInt8
 
 CLASSES = 5
@@ -225,6 +231,42 @@ def test_the_names_of_the_classes_are_told(server: Server) -> None:
     told = json.loads(body)
     assert (told["algorithm"], told["backbone"], told["num_classes"]) == ("fcn", "resnet-50", CLASSES)
     assert told["classes"] == NAMES
+
+
+SHAPES = st.tuples(st.integers(1, 90), st.integers(1, 90), st.just(3))
+PICTURES = st.builds(lambda size, form: encode(np.zeros(size, np.uint8), form), SHAPES, st.sampled_from(["PNG", "JPEG"]))
+DAMAGED = st.builds(lambda body, at: body[:at], PICTURES, st.integers(0, 400)) | st.binary(max_size=100)
+for media_type in IMAGE_TYPES + UNDECLARED_TYPES[1:]:
+    schemathesis.openapi.media_type(media_type, PICTURES | DAMAGED)
+
+
+@st.composite
+def accepts(draw: st.DrawFn) -> str:
+    """Values of Accept: what is on offer, with right and wrong parameters."""
+    ranges = []
+    for media_type in draw(st.lists(st.sampled_from([*OFFERS, "*/*", "image/*", "text/html"]), min_size=1, max_size=3)):
+        names = st.sampled_from(["values", "dtype", "palette", "overlay", "rle", "q"])
+        words = st.sampled_from(["classes", "confidence", "uint8", "float16", "voc", "0.5", "1", "true", "none", ""])
+        for name, word in draw(st.dictionaries(names, words, max_size=2)).items():
+            media_type += f"; {name}={word}"
+        ranges.append(media_type)
+    return ", ".join(ranges)
+
+
+api = schemathesis.openapi.from_path(Path(app.__file__).with_name("openapi.json")).exclude(path="/metrics")
+
+
+@api.given(accept=accepts())
+@api.parametrize()
+@settings(max_examples=200)
+def test_the_server_does_what_it_says_of_itself(case: schemathesis.Case, server: Server, accept: str) -> None:
+    """Requests made from the description, sound and unsound: every answer is one that it tells, none is a 5xx.
+
+    A picture that is damaged or an Accept that cannot be met is no breach of a description and yet refused.
+    """
+    sound = [schemathesis.checks.CHECKS.get_one("positive_data_acceptance")]
+    url = f"http://127.0.0.1:{server.port}"
+    case.call_and_validate(base_url=url, headers={"Accept": accept}, excluded_checks=sound)
 
 
 def test_a_body_sent_in_chunks_is_read_whole(server: Server, picture: UInt8) -> None:

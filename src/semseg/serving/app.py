@@ -1,5 +1,7 @@
 """The HTTP interface: /ping, /invocations, /execution-parameters (container-contract.md sections 2.2, 2.3, 2.6), /info.
 
+openapi.json beside this file describes it.
+
 What a request wants is settled before any work, its size before its body is read, the picture's before it is decoded.
 """
 
@@ -7,8 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -16,12 +18,12 @@ from werkzeug.exceptions import HTTPException
 from semseg import __version__
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.images import decode_whole, open_image
-from semseg.codecs.masks import encode_mask
-from semseg.codecs.media_types import PNG, check_content_type, negotiate_accept
-from semseg.codecs.recordio import Buffer, total_bytes
-from semseg.codecs.tensors import check_size, encode_probabilities
+from semseg.codecs.media_types import check_content_type
+from semseg.codecs.recordio import total_bytes
 from semseg.errors import RequestError, SemsegError, TooLargeError
 from semseg.inference.memory import request_bytes
+from semseg.serving.answers import Answer, Segmented, answer_to
+from semseg.serving.bodies import gzipped, pieces
 from semseg.serving.engine import Engine
 from semseg.serving.room import Room
 from semseg.serving.settings import Settings
@@ -50,11 +52,11 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     @app.post("/invocations")
     def invocations() -> Response:
         check_content_type(request.headers.get("Content-Type"))
-        media_type = negotiate_accept(request.headers.get("Accept"))
+        answer = answer_to(request.headers.get("Accept"))
         if not engine.ready:
             return _loading()
         body = _read_body(settings.max_payload)
-        return _segment(engine, room, body, settings.max_pixels, media_type) if body else Response(status=204)
+        return _segment(engine, room, body, settings, answer) if body else Response(status=204)
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:
@@ -64,6 +66,10 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     @app.get("/info")
     def info() -> Response:
         return _json(200, _info(engine.description)) if engine.ready else _loading()
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return Response(Path(__file__).with_name("openapi.json").read_bytes(), content_type="application/json")
 
     return app
 
@@ -100,28 +106,23 @@ def _receive(most: int) -> bytes:
     return bytes(body)
 
 
-def _segment(engine: Engine, room: Room, body: bytes, max_pixels: int, media_type: str) -> Response:
-    image = open_image(body, max_pixels)
+def _segment(engine: Engine, room: Room, body: bytes, settings: Settings, answer: Answer) -> Response:
+    image = open_image(body, settings.max_pixels)
     size = engine.description.num_classes, image.height, image.width
-    if media_type != PNG:
-        check_size(*size)
+    answer.check(*size, limit=settings.max_response)
     with ExitStack() as memory:
-        memory.enter_context(room.held(request_bytes(*size, probabilities=media_type != PNG), of=engine.memory))
-        prediction = engine.predict(decode_whole(image))
-        if media_type == PNG:
-            return Response(encode_mask(prediction.labels()), content_type=PNG)
-        record = encode_probabilities(prediction.probabilities())
-        response = Response(_pieces(record), content_type=media_type)
-        response.content_length = total_bytes(record)
-        response.call_on_close(memory.pop_all().close)  # the record is in memory until it is sent
+        memory.enter_context(room.held(request_bytes(*size, answer.memory(size[0])), of=engine.memory))
+        pixels = decode_whole(image)
+        parts = answer.parts(Segmented(pixels, engine.predict(pixels), engine.description))
+        response = Response(pieces(parts), content_type=answer.media_type)
+        if answer.compressible and request.accept_encodings.quality("gzip"):
+            response.response = gzipped(pieces(parts))
+            response.content_encoding = "gzip"
+        else:
+            response.content_length = total_bytes(parts)
+        if total_bytes(parts) > _PIECE:
+            response.call_on_close(memory.pop_all().close)  # they are in memory until they are sent
         return response
-
-
-def _pieces(parts: Sequence[Buffer]) -> Iterator[bytes]:
-    """The parts as bytes objects, which is all that gunicorn sends, few of which exist at a time."""
-    for part in parts:
-        for start in range(0, len(part), _PIECE):
-            yield bytes(part[start : start + _PIECE])
 
 
 def _info(model: ModelDescription) -> dict[str, object]:

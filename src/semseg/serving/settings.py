@@ -66,6 +66,14 @@ MAX_PAYLOAD = Number(
     1024,
     "the size of the largest request body, in units of 1,048,576 bytes (0, no limit of Batch Transform's: the default)",
 )
+MAX_RESPONSE = Number(
+    "SEMSEG_MAX_RESPONSE_MB",
+    0,
+    1,
+    1 << 20,
+    "the size of the largest array in an answer, in units of 1,048,576 bytes (0: SAGEMAKER_MAX_PAYLOAD_IN_MB's if that "
+    "is set, else none)",
+)
 MAX_PIXELS = Number("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
 MAX_TILE_PIXELS = Number(
     "SEMSEG_MAX_TILE_PIXELS",
@@ -77,19 +85,20 @@ MAX_TILE_PIXELS = Number(
 BACKEND = Choice("SEMSEG_BACKEND", BACKENDS, "the engine that runs the network")
 PRECISION = Choice("SEMSEG_PRECISION", PRECISIONS, "the kind of numbers that OpenVINO computes in")
 
-VARIABLES = (PORT, MAX_PAYLOAD, MAX_PIXELS, MAX_TILE_PIXELS, BACKEND, PRECISION)
+VARIABLES = (PORT, MAX_PAYLOAD, MAX_RESPONSE, MAX_PIXELS, MAX_TILE_PIXELS, BACKEND, PRECISION)
 
 
 @dataclass(frozen=True)
 class Settings:
     """model_dir: of the artifact; max_payload: bytes of a request; max_pixels: of a picture; the rest as named.
 
-    max_tile_pixels is 0 for what memory allows.
+    max_response, in bytes, is 0 for no limit, max_tile_pixels 0 for what memory allows.
     """
 
     model_dir: Path
     port: int = PORT.default
     max_payload: int = MAX_PAYLOAD.default << 20
+    max_response: int = MAX_RESPONSE.default
     max_pixels: int = MAX_PIXELS.default
     max_tile_pixels: int = MAX_TILE_PIXELS.default
     backend: str = BACKEND.default
@@ -98,10 +107,13 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Raises UserError when a variable has a value that is none."""
+        payload = MAX_PAYLOAD.read(environ)
+        told = payload if environ.get(MAX_PAYLOAD.name) else 0  # its default limits no answer
         return cls(
             model_dir=Paths.from_environment(environ).model,
             port=PORT.read(environ),
-            max_payload=(MAX_PAYLOAD.read(environ) or MAX_PAYLOAD.default) << 20,
+            max_payload=(payload or MAX_PAYLOAD.default) << 20,
+            max_response=(MAX_RESPONSE.read(environ) or told) << 20,
             max_pixels=MAX_PIXELS.read(environ),
             max_tile_pixels=MAX_TILE_PIXELS.read(environ),
             backend=BACKEND.read(environ),
