@@ -13,7 +13,7 @@ from semseg.codecs.runs import run_lengths
 from semseg.types import Float32, UInt8
 
 _ROWS = 32  # np.bincount turns so many rows of uint8 into int64 at a time
-_NUMBERS = 1 << 16  # of run lengths that are Python's at a time
+_NUMBERS = 1 << 13  # of run lengths that are Python's at a time
 _DIGITS = 6
 
 

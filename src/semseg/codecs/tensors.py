@@ -25,7 +25,7 @@ _TENSOR_VALUES = 1
 _TWO_BYTES = 128
 """The least number whose varint has two bytes, of which the first is the number itself if it is below 256."""
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 
 ENVELOPE = 256
 """Bytes, more than all tags, lengths, keys and sizes around the values need."""

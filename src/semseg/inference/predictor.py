@@ -72,7 +72,7 @@ class LogitsPrediction:
         labels, confidence = np.zeros(self._size, np.uint8), np.empty(self._size, dtype)
         for rows, columns, scores in upsampled_blocks(self._logits, *self._size):
             best, winners = scores.max(axis=0), labels[rows, columns]
-            for label in range(len(scores) - 1, 0, -1):
+            for label in reversed(range(len(scores))):
                 np.copyto(winners, label, where=scores[label] == best)
             scores -= best
             np.exp(scores, out=scores)

@@ -9,7 +9,7 @@ from semseg.serving.settings import VARIABLES, Settings
 
 
 def test_without_variables_the_platform_s_values_hold() -> None:
-    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 50_000_000, 0, "auto", "auto")
+    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 0, 50_000_000, 0, "auto", "auto")
     assert Settings.from_environment({}) == expected
 
 
@@ -18,12 +18,13 @@ def test_every_variable_is_read() -> None:
         "SAGEMAKER_BASE_DIR": "/tmp/ml",
         "SAGEMAKER_BIND_TO_PORT": "8501",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
+        "SEMSEG_MAX_RESPONSE_MB": "5",
         "SEMSEG_MAX_PIXELS": "1000",
         "SEMSEG_MAX_TILE_PIXELS": "65536",
         "SEMSEG_BACKEND": "mxnet",
         "SEMSEG_PRECISION": "f32",
     }
-    expected = Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 1000, 65536, "mxnet", "f32")
+    expected = Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 5_242_880, 1000, 65536, "mxnet", "f32")
     assert Settings.from_environment(environ) == expected
 
 
@@ -33,6 +34,17 @@ def test_empty_variables_count_as_not_set() -> None:
 
 def test_no_limit_of_batch_transform_leaves_the_server_s_own() -> None:
     assert Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}).max_payload == 100 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("payload", "response", "megabytes"),
+    [("", "", 0), ("0", "", 0), ("6", "", 6), ("6", "0", 6), ("6", "200", 200), ("", "4", 4), ("100", "", 100)],
+)
+def test_answers_are_limited_by_what_is_set_for_them_or_for_requests(
+    payload: str, response: str, megabytes: int
+) -> None:
+    environ = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": payload, "SEMSEG_MAX_RESPONSE_MB": response}
+    assert Settings.from_environment(environ).max_response == megabytes << 20
 
 
 def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
@@ -47,6 +59,7 @@ def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
         ("SAGEMAKER_BIND_TO_PORT", "65536"),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "-1"),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1.5"),
+        ("SEMSEG_MAX_RESPONSE_MB", "much"),
         ("SEMSEG_MAX_PIXELS", "0"),
         ("SEMSEG_MAX_TILE_PIXELS", "65535"),
         ("SEMSEG_MAX_PIXELS", "9" * 5000),
