@@ -18,11 +18,20 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import onnx
 from PIL import Image
 
-from semseg.artifact.model_dir import ONNX, describe
+from semseg.artifact.model_dir import INT8, ONNX, describe
+from semseg.artifact.params import digest
 from semseg.data.shapes import write_shapes
+from semseg.engines.machine import usable_cores
+from semseg.inference import onnx_file
+from semseg.inference.calibration import activation_ranges
 from semseg.inference.export import write_onnx
+from semseg.inference.gate import Gate, read_gate
+from semseg.inference.onnx_int8 import to_int8
+from semseg.inference.quantize_folder import quantize_folder
+from semseg.types import Float32
 
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()
@@ -48,14 +57,34 @@ def trained_model(algorithm: str, epochs: int) -> Path:
     job = CACHE / algorithm
     if not (job / "model" / ONNX).exists():
         shutil.rmtree(job, ignore_errors=True)
-        data, classes = (CAMVID, "11") if CAMVID.is_dir() else (generated(), "4")
-        channels = [path for path in data.iterdir() if path.name in CHANNELS]
+        classes = "11" if CAMVID.is_dir() else "4"
+        channels = [path for path in data().iterdir() if path.name in CHANNELS]
         options = [word for path in channels for word in (f"--{path.name.replace('_', '-')}", str(path))]
         options += [word for pair in TRAINING.items() for word in pair]
         command = [sys.executable, "-m", "semseg", "train", "--job", str(job), "--algorithm", algorithm, *options]
         command += ["--num-classes", classes, "--epochs", str(epochs)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return job
+
+
+def data() -> Path:
+    """The four directories of CamVid, if they are there, or of generated pictures."""
+    return CAMVID if CAMVID.is_dir() else generated()
+
+
+def quantized(job: Path) -> Gate:
+    """What int8 costs a trained job on validation pictures; its model gets the file, if it passes and has none yet."""
+    path = job / "model" / INT8
+    gate = read_gate(onnx_file.verify(path, digest(describe(path.parent).params))) if path.exists() else None
+    folders = data() / "validation", data() / "validation_annotation"
+    return gate or quantize_folder(path.parent, *folders, next((data() / "label_map").glob("validation*.json"), None))
+
+
+def in_int8(content: bytes, image: Float32) -> bytes:
+    """An ONNX network of ours in int8, calibrated on one picture, normalised float32 (1, 3, H, W)."""
+    network = onnx.load_from_string(content)
+    rounded: bytes = to_int8(network, activation_ranges(network, [image], usable_cores())).SerializeToString()
+    return rounded
 
 
 def generated() -> Path:
@@ -82,8 +111,7 @@ def random_model(algorithm: str, backbone: str, num_classes: int = 21) -> Path:
 
 def pictures(size: tuple[int, int], count: int) -> list[bytes]:
     """JPEG files of a width and height: validation pictures of CamVid, if it is there, cut and enlarged."""
-    folder = (CAMVID if CAMVID.is_dir() else generated()) / "validation"
-    paths = sorted(folder.iterdir())
+    paths = sorted((data() / "validation").iterdir())
     return [_jpeg(path, size) for path in paths[:: len(paths) // count][:count]]
 
 

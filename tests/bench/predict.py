@@ -13,16 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
+from _models import in_int8
 
 from semseg.artifact.model_dir import describe
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.backend import GluonBackend
 from semseg.engines.machine import usable_cores
 from semseg.inference.backends import Backend
-from semseg.inference.calibration import activation_ranges
 from semseg.inference.export import build_onnx
-from semseg.inference.onnx_int8 import to_int8
 from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 from semseg.types import Float32
 
@@ -43,9 +41,7 @@ def main() -> int:
         content = build_onnx(describe(Path(directory)))
     f32, bf16 = (OpenVinoBackend(content, precision, usable_cores(), CLASSES) for precision in ("f32", "bf16"))
     image = noise(480, 480)
-    network = onnx.load_from_string(content)
-    rounded = to_int8(network, activation_ranges(network, [image], usable_cores())).SerializeToString()
-    int8 = OpenVinoBackend(rounded, "f32", usable_cores(), CLASSES)
+    int8 = OpenVinoBackend(in_int8(content, image), "f32", usable_cores(), CLASSES)
     on_device = runtime.to_device(image, runtime.load().cpu())
     medians = take_turns(
         {

@@ -2,8 +2,8 @@
 
 Each row is a network at a size and a precision: the time from a JPEG's bytes to the PNG's bytes, through HTTP, over
 that of GluonCV in a process of its own, with which it takes turns; and the share of pixels on which the masks agree.
-The trained network is FCN-ResNet50 (`_models`); the others, without bars, have random weights, whose masks say little.
-A row for int8 appears when the artifact has such a model. Every process gets the same two cores.
+The trained network is FCN-ResNet50 (`_models`); the others, without bars, have random weights, whose masks say little,
+and no int8, which is made of trained ones. Every process gets the same two cores.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _models import Server, agreement, pictures, random_model, serving, trained_model
+from _convolution import rates
+from _models import Server, agreement, pictures, quantized, random_model, serving, trained_model
 from PIL import Image
+
+from semseg.inference.gate import MAX_FALL
 
 PAIRS, PAIRS_WITHOUT_BAR = 7, 3
 SIZES = [(480, 480), (480, 360)]
@@ -36,9 +39,6 @@ SAME_AREA = [(400, 576), (384, 600), (360, 640), (320, 720), (288, 800), (240, 9
 """As many pixels as 480 x 480, in as many cells of 8 x 8."""
 
 LARGE = (2826, 2255)
-NETWORK_GFLOP = 256
-"""FCN-ResNet50 at 480 x 480 without its auxiliary head."""
-
 OTHERS = [("fcn", "resnet-101"), ("psp", "resnet-50"), ("deeplab", "resnet-50")]
 Result = tuple[str, float, float, bool]
 """A bar's name, the value, the bar, whether it is kept."""
@@ -49,8 +49,11 @@ def main() -> int:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     os.environ["OMP_NUM_THREADS"] = "2"
     job = trained_model("fcn", epochs=2)
+    gate = quantized(job)
     print(f"{'seconds, JPEG to PNG':32}{'GluonCV':>9}{'ours':>9}{'ratio':>8}{'agreement':>11}")
     results = masks("fcn", "resnet-50", job, PAIRS)
+    print(f"validation pictures, whole: {gate}")
+    results.append(at_most("mIOU that int8 loses", gate.fall, MAX_FALL))
     for algorithm, backbone in OTHERS:
         masks(algorithm, backbone, random_model(algorithm, backbone), PAIRS_WITHOUT_BAR)
     results += [*tensors(), *new_sizes(job), *starts(job), *memory(), *utilisation(random_model("fcn", "resnet-50"))]
@@ -151,8 +154,8 @@ def memory() -> list[Result]:
 def utilisation(job: Path) -> list[Result]:
     """GFLOP/s of the network over those of a lone convolution."""
     results = []
-    for precision in ("f32", "bf16"):
-        with child(time_convolution, str(job), precision) as worker:
+    for precision in UTILISATION_BARS:
+        with child(rates, str(job), precision, str(PAIRS)) as worker:
             network, lone = np.array(ask(worker, b""))
         print(f"GFLOP/s in {precision}: network {np.median(network):.0f}, lone convolution {np.median(lone):.0f}")
         share = statistics.median(network / lone)
@@ -243,41 +246,6 @@ def record_of_protobuf() -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("Float32Tensor"))
-
-
-def time_convolution(parent: Connection, job: str, precision: str) -> None:
-    """In a child: GFLOP/s of the network at 480 x 480 and of a convolution, 512 to 512 channels, 3 x 3, on its grid."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    from semseg.inference.openvino_backend import OpenVinoBackend
-
-    parent.recv()
-    network = OpenVinoBackend(Path(job) / "model/model.onnx", precision, 2, 21)
-    shape = [1, 512, 60, 60]
-    weight = np.random.default_rng(0).normal(size=(512, 512, 3, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
-        "lone",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    lone = lone_request(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)]), precision)
-    image, x = np.zeros((1, 3, 480, 480), np.float32) + 1, np.ones(shape, np.float32)
-    gflop, repeats = 2 * 9 * 512 * 512 * 3600 / 1e9, 5
-    rates: tuple[list[float], list[float]] = [], []
-    for _ in range(PAIRS + 1):
-        rates[0].append(NETWORK_GFLOP / timed(network.logits, image)[0])
-        rates[1].append(repeats * gflop / timed(lambda: [lone.infer([x]) for _ in range(repeats)])[0])
-    parent.send([rate[1:] for rate in rates])
-
-
-def lone_request(model: Any, precision: str) -> Any:
-    import openvino
-
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 2, "ENABLE_CPU_PINNING": False}
-    core = openvino.Core()
-    return core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings).create_infer_request()
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ from semseg.types import Float32
 
 CLASSES = 5
 SIZES = [(96, 96), (97, 131), (240, 240), (1, 1), (3, 40)]
-LARGE = {("psp", "resnet-50"): [(333, 1000), (480, 360)], ("deeplab", "resnet-50"): [(480, 360)]}
-"""Where the graph depends on the size; all six were compared at both once."""
+LARGE = [(333, 1000), (480, 360)]
 
 NETWORKS = [
     (algorithm, backbone) for algorithm in ("fcn", "psp", "deeplab") for backbone in ("resnet-50", "resnet-101")
@@ -72,10 +71,11 @@ def assert_equal(found: Float32, expected: Float32, tolerance: float = 1e-4) -> 
 
 
 @pytest.mark.req("R4", "R6")
+@pytest.mark.parametrize("sizes", [SIZES, pytest.param(LARGE, marks=pytest.mark.slow)], ids=["small", "large"])
 def test_logits_are_those_of_mxnet(
-    model: ModelDescription, mxnet: GluonBackend, openvino: OpenVinoBackend, onnx_runtime: Any
+    sizes: list[tuple[int, int]], mxnet: GluonBackend, openvino: OpenVinoBackend, onnx_runtime: Any
 ) -> None:
-    for height, width in SIZES + LARGE.get((model.algorithm, model.backbone), []):
+    for height, width in sizes:
         image = picture(height, width)
         expected = mxnet.logits(image)
         assert expected.std() > 0.1

@@ -1,9 +1,13 @@
-"""What this process may use of the machine: cores and memory, within the limits of its container (cgroup v1 or v2)."""
+"""What this process may use of the machine: cores and memory, within the limits of its container (cgroup v1 or v2).
+
+And folders, of which it trusts its own.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import stat
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -65,3 +69,12 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def is_own(folder: Path) -> bool:
+    """Return whether it is a folder, not a link to one, that belongs to this user and that no other can write."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022

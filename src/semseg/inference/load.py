@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from semseg.artifact.model_dir import INT8, ONNX, ModelDescription, describe
@@ -33,7 +37,11 @@ class LoadedModel:
 
 
 def load_predictor(
-    model_dir: Path, backend: str = AUTO, precision: str = AUTO, max_tile_pixels: int = 0
+    model_dir: Path,
+    backend: str = AUTO,
+    precision: str = AUTO,
+    max_tile_pixels: int = 0,
+    cache_dir: Path | None = None,
 ) -> LoadedModel:
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet.
 
@@ -41,7 +49,8 @@ def load_predictor(
     so `auto` asks MXNet for GPUs only where the driver has a device file. precision: one of PRECISIONS, for OpenVINO;
     `auto` is int8 where the directory has a model_int8.onnx that passed its gate, else bf16 where the CPU computes in
     it, else f32.
-    max_tile_pixels: pixels that the network gets at a time, 0 for what memory allows.
+    max_tile_pixels: pixels that the network gets at a time, 0 for what memory allows. cache_dir: of what OpenVINO
+    compiled, for the next start; with a warning, none if it is not this user's own.
     Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
     does not know the precision.
     """
@@ -52,7 +61,10 @@ def load_predictor(
         logger.warning("%d GPUs found; the first is used.", gpus)
     logger.info("Number of GPUs being used: %d", min(gpus, 1))
     engine = "mxnet" if backend == "mxnet" or gpus else "openvino"
-    network = _load_mxnet(model, precision) if engine == "mxnet" else _load_openvino(model, model_dir, precision)
+    if engine == "mxnet":
+        network = _load_mxnet(model, precision)
+    else:
+        network = _load_openvino(model, model_dir, precision, _own(cache_dir))
     free, each = machine.free_memory(), memory.BYTES_PER_PIXEL[engine][model.algorithm]
     pixels = max_tile_pixels or memory.tile_pixels(free, each)
     logger.info("Pictures of more than %d pixels are cut into tiles.", pixels)
@@ -73,14 +85,27 @@ def _load_mxnet(model: ModelDescription, precision: str) -> Backend:
     )
 
 
-def _load_openvino(model: ModelDescription, model_dir: Path, precision: str) -> Backend:
+def _own(cache_dir: Path | None) -> Path | None:
+    """The folder, made if it is not there; None, with a warning, where others could put in what would be run."""
+    if cache_dir is None:
+        return None
+    with suppress(OSError):
+        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if machine.is_own(cache_dir) and os.access(cache_dir, os.W_OK | os.X_OK):
+        return cache_dir
+    logger.warning("SEMSEG_CACHE_DIR is ignored: %s is no writable folder of this user alone.", cache_dir)
+    return None
+
+
+def _load_openvino(model: ModelDescription, model_dir: Path, precision: str, cache: Path | None) -> Backend:
     from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 
     cores = machine.usable_cores()
+    compiled = partial(OpenVinoBackend, cores=cores, num_classes=model.num_classes, cache=cache)
     path = model_dir / INT8
     if precision == "int8" or (precision == AUTO and path.exists()):
         try:
-            return _load_int8(model, path, cores)
+            return _load_int8(model, path, cores, compiled)
         except ArtifactError as error:
             if precision == "int8":
                 raise
@@ -92,7 +117,7 @@ def _load_openvino(model: ModelDescription, model_dir: Path, precision: str) -> 
     if path.exists():
         try:
             onnx_file.verify(path, digest(model.params))
-            network = OpenVinoBackend(path, precision, cores, model.num_classes)
+            network = compiled(path, precision)
         except ArtifactError as error:
             logger.warning("%s is ignored, %s is converted instead. %s", ONNX, model.params.name, error)
         else:
@@ -101,20 +126,18 @@ def _load_openvino(model: ModelDescription, model_dir: Path, precision: str) -> 
     from semseg.inference.export import build_onnx  # here: what is converted already needs no onnx
 
     logger.info("Loading weights from %s", model.params)
-    return OpenVinoBackend(build_onnx(model), precision, cores, model.num_classes)
+    return compiled(build_onnx(model), precision)
 
 
-def _load_int8(model: ModelDescription, path: Path, cores: int) -> Backend:
+def _load_int8(model: ModelDescription, path: Path, cores: int, compiled: Callable[[Path, str], Backend]) -> Backend:
     """Raises ArtifactError when the file is absent, damaged, of other parameters, or did not pass its gate."""
-    from semseg.inference.openvino_backend import OpenVinoBackend
-
     hint = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
     if not path.exists():
         raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", hint)
     gate = read_gate(onnx_file.verify(path, digest(model.params)))
     if gate is None or not gate.passed:
         raise ArtifactError(f"{path} did not pass its gate: {gate or 'it tells no mIOU'}.", hint)
-    network = OpenVinoBackend(path, "f32", cores, model.num_classes)  # f32: what the model itself leaves so
+    network = compiled(path, "f32")  # what the model itself leaves so
     logger.info("OpenVINO computes in int8 on %d cores: %s.", cores, gate)
     logger.info("Loading weights from %s", path)
     return network

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+import functools
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import openvino
 from semseg.errors import ArtifactError
 from semseg.types import Float32
 
+logger = logging.getLogger(__name__)
+
 _PRIMITIVES_KEPT = 1000
 """Kernels that OpenVINO keeps, over 50 for each size of picture, which take 3 MB; its own limit is 5000."""
 
@@ -18,8 +21,10 @@ _PRIMITIVES_KEPT = 1000
 class OpenVinoBackend:
     """A network compiled for this machine's CPU, for one thread to call, on so many cores."""
 
-    def __init__(self, model: Path | bytes, precision: str, cores: int, num_classes: int) -> None:
-        """model: an ONNX file or its content; precision: `f32` or `bf16`.
+    def __init__(
+        self, model: Path | bytes, precision: str, cores: int, num_classes: int, cache: Path | None = None
+    ) -> None:
+        """model: an ONNX file or its content; precision: `f32` or `bf16`; cache: a folder that keeps what is compiled.
 
         Raises ArtifactError when OpenVINO cannot read the model, or it has other inputs and outputs.
         """
@@ -27,7 +32,7 @@ class OpenVinoBackend:
         try:
             network = core().read_model(model)
             _check(network, num_classes, name)
-            self._request = core().compile_model(network, "CPU", settings(precision, cores)).create_infer_request()
+            self._request = _compile(network, settings(precision, cores), cache).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ArtifactError(f"OpenVINO cannot run {name}: {reason:.300}") from error
@@ -38,7 +43,7 @@ class OpenVinoBackend:
         return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is used again
 
 
-@cache
+@functools.cache
 def core() -> openvino.Core:
     """OpenVINO's entry, one for the process.
 
@@ -67,6 +72,17 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the CPU computes in bfloat16: AVX512-BF16 or AMX. OpenVINO would emulate it on any AVX-512."""
     flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+
+
+def _compile(
+    network: openvino.Model, options: dict[str, str | int | bool], cache: Path | None
+) -> openvino.CompiledModel:
+    if cache:
+        try:
+            return core().compile_model(network, "CPU", options | {"CACHE_DIR": str(cache)})
+        except RuntimeError as error:  # the disk is full, or a file of it was damaged
+            logger.warning("The cache in %s is of no use: %.300s", cache, " ".join(str(error).split()))
+    return core().compile_model(network, "CPU", options)
 
 
 def _check(network: openvino.Model, num_classes: int, name: str) -> None:

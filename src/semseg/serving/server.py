@@ -53,7 +53,12 @@ class _Server(BaseApplication):  # type: ignore[misc]
         """Called in the worker: the engines' threads would not survive the fork, nor would a GPU."""
         settings = self._settings
         load = partial(
-            load_predictor, settings.model_dir, settings.backend, settings.precision, settings.max_tile_pixels
+            load_predictor,
+            settings.model_dir,
+            settings.backend,
+            settings.precision,
+            settings.max_tile_pixels,
+            settings.cache_dir,
         )
         return create_app(Engine(load, on_ready=self._mark_ready), settings)
 

@@ -58,6 +58,22 @@ class Choice:
         return text
 
 
+@dataclass(frozen=True)
+class Folder:
+    """An environment variable that holds a folder's absolute path; none by default."""
+
+    name: str
+    meaning: str
+    default = ""
+
+    def read(self, environ: Mapping[str, str]) -> Path | None:
+        """The folder, be it there or not; raises UserError, naming the variable, for a relative path."""
+        text = environ.get(self.name, "")
+        if text and not text.startswith("/"):
+            raise UserError(f"{self.name} is {text[:50]!r}, not an absolute path.", f"It is {self.meaning}.")
+        return Path(text) if text else None
+
+
 PORT = Number("SAGEMAKER_BIND_TO_PORT", 8080, 1, 65535, "the port to listen on")
 MAX_PAYLOAD = Number(
     "SAGEMAKER_MAX_PAYLOAD_IN_MB",
@@ -84,8 +100,9 @@ MAX_TILE_PIXELS = Number(
 )
 BACKEND = Choice("SEMSEG_BACKEND", BACKENDS, "the engine that runs the network")
 PRECISION = Choice("SEMSEG_PRECISION", PRECISIONS, "the kind of numbers that OpenVINO computes in")
+CACHE_DIR = Folder("SEMSEG_CACHE_DIR", "a folder of the server's own for what OpenVINO compiled, for the next start")
 
-VARIABLES = (PORT, MAX_PAYLOAD, MAX_RESPONSE, MAX_PIXELS, MAX_TILE_PIXELS, BACKEND, PRECISION)
+VARIABLES = (PORT, MAX_PAYLOAD, MAX_RESPONSE, MAX_PIXELS, MAX_TILE_PIXELS, BACKEND, PRECISION, CACHE_DIR)
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,7 @@ class Settings:
     max_tile_pixels: int = MAX_TILE_PIXELS.default
     backend: str = BACKEND.default
     precision: str = PRECISION.default
+    cache_dir: Path | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -118,4 +136,5 @@ class Settings:
             max_tile_pixels=MAX_TILE_PIXELS.read(environ),
             backend=BACKEND.read(environ),
             precision=PRECISION.read(environ),
+            cache_dir=CACHE_DIR.read(environ),
         )

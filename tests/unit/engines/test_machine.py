@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from semseg.engines.machine import free_memory, usable_cores
+from semseg.engines.machine import free_memory, is_own, usable_cores
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -71,3 +71,18 @@ def test_free_memory_is_the_machines_within_the_cgroups_limit(tmp_path: Path, fi
 
 def test_this_machine_has_memory() -> None:
     assert 0 < free_memory() < 1 << 50
+
+
+def test_a_folder_is_own_when_no_other_can_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, link, file = tmp_path / "own", tmp_path / "link", tmp_path / "file"
+    own.mkdir(mode=0o755)
+    link.symlink_to(own)
+    file.touch()
+    assert is_own(own)
+    assert not any(map(is_own, (link, file, tmp_path / "absent")))
+    for mode in (0o775, 0o757):
+        own.chmod(mode)
+        assert not is_own(own)
+    own.chmod(0o755)
+    monkeypatch.setattr(os, "getuid", lambda: own.stat().st_uid + 1)
+    assert not is_own(own)

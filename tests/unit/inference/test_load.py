@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from semseg.artifact.model_dir import describe, write_class_names
 from semseg.engines import machine
-from semseg.engines.gluon import runtime
+from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.backend import GluonBackend
 from semseg.errors import ArtifactError, UserError
 from semseg.inference import load
@@ -19,6 +21,7 @@ from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
 from semseg.inference.memory import BYTES_PER_PIXEL
 from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
+from semseg.types import Float32
 
 
 @pytest.mark.req("R56")
@@ -219,3 +222,63 @@ def test_to_serve_an_onnx_file_neither_mxnet_nor_onnx_is_imported(quantized: Pat
         "sys.exit(bool({'mxnet', 'gluoncv', 'onnx', 'onnxruntime'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def probabilities(directory: Path, cache: Path | None) -> Float32:
+    """Of one picture, in f32."""
+    picture = np.random.default_rng(0).integers(0, 256, (40, 57, 3), dtype=np.uint8)
+    return load_predictor(directory, "openvino", "f32", cache_dir=cache).predictor.predict(picture).probabilities()
+
+
+def blobs(folder: Path) -> dict[str, int]:
+    """What OpenVINO put into its cache, with the times when."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.blob")}
+
+
+def test_what_openvino_compiled_is_kept_for_the_next_start(copy: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "new/cache"
+    write_onnx(describe(copy), copy / "model.onnx")
+    first = probabilities(copy, cache)
+    kept = blobs(cache)
+    assert len(kept) == 1
+    assert cache.stat().st_mode & 0o777 == 0o700
+    np.testing.assert_array_equal(probabilities(copy, cache), first)
+    np.testing.assert_array_equal(probabilities(copy, None), first)
+    assert blobs(cache) == kept
+
+
+def test_a_model_in_the_same_place_with_other_parameters_is_compiled_anew(copy: Path, tmp_path: Path) -> None:
+    path, cache = copy / "model.onnx", tmp_path / "cache"
+    write_onnx(describe(copy), path)
+    before = probabilities(copy, cache)
+    kept, times = blobs(cache), path.stat()
+    params = copy / "model_best.params"
+    params.unlink()
+    runtime.load().random.seed(1)
+    networks.build("fcn", "resnet-50", 3, runtime.load().cpu()).save_parameters(str(params))
+    write_onnx(describe(copy), path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = probabilities(copy, cache)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_array_equal(after, probabilities(copy, None))
+    assert len(blobs(cache)) > len(kept)
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[: len(content) // 2], lambda _: b"x"])
+def test_a_damaged_cache_is_no_fault(copy: Path, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    write_onnx(describe(copy), copy / "model.onnx")
+    expected = probabilities(copy, tmp_path / "cache")
+    (blob,) = (tmp_path / "cache").glob("*.blob")
+    content = damage(blob.read_bytes())
+    blob.unlink()
+    blob.write_bytes(content)
+    np.testing.assert_array_equal(probabilities(copy, tmp_path / "cache"), expected)
+
+
+def test_a_folder_that_others_can_write_is_no_cache(
+    model_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o777)
+    probabilities(model_dir, tmp_path)
+    assert f"SEMSEG_CACHE_DIR is ignored: {tmp_path} is no writable folder of this user alone." in caplog.messages
+    assert not blobs(tmp_path)

@@ -9,7 +9,7 @@ from semseg.serving.settings import VARIABLES, Settings
 
 
 def test_without_variables_the_platform_s_values_hold() -> None:
-    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 0, 50_000_000, 0, "auto", "auto")
+    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 0, 50_000_000, 0, "auto", "auto", None)
     assert Settings.from_environment({}) == expected
 
 
@@ -23,8 +23,10 @@ def test_every_variable_is_read() -> None:
         "SEMSEG_MAX_TILE_PIXELS": "65536",
         "SEMSEG_BACKEND": "mxnet",
         "SEMSEG_PRECISION": "f32",
+        "SEMSEG_CACHE_DIR": "/tmp/cache",
     }
-    expected = Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 5_242_880, 1000, 65536, "mxnet", "f32")
+    cache = Path("/tmp/cache")
+    expected = Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 5_242_880, 1000, 65536, "mxnet", "f32", cache)
     assert Settings.from_environment(environ) == expected
 
 
@@ -65,6 +67,7 @@ def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
         ("SEMSEG_MAX_PIXELS", "9" * 5000),
         ("SEMSEG_BACKEND", "OpenVINO"),
         ("SEMSEG_PRECISION", "float16"),
+        ("SEMSEG_CACHE_DIR", "cache"),
         ("SEMSEG_PRECISION", "f" * 5000),
     ],
 )

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from semseg.engines import machine
 from semseg.engines.gluon import networks, runtime, weights_store
 from semseg.engines.gluon.weights_store import StoredFile
 from semseg.errors import ArtifactError, HyperparameterError, WeightsError
@@ -78,7 +79,7 @@ def _find(backbone: str) -> Path:
         return path
     if fault != weights_store.ABSENT:
         LOGGER.warning("%s %s.", path, fault)
-    if weights_store.is_own(spare) and not weights_store.fault(spare / file.name, file.sha1):
+    if machine.is_own(spare) and not weights_store.fault(spare / file.name, file.sha1):
         return spare / file.name
     if os.access(imported, os.R_OK):
         return imported

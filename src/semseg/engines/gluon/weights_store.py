@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import struct
 import tempfile
 import threading
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from semseg.engines import machine
 from semseg.errors import WeightsError, one_line
 from semseg.sagemaker.log_lines import LOGGER
 
@@ -69,15 +69,6 @@ def fault(path: Path, sha1: str) -> str:
     return "" if found == sha1 else f"is damaged (SHA-1 {found})"
 
 
-def is_own(folder: Path) -> bool:
-    """Return whether it is a folder, not a link to one, that belongs to this user and that no other can write."""
-    try:
-        found = folder.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
-
-
 def writable_folder() -> Path:
     """Return the models' folder or, where it cannot be made or written, the spare one; it is there then.
 
@@ -90,7 +81,7 @@ def writable_folder() -> Path:
         return folder
     with suppress(OSError):
         spare.mkdir(mode=0o700)
-    if not is_own(spare):
+    if not machine.is_own(spare):
         raise WeightsError(f"{folder} cannot be written, and {spare} is no folder of this user alone.")
     LOGGER.warning("%s cannot be written: %s takes its place.", folder, spare)
     return spare
