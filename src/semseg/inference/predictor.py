@@ -93,8 +93,14 @@ def normalise(image: UInt8) -> Float32:
 
 
 def _quantised(probabilities: Float32, dtype: DTypeLike) -> NDArray[Any]:
-    """Probabilities 0 to 1 in another dtype: as uint8 they are rounded to 255ths, 0 to 255."""
+    """Probabilities 0 to 1 in another dtype: as uint8 they are rounded to 255ths, 0 to 255.
+
+    float16 has no number between the multiples of 2^-24. Adding a half leaves nothing between them: numpy takes ten
+    times as long for numbers that it has to round to so small a one.
+    """
     if np.dtype(dtype) == np.uint8:
         probabilities = np.rint(probabilities * np.float32(255))
+    if np.dtype(dtype) == np.float16:
+        probabilities = (probabilities + np.float32(0.5)) - np.float32(0.5)
     quantised: NDArray[Any] = probabilities.astype(dtype, copy=False)
     return quantised

@@ -23,7 +23,7 @@ from semseg.codecs.recordio import total_bytes
 from semseg.errors import RequestError, SemsegError, TooLargeError
 from semseg.inference.memory import request_bytes
 from semseg.serving.answers import Answer, Segmented, answer_to
-from semseg.serving.bodies import gzipped, pieces
+from semseg.serving.bodies import body_of
 from semseg.serving.engine import Engine
 from semseg.serving.room import Room
 from semseg.serving.settings import Settings
@@ -114,12 +114,8 @@ def _segment(engine: Engine, room: Room, body: bytes, settings: Settings, answer
         memory.enter_context(room.held(request_bytes(*size, answer.memory(size[0])), of=engine.memory))
         pixels = decode_whole(image)
         parts = answer.parts(Segmented(pixels, engine.predict(pixels), engine.description))
-        response = Response(pieces(parts), content_type=answer.media_type)
-        if answer.compressible and request.accept_encodings.quality("gzip"):
-            response.response = gzipped(pieces(parts))
-            response.content_encoding = "gzip"
-        else:
-            response.content_length = total_bytes(parts)
+        sent, headers = body_of(parts, answer.compressible and request.accept_encodings.quality("gzip") > 0)
+        response = Response(sent, headers=headers, content_type=answer.media_type)
         if total_bytes(parts) > _PIECE:
             response.call_on_close(memory.pop_all().close)  # they are in memory until they are sent
         return response

@@ -5,11 +5,18 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from semseg.codecs.recordio import Buffer
+from semseg.codecs.recordio import Buffer, total_bytes
 
 _PIECE = 1 << 20
 _LEVEL = 1  # on class ids and on probabilities of 8 bits level 6 takes up to four times as long, for a tenth less
 _GZIP = 31  # zlib.compressobj's wbits: the largest window, and gzip's header
+
+
+def body_of(parts: Sequence[Buffer], gzip: bool) -> tuple[Iterator[bytes], dict[str, str]]:
+    """The body that has these parts, and the headers that belong to it: its encoding, or else its length."""
+    if gzip:
+        return gzipped(pieces(parts)), {"Content-Encoding": "gzip"}
+    return pieces(parts), {"Content-Length": str(total_bytes(parts))}
 
 
 def pieces(parts: Sequence[Buffer]) -> Iterator[bytes]:

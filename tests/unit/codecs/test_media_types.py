@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from semseg.codecs.media_types import SHARE, Accepted, Offers, check_content_type, choice, negotiate_accept
 from semseg.errors import NotAcceptableError, UnsupportedMediaError
@@ -138,6 +140,16 @@ def test_a_parameter_or_value_that_is_not_on_offer_is_named(header: str, reason:
     assert reason in caught.value.message
     assert len(caught.value.message) < 400
     assert "image/png (palette=voc|ade20k; overlay=0 to 1)" in caught.value.hint
+
+
+@given(st.lists(st.sampled_from([*'aq=,;/*. "-1', "image/png", "palette", "voc", "overlay"]), max_size=30).map("".join))
+def test_any_header_is_settled_or_refused(header: str) -> None:
+    try:
+        accepted = negotiate_accept(header, OFFERS)
+    except NotAcceptableError as error:
+        assert len(error.message) < 400
+    else:
+        assert set(accepted.parameters) <= set(OFFERS[accepted.media_type])
 
 
 def test_as_many_ranges_as_a_header_holds_are_settled() -> None:

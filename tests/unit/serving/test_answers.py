@@ -209,17 +209,17 @@ def test_a_record_has_a_limit_of_its_own() -> None:
         ("image/png; palette=voc", False),
         ("image/png; overlay=1", False),
         ("application/x-protobuf", False),
-        ("application/x-protobuf; values=confidence", False),
+        ("application/x-protobuf; values=confidence", True),
         ("application/x-protobuf; values=classes", True),
         ("application/x-npy", False),
-        ("application/x-npy; dtype=float16", False),
+        ("application/x-npy; dtype=float16", True),
         ("application/x-npy; dtype=uint8", True),
         ("application/x-npy; values=confidence; dtype=uint8", True),
         ("application/x-npy; values=classes; dtype=float32", True),
         ("application/json", True),
     ],
 )
-def test_gzip_is_for_whole_numbers_and_text(accept: str, compressible: bool) -> None:
+def test_gzip_is_for_all_but_png_and_float32_of_all_classes(accept: str, compressible: bool) -> None:
     assert answer_to(accept).compressible == compressible
 
 
