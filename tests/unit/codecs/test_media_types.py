@@ -146,10 +146,9 @@ def test_a_parameter_or_value_that_is_not_on_offer_is_named(header: str, reason:
 def test_any_header_is_settled_or_refused(header: str) -> None:
     try:
         accepted = negotiate_accept(header, OFFERS)
-    except NotAcceptableError as error:
-        assert len(error.message) < 400
-    else:
-        assert set(accepted.parameters) <= set(OFFERS[accepted.media_type])
+    except NotAcceptableError:
+        return
+    assert set(accepted.parameters) <= set(OFFERS[accepted.media_type])
 
 
 def test_as_many_ranges_as_a_header_holds_are_settled() -> None:
