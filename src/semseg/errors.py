@@ -12,6 +12,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   └── RequestError            exit 1   400   a request
 │       ├── UnsupportedMediaError        415   its Content-Type
 │       └── NotAcceptableError           406   its Accept
+├── BusyError                   exit 1   503   nobody: the server has too much to do, ask again later
 └── ArtifactError               exit 1   500   whoever gave the model directory
 """
 
@@ -86,6 +87,17 @@ class NotAcceptableError(RequestError):
     """The Accept of a request names nothing we can answer with."""
 
     http_status = 406
+
+
+class BusyError(SemsegError):
+    """More is asked than can be done in time; `retry_after`: seconds after which it is worth asking again."""
+
+    exit_code = 1
+    http_status = 503
+
+    def __init__(self, message: str, hint: str = "", retry_after: int = 1) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
 
 
 class ArtifactError(SemsegError):

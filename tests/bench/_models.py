@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -129,7 +129,7 @@ def _jpeg(path: Path, size: tuple[int, int]) -> bytes:
 class Server:
     """A `serve` process that answers, with the seconds that took since its start."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
     port: int
     seconds: float
 
@@ -143,38 +143,60 @@ class Server:
         assert response.status == 200, answer
         return answer
 
+    def ready(self) -> bool:
+        """Whether /ping says 200."""
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            connection.request("GET", "/ping")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
     def processes(self) -> list[Path]:
         """Of gunicorn's master and its worker, the folder in /proc."""
-        master = self.process.pid
-        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-        return [Path(f"/proc/{pid}") for pid in (str(master), *children)]
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [Path(f"/proc/{pid}") for pid in (str(self.pid), *children)]
 
     def peak_bytes(self) -> int:
         """The largest resident memory that the processes have had, added up."""
+        return self._status("VmHWM")
+
+    def resident_bytes(self) -> int:
+        """The resident memory of the processes, added up."""
+        return self._status("VmRSS")
+
+    def _status(self, name: str) -> int:
         lines = [line for path in self.processes() for line in (path / "status").read_text().splitlines()]
-        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
     def has_loaded(self, library: str) -> bool:
         """Whether a library is in the memory of one of the processes."""
         return any(library in (path / "maps").read_text() for path in self.processes())
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 @contextmanager
 def serving(job: Path, **environ: str) -> Iterator[Server | None]:
     """A server of a job's model; None if it does not start, as for a precision that the model does not have."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environ = dict(os.environ) | {"SAGEMAKER_BASE_DIR": str(job), "SAGEMAKER_BIND_TO_PORT": str(port)} | environ
     with tempfile.TemporaryFile() as log:
         begin = time.perf_counter()
         process = _start(environ, log)
         try:
-            while process.poll() is None and not _ready(port):
+            server = Server(process.pid, port, 0.0)
+            while process.poll() is None and not server.ready():
                 assert time.perf_counter() - begin < _STARTS_WITHIN
                 time.sleep(0.01)
             seconds = time.perf_counter() - begin
-            yield Server(process, port, seconds) if process.poll() is None else None
+            yield replace(server, seconds=seconds) if process.poll() is None else None
         finally:
             process.terminate()
             process.wait()
@@ -182,15 +204,6 @@ def serving(job: Path, **environ: str) -> Iterator[Server | None]:
 
 def _start(environ: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen([Path(sys.executable).with_name("serve")], env=environ, stdout=log, stderr=log)
-
-
-def _ready(port: int) -> bool:
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", "/ping")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
 
 
 def agreement(first: bytes, second: bytes) -> float:

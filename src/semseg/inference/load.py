@@ -42,6 +42,8 @@ def load_predictor(
     precision: str = AUTO,
     max_tile_pixels: int = 0,
     cache_dir: Path | None = None,
+    cores: int | None = None,
+    processes: int = 1,
 ) -> LoadedModel:
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet.
 
@@ -50,7 +52,8 @@ def load_predictor(
     `auto` is int8 where the directory has a model_int8.onnx that passed its gate, else bf16 where the CPU computes in
     it, else f32.
     max_tile_pixels: pixels that the network gets at a time, 0 for what memory allows. cache_dir: of what OpenVINO
-    compiled, for the next start; with a warning, none if it is not this user's own.
+    compiled, for the next start; with a warning, none if it is not this user's own. cores: that OpenVINO computes on,
+    None for all of this process. processes: that share the memory.
     Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
     does not know the precision.
     """
@@ -64,8 +67,8 @@ def load_predictor(
     if engine == "mxnet":
         network = _load_mxnet(model, precision)
     else:
-        network = _load_openvino(model, model_dir, precision, _own(cache_dir))
-    free, each = machine.free_memory(), memory.BYTES_PER_PIXEL[engine][model.algorithm]
+        network = _load_openvino(model, model_dir, precision, _own(cache_dir), cores or machine.usable_cores())
+    free, each = machine.free_memory() // processes, memory.BYTES_PER_PIXEL[engine][model.algorithm]
     pixels = max_tile_pixels or memory.tile_pixels(free, each)
     logger.info("Pictures of more than %d pixels are cut into tiles.", pixels)
     return LoadedModel(Predictor(network, model.num_classes, pixels), model, max(free - pixels * each, free // 2))
@@ -97,10 +100,9 @@ def _own(cache_dir: Path | None) -> Path | None:
     return None
 
 
-def _load_openvino(model: ModelDescription, model_dir: Path, precision: str, cache: Path | None) -> Backend:
+def _load_openvino(model: ModelDescription, model_dir: Path, precision: str, cache: Path | None, cores: int) -> Backend:
     from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 
-    cores = machine.usable_cores()
     compiled = partial(OpenVinoBackend, cores=cores, num_classes=model.num_classes, cache=cache)
     path = model_dir / INT8
     if precision == "int8" or (precision == AUTO and path.exists()):

@@ -49,6 +49,21 @@ def metrics(start: float, end: float, dimensions: dict[str, str | int], values: 
         "StartTime": start,
         "EndTime": end,
         "Dimensions": {"Algorithm": "AWS/Semantic Segmentation"} | dimensions,
-        "Metrics": {name: {"sum": value, "count": 1, "min": value, "max": value} for name, value in values.items()},
+        "Metrics": {name: _seen_once(value) for name, value in values.items()},
     }
     return f"#metrics {json.dumps(content)}"
+
+
+def scoring(start: float, end: float) -> str:
+    """The `#metrics` line of one invocation of the served model, between two times in seconds since 1970."""
+    content = {
+        "Metrics": {"invocations.count": _seen_once(1.0)},
+        "Dimensions": {"Host": "UNKNOWN", "Operation": "scoring", "Algorithm": "SemanticSegmentationModel"},
+        "StartTime": start,
+        "EndTime": end,
+    }
+    return f"#metrics {json.dumps(content)}"
+
+
+def _seen_once(value: float) -> dict[str, float]:
+    return {"sum": value, "count": 1, "min": value, "max": value}

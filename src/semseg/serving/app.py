@@ -1,46 +1,45 @@
-"""The HTTP interface: /ping, /invocations, /execution-parameters (container-contract.md sections 2.2, 2.3, 2.6), /info.
+"""The HTTP interface: /ping, /invocations, /execution-parameters (container-contract.md sections 2.2, 2.3, 2.6).
 
-openapi.json beside this file describes it.
-
-What a request wants is settled before any work, its size before its body is read, the picture's before it is decoded.
+Ours, beyond the platform's: /info, /metrics for Prometheus, and /openapi.json, a file beside this one that describes it
+all. What a request wants is settled before any work, its size before its body is read, the picture's before it is
+decoded.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from contextlib import ExitStack
+import time
 from pathlib import Path
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from semseg import __version__
 from semseg.artifact.model_dir import ModelDescription
-from semseg.codecs.images import decode_whole, open_image
 from semseg.codecs.media_types import check_content_type
-from semseg.codecs.recordio import total_bytes
-from semseg.errors import RequestError, SemsegError, TooLargeError
-from semseg.inference.memory import request_bytes
-from semseg.serving.answers import Answer, Segmented, answer_to
-from semseg.serving.bodies import body_of
+from semseg.errors import BusyError, SemsegError
+from semseg.serving.answers import answer_to
 from semseg.serving.engine import Engine
-from semseg.serving.room import Room
+from semseg.serving.exchange import INVOCATIONS, Exchange
+from semseg.serving.invocation import Invocation
+from semseg.serving.metrics import CONTENT_TYPE, Metrics
 from semseg.serving.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_PIECE = 1 << 20
-_STALLED_AFTER = 30.0
-"""Seconds without a byte from or to a client, after which its thread is free for another."""
-
 _LONGEST_ERROR = 2048
 """The platform passes on so many characters of an error (OriginalMessage of ModelError)."""
+
+_ATTRIBUTES, _INFERENCE_ID = "X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-Inference-Id"
+_LONGEST_HEADER = 1024
+"""Characters of what the platform passes on of the first; the second is shorter (container-contract.md section 2.3)."""
 
 
 def create_app(engine: Engine, settings: Settings) -> Flask:
     """The WSGI application that answers with the engine's predictions."""
-    app, room = Flask("semseg", static_folder=None), Room()
+    app, metrics = Flask("semseg", static_folder=None), Metrics()
+    invocation = Invocation(engine, settings, metrics)
     app.register_error_handler(SemsegError, _refuse)
     app.register_error_handler(HTTPException, _refuse_in_general)
     app.register_error_handler(Exception, _report_defect)
@@ -49,14 +48,11 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     def ping() -> Response:
         return Response(status=200) if engine.ready else _loading()
 
-    @app.post("/invocations")
+    @app.post(INVOCATIONS)
     def invocations() -> Response:
         check_content_type(request.headers.get("Content-Type"))
         answer = answer_to(request.headers.get("Accept"))
-        if not engine.ready:
-            return _loading()
-        body = _read_body(settings.max_payload)
-        return _segment(engine, room, body, settings, answer) if body else Response(status=204)
+        return invocation.answer(answer, g.exchange) if engine.ready else _loading()
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:
@@ -67,58 +63,45 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     def info() -> Response:
         return _json(200, _info(engine.description)) if engine.ready else _loading()
 
+    @app.get("/metrics")
+    def tell_metrics() -> Response:
+        text = metrics.text(engine.description if engine.ready else None)
+        return Response(text, content_type=CONTENT_TYPE)
+
     @app.get("/openapi.json")
     def openapi() -> Response:
         return Response(Path(__file__).with_name("openapi.json").read_bytes(), content_type="application/json")
 
+    _observe(app, metrics, settings.request_log)
     return app
 
 
-def _read_body(limit: int) -> bytes:
-    """The request's body; raises TooLargeError beyond `limit` bytes, RequestError when it ends early.
+def _observe(app: Flask, metrics: Metrics, log: str) -> None:
+    """Has each request counted and logged once its answer is sent, which gets the request's id and attributes."""
+    paths = {rule.rule for rule in app.url_map.iter_rules()}
 
-    The limit is not Flask's MAX_CONTENT_LENGTH: under gunicorn that cuts chunked bodies off without an error.
-    """
-    declared = request.content_length
-    if declared is None or declared <= limit:
-        body = _receive(limit + 1)
-        if len(body) < (declared or 0):
-            raise RequestError(f"The request's body ended after {len(body):,} of {declared:,} bytes.", "Send it again.")
-        if len(body) <= limit:
-            return body
-    raise TooLargeError(
-        f"The request's body is larger than the limit of {limit:,} bytes.",
-        "Send a smaller image, or serve with a higher SAGEMAKER_MAX_PAYLOAD_IN_MB.",
-    )
+    @app.before_request
+    def begin() -> None:
+        g.exchange = Exchange(request.path, _printable(request.headers.get(_INFERENCE_ID, "")))
 
+    @app.after_request
+    def end(response: Response) -> Response:
+        exchange, known, sending = g.exchange, request.path in paths, time.perf_counter()
+        response.headers["X-Request-Id"] = exchange.request_id
+        if attributes := _printable(request.headers.get(_ATTRIBUTES, "")):
+            response.headers[_ATTRIBUTES] = attributes
 
-def _receive(most: int) -> bytes:
-    """The body's first bytes, at most so many; raises RequestError when they stop coming."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(_STALLED_AFTER)
-    body = bytearray()
-    try:
-        while piece := request.stream.read(min(_PIECE, most - len(body))):
-            body += piece
-    except OSError as error:  # of gunicorn's parser too: a chunk cut short or malformed
-        raise RequestError("The request's body stopped before its end.", "Send it again.") from error
-    return bytes(body)
+        @response.call_on_close
+        def sent() -> None:
+            exchange.stages["send"] = time.perf_counter() - sending
+            exchange.end(response.status_code, known, metrics, log)
 
-
-def _segment(engine: Engine, room: Room, body: bytes, settings: Settings, answer: Answer) -> Response:
-    image = open_image(body, settings.max_pixels)
-    size = engine.description.num_classes, image.height, image.width
-    answer.check(*size, limit=settings.max_response)
-    with ExitStack() as memory:
-        memory.enter_context(room.held(request_bytes(*size, answer.memory(size[0])), of=engine.memory))
-        pixels = decode_whole(image)
-        parts = answer.parts(Segmented(pixels, engine.predict(pixels), engine.description))
-        sent, headers = body_of(parts, answer.compressible and request.accept_encodings.quality("gzip") > 0)
-        response = Response(sent, headers=headers, content_type=answer.media_type)
-        if total_bytes(parts) > _PIECE:
-            response.call_on_close(memory.pop_all().close)  # they are in memory until they are sent
         return response
+
+
+def _printable(text: str) -> str:
+    """What may be repeated of a header: printable ASCII, which has no line breaks, of limited length."""
+    return "".join(letter for letter in text if " " <= letter <= "~")[:_LONGEST_HEADER]
 
 
 def _info(model: ModelDescription) -> dict[str, object]:
@@ -134,11 +117,14 @@ def _info(model: ModelDescription) -> dict[str, object]:
 
 
 def _loading() -> Response:
-    return _error(503, "The model is still loading.", "Ask again when /ping answers 200.")
+    return _refuse(BusyError("The model is still loading.", "Ask again when /ping answers 200."))
 
 
 def _refuse(error: SemsegError) -> Response:
-    return _error(error.http_status, error.message, error.hint)
+    response = _error(error.http_status, error.message, error.hint)
+    if isinstance(error, BusyError):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def _refuse_in_general(error: HTTPException) -> Response:

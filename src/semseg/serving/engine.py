@@ -1,17 +1,21 @@
-"""The one thread that loads the model and runs it, while the threads of requests wait."""
+"""The one thread that loads the model and runs it, while the threads of requests wait in a line of limited length."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 
 from semseg.artifact.model_dir import ModelDescription
-from semseg.errors import SemsegError
+from semseg.errors import BusyError, SemsegError
 from semseg.inference.load import LoadedModel
 from semseg.types import Prediction, UInt8
 
@@ -21,6 +25,8 @@ LOAD_FAILED = 3
 """The exit code of a worker that makes gunicorn end, with the same code, instead of starting another."""
 
 _WARM_UP_SIZE = 64
+_LONGEST_ADVICE = 60
+"""Seconds: nobody is told to stay away for longer."""
 
 
 class Engine:
@@ -29,14 +35,20 @@ class Engine:
     def __init__(
         self,
         load: Callable[[], LoadedModel],
+        queue: int,
         exit_process: Callable[[int], object] = os._exit,
         on_ready: Callable[[], object] = lambda: None,
     ) -> None:
-        """load: makes the model ready; exit_process: ends the server, with LOAD_FAILED, when that fails.
+        """load: makes the model ready; queue: how many pictures may wait while the network has one.
 
-        on_ready: is called once the model is loaded and warm.
+        exit_process: ends the server, with LOAD_FAILED, when loading fails. on_ready: is called once the model is
+        loaded and warm.
         """
         self._load = load
+        self._places = 1 + queue
+        self._taken = 0
+        self._counting = threading.Lock()
+        self._seconds = 0.0
         self._on_ready = on_ready
         self._exit_process = exit_process
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
@@ -57,9 +69,54 @@ class Engine:
         """Bytes for pictures and answers; waits until the model is loaded."""
         return self._model.result().memory
 
-    def predict(self, image: UInt8) -> Prediction:
-        """Run the network on RGB uint8 (H, W, 3), after the pictures that came before; waits until it has."""
-        return self._thread.submit(self._model.result().predictor.predict, image).result()
+    def check_line(self) -> None:
+        """Raises BusyError when there is no place in the line now, for who will need one later."""
+        if self._taken >= self._places:
+            raise BusyError(
+                f"{self._places} pictures are being segmented or wait already.",
+                "Ask again later, or serve with more machines; SEMSEG_QUEUE sets how many may wait.",
+                self._advice(),
+            )
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the line for the block. Raises BusyError when there is none."""
+        with self._counting:
+            self.check_line()
+            self._taken += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._taken -= 1
+
+    def predict(self, image: UInt8, until: float) -> Prediction:
+        """Run the network on RGB uint8 (H, W, 3), after the pictures that came before; waits until it has.
+
+        Raises BusyError when it has not begun by `until`, on time.monotonic's clock. What has begun is finished.
+        """
+        future = self._thread.submit(self._predict, self._model.result(), image)
+        try:
+            return future.result(until - time.monotonic())
+        except TimeoutError:
+            if not future.cancel():
+                return future.result()
+            raise BusyError(
+                "The network did not come to this picture in the time a request has.",
+                "Ask again later, or allow more with SAGEMAKER_MODEL_SERVER_TIMEOUT.",
+                self._advice(),
+            ) from None
+
+    def _predict(self, model: LoadedModel, image: UInt8) -> Prediction:
+        begin = time.monotonic()
+        prediction = model.predictor.predict(image)
+        latest = time.monotonic() - begin
+        self._seconds = 0.8 * self._seconds + 0.2 * latest if self._seconds else latest
+        return prediction
+
+    def _advice(self) -> int:
+        """Seconds in which the line as it is will be worked off."""
+        return min(max(1, math.ceil(self._taken * self._seconds)), _LONGEST_ADVICE)
 
     def _load_or_exit(self) -> LoadedModel:
         try:

@@ -1,11 +1,14 @@
-"""gunicorn around the application: one worker process for the device, threads for its requests."""
+"""gunicorn around the application: worker processes, one unless told otherwise, with threads for their requests."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import mmap
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -14,11 +17,15 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
 
+from semseg.engines.machine import usable_cores
 from semseg.errors import UserError
 from semseg.inference.load import load_predictor
-from semseg.serving.app import create_app
+from semseg.serving.connections import PatientWorker
 from semseg.serving.engine import LOAD_FAILED, Engine
 from semseg.serving.settings import Settings
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+"""glibc's numbers for mallopt (malloc.h)."""
 
 
 def serve(environ: Mapping[str, str]) -> int:
@@ -34,24 +41,42 @@ def serve(environ: Mapping[str, str]) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    _keep_memory_flat()
     _Server(settings).run()
     return 0
+
+
+def _keep_memory_flat() -> None:
+    """Tell glibc to give large blocks back at once, and to share what is left among threads, of which there are many.
+
+    On its own it keeps ever larger blocks, and some for each thread. Other C libraries have no mallopt.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        for option, value in ((_M_MMAP_THRESHOLD, 1 << 20), (_M_TRIM_THRESHOLD, 1 << 20), (_M_ARENA_MAX, 2)):
+            mallopt(option, value)
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._was_ready = mmap.mmap(-1, 1)  # one byte that master and worker share
+        self._was_ready = mmap.mmap(-1, 1)  # one byte that master and workers share
+        self._metrics_dir = _metrics_dir() if settings.workers > 1 else None
         super().__init__()
 
     def load_config(self) -> None:
-        for name, value in _options(self._settings.port).items():
+        for name, value in _options(self._settings).items():
             self.cfg.set(name, value)
-        self.cfg.set("child_exit", self._end_if_never_ready)
+        self.cfg.set("post_worker_init", self._set_patience)
+        self.cfg.set("child_exit", self._after_worker)
+        self.cfg.set("on_exit", self._clean_up)
 
     def load(self) -> Flask:
         """Called in the worker: the engines' threads would not survive the fork, nor would a GPU."""
+        from semseg.serving.app import create_app  # here: prometheus_client looks for its folder when it is imported
+
         settings = self._settings
+        cores = settings.threads or max(1, usable_cores() // settings.workers)
+        os.environ["OMP_NUM_THREADS"] = str(cores)  # for MXNet, which is imported later, if at all
         load = partial(
             load_predictor,
             settings.model_dir,
@@ -59,31 +84,57 @@ class _Server(BaseApplication):  # type: ignore[misc]
             settings.precision,
             settings.max_tile_pixels,
             settings.cache_dir,
+            cores=cores,
+            processes=settings.workers,
         )
-        return create_app(Engine(load, on_ready=self._mark_ready), settings)
+        return create_app(Engine(load, settings.queue, on_ready=self._mark_ready), settings)
 
     def _mark_ready(self) -> None:
         self._was_ready[0] = 1
 
-    def _end_if_never_ready(self, arbiter: Any, _worker: Any) -> None:
+    def _set_patience(self, worker: PatientWorker) -> None:
+        worker.seconds = self._settings.timeout
+
+    def _after_worker(self, arbiter: Any, worker: PatientWorker) -> None:
         """Called in the master at a worker's end: one that dies while it loads would die for ever.
 
         The arbiter has no listeners when it is the one that ends.
         """
+        if self._metrics_dir:
+            from prometheus_client import multiprocess
+
+            multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
         if arbiter.LISTENERS and not self._was_ready[0]:
             raise HaltServer("The worker died before the model was loaded.", LOAD_FAILED)
 
+    def _clean_up(self, _arbiter: Any) -> None:
+        """Called in the master at its end."""
+        if self._metrics_dir:
+            shutil.rmtree(self._metrics_dir, ignore_errors=True)
 
-def _options(port: int) -> dict[str, object]:
+
+def _metrics_dir() -> str:
+    """A folder in which the processes count together, made known to prometheus_client."""
+    folder = tempfile.mkdtemp(prefix="semseg-metrics-", dir=_scratch())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    return folder
+
+
+def _scratch() -> str:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"  # noqa: S108 always writable
+
+
+def _options(settings: Settings) -> dict[str, object]:
     """gunicorn's settings."""
     return {
-        "bind": f"0.0.0.0:{port}",
-        "workers": 1,
-        "worker_class": "gthread",  # the only kind whose /ping is not blocked by a prediction
-        "threads": 32,  # so many clients may stall or wait before /ping does
+        "bind": f"0.0.0.0:{settings.port}",
+        "workers": settings.workers,
+        "worker_class": PatientWorker,  # of threads: in the other kinds a prediction holds up /ping
+        "threads": settings.max_connections,  # so many clients may stall or wait before /ping does
+        "worker_connections": 2 * settings.max_connections,  # with those that only keep a connection open
         "graceful_timeout": 25,  # the platform kills 30 seconds after SIGTERM
         "keepalive": 60,  # seconds that a client may leave between two requests, as in AWS's own containers
         "timeout": 300,  # of the worker's own heartbeat, not of requests
-        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp",  # noqa: S108 always writable
+        "worker_tmp_dir": _scratch(),
         "control_socket_disable": True,  # it is a file in the home directory
     }

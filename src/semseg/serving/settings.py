@@ -1,4 +1,7 @@
-"""What the environment sets for serving, read once at the start. An empty variable counts as not set."""
+"""What the environment sets for serving, read once at the start. An empty variable counts as not set.
+
+VARIABLES is the one table of it: names, defaults, ranges, meanings; the README's is made from it.
+"""
 
 from __future__ import annotations
 
@@ -75,6 +78,25 @@ class Folder:
 
 
 PORT = Number("SAGEMAKER_BIND_TO_PORT", 8080, 1, 65535, "the port to listen on")
+WORKERS = Number(
+    "SAGEMAKER_MODEL_SERVER_WORKERS",
+    1,
+    1,
+    64,
+    "the number of processes that share cores and memory, each with the whole model; one serves a CPU or a GPU best",
+)
+THREADS = Number("OMP_NUM_THREADS", 0, 1, 1024, "the number of cores that a process computes on (0: its share of all)")
+TIMEOUT = Number(
+    "SAGEMAKER_MODEL_SERVER_TIMEOUT",
+    60,
+    1,
+    3600,
+    "the seconds in which a request has to come in and to reach the network; under `SAGEMAKER_BATCH=true` it is 3600",
+)
+QUEUE = Number("SEMSEG_QUEUE", 32, 0, 10_000, "the number of pictures that may wait while the network has one")
+MAX_CONNECTIONS = Number(
+    "SEMSEG_MAX_CONNECTIONS", 256, 8, 4096, "the number of clients, silent ones included, that /ping answers beside"
+)
 MAX_PAYLOAD = Number(
     "SAGEMAKER_MAX_PAYLOAD_IN_MB",
     100,
@@ -87,8 +109,8 @@ MAX_RESPONSE = Number(
     0,
     1,
     1 << 20,
-    "the size of the largest array in an answer, in units of 1,048,576 bytes (0: SAGEMAKER_MAX_PAYLOAD_IN_MB's if that "
-    "is set, else none)",
+    "the size of the largest array in an answer, in units of 1,048,576 bytes and before gzip; a larger one is refused "
+    "before the network runs (0: that of `SAGEMAKER_MAX_PAYLOAD_IN_MB` if it is set, else any)",
 )
 MAX_PIXELS = Number("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
 MAX_TILE_PIXELS = Number(
@@ -98,22 +120,57 @@ MAX_TILE_PIXELS = Number(
     10**9,
     "the most pixels that the network gets at a time (0: what memory allows); a larger picture is cut into tiles",
 )
-BACKEND = Choice("SEMSEG_BACKEND", BACKENDS, "the engine that runs the network")
-PRECISION = Choice("SEMSEG_PRECISION", PRECISIONS, "the kind of numbers that OpenVINO computes in")
-CACHE_DIR = Folder("SEMSEG_CACHE_DIR", "a folder of the server's own for what OpenVINO compiled, for the next start")
+BACKEND = Choice(
+    "SEMSEG_BACKEND", BACKENDS, "the engine that runs the network; auto: MXNet where it finds a GPU, else OpenVINO"
+)
+PRECISION = Choice(
+    "SEMSEG_PRECISION",
+    PRECISIONS,
+    "the kind of numbers that OpenVINO computes in; auto: int8 where the model has it, else bf16 where the CPU "
+    "computes in it, else f32",
+)
+CACHE_DIR = Folder(
+    "SEMSEG_CACHE_DIR",
+    "a folder of the server's own, made if need be, in which OpenVINO keeps what it compiled: saves 0.05 to 0.2 s of "
+    "the next start for as much disk as `model.onnx` takes",
+)
+REQUEST_LOG = Choice(
+    "SEMSEG_REQUEST_LOG",
+    ("metrics", "json", "none"),
+    "the line that is logged of each invocation: the original's `#metrics`, or a JSON object with ids and times",
+)
 
-VARIABLES = (PORT, MAX_PAYLOAD, MAX_RESPONSE, MAX_PIXELS, MAX_TILE_PIXELS, BACKEND, PRECISION, CACHE_DIR)
+VARIABLES = (
+    PORT,
+    WORKERS,
+    THREADS,
+    TIMEOUT,
+    QUEUE,
+    MAX_CONNECTIONS,
+    MAX_PAYLOAD,
+    MAX_RESPONSE,
+    MAX_PIXELS,
+    MAX_TILE_PIXELS,
+    BACKEND,
+    PRECISION,
+    CACHE_DIR,
+    REQUEST_LOG,
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """model_dir: of the artifact; max_payload: bytes of a request; max_pixels: of a picture; the rest as named.
-
-    max_response, in bytes, is 0 for no limit, max_tile_pixels 0 for what memory allows.
+    """What holds. max_payload and max_response (0: no limit) are in bytes, timeout in seconds; threads and
+    max_tile_pixels are 0 for all there is.
     """
 
     model_dir: Path
     port: int = PORT.default
+    workers: int = WORKERS.default
+    threads: int = THREADS.default
+    timeout: int = TIMEOUT.default
+    queue: int = QUEUE.default
+    max_connections: int = MAX_CONNECTIONS.default
     max_payload: int = MAX_PAYLOAD.default << 20
     max_response: int = MAX_RESPONSE.default
     max_pixels: int = MAX_PIXELS.default
@@ -121,15 +178,22 @@ class Settings:
     backend: str = BACKEND.default
     precision: str = PRECISION.default
     cache_dir: Path | None = None
+    request_log: str = REQUEST_LOG.default
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Raises UserError when a variable has a value that is none."""
+        batch = environ.get("SAGEMAKER_BATCH", "").lower() == "true"
         payload = MAX_PAYLOAD.read(environ)
         told = payload if environ.get(MAX_PAYLOAD.name) else 0  # its default limits no answer
         return cls(
             model_dir=Paths.from_environment(environ).model,
             port=PORT.read(environ),
+            workers=WORKERS.read(environ),
+            threads=THREADS.read(environ),
+            timeout=TIMEOUT.highest if batch and not environ.get(TIMEOUT.name) else TIMEOUT.read(environ),
+            queue=QUEUE.read(environ),
+            max_connections=MAX_CONNECTIONS.read(environ),
             max_payload=(payload or MAX_PAYLOAD.default) << 20,
             max_response=(MAX_RESPONSE.read(environ) or told) << 20,
             max_pixels=MAX_PIXELS.read(environ),
@@ -137,4 +201,21 @@ class Settings:
             backend=BACKEND.read(environ),
             precision=PRECISION.read(environ),
             cache_dir=CACHE_DIR.read(environ),
+            request_log=REQUEST_LOG.read(environ),
         )
+
+
+def table() -> str:
+    """The variables as a Markdown table."""
+    rows = [f"| `{variable.name}` | {variable.default} | {_meaning(variable)} |" for variable in VARIABLES]
+    return "\n".join(["| variable | default | |", "|---|---|---|", *rows])
+
+
+def _meaning(variable: Number | Choice | Folder) -> str:
+    match variable:
+        case Number():
+            return f"{variable.meaning}; {variable.lowest} to {variable.highest}"
+        case Choice():
+            return f"{variable.meaning}: {', '.join(f'`{option}`' for option in variable.options)}"
+        case Folder():
+            return variable.meaning

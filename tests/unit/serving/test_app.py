@@ -5,10 +5,8 @@ import gzip
 import io
 import json
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
 from semseg import __version__
@@ -25,7 +24,6 @@ from semseg.inference.load import LoadedModel
 from semseg.serving import app as app_module
 from semseg.serving.app import create_app
 from semseg.serving.engine import Engine
-from semseg.serving.room import Room
 from semseg.serving.settings import Settings
 from semseg.types import Float32
 
@@ -61,7 +59,7 @@ def client(model: LoadedModel) -> FlaskClient:
 
 
 def client_when_loaded(model: LoadedModel) -> FlaskClient:
-    engine = Engine(lambda: model)
+    engine = Engine(lambda: model, queue=64)
     assert engine.description == model.description  # loaded
     return client_of(engine)
 
@@ -75,7 +73,7 @@ def loading(model: LoadedModel) -> Iterator[FlaskClient]:
         test_is_over.wait()
         return model
 
-    yield client_of(Engine(load))
+    yield client_of(Engine(load, queue=64))
     test_is_over.set()
 
 
@@ -198,7 +196,7 @@ def test_probabilities_beyond_one_record_are_413_before_the_network_runs(loaded:
             assert images.shape[2:] == (64, 64), "more than the warm-up"
             return images[:, :, ::8, ::8]
 
-    engine = Engine(lambda: loaded(Unused(), num_classes=254))
+    engine = Engine(lambda: loaded(Unused(), num_classes=254), queue=64)
     assert engine.description.num_classes == 254
     roomy = create_app(engine, Settings(Path("/nowhere"))).test_client()
     assert_error(roomy.post("/invocations", data=encoded((1000, 600))), 413, "image/png")
@@ -217,34 +215,11 @@ def test_what_will_never_fit_memory_is_413_for_the_answer_that_does_not(loaded: 
 
 
 def test_the_memory_of_an_answer_is_free_again_when_it_is_sent(loaded: Loaded) -> None:
-    client = client_when_loaded(loaded(Channels(), memory=10_000))  # one picture's
+    client = client_when_loaded(loaded(Channels(), memory=13_400))  # three quarters are one picture's
     for _ in range(3):
         with client.post("/invocations", data=encoded()) as response:
             assert len(response.data) > 30 * 20 * 3 * 4
         assert client.post("/invocations", data=encoded()[:-30]).status_code == 400
-
-
-def test_a_large_answer_takes_its_memory_until_it_is_sent(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small one is sent without."""
-    taken = []
-
-    class Watched(Room):
-        @contextmanager
-        def held(self, size: int, of: int) -> Iterator[None]:
-            with super().held(size, of):
-                taken.append(size)
-                yield
-            taken.remove(size)
-
-    monkeypatch.setattr(app_module, "Room", Watched)
-    engine = Engine(lambda: loaded(Channels()))
-    assert engine.description
-    client = create_app(engine, Settings(Path("/nowhere"))).test_client()
-    with client.post("/invocations", data=encoded((400, 300))):
-        assert taken
-    assert not taken
-    with client.post("/invocations", data=encoded((400, 300)), headers={"Accept": "image/png"}):
-        assert not taken
 
 
 def test_an_answer_over_the_limit_is_413_before_the_network_runs(loaded: Loaded) -> None:
@@ -253,7 +228,7 @@ def test_an_answer_over_the_limit_is_413_before_the_network_runs(loaded: Loaded)
             assert images.shape[2:] == (64, 64), "more than the warm-up"
             return images[:, :, ::8, ::8]
 
-    engine = Engine(lambda: loaded(Unused()))
+    engine = Engine(lambda: loaded(Unused()), queue=9)
     assert engine.description
     limited = create_app(engine, Settings(Path("/nowhere"), max_response=1 << 20)).test_client()
     large = encoded((300, 300))
@@ -308,18 +283,16 @@ def test_a_body_that_ends_early_is_400(client: FlaskClient) -> None:
     assert_error(client.post("/invocations", environ_overrides=environ), 400, "10 of 20")
 
 
-def test_a_body_that_stalls_is_given_up(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "_STALLED_AFTER", 0.01)
-    ours, theirs = socket.socketpair()
-    with ours, theirs, ours.makefile("rb") as stream:
-        theirs.sendall(b"x" * 10)
-        environ = {
-            "wsgi.input": stream,
-            "wsgi.input_terminated": True,
-            "CONTENT_LENGTH": "20",
-            "gunicorn.socket": ours,
-        }
-        assert_error(client.post("/invocations", environ_overrides=environ), 400, "stopped")
+def test_a_body_that_stalls_is_400(client: FlaskClient) -> None:
+    class Stalled(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object) -> int:
+            raise ConnectionResetError("The client stalls.")
+
+    environ = {"wsgi.input": Stalled(), "wsgi.input_terminated": True, "CONTENT_LENGTH": "20"}
+    assert_error(client.post("/invocations", environ_overrides=environ), 400, "stopped")
 
 
 def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
@@ -355,7 +328,7 @@ def test_every_error_fits_what_the_platform_passes_on(message: str, hint: str) -
 
 @pytest.mark.parametrize(("limit", "told"), [(6 << 20, 6), (100 << 20, 100), (1024 << 20, 100)])
 def test_execution_parameters_are_for_one_picture_at_a_time(model: LoadedModel, limit: int, told: int) -> None:
-    app = create_app(Engine(lambda: model), Settings(Path("/nowhere"), max_payload=limit))
+    app = create_app(Engine(lambda: model, queue=64), Settings(Path("/nowhere"), max_payload=limit))
     assert app.test_client().get("/execution-parameters").json == {
         "MaxConcurrentTransforms": 1,
         "BatchStrategy": "SINGLE_RECORD",
@@ -378,3 +351,118 @@ def test_info_says_what_is_served_and_null_where_that_is_unknown(
         "classes": list(names) if names else None,
         "version": __version__,
     }
+
+
+def test_a_full_line_is_503_with_the_time_to_come_again_before_the_body_is_read(model: LoadedModel) -> None:
+    engine = Engine(lambda: model, queue=0)
+    assert engine.description
+    client, body = client_of(engine), io.BytesIO(encoded())
+    with engine.place():
+        response = client.post("/invocations", input_stream=body, content_length=1000)
+    assert_error(response, 503, "SEMSEG_QUEUE")
+    assert response.headers["Retry-After"] == "1"
+    assert body.tell() == 0
+    assert client.post("/invocations", data=encoded()).status_code == 200
+
+
+def test_bodies_have_a_quarter_of_the_memory(loaded: Loaded) -> None:
+    client = client_when_loaded(loaded(Channels(), memory=100_000))
+    assert_error(client.post("/invocations", data=encoded() + bytes(25_000)), 413, "memory for bodies")
+    assert client.post("/invocations", data=encoded() + bytes(20_000)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "echoed"),
+    [("trace-id=7 a", "trace-id=7 a"), ("\xe4b\x01c", "bc"), ("x" * 2000, "x" * 1024), ("\xff", None), (None, None)],
+)
+@pytest.mark.parametrize("path", ["/invocations", "/nowhere"])
+def test_custom_attributes_come_back_without_what_could_forge_a_header(
+    client: FlaskClient, path: str, given: str | None, echoed: str | None
+) -> None:
+    name = "X-Amzn-SageMaker-Custom-Attributes"
+    environ = {} if given is None else {"HTTP_" + name.upper().replace("-", "_"): given}
+    assert client.post(path, data=encoded(), environ_overrides=environ).headers.get(name) == echoed
+
+
+def numbers(client: FlaskClient) -> dict[str, float]:
+    """What /metrics tells, by name and labels."""
+    response = client.get("/metrics")
+    assert (response.status_code, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    found = [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
+    return {f"{one.name}{sorted(one.labels.values())}": one.value for one in found}
+
+
+def test_metrics_count_answers_by_path_and_status_stages_and_megapixels(client: FlaskClient) -> None:
+    for body in (encoded(), encoded(), b"no picture"):
+        client.post("/invocations", data=body, headers={"Accept": "image/png"}).close()
+    client.get("/ping").close()
+    client.get("/of/a/scanner").close()
+    client.get("/invocations").close()
+    told = numbers(client)
+    assert told["semseg_requests_total['/invocations', '200']"] == 2
+    assert told["semseg_requests_total['/invocations', '400']"] == 1
+    assert told["semseg_requests_total['/invocations', '405']"] == 1
+    assert told["semseg_requests_total['/ping', '200']"] == 1
+    assert told["semseg_requests_total['404', 'other']"] == 1
+    assert told["semseg_megapixels_total[]"] == pytest.approx(2 * 30 * 20 / 1e6)
+    for stage, count in (("receive", 3), ("wait", 2), ("decode", 2), ("network", 2), ("encode", 2), ("send", 4)):
+        assert told[f"semseg_stage_seconds_count['{stage}']"] == count
+    assert told[f"semseg_model_info{sorted(['fcn', 'resnet-50', '3', __version__])}"] == 1
+    assert 10e6 < told["semseg_resident_memory_bytes[]"] < 100e9
+    assert told["semseg_in_flight[]"] == told["semseg_queue[]"] == 0
+
+
+def test_metrics_tell_what_is_under_way(loaded: Loaded) -> None:
+    class Asks:
+        """Asks for the metrics while it segments a picture."""
+
+        def logits(self, images: Float32) -> Float32:
+            if images.shape[2:] != (64, 64):
+                told.update(numbers(client))
+            return images[:, :, ::8, ::8]
+
+    told: dict[str, float] = {}
+    client = client_when_loaded(loaded(Asks()))
+    assert client.post("/invocations", data=encoded()).status_code == 200
+    assert told["semseg_in_flight[]"] == told["semseg_queue[]"] == 1
+
+
+def logged(model: LoadedModel, log: str, caplog: pytest.LogCaptureFixture, **headers: str) -> list[str]:
+    """The lines about a good picture and a bad one; a ping beside them."""
+    engine = Engine(lambda: model, queue=64)
+    assert engine.description
+    client = create_app(engine, dataclasses.replace(SETTINGS, request_log=log)).test_client()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        for body in (encoded(), b"no picture"):
+            answer = client.post("/invocations", data=body, headers=headers)
+            headers["X-Request-Id"] = answer.headers["X-Request-Id"]
+            answer.close()
+        client.get("/ping").close()
+    return caplog.messages
+
+
+def test_an_invocation_is_logged_as_the_original_did(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
+    lines = logged(model, "metrics", caplog)
+    assert len(lines) == 2
+    told = json.loads(lines[0].removeprefix("#metrics "))
+    assert told["Metrics"] == {"invocations.count": {"sum": 1.0, "count": 1, "min": 1.0, "max": 1.0}}
+    dimensions = {"Host": "UNKNOWN", "Operation": "scoring", "Algorithm": "SemanticSegmentationModel"}
+    assert told["Dimensions"] == dimensions
+    assert told["StartTime"] <= told["EndTime"] <= told["StartTime"] + 1000
+
+
+def test_an_invocation_can_be_logged_as_json_with_its_ids(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
+    headers = {"X-Amzn-SageMaker-Inference-Id": "order-66"}
+    good, bad = map(json.loads, logged(model, "json", caplog, **headers))
+    assert (good["status"], bad["status"]) == (200, 400)
+    assert good["inference_id"] == bad["inference_id"] == "order-66"
+    assert len({good["request_id"], bad["request_id"]}) == 2
+    assert (good["size"], bad["size"]) == ([30, 20], None)
+    assert good["received_bytes"] == len(encoded())
+    assert list(good["stages"]) == ["receive", "wait", "decode", "network", "encode", "send"]
+    assert sum(good["stages"].values()) <= good["seconds"]
+
+
+def test_the_log_of_invocations_can_be_left_out(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
+    assert logged(model, "none", caplog) == []

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from semseg.errors import ArtifactError
+from semseg.errors import ArtifactError, BusyError
 from semseg.inference.load import LoadedModel
 from semseg.serving.engine import LOAD_FAILED, Engine
 from semseg.types import Float32, UInt8
 
+LATER = time.monotonic() + 1000
 Loaded = Callable[..., LoadedModel]
 
 
@@ -27,7 +29,7 @@ def test_loading_does_not_hold_up_the_caller_and_ends_in_ready(model: LoadedMode
         may_load.wait()
         return model
 
-    engine = Engine(load)
+    engine = Engine(load, queue=64)
     assert not engine.ready
     may_load.set()
     assert engine.description.num_classes == 3
@@ -37,7 +39,7 @@ def test_loading_does_not_hold_up_the_caller_and_ends_in_ready(model: LoadedMode
 def test_predictions_come_from_the_model(model: LoadedModel) -> None:
     green = np.zeros((4, 5, 3), np.uint8)
     green[..., 1] = 255
-    assert Engine(lambda: model).predict(green).labels().tolist() == [[1] * 5] * 4
+    assert Engine(lambda: model, queue=64).predict(green, LATER).labels().tolist() == [[1] * 5] * 4
 
 
 def test_one_thread_loads_and_predicts_one_picture_after_the_other(loaded: Loaded) -> None:
@@ -55,9 +57,9 @@ def test_one_thread_loads_and_predicts_one_picture_after_the_other(loaded: Loade
         threads.add(threading.current_thread().name)
         return loaded(Watched())
 
-    engine = Engine(load)
+    engine = Engine(load, queue=64)
     with ThreadPoolExecutor(8) as clients:
-        list(clients.map(engine.predict, [picture(value) for value in range(64)]))
+        list(clients.map(lambda value: engine.predict(picture(value), LATER), range(64)))
     assert len(threads) == 1
     assert threading.current_thread().name not in threads
 
@@ -71,8 +73,8 @@ def test_the_first_picture_after_loading_is_the_engine_s_own(loaded: Loaded, cap
             return images[:, :, ::8, ::8]
 
     with caplog.at_level(logging.INFO):
-        engine = Engine(lambda: loaded(Recorder()))
-        engine.predict(picture(0))
+        engine = Engine(lambda: loaded(Recorder()), queue=64)
+        engine.predict(picture(0), LATER)
     assert sizes == [(1, 3, 64, 64), (1, 3, 1, 1)]
     assert caplog.messages == ["loading model...", "...model loaded."]
 
@@ -92,9 +94,9 @@ def test_a_failed_load_prints_one_line_and_ends_the_process(
         raise error
 
     exits: list[int] = []
-    engine = Engine(load, exit_process=exits.append)
+    engine = Engine(load, queue=64, exit_process=exits.append)
     with pytest.raises(type(error)):
-        engine.predict(picture(0))
+        engine.predict(picture(0), LATER)
     assert exits == [LOAD_FAILED]
     assert not engine.ready
     assert capsys.readouterr().err == line + "\n"
@@ -107,13 +109,87 @@ def test_a_failed_warm_up_counts_as_a_failed_load(loaded: Loaded) -> None:
 
     exits: list[int] = []
     with pytest.raises(RuntimeError):
-        Engine(lambda: loaded(Broken()), exit_process=exits.append).predict(picture(0))
+        Engine(lambda: loaded(Broken()), queue=64, exit_process=exits.append).predict(picture(0), LATER)
     assert exits == [LOAD_FAILED]
 
 
 def test_an_error_of_one_picture_reaches_its_client_alone(model: LoadedModel) -> None:
-    engine = Engine(lambda: model)
+    engine = Engine(lambda: model, queue=64)
     with pytest.raises(ValueError, match="unpack"):
-        engine.predict(np.zeros((2, 2), np.uint8))
+        engine.predict(np.zeros((2, 2), np.uint8), LATER)
     assert engine.ready
-    assert engine.predict(picture(9)).labels().shape == (1, 1)
+    assert engine.predict(picture(9), LATER).labels().shape == (1, 1)
+
+
+class Gate:
+    """A network that works on a picture, but the one it warms up with, when it is let."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Semaphore(0), threading.Event()
+        self.seen: list[int] = []
+
+    def logits(self, images: Float32) -> Float32:
+        if images.shape[2] != 64:
+            self.seen.append(images.shape[3])
+            self.begun.release()
+            self.may_end.wait()
+        return images[:, :, ::8, ::8]
+
+
+def test_a_picture_that_the_network_does_not_come_to_in_time_is_dropped(loaded: Loaded) -> None:
+    gate = Gate()
+    engine = Engine(lambda: loaded(gate), queue=64)
+    with ThreadPoolExecutor(1) as client:
+        first = client.submit(engine.predict, np.zeros((1, 1, 3), np.uint8), LATER)
+        gate.begun.acquire()
+        with pytest.raises(BusyError, match="did not come to this picture") as caught:
+            engine.predict(np.zeros((1, 2, 3), np.uint8), time.monotonic())
+        assert caught.value.http_status == 503
+        gate.may_end.set()
+        assert first.result().labels().shape == (1, 1)
+    assert engine.predict(np.zeros((1, 3, 3), np.uint8), LATER).labels().shape == (1, 3)
+    assert gate.seen == [1, 3]
+
+
+def test_what_has_begun_is_finished_though_its_time_is_over(loaded: Loaded) -> None:
+    gate = Gate()
+    engine = Engine(lambda: loaded(gate), queue=0)
+    assert engine.description
+    with ThreadPoolExecutor(1) as client:
+        begun = client.submit(engine.predict, picture(0), time.monotonic() + 0.2)
+        gate.begun.acquire()
+        with pytest.raises(TimeoutError):
+            begun.result(0.5)
+        gate.may_end.set()
+        assert begun.result().labels().shape == (1, 1)
+
+
+def test_the_line_has_so_many_places_and_one_for_the_picture_at_work(model: LoadedModel) -> None:
+    engine = Engine(lambda: model, queue=2)
+    with engine.place(), engine.place():
+        engine.check_line()
+        with engine.place():
+            with pytest.raises(BusyError, match="3 pictures"):
+                engine.check_line()
+            with pytest.raises(BusyError, match="3 pictures") as caught, engine.place():
+                pass
+            assert caught.value.retry_after == 1
+        with engine.place():
+            pass
+
+
+def test_who_is_refused_learns_how_long_the_line_will_take(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(lambda: model, queue=2)
+    clock = iter([100.0, 102.5])
+    engine.predict(picture(0), LATER)
+    monkeypatch.setattr(engine, "_seconds", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr("semseg.serving.engine.time.monotonic", lambda: next(clock))
+        engine._predict(model, picture(0))
+    with engine.place(), engine.place(), engine.place(), pytest.raises(BusyError) as caught:
+        engine.check_line()
+    assert caught.value.retry_after == 8
+    monkeypatch.setattr(engine, "_seconds", 1000.0)
+    with engine.place(), engine.place(), engine.place(), pytest.raises(BusyError) as caught:
+        engine.check_line()
+    assert caught.value.retry_after == 60

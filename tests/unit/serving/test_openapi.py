@@ -26,7 +26,7 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 
 @pytest.fixture
 def app(model: LoadedModel) -> Any:
-    return create_app(Engine(lambda: model), Settings(model.description.params.parent))
+    return create_app(Engine(lambda: model, queue=9), Settings(model.description.params.parent))
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_it_has_the_routes_and_methods_of_the_code(app: Any, described: Any) -> 
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     told = {(path, method) for path, item in described["paths"].items() for method in METHODS & set(item)}
-    assert told == routes | {("/metrics", "get")}
+    assert told == routes
 
 
 def test_it_has_the_media_types_and_parameters_of_the_code(described: Any) -> None:

@@ -5,11 +5,27 @@ from pathlib import Path
 import pytest
 
 from semseg.errors import UserError
-from semseg.serving.settings import VARIABLES, Settings
+from semseg.serving.settings import VARIABLES, Settings, table
 
 
 def test_without_variables_the_platform_s_values_hold() -> None:
-    expected = Settings(Path("/opt/ml/model"), 8080, 100 * 2**20, 0, 50_000_000, 0, "auto", "auto", None)
+    expected = Settings(
+        model_dir=Path("/opt/ml/model"),
+        port=8080,
+        workers=1,
+        threads=0,
+        timeout=60,
+        queue=32,
+        max_connections=256,
+        max_payload=100 * 2**20,
+        max_response=0,
+        max_pixels=50_000_000,
+        max_tile_pixels=0,
+        backend="auto",
+        precision="auto",
+        cache_dir=None,
+        request_log="metrics",
+    )
     assert Settings.from_environment({}) == expected
 
 
@@ -17,6 +33,11 @@ def test_every_variable_is_read() -> None:
     environ = {
         "SAGEMAKER_BASE_DIR": "/tmp/ml",
         "SAGEMAKER_BIND_TO_PORT": "8501",
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
+        "OMP_NUM_THREADS": "3",
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT": "4",
+        "SEMSEG_QUEUE": "5",
+        "SEMSEG_MAX_CONNECTIONS": "60",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
         "SEMSEG_MAX_RESPONSE_MB": "5",
         "SEMSEG_MAX_PIXELS": "1000",
@@ -24,10 +45,40 @@ def test_every_variable_is_read() -> None:
         "SEMSEG_BACKEND": "mxnet",
         "SEMSEG_PRECISION": "f32",
         "SEMSEG_CACHE_DIR": "/tmp/cache",
+        "SEMSEG_REQUEST_LOG": "json",
     }
-    cache = Path("/tmp/cache")
-    expected = Settings(Path("/tmp/ml/model"), 8501, 6_291_456, 5_242_880, 1000, 65536, "mxnet", "f32", cache)
+    assert {variable.name for variable in VARIABLES} | {"SAGEMAKER_BASE_DIR"} == set(environ)
+    expected = Settings(
+        model_dir=Path("/tmp/ml/model"),
+        port=8501,
+        workers=2,
+        threads=3,
+        timeout=4,
+        queue=5,
+        max_connections=60,
+        max_payload=6_291_456,
+        max_response=5_242_880,
+        max_pixels=1000,
+        max_tile_pixels=65536,
+        backend="mxnet",
+        precision="f32",
+        cache_dir=Path("/tmp/cache"),
+        request_log="json",
+    )
     assert Settings.from_environment(environ) == expected
+
+
+@pytest.mark.parametrize("batch", ["true", "True"])
+def test_batches_have_the_longest_time_unless_told_otherwise(batch: str) -> None:
+    environ = {"SAGEMAKER_BATCH": batch, "SAGEMAKER_MODEL_SERVER_TIMEOUT": ""}
+    assert Settings.from_environment(environ).timeout == 3600
+    assert Settings.from_environment(environ | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "90"}).timeout == 90
+    assert Settings.from_environment({"SAGEMAKER_BATCH": "false"}).timeout == 60
+
+
+def test_the_readme_s_table_is_the_code_s() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    assert table() + "\n| `SAGEMAKER_BASE_DIR` |" in readme
 
 
 def test_empty_variables_count_as_not_set() -> None:
@@ -68,6 +119,11 @@ def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
         ("SEMSEG_BACKEND", "OpenVINO"),
         ("SEMSEG_PRECISION", "float16"),
         ("SEMSEG_CACHE_DIR", "cache"),
+        ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "0"),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "65"),
+        ("OMP_NUM_THREADS", "4,2"),
+        ("SEMSEG_MAX_CONNECTIONS", "7"),
+        ("SEMSEG_REQUEST_LOG", "all"),
         ("SEMSEG_PRECISION", "f" * 5000),
     ],
 )

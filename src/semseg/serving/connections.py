@@ -1,0 +1,92 @@
+"""gunicorn's worker of threads, with clients that may be slow but neither silent nor endless.
+
+gunicorn itself would wait for ever for the rest of a header, and for a client that no longer reads.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+READING_STALLS_AFTER = 10.0
+"""Seconds without a byte of a header or a body, after which the connection is closed."""
+
+WRITING_STALLS_AFTER = 30.0
+"""Seconds in which a client takes none of its answer, after which the connection is closed."""
+
+CLOSING_TAKES = 2.0
+"""Seconds for a client to read the end of its answer, and close."""
+
+
+class ClientSocket(socket.socket):
+    """A client's connection that gives up when nothing moves; gunicorn takes that for a connection closed."""
+
+    seconds = math.inf
+    """That a request may take to come in, from its first byte."""
+
+    read_until = math.inf
+    """When the request at hand has to be whole, on time.monotonic's clock."""
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """As socket.recv; raises ConnectionResetError when nothing comes, or the time for it is over."""
+        with self._patience(min(READING_STALLS_AFTER, self.read_until - time.monotonic())):
+            data = super().recv(size, flags)
+        self.read_until = min(self.read_until, time.monotonic() + self.seconds)
+        return data
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """As socket.sendall; raises ConnectionResetError when the client takes nothing for some time."""
+        rest = memoryview(data).cast("B")
+        with self._patience(WRITING_STALLS_AFTER):
+            while rest:
+                rest = rest[self.send(rest, flags) :]
+
+    def finish(self) -> None:
+        """End the connection when the client has read its answer, or after CLOSING_TAKES."""
+        self.read_until = time.monotonic() + CLOSING_TAKES
+        for direction in (socket.SHUT_WR, socket.SHUT_RD):
+            with suppress(OSError):
+                self.shutdown(direction)
+                while self.recv(1 << 16):
+                    pass
+
+    @contextmanager
+    def _patience(self, seconds: float) -> Iterator[None]:
+        """Each call in the block may wait so long, or less if gunicorn has set a shorter time."""
+        before = self.gettimeout()
+        self.settimeout(max(0.001, seconds if before is None else min(before, seconds)))
+        try:
+            yield
+        except TimeoutError as error:
+            raise ConnectionResetError(errno.ECONNRESET, "The client stalls.") from error
+        finally:
+            self.settimeout(before)
+
+
+class PatientWorker(ThreadWorker):  # type: ignore[misc]
+    """A worker whose connections are ClientSockets. It has a thread for each, so that the silent hold up nobody."""
+
+    seconds = math.inf
+    """Of its ClientSockets."""
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Called when a connection is new, and when one that was kept open has a further request."""
+        if not isinstance(conn.sock, ClientSocket):
+            conn.sock = ClientSocket(fileno=conn.sock.detach())
+        conn.sock.seconds, conn.sock.read_until = self.seconds, math.inf
+        conn.data_ready = True  # or the thread would let go of a new connection without data, and that be kept for long
+        super().enqueue_req(conn)
+
+    def handle(self, conn: TConn) -> bool:
+        """Called in the request's thread; gunicorn's main one, which closes, would wait for the client meanwhile."""
+        keep: bool = super().handle(conn)
+        if not keep:
+            conn.sock.finish()
+        return keep

@@ -1,0 +1,71 @@
+"""One request and its answer, as metrics and the log see them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from semseg.sagemaker import log_lines
+from semseg.serving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+INVOCATIONS = "/invocations"
+
+
+@dataclass
+class Exchange:
+    """What is known of a request so far; times in seconds."""
+
+    path: str
+    inference_id: str
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    begin: float = field(default_factory=time.time)
+    stages: dict[str, float] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    """Width and height of the picture."""
+    received: int = 0
+    """Bytes of the body."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time of the block to a stage."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begin
+
+    def end(self, status: int, known_path: bool, metrics: Metrics, log: str) -> None:
+        """Counts and logs it, once it is answered in full; known_path: whether it is one of ours.
+
+        log: the line of an invocation, `metrics` for the original's, `json` for ours, or `none`.
+        """
+        metrics.requests.labels(self.path if known_path else "other", status).inc()
+        if self.path != INVOCATIONS:
+            return
+        for name, seconds in self.stages.items():
+            metrics.stages.labels(name).observe(seconds)
+        if status == 200 and self.size:
+            metrics.megapixels.inc(self.size[0] * self.size[1] / 1e6)
+        if log == "metrics":
+            logger.info(log_lines.scoring(self.begin, time.time()))
+        elif log == "json":
+            logger.info(json.dumps(self._record(status)))
+
+    def _record(self, status: int) -> dict[str, object]:
+        return {
+            "time": round(self.begin, 3),
+            "request_id": self.request_id,
+            "inference_id": self.inference_id,
+            "status": status,
+            "size": self.size,
+            "received_bytes": self.received,
+            "seconds": round(time.time() - self.begin, 6),
+            "stages": {name: round(seconds, 6) for name, seconds in self.stages.items()},
+        }

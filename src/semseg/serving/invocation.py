@@ -1,0 +1,109 @@
+"""One /invocations: from the request's body to the parts of its answer, within the memory and the time it may have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from flask import Response, request
+
+from semseg.codecs.images import decode_whole, open_image
+from semseg.codecs.recordio import Buffer
+from semseg.errors import RequestError, TooLargeError
+from semseg.inference.memory import request_bytes
+from semseg.serving.answers import Answer, Segmented
+from semseg.serving.bodies import body_of
+from semseg.serving.engine import Engine
+from semseg.serving.exchange import Exchange
+from semseg.serving.metrics import Metrics
+from semseg.serving.room import Room
+from semseg.serving.settings import Settings
+
+_PIECE = 1 << 20
+
+_BODIES = 4
+"""One part in so many of the memory for requests is for bodies, the rest for pictures and answers. Were they one,
+bodies could fill it, each waiting for memory to be decoded."""
+
+
+class Invocation:
+    """Answers requests with the engine's predictions."""
+
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._metrics = metrics
+        self._bodies, self._pictures = Room(), Room()
+
+    def answer(self, kind: Answer, exchange: Exchange) -> Response:
+        """The answer to the request that Flask has at hand, once the model is loaded; exchange: notes what it is.
+
+        Raises BusyError, TooLargeError, RequestError, ImageError.
+        """
+        until = time.monotonic() + self._settings.timeout
+        self._engine.check_line()  # before the body is read, and again when it has been
+        with ExitStack() as held:
+            held.enter_context(self._metrics.in_flight.track_inprogress())
+            parts = self._parts(kind, until, exchange, held)
+            if parts is None:
+                return Response(status=204)
+            body, headers = body_of(parts, kind.compressible and request.accept_encodings.quality("gzip") > 0)
+            response = Response(body, headers=headers, content_type=kind.media_type)
+            response.call_on_close(held.pop_all().close)  # what is sent is in memory until it is
+            return response
+
+    def _parts(self, kind: Answer, until: float, exchange: Exchange, held: ExitStack) -> Sequence[Buffer] | None:
+        """What is to be sent, None for an empty body; `held` is what it occupies until then."""
+        engine, memory = self._engine, self._engine.memory
+        bodies = memory // _BODIES
+        with self._bodies.growing(bodies) as take:
+            with exchange.stage("receive"):
+                body = _read_body(self._settings.max_payload, take)
+            if not body:
+                return None
+            image = open_image(body, self._settings.max_pixels)
+            exchange.received, exchange.size = len(body), image.size
+            size = engine.description.num_classes, image.height, image.width
+            kind.check(*size, limit=self._settings.max_response)
+            with engine.place(), self._metrics.line.track_inprogress():
+                with exchange.stage("wait"):
+                    needed = request_bytes(*size, kind.memory(size[0]))
+                    held.enter_context(self._pictures.held(needed, memory - bodies, until))
+                with exchange.stage("decode"):
+                    pixels = decode_whole(image)
+                with exchange.stage("network"):
+                    prediction = engine.predict(pixels, until)
+        with exchange.stage("encode"):
+            return kind.parts(Segmented(pixels, prediction, engine.description))
+
+
+def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
+    """The request's body; raises TooLargeError beyond `limit` bytes, RequestError when it ends early.
+
+    take: is told of bytes before they come. The limit is not Flask's MAX_CONTENT_LENGTH: under gunicorn that cuts
+    chunked bodies off without an error.
+    """
+    declared = request.content_length
+    if declared is None or declared <= limit:
+        body = _receive(limit + 1, take)
+        if len(body) < (declared or 0):
+            raise RequestError(f"The request's body ended after {len(body):,} of {declared:,} bytes.", "Send it again.")
+        if len(body) <= limit:
+            return body
+    raise TooLargeError(
+        f"The request's body is larger than the limit of {limit:,} bytes.",
+        "Send a smaller image, or serve with a higher SAGEMAKER_MAX_PAYLOAD_IN_MB.",
+    )
+
+
+def _receive(most: int, take: Callable[[int], None]) -> bytes:
+    """The body's first bytes, at most so many; raises RequestError when they stop coming."""
+    body = bytearray()
+    try:
+        while piece := request.stream.read(min(_PIECE, most - len(body))):
+            take(len(piece))
+            body += piece
+    except OSError as error:  # of gunicorn's parser too: a chunk cut short or malformed
+        raise RequestError("The request's body stopped before its end.", "Send it again.") from error
+    return bytes(body)
