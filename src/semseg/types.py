@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -53,6 +53,10 @@ class Prediction(Protocol):
         """The most probable class of each pixel: uint8 (H, W)."""
         ...
 
-    def probabilities(self) -> Float32:
-        """The softmax over the classes of each pixel: float32 (C, H, W), 0 to 1."""
+    def probabilities(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """The softmax over the classes of each pixel: (C, H, W), 0 to 1, or as uint8 0 to 255."""
+        ...
+
+    def confidence(self, dtype: DTypeLike = np.float32) -> tuple[UInt8, NDArray[Any]]:
+        """The labels, and the softmax of each pixel's label: (H, W), 0 to 1, or as uint8 0 to 255."""
         ...

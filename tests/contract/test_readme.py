@@ -12,10 +12,16 @@ import sys
 from pathlib import Path
 
 import botocore.session
+import numpy as np
 import pytest
 from PIL import Image
 
+from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.media_types import PROTOBUF, SHARE
+from semseg.codecs.recordio import total_bytes
+from semseg.inference.predictor import LogitsPrediction
 from semseg.sagemaker.hyperparameters import rules
+from semseg.serving.answers import OFFERS, Segmented, answer_to
 from semseg.serving.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +63,26 @@ def test_the_table_of_hyperparameters_is_complete() -> None:
         accepts = re.sub(r"^(expects|accepts)( one of the following:)? ", "", rule.expects).replace("'", "")
         lines.append(f"| `{rule.name}` | {default} | {accepts} | {rule.doc} |")
     assert "\n".join(lines) in README, "\n".join(lines)
+
+
+def test_the_table_of_answers_is_complete_and_right() -> None:
+    """The bytes of arrays; what is coded depends on the picture."""
+    model = ModelDescription("fcn", "resnet-50", 21, None, True, Path("/nowhere"), None)
+    logits = np.zeros((21, 60, 60), np.float32)
+    done = Segmented(np.zeros((480, 480, 3), np.uint8), LogitsPrediction(logits, 480, 480), model)
+    rows = re.findall(r"^\| `(\w+/[^`]+)` \| .* \| (\d+) \| (\d*) ?\|$", README, re.MULTILINE)
+    for accept, length, packed in rows:
+        answer = answer_to(accept)
+        assert answer.compressible == bool(packed), accept
+        if answer.length:
+            assert total_bytes(answer.parts(done)) == int(length), accept
+    told = [parameter.told for parameters in OFFERS.values() for parameter in parameters.values() if parameter != SHARE]
+    words = set("|".join(told).split("|"))
+    defaults = {word for word in words if not re.search(rf"[`=]{word}[`;]", README)}
+    assert defaults == {"probabilities", "float32", "false"}
+    named = {(row[0].partition(";")[0], name) for row in rows for name in re.findall(r"(\w+)=", row[0])}
+    offered = {(media_type, name) for media_type, parameters in OFFERS.items() for name in parameters}
+    assert named == {(media_type, name) for media_type, name in offered if media_type != PROTOBUF}
 
 
 def test_the_table_of_variables_is_complete() -> None:

@@ -1,4 +1,4 @@
-"""Pictures: JPEG or PNG bytes to RGB pixels, on the pixel grid they are stored on.
+"""Pictures: JPEG or PNG bytes to RGB pixels, on the pixel grid they are stored on, and back to PNG.
 
 The EXIF orientation is ignored, for pictures and masks alike: a mask lies on the stored pixels.
 Pillow's plugins are called directly. `Image.open` would try its own limit on the size before ours.
@@ -88,6 +88,13 @@ def _decode_jpeg(image: ImageFile.ImageFile, factor: int) -> UInt8:
     height, width = -(-image.height // factor), -(-image.width // factor)
     pixels: UInt8 = simplejpeg.decode_jpeg(data, min_height=height, min_width=width)
     return pixels
+
+
+def encode_picture(picture: UInt8) -> bytes:
+    """Pixels uint8 (H, W, 3), RGB, as a PNG file, made quickly rather than small."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def verify_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

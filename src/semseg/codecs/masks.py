@@ -43,14 +43,19 @@ def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
     return _one_channel(samples, image.mode)
 
 
-def encode_mask(labels: UInt8) -> bytes:
+def encode_mask(labels: UInt8, colours: UInt8 | None = None) -> bytes:
     """Class ids uint8 (H, W) as a PNG file of mode L and the same height and width (R2, R51).
+
+    With colours for the 256 ids, uint8 (256, 3), it is of mode P: the same ids, shown in these colours.
 
     zlib at level 1 counts runs of equal bytes instead of searching: for masks as fast as level 1 is otherwise, twice as
     fast as level 6, and smaller than both.
     """
     file = io.BytesIO()
-    Image.fromarray(labels).save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    image = Image.fromarray(labels)
+    if colours is not None:
+        image.putpalette(colours.tobytes())
+    image.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return file.getvalue()
 
 

@@ -1,8 +1,9 @@
-"""Class probabilities as recordio-protobuf, the answer of the original (algorithm.md section 7).
+"""Class probabilities as recordio-protobuf, the answer of the original (algorithm.md section 7), or less of them.
 
 One RecordIO record holds one `aialgs.data.Record` (container-contract.md section 3.1) with two features: "target",
-the probabilities, and "shape", the four sizes [1, C, H, W]. The message is written by hand around the array's own
-memory: the same bytes as google.protobuf's deterministic serialisation, without its copies.
+the probabilities, and "shape", the four sizes [1, C, H, W]. The smaller form (ours) has the class ids, int32, as its
+"target", maybe the probability of each as "confidence", and the "shape" [1, H, W]. The message is written by hand
+around the array's own memory: the same bytes as google.protobuf's deterministic serialisation, without its copies.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from semseg.codecs.recordio import MAX_PAYLOAD, Buffer, frame, total_bytes
 from semseg.errors import TooLargeError
-from semseg.types import Float32
+from semseg.types import Float32, UInt8
 
 # Field numbers of record.proto.
 _RECORD_FEATURES = 1
@@ -21,7 +22,12 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_FLOAT32_TENSOR, _VALUE_INT32_TENSOR = 2, 7
 _TENSOR_VALUES = 1
 
-_ENVELOPE = 256
+_TWO_BYTES = 128
+"""The least number whose varint has two bytes, of which the first is the number itself if it is below 256."""
+
+_CHUNK = 1 << 16
+
+ENVELOPE = 256
 """Bytes, more than all tags, lengths, keys and sizes around the values need."""
 
 
@@ -31,32 +37,60 @@ def encode_probabilities(probabilities: Float32) -> list[Buffer]:
     The large part is a view of the array, which must not change before it is sent.
     Raises TooLargeError as check_size does.
     """
-    classes, height, width = probabilities.shape
-    check_size(classes, height, width)
-    values = np.ascontiguousarray(probabilities, dtype="<f4").reshape(-1).view(np.uint8).data
-    shape = b"".join(map(_varint, (1, classes, height, width)))
+    check_size(probabilities.nbytes)
     return frame(
         [
-            *_feature("shape", _VALUE_INT32_TENSOR, shape),  # before "target": in the order of the keys
-            *_feature("target", _VALUE_FLOAT32_TENSOR, values),
+            *_shape(probabilities.shape),
+            *_feature("target", _VALUE_FLOAT32_TENSOR, [_float_bytes(probabilities)]),
         ]
     )
 
 
-def check_size(classes: int, height: int, width: int) -> None:
-    """Raises TooLargeError, with the ways out, when the probabilities do not fit one record."""
-    size = 4 * classes * height * width
-    if size + _ENVELOPE > MAX_PAYLOAD:
+def encode_classes(labels: UInt8, confidence: Float32 | None = None) -> list[Buffer]:
+    """Class ids uint8 (H, W) as the parts of one record, with the probability of each, float32 (H, W), if given.
+
+    The large parts may be views of the arrays, which must not change before they are sent.
+    Raises TooLargeError as check_size does.
+    """
+    ids = _id_bytes(np.ascontiguousarray(labels).reshape(-1))
+    check_size(total_bytes(ids) + (0 if confidence is None else confidence.nbytes))
+    sure = [] if confidence is None else _feature("confidence", _VALUE_FLOAT32_TENSOR, [_float_bytes(confidence)])
+    return frame([*sure, *_shape(labels.shape), *_feature("target", _VALUE_INT32_TENSOR, ids)])
+
+
+def check_size(size: int) -> None:
+    """Raises TooLargeError, with the ways out, when so many bytes of values do not fit one record."""
+    if size + ENVELOPE > MAX_PAYLOAD:
         raise TooLargeError(
-            f"The probabilities of {classes} classes for {width} x {height} pixels are {size:,} bytes, "
-            f"more than the {MAX_PAYLOAD:,} of one RecordIO record.",
+            f"The answer's values are {size:,} bytes, more than the {MAX_PAYLOAD:,} of one RecordIO record.",
             "Ask for the mask with Accept: image/png, or send a smaller image or parts of it.",
         )
 
 
-def _feature(key: str, kind: int, values: Buffer) -> list[Buffer]:
+def _shape(sizes: Sequence[int]) -> list[Buffer]:
+    """The feature with an array's sizes, after that of a batch of one. Features are in the order of their keys."""
+    return _feature("shape", _VALUE_INT32_TENSOR, [b"".join(map(_varint, (1, *sizes)))])
+
+
+def _float_bytes(values: Float32) -> Buffer:
+    return np.ascontiguousarray(values, dtype="<f4").reshape(-1).view(np.uint8).data
+
+
+def _id_bytes(ids: UInt8) -> list[Buffer]:
+    """The varints of class ids, uint8 (N,): a view of the ids while all have one byte."""
+    if ids.size and ids.max() < _TWO_BYTES:
+        return [ids.data]
+    chunks: list[Buffer] = []
+    for start in range(0, ids.size, _CHUNK):
+        first = ids[start : start + _CHUNK]
+        both = np.stack([first, np.ones_like(first)], axis=1)
+        chunks.append(both[np.stack([np.ones(first.size, bool), first >= _TWO_BYTES], axis=1)].data)
+    return chunks
+
+
+def _feature(key: str, kind: int, values: Sequence[Buffer]) -> list[Buffer]:
     """One entry of Record.features: a key and a tensor of `kind` with packed values."""
-    tensor = _field(_TENSOR_VALUES, [values])
+    tensor = _field(_TENSOR_VALUES, values)
     value = _field(_ENTRY_VALUE, _field(kind, tensor))
     return _field(_RECORD_FEATURES, [*_field(_ENTRY_KEY, [key.encode()]), *value])
 

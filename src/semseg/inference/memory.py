@@ -16,9 +16,8 @@ BYTES_PER_PIXEL = {
 _MOST = 1600 << 20
 """Bytes for a tile's computation where memory is plentiful, so that a server stays below 2.5 GB for any picture."""
 
-_DECODING, _DECODED, _MASK = 14, 3, 2
-"""Bytes per pixel: while a picture is decoded (Pillow's CMYK; 3 of a usual JPEG, 10 of PNG), of its array, and of the
-class ids with their PNG file."""
+_DECODING, _DECODED = 14, 3
+"""Bytes per pixel: while a picture is decoded (Pillow's CMYK; 3 of a usual JPEG, 10 of PNG), and of its array."""
 
 
 def tile_pixels(free: int, bytes_per_pixel: int) -> int:
@@ -26,8 +25,10 @@ def tile_pixels(free: int, bytes_per_pixel: int) -> int:
     return max(SMALLEST_BUDGET, min(free // 2, _MOST) // bytes_per_pixel)
 
 
-def request_bytes(num_classes: int, height: int, width: int, probabilities: bool) -> int:
-    """Bytes that one picture takes from its decoding to its answer, without the network's work on a tile."""
+def request_bytes(num_classes: int, height: int, width: int, answer: int) -> int:
+    """Bytes that one picture takes from its decoding to its answer, without the network's work on a tile.
+
+    answer: bytes per pixel of what is made of the logits.
+    """
     cells = -(-height // CELL) * -(-width // CELL)
-    answer = 4 * num_classes if probabilities else _MASK
     return max(_DECODING, _DECODED + answer) * height * width + 4 * num_classes * cells

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from semseg.inference import tiling
 from semseg.inference.backends import Backend
@@ -51,14 +54,30 @@ class LogitsPrediction:
                 np.maximum(best, scores[label], out=best)
         return labels
 
-    def probabilities(self) -> Float32:
-        """float32 (C, H, W), 0 to 1, sum 1 over the classes."""
-        probabilities = np.empty((len(self._logits), *self._size), dtype=np.float32)
+    def probabilities(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """(C, H, W) of a floating dtype, 0 to 1, sum 1 over the classes; of uint8 rounded to 255ths, 0 to 255."""
+        probabilities = np.empty((len(self._logits), *self._size), dtype)
         for rows, columns, scores in upsampled_blocks(self._logits, *self._size):
             scores -= scores.max(axis=0)
             np.exp(scores, out=scores)
-            np.divide(scores, scores.sum(axis=0), out=probabilities[:, rows, columns])
+            block = probabilities[:, rows, columns]
+            if block.dtype == scores.dtype:
+                np.divide(scores, scores.sum(axis=0), out=block)
+            else:
+                block[:] = _quantised(np.divide(scores, scores.sum(axis=0), out=scores), dtype)
         return probabilities
+
+    def confidence(self, dtype: DTypeLike = np.float32) -> tuple[UInt8, NDArray[Any]]:
+        """The labels uint8 (H, W) and their probabilities (H, W), as `probabilities` has them, but no others."""
+        labels, confidence = np.zeros(self._size, np.uint8), np.empty(self._size, dtype)
+        for rows, columns, scores in upsampled_blocks(self._logits, *self._size):
+            best, winners = scores.max(axis=0), labels[rows, columns]
+            for label in reversed(range(len(scores))):
+                np.copyto(winners, label, where=scores[label] == best)
+            scores -= best
+            np.exp(scores, out=scores)
+            confidence[rows, columns] = _quantised(1 / scores.sum(axis=0), dtype)
+        return labels, confidence
 
 
 def normalise(image: UInt8) -> Float32:
@@ -71,3 +90,17 @@ def normalise(image: UInt8) -> Float32:
         np.multiply(image[..., channel], scale[channel], out=plane, dtype=np.float32)
         plane += shift[channel]
     return normalised
+
+
+def _quantised(probabilities: Float32, dtype: DTypeLike) -> NDArray[Any]:
+    """Probabilities 0 to 1 in another dtype: as uint8 they are rounded to 255ths, 0 to 255.
+
+    float16 has no number between the multiples of 2^-24. Adding a half leaves nothing between them: numpy takes ten
+    times as long for numbers that it has to round to so small a one.
+    """
+    if np.dtype(dtype) == np.uint8:
+        probabilities = np.rint(probabilities * np.float32(255))
+    if np.dtype(dtype) == np.float16:
+        probabilities = (probabilities + np.float32(0.5)) - np.float32(0.5)
+    quantised: NDArray[Any] = probabilities.astype(dtype, copy=False)
+    return quantised

@@ -1,7 +1,8 @@
 """The HTTP interface: /ping, /invocations, /execution-parameters (container-contract.md sections 2.2, 2.3, 2.6).
 
-Ours, beyond the platform's: /info, and /metrics for Prometheus. What a request wants is settled before any work, its
-size before its body is read, the picture's before it is decoded.
+Ours, beyond the platform's: /info, /metrics for Prometheus, and /openapi.json, a file beside this one that describes it
+all. What a request wants is settled before any work, its size before its body is read, the picture's before it is
+decoded.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import time
+from pathlib import Path
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from semseg import __version__
 from semseg.artifact.model_dir import ModelDescription
-from semseg.codecs.media_types import check_content_type, negotiate_accept
+from semseg.codecs.media_types import check_content_type
 from semseg.errors import BusyError, SemsegError
+from semseg.serving.answers import answer_to
 from semseg.serving.engine import Engine
 from semseg.serving.exchange import INVOCATIONS, Exchange
 from semseg.serving.invocation import Invocation
@@ -48,8 +51,8 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     @app.post(INVOCATIONS)
     def invocations() -> Response:
         check_content_type(request.headers.get("Content-Type"))
-        media_type = negotiate_accept(request.headers.get("Accept"))
-        return invocation.answer(media_type, g.exchange) if engine.ready else _loading()
+        answer = answer_to(request.headers.get("Accept"))
+        return invocation.answer(answer, g.exchange) if engine.ready else _loading()
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:
@@ -64,6 +67,10 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     def tell_metrics() -> Response:
         text = metrics.text(engine.description if engine.ready else None)
         return Response(text, content_type=CONTENT_TYPE)
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return Response(Path(__file__).with_name("openapi.json").read_bytes(), content_type="application/json")
 
     _observe(app, metrics, settings.request_log)
     return app

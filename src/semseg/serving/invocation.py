@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from flask import Response, request
 
 from semseg.codecs.images import decode_whole, open_image
-from semseg.codecs.masks import encode_mask
-from semseg.codecs.media_types import PNG
-from semseg.codecs.recordio import Buffer, total_bytes
-from semseg.codecs.tensors import check_size, encode_probabilities
+from semseg.codecs.recordio import Buffer
 from semseg.errors import RequestError, TooLargeError
 from semseg.inference.memory import request_bytes
+from semseg.serving.answers import Answer, Segmented
+from semseg.serving.bodies import body_of
 from semseg.serving.engine import Engine
 from semseg.serving.exchange import Exchange
 from semseg.serving.metrics import Metrics
@@ -37,7 +36,7 @@ class Invocation:
         self._metrics = metrics
         self._bodies, self._pictures = Room(), Room()
 
-    def answer(self, media_type: str, exchange: Exchange) -> Response:
+    def answer(self, kind: Answer, exchange: Exchange) -> Response:
         """The answer to the request that Flask has at hand, once the model is loaded; exchange: notes what it is.
 
         Raises BusyError, TooLargeError, RequestError, ImageError.
@@ -46,15 +45,15 @@ class Invocation:
         self._engine.check_line()  # before the body is read, and again when it has been
         with ExitStack() as held:
             held.enter_context(self._metrics.in_flight.track_inprogress())
-            parts = self._parts(media_type, until, exchange, held)
+            parts = self._parts(kind, until, exchange, held)
             if parts is None:
                 return Response(status=204)
-            response = Response(_pieces(parts), content_type=media_type)
-            response.content_length = total_bytes(parts)
+            body, headers = body_of(parts, kind.compressible and request.accept_encodings.quality("gzip") > 0)
+            response = Response(body, headers=headers, content_type=kind.media_type)
             response.call_on_close(held.pop_all().close)  # what is sent is in memory until it is
             return response
 
-    def _parts(self, media_type: str, until: float, exchange: Exchange, held: ExitStack) -> Sequence[Buffer] | None:
+    def _parts(self, kind: Answer, until: float, exchange: Exchange, held: ExitStack) -> Sequence[Buffer] | None:
         """What is to be sent, None for an empty body; `held` is what it occupies until then."""
         engine, memory = self._engine, self._engine.memory
         bodies = memory // _BODIES
@@ -66,20 +65,17 @@ class Invocation:
             image = open_image(body, self._settings.max_pixels)
             exchange.received, exchange.size = len(body), image.size
             size = engine.description.num_classes, image.height, image.width
-            if media_type != PNG:
-                check_size(*size)
+            kind.check(*size, limit=self._settings.max_response)
             with engine.place(), self._metrics.line.track_inprogress():
                 with exchange.stage("wait"):
-                    needed = request_bytes(*size, probabilities=media_type != PNG)
+                    needed = request_bytes(*size, kind.memory(size[0]))
                     held.enter_context(self._pictures.held(needed, memory - bodies, until))
                 with exchange.stage("decode"):
                     pixels = decode_whole(image)
                 with exchange.stage("network"):
                     prediction = engine.predict(pixels, until)
         with exchange.stage("encode"):
-            if media_type == PNG:
-                return [encode_mask(prediction.labels())]
-            return encode_probabilities(prediction.probabilities())
+            return kind.parts(Segmented(pixels, prediction, engine.description))
 
 
 def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
@@ -111,10 +107,3 @@ def _receive(most: int, take: Callable[[int], None]) -> bytes:
     except OSError as error:  # of gunicorn's parser too: a chunk cut short or malformed
         raise RequestError("The request's body stopped before its end.", "Send it again.") from error
     return bytes(body)
-
-
-def _pieces(parts: Sequence[Buffer]) -> Iterator[bytes]:
-    """The parts as bytes objects, which is all that gunicorn sends, few of which exist at a time."""
-    for part in parts:
-        for start in range(0, len(part), _PIECE):
-            yield bytes(part[start : start + _PIECE])

@@ -104,6 +104,14 @@ MAX_PAYLOAD = Number(
     1024,
     "the size of the largest request body, in units of 1,048,576 bytes (0, no limit of Batch Transform's: the default)",
 )
+MAX_RESPONSE = Number(
+    "SEMSEG_MAX_RESPONSE_MB",
+    0,
+    1,
+    1 << 20,
+    "the size of the largest array in an answer, in units of 1,048,576 bytes and before gzip; a larger one is refused "
+    "before the network runs (0: that of `SAGEMAKER_MAX_PAYLOAD_IN_MB` if it is set, else any)",
+)
 MAX_PIXELS = Number("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
 MAX_TILE_PIXELS = Number(
     "SEMSEG_MAX_TILE_PIXELS",
@@ -140,6 +148,7 @@ VARIABLES = (
     QUEUE,
     MAX_CONNECTIONS,
     MAX_PAYLOAD,
+    MAX_RESPONSE,
     MAX_PIXELS,
     MAX_TILE_PIXELS,
     BACKEND,
@@ -151,7 +160,9 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds. max_payload is in bytes, timeout in seconds; threads and max_tile_pixels are 0 for all there is."""
+    """What holds. max_payload and max_response (0: no limit) are in bytes, timeout in seconds; threads and
+    max_tile_pixels are 0 for all there is.
+    """
 
     model_dir: Path
     port: int = PORT.default
@@ -161,6 +172,7 @@ class Settings:
     queue: int = QUEUE.default
     max_connections: int = MAX_CONNECTIONS.default
     max_payload: int = MAX_PAYLOAD.default << 20
+    max_response: int = MAX_RESPONSE.default
     max_pixels: int = MAX_PIXELS.default
     max_tile_pixels: int = MAX_TILE_PIXELS.default
     backend: str = BACKEND.default
@@ -172,6 +184,8 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Raises UserError when a variable has a value that is none."""
         batch = environ.get("SAGEMAKER_BATCH", "").lower() == "true"
+        payload = MAX_PAYLOAD.read(environ)
+        told = payload if environ.get(MAX_PAYLOAD.name) else 0  # its default limits no answer
         return cls(
             model_dir=Paths.from_environment(environ).model,
             port=PORT.read(environ),
@@ -180,7 +194,8 @@ class Settings:
             timeout=TIMEOUT.highest if batch and not environ.get(TIMEOUT.name) else TIMEOUT.read(environ),
             queue=QUEUE.read(environ),
             max_connections=MAX_CONNECTIONS.read(environ),
-            max_payload=(MAX_PAYLOAD.read(environ) or MAX_PAYLOAD.default) << 20,
+            max_payload=(payload or MAX_PAYLOAD.default) << 20,
+            max_response=(MAX_RESPONSE.read(environ) or told) << 20,
             max_pixels=MAX_PIXELS.read(environ),
             max_tile_pixels=MAX_TILE_PIXELS.read(environ),
             backend=BACKEND.read(environ),

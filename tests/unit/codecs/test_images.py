@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, to_rgb, verify_image
+from semseg.codecs.images import (
+    decode_image,
+    decode_reduced,
+    encode_picture,
+    exif_swaps_sides,
+    open_image,
+    to_rgb,
+    verify_image,
+)
 from semseg.errors import ImageError, TooLargeError
 from semseg.types import UInt8
 
@@ -271,6 +279,10 @@ class TestRefusals:
         with pytest.raises(ImageError, match="cannot be decoded") as raised:
             read(png(14_000, 14_000, 1, 0, b"")[:60], 200_000_000)
         assert not isinstance(raised.value, TooLargeError)
+
+
+def test_pixels_come_back_from_an_encoded_picture() -> None:
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(encode_picture(PIXELS)))), PIXELS)
 
 
 def test_trailing_garbage_is_no_obstacle() -> None:

@@ -146,3 +146,14 @@ def test_a_mask_survives_the_round_trip_as_grey_png(labels: UInt8) -> None:
     np.testing.assert_array_equal(decode_mask(data), labels)
     image = Image.open(io.BytesIO(data))
     assert (image.format, image.mode) == ("PNG", "L")
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_with_colours_a_mask_has_the_same_ids_in_a_palette(labels: UInt8) -> None:
+    colours = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+    data = encode_mask(labels, colours)
+    mask = Image.open(io.BytesIO(data))
+    assert mask.mode == "P"
+    np.testing.assert_array_equal(np.array(mask), labels)
+    np.testing.assert_array_equal(np.array(mask.convert("RGB")), colours[labels])
+    np.testing.assert_array_equal(decode_mask(data), labels)

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from semseg.codecs.media_types import check_content_type, negotiate_accept
+from semseg.codecs.media_types import SHARE, Accepted, Offers, check_content_type, choice, negotiate_accept
 from semseg.errors import NotAcceptableError, UnsupportedMediaError
 
 RECORDIO = "application/x-recordio-protobuf"
 PROTOBUF = "application/x-protobuf"
 PNG = "image/png"
+JSON = "application/json"
+OFFERS: Offers = {
+    RECORDIO: {"values": choice("all", "classes")},
+    PROTOBUF: {},
+    PNG: {"palette": choice("voc", "ade20k"), "overlay": SHARE},
+    JSON: {},
+}
 
 
 @pytest.mark.req("R19", "R50")
@@ -54,7 +63,6 @@ def test_a_long_content_type_is_cut_in_the_message() -> None:
         ("image/png", PNG),
         ("IMAGE/PNG", PNG),
         ("image/png; q=0.1", PNG),
-        ("image/png;version=1;q=0.3", PNG),
         ("image/*", PNG),
         ("application/*", RECORDIO),
         ("application/x-recordio-protobuf", RECORDIO),
@@ -72,18 +80,88 @@ def test_a_long_content_type_is_cut_in_the_message() -> None:
         ("nonsense, image/png", PNG),
         ("image/png;q=high, application/x-protobuf;q=0.1", PROTOBUF),
         (",,image/png,", PNG),
+        ("image/png;", PNG),
+        ("*/*;version=1", RECORDIO),
+        ("text/html;level=1, image/png;q=0.3", PNG),
+        ("application/json", JSON),
+        ("application/json;q=0.9, image/png", PNG),
     ],
 )
 def test_the_answer_is_what_accept_prefers(header: str | None, answer: str) -> None:
-    assert negotiate_accept(header) == answer
+    assert negotiate_accept(header, OFFERS) == Accepted(answer, {})
+
+
+@pytest.mark.parametrize(
+    ("header", "answer", "parameters"),
+    [
+        ("image/png; palette=voc", PNG, {"palette": "voc"}),
+        ("Image/PNG;Palette=ADE20K", PNG, {"palette": "ade20k"}),
+        ('image/png; palette="voc"', PNG, {"palette": "voc"}),
+        ("image/png; palette=voc; q=0.1", PNG, {"palette": "voc"}),
+        ("image/png; overlay=0.5; palette=voc", PNG, {"overlay": "0.5", "palette": "voc"}),
+        ("image/png; overlay=0", PNG, {"overlay": "0"}),
+        ("image/png; overlay=1.0", PNG, {"overlay": "1.0"}),
+        ("application/x-recordio-protobuf; values=classes", RECORDIO, {"values": "classes"}),
+        ("image/png, image/png; palette=voc", PNG, {"palette": "voc"}),  # the more specific
+        ("image/png, image/png; palette=voc; q=0.9", PNG, {}),
+        ("image/png; palette=voc; q=0, image/png", PNG, {}),
+        ("image/png; palette=voc, image/png; q=0", PNG, {"palette": "voc"}),
+        ("image/png; palette=voc, image/png; palette=ade20k", PNG, {"palette": "voc"}),
+        ("image/png; palette=voc; q=0, */*", RECORDIO, {}),
+        ("image/png; palette=none, */*", RECORDIO, {}),
+        ("image/png; palette=none, application/x-protobuf; q=0.1", PROTOBUF, {}),
+    ],
+)
+def test_parameters_choose_among_the_forms_of_a_media_type(
+    header: str, answer: str, parameters: dict[str, str]
+) -> None:
+    assert negotiate_accept(header, OFFERS) == Accepted(answer, parameters)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("image/png; palette=none", "palette of image/png is 'none', not voc|ade20k"),
+        ("image/png; palette", "palette of image/png is '', not voc|ade20k"),
+        ("image/png; version=1", "image/png has no parameter 'version'"),
+        ("application/json; palette=voc", "application/json has no parameter 'palette'"),
+        ("image/png; overlay=1.1", "overlay of image/png is '1.1', not 0 to 1"),
+        ("image/png; overlay=-0.5", "'-0.5'"),
+        ("image/png; overlay=nan", "'nan'"),
+        ("image/png; overlay=0.5e0", "'0.5e0'"),
+        ("image/png; overlay=0." + "1" * 5000, "'0.111"),
+        ("image/png; overlay=\u0660", "not 0 to 1"),
+        ("image/png; palette=voc; palette=voc", "names nothing"),
+    ],
+)
+def test_a_parameter_or_value_that_is_not_on_offer_is_named(header: str, reason: str) -> None:
+    with pytest.raises(NotAcceptableError) as caught:
+        negotiate_accept(header, OFFERS)
+    assert reason in caught.value.message
+    assert len(caught.value.message) < 400
+    assert "image/png (palette=voc|ade20k; overlay=0 to 1)" in caught.value.hint
+
+
+@given(st.lists(st.sampled_from([*'aq=,;/*. "-1', "image/png", "palette", "voc", "overlay"]), max_size=30).map("".join))
+def test_any_header_is_settled_or_refused(header: str) -> None:
+    try:
+        accepted = negotiate_accept(header, OFFERS)
+    except NotAcceptableError:
+        return
+    assert set(accepted.parameters) <= set(OFFERS[accepted.media_type])
+
+
+def test_as_many_ranges_as_a_header_holds_are_settled() -> None:
+    header = ",".join(f"image/png;overlay=0.{number}" for number in range(300))
+    assert negotiate_accept(header, OFFERS).parameters == {"overlay": "0.0"}
 
 
 @pytest.mark.req("R49")
 @pytest.mark.parametrize(
     "header",
-    ["application/json", "image/jpeg", "text/*", "image/png;q=0", "*/*;q=0", "nonsense", ",", "image/png;q=2"],
+    ["text/csv", "image/jpeg", "text/*", "image/png;q=0", "*/*;q=0", "nonsense", ",", "image/png;q=2"],
 )
 def test_when_nothing_is_acceptable_the_error_names_the_offers(header: str) -> None:
     with pytest.raises(NotAcceptableError) as caught:
-        negotiate_accept(header)
+        negotiate_accept(header, OFFERS)
     assert all(offer in caught.value.hint for offer in (RECORDIO, PROTOBUF, PNG))

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from semseg.codecs.tensors import encode_probabilities
 from semseg.inference.load import BACKENDS
 from semseg.inference.memory import BYTES_PER_PIXEL, request_bytes, tile_pixels
 from semseg.inference.tiling import SMALLEST_BUDGET
@@ -24,7 +22,6 @@ def test_a_tile_takes_half_of_the_memory_but_not_all_of_a_large_machine() -> Non
 @pytest.mark.parametrize("size", [(21, 100, 130), (254, 1, 5000), (2, 333, 1)])
 def test_a_request_counts_its_picture_its_logits_and_its_answer(size: tuple[int, int, int]) -> None:
     classes, height, width = size
-    answer = sum(len(part) for part in encode_probabilities(np.zeros(size, np.float32))) - 100
     logits = 4 * classes * -(-height // 8) * -(-width // 8)
-    assert request_bytes(*size, probabilities=True) >= 3 * height * width + logits + answer
-    assert request_bytes(*size, probabilities=False) >= (3 + 2) * height * width + logits
+    assert request_bytes(*size, answer=4 * classes) >= (3 + 4 * classes) * height * width + logits
+    assert request_bytes(*size, answer=2) == 14 * height * width + logits  # decoding takes more

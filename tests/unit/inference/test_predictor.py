@@ -100,3 +100,47 @@ def test_probabilities_are_computed_in_the_memory_of_the_answer() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 21 * 512 * 512 * 4 * 1.5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8])
+@pytest.mark.parametrize(("classes", "height", "width"), [(2, 1, 1), (21, 70, 300), (254, 17, 40)])
+def test_smaller_numbers_are_the_same_probabilities_rounded(dtype: type, classes: int, height: int, width: int) -> None:
+    prediction = LogitsPrediction(random_logits(classes, -(-height // 8), -(-width // 8)), height, width)
+    exact = prediction.probabilities()
+    found = prediction.probabilities(dtype)
+    assert found.dtype == dtype
+    if dtype == np.uint8:
+        np.testing.assert_array_equal(found, np.rint(exact * np.float32(255)))
+    else:
+        rounding = 2.0**-11 if dtype == np.float16 else 0
+        np.testing.assert_allclose(found.astype(np.float32), exact, rtol=rounding, atol=2.0**-24)
+
+    labels, confidence = prediction.confidence(dtype)
+    assert confidence.dtype == dtype
+    np.testing.assert_array_equal(labels, prediction.labels())
+    np.testing.assert_allclose(confidence, found.max(axis=0), rtol=1e-3 if dtype == np.float16 else 1e-5)
+
+
+def test_the_confidence_is_that_of_the_first_of_equals() -> None:
+    labels, confidence = LogitsPrediction(np.ones((4, 2, 2), np.float32), 9, 9).confidence()
+    assert not labels.any()
+    assert (confidence == 0.25).all()
+
+
+@pytest.mark.parametrize(("dtype", "each"), [(np.float16, 2), (np.uint8, 1)])
+def test_smaller_numbers_take_no_more_memory_than_they_have(dtype: type, each: int) -> None:
+    prediction = LogitsPrediction(random_logits(21, 64, 64), 512, 512)
+    tracemalloc.start()
+    prediction.probabilities(dtype)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 21 * 512 * 512 * each + (8 << 20)
+
+
+def test_the_confidence_never_holds_all_probabilities() -> None:
+    prediction = LogitsPrediction(random_logits(21, 64, 64), 512, 512)
+    tracemalloc.start()
+    prediction.confidence()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * 512 * 512 + (8 << 20) < 21 * 512 * 512 * 4 / 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import json
 import logging
@@ -219,6 +220,62 @@ def test_the_memory_of_an_answer_is_free_again_when_it_is_sent(loaded: Loaded) -
         with client.post("/invocations", data=encoded()) as response:
             assert len(response.data) > 30 * 20 * 3 * 4
         assert client.post("/invocations", data=encoded()[:-30]).status_code == 400
+
+
+def test_an_answer_over_the_limit_is_413_before_the_network_runs(loaded: Loaded) -> None:
+    class Unused:
+        def logits(self, images: Float32) -> Float32:
+            assert images.shape[2:] == (64, 64), "more than the warm-up"
+            return images[:, :, ::8, ::8]
+
+    engine = Engine(lambda: loaded(Unused()), queue=9)
+    assert engine.description
+    limited = create_app(engine, Settings(Path("/nowhere"), max_response=1 << 20)).test_client()
+    large = encoded((300, 300))
+    assert_error(limited.post("/invocations", data=large), 413, "1,080,000", "1,048,576", "uint8", "image/png")
+
+
+@pytest.mark.parametrize(
+    ("accept", "encodings", "packed"),
+    [
+        ("application/json", "gzip", True),
+        ("application/json", "br, gzip;q=0.5", True),
+        ("application/json", "gzip;q=0", False),
+        ("application/json", "identity", False),
+        ("application/json", None, False),
+        ("application/x-npy; dtype=uint8", "gzip, deflate", True),
+        ("application/x-protobuf; values=classes", "gzip", True),
+        ("application/x-protobuf", "gzip", False),
+        ("image/png", "gzip", False),
+    ],
+)
+def test_gzip_is_for_clients_that_ask_for_it(
+    client: FlaskClient, accept: str, encodings: str | None, packed: bool
+) -> None:
+    plain = client.post("/invocations", data=encoded(), headers={"Accept": accept})
+    headers = {"Accept": accept} | ({"Accept-Encoding": encodings} if encodings else {})
+    response = client.post("/invocations", data=encoded(), headers=headers)
+    assert response.content_type == plain.content_type == accept.partition(";")[0]
+    assert response.content_encoding == ("gzip" if packed else None)
+    assert (gzip.decompress(response.data) if packed else response.data) == plain.data
+    assert response.content_length == (None if packed else len(plain.data))
+
+
+def test_the_classes_have_the_names_of_the_model(model: LoadedModel) -> None:
+    description = dataclasses.replace(model.description, class_names=("red", "green", "blue"))
+    client = client_when_loaded(dataclasses.replace(model, description=description))
+    told = client.post("/invocations", data=encoded((32, 20)), headers={"Accept": "application/json"}).json
+    assert told
+    assert [(entry["name"], entry["pixels"]) for entry in told["classes"]] == [
+        ("red", 0),
+        ("green", 320),
+        ("blue", 320),
+    ]
+
+
+def test_a_parameter_that_is_not_on_offer_is_406_with_what_is(client: FlaskClient) -> None:
+    response = client.post("/invocations", data=encoded(), headers={"Accept": "image/png; palette=rainbow"})
+    assert_error(response, 406, "rainbow", "voc|ade20k|cityscapes")
 
 
 def test_a_body_that_ends_early_is_400(client: FlaskClient) -> None:

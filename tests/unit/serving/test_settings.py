@@ -18,6 +18,7 @@ def test_without_variables_the_platform_s_values_hold() -> None:
         queue=32,
         max_connections=256,
         max_payload=100 * 2**20,
+        max_response=0,
         max_pixels=50_000_000,
         max_tile_pixels=0,
         backend="auto",
@@ -38,6 +39,7 @@ def test_every_variable_is_read() -> None:
         "SEMSEG_QUEUE": "5",
         "SEMSEG_MAX_CONNECTIONS": "60",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
+        "SEMSEG_MAX_RESPONSE_MB": "5",
         "SEMSEG_MAX_PIXELS": "1000",
         "SEMSEG_MAX_TILE_PIXELS": "65536",
         "SEMSEG_BACKEND": "mxnet",
@@ -55,6 +57,7 @@ def test_every_variable_is_read() -> None:
         queue=5,
         max_connections=60,
         max_payload=6_291_456,
+        max_response=5_242_880,
         max_pixels=1000,
         max_tile_pixels=65536,
         backend="mxnet",
@@ -86,6 +89,17 @@ def test_no_limit_of_batch_transform_leaves_the_server_s_own() -> None:
     assert Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}).max_payload == 100 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("payload", "response", "megabytes"),
+    [("", "", 0), ("0", "", 0), ("6", "", 6), ("6", "0", 6), ("6", "200", 200), ("", "4", 4), ("100", "", 100)],
+)
+def test_answers_are_limited_by_what_is_set_for_them_or_for_requests(
+    payload: str, response: str, megabytes: int
+) -> None:
+    environ = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": payload, "SEMSEG_MAX_RESPONSE_MB": response}
+    assert Settings.from_environment(environ).max_response == megabytes << 20
+
+
 def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
     assert Settings.from_environment({"SEMSEG_MAX_TILE_PIXELS": "0"}).max_tile_pixels == 0
 
@@ -98,6 +112,7 @@ def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
         ("SAGEMAKER_BIND_TO_PORT", "65536"),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "-1"),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1.5"),
+        ("SEMSEG_MAX_RESPONSE_MB", "much"),
         ("SEMSEG_MAX_PIXELS", "0"),
         ("SEMSEG_MAX_TILE_PIXELS", "65535"),
         ("SEMSEG_MAX_PIXELS", "9" * 5000),

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from semseg.codecs.runs import run_lengths
+from semseg.types import UInt8
+
+CLASSES = 4
+
+
+def decoded(counts: list[int], height: int, width: int) -> UInt8:
+    """A region as COCO's uncompressed RLE means it: down the columns, zeros first."""
+    flat = np.repeat(np.arange(len(counts)) % 2, counts)
+    return flat.reshape(height, width, order="F").astype(np.uint8)
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, CLASSES - 1)))
+def test_the_runs_of_each_class_are_its_region(labels: UInt8) -> None:
+    regions = list(run_lengths(labels, CLASSES))
+    assert len(regions) == CLASSES
+    for number, counts in enumerate(regions):
+        np.testing.assert_array_equal(decoded(counts.tolist(), *labels.shape), labels == number)
+        assert (counts[1:] > 0).all()  # as short as can be
+
+
+@pytest.mark.parametrize(
+    ("labels", "counts"),
+    [
+        ([[0, 1], [1, 1]], [[0, 1, 3], [1, 3], [4]]),
+        ([[1, 1], [0, 2]], [[1, 1, 2], [0, 1, 1, 1, 1], [3, 1]]),
+        ([[2]], [[1], [1], [0, 1]]),
+    ],
+)
+def test_runs_go_down_the_columns(labels: list[list[int]], counts: list[list[int]]) -> None:
+    assert [each.tolist() for each in run_lengths(np.array(labels, np.uint8), 3)] == counts

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.palettes import palette
+from semseg.codecs.recordio import total_bytes
+from semseg.codecs.tensors import ENVELOPE, encode_probabilities
+from semseg.errors import NotAcceptableError, TooLargeError
+from semseg.inference.predictor import LogitsPrediction
+from semseg.reporting.overlay import overlay
+from semseg.serving.answers import OFFERS, Answer, Segmented, answer_to
+
+HEIGHT, WIDTH = 61, 83
+ARRAYS = [
+    *(
+        f"application/x-npy; values={values}; dtype={dtype}"
+        for values in ("probabilities", "classes", "confidence")
+        for dtype in ("float32", "float16", "uint8")
+    ),
+    *(f"application/x-protobuf; values={values}" for values in ("probabilities", "classes", "confidence")),
+]
+CODED = ["image/png", "image/png; palette=voc", "image/png; overlay=0.5", "application/json"]
+CODED_REGIONS = "application/json; rle=true"
+
+
+def segmented(classes: int = 5, height: int = HEIGHT, width: int = WIDTH) -> Segmented:
+    """Random logits that change much from cell to cell."""
+    rng = np.random.default_rng(classes)
+    logits = rng.normal(scale=4, size=(classes, -(-height // 8), -(-width // 8))).astype(np.float32)
+    model = ModelDescription("fcn", "resnet-50", classes, None, True, Path("/nowhere"), None)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    return Segmented(image, LogitsPrediction(logits, height, width), model)
+
+
+def whole(accept: str | None, done: Segmented) -> bytes:
+    return b"".join(answer_to(accept).parts(done))
+
+
+def loaded(accept: str, done: Segmented) -> Any:
+    return np.load(io.BytesIO(whole(accept, done)), allow_pickle=False)
+
+
+def record(record_class: Any, accept: str, done: Segmented) -> Any:
+    body = whole(accept, done)
+    message = record_class()
+    message.ParseFromString(body[8 : 8 + int.from_bytes(body[4:8], "little")])
+    return message.features
+
+
+@pytest.mark.req("R2", "R10", "R49", "R51", "R52", "R53")
+def test_bare_types_are_the_answers_of_the_original() -> None:
+    done = segmented()
+    probabilities = b"".join(encode_probabilities(done.prediction.probabilities()))
+    for accept in (None, "*/*", "application/x-recordio-protobuf", "application/x-protobuf"):
+        assert whole(accept, done) == probabilities
+    mask = Image.open(io.BytesIO(whole("image/png", done)))
+    assert mask.mode == "L"
+    np.testing.assert_array_equal(np.array(mask), done.prediction.labels())
+
+
+@pytest.mark.parametrize("name", ["voc", "ade20k", "cityscapes"])
+def test_a_palette_colours_the_same_ids(name: str) -> None:
+    done = segmented()
+    mask = Image.open(io.BytesIO(whole(f"image/png; palette={name}", done)))
+    labels = done.prediction.labels()
+    assert mask.mode == "P"
+    np.testing.assert_array_equal(np.array(mask), labels)
+    np.testing.assert_array_equal(np.array(mask.convert("RGB")), palette(name)[labels])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name", "share"), [("overlay=0.25", "voc", 0.25), ("overlay=1;palette=ade20k", "ade20k", 1)]
+)
+def test_an_overlay_is_the_picture_under_colours(parameters: str, name: str, share: float) -> None:
+    done = segmented()
+    picture = Image.open(io.BytesIO(whole(f"image/png; {parameters}", done)))
+    assert picture.mode == "RGB"
+    expected = overlay(done.image, done.prediction.labels(), palette(name), share)
+    np.testing.assert_array_equal(np.array(picture), expected)
+
+
+@pytest.mark.parametrize("classes", [5, 254])
+def test_a_record_of_classes_may_have_their_confidence(record_class: Any, classes: int) -> None:
+    done = segmented(classes)
+    labels, confidence = done.prediction.confidence()
+    features = record(record_class, "application/x-recordio-protobuf; values=classes", done)
+    assert set(features) == {"target", "shape"}
+    assert list(features["shape"].int32_tensor.values) == [1, HEIGHT, WIDTH]
+    assert list(features["target"].int32_tensor.values) == labels.ravel().tolist()
+    sure = record(record_class, "application/x-protobuf; values=confidence", done)
+    assert set(sure) == {"target", "shape", "confidence"}
+    assert list(sure["target"].int32_tensor.values) == labels.ravel().tolist()
+    assert list(sure["confidence"].float32_tensor.values) == confidence.ravel().tolist()
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("float32", 1), ("float16", 1), ("uint8", 255)])
+def test_npy_holds_any_of_the_values_in_any_dtype(dtype: str, largest: int) -> None:
+    done = segmented()
+    exact, labels = done.prediction.probabilities(), done.prediction.labels()
+    probabilities = loaded(f"application/x-npy; dtype={dtype}", done)
+    classes = loaded(f"application/x-npy; dtype={dtype}; values=classes", done)
+    ids, confidence = loaded(f"application/x-npy; dtype={dtype}; values=confidence", done)
+    assert {array.dtype for array in (probabilities, classes, ids, confidence)} == {np.dtype(dtype)}
+    tolerance = {"float32": 0, "float16": 1e-3, "uint8": 0.5 / 255 + 1e-6}[dtype]
+    np.testing.assert_allclose(probabilities / largest, exact, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(classes, labels)
+    np.testing.assert_array_equal(ids, labels)
+    np.testing.assert_allclose(confidence / largest, exact.max(axis=0), rtol=0, atol=tolerance + 1e-6)
+
+
+def test_npy_is_of_float32_and_of_classes_alone_uint8() -> None:
+    assert loaded("application/x-npy", segmented()).dtype == np.float32
+    assert loaded("application/x-npy; values=confidence", segmented()).dtype == np.float32
+    assert loaded("application/x-npy; values=classes", segmented()).dtype == np.uint8
+
+
+def test_json_names_the_classes_if_the_model_does() -> None:
+    done = segmented()
+    told = json.loads(whole("application/json", done))
+    assert [entry["name"] for entry in told["classes"]] == [None] * 5
+    assert "rle" not in told["classes"][0]
+    labels, confidence = done.prediction.confidence()
+    assert [entry["pixels"] for entry in told["classes"]] == np.bincount(labels.ravel(), minlength=5).tolist()
+    assert told["mean_confidence"] == pytest.approx(confidence.mean(), abs=1e-6)
+    names = ("background", "a", "b", "c", "d")
+    named = replace(done, model=replace(done.model, class_names=names))
+    told = json.loads(whole(CODED_REGIONS, named))
+    assert tuple(entry["name"] for entry in told["classes"]) == names
+    assert [sum(entry["rle"]["counts"]) for entry in told["classes"]] == [HEIGHT * WIDTH] * 5
+    assert [sum(entry["rle"]["counts"][1::2]) for entry in told["classes"]] == [e["pixels"] for e in told["classes"]]
+
+
+@pytest.mark.parametrize("accept", ["image/png; palette=rainbow", "application/x-protobuf; dtype=uint8", "text/csv"])
+def test_what_is_not_on_offer_is_refused_with_all_that_is(accept: str) -> None:
+    with pytest.raises(NotAcceptableError) as caught:
+        answer_to(accept)
+    assert all(media_type in caught.value.hint for media_type in OFFERS)
+    assert "(values=probabilities|classes|confidence; dtype=float32|float16|uint8)" in caught.value.hint
+    assert len(str(caught.value)) < 1000
+
+
+class Softmax:
+    """A prediction whose full tensor must not be asked for."""
+
+    def __init__(self, done: Segmented) -> None:
+        self.labels = done.prediction.labels
+        self.confidence = done.prediction.confidence
+
+    def probabilities(self, dtype: object = None) -> Any:
+        raise AssertionError("all probabilities")
+
+
+@pytest.mark.parametrize("accept", [*CODED, CODED_REGIONS, *(one for one in ARRAYS if "probabilities" not in one)])
+def test_only_answers_with_all_probabilities_compute_them(accept: str) -> None:
+    done = segmented()
+    assert whole(accept, replace(done, prediction=Softmax(done)))
+
+
+@pytest.mark.parametrize(
+    "accept", ["image/png", "image/png; palette=voc", "image/png; overlay=0.5", "application/x-npy; values=classes"]
+)
+def test_class_ids_alone_need_no_softmax(monkeypatch: pytest.MonkeyPatch, accept: str) -> None:
+    done = segmented()
+    monkeypatch.delattr(np, "exp")
+    assert whole(accept, done)
+
+
+@pytest.mark.parametrize("classes", [5, 128, 129, 254])
+@pytest.mark.parametrize("accept", ARRAYS)
+def test_the_length_of_an_array_is_known_before(accept: str, classes: int) -> None:
+    answer, done = answer_to(accept), segmented(classes)
+    assert answer.length
+    values, sent = answer.length(classes) * HEIGHT * WIDTH, total_bytes(answer.parts(done))
+    assert values - (HEIGHT * WIDTH if classes > 128 else 0) < sent <= values + ENVELOPE
+    answer.check(classes, HEIGHT, WIDTH, limit=values + ENVELOPE)
+    answer.check(classes, HEIGHT, WIDTH, limit=0)
+    with pytest.raises(TooLargeError) as caught:
+        answer.check(classes, HEIGHT, WIDTH, limit=values + ENVELOPE - 1)
+    assert f"{values:,} bytes" in caught.value.message
+    assert all(way in caught.value.hint for way in ("float16", "classes", "image/png", "SEMSEG_MAX_RESPONSE_MB"))
+
+
+@pytest.mark.parametrize("accept", [*CODED, CODED_REGIONS])
+def test_what_is_coded_has_no_limit(accept: str) -> None:
+    answer_to(accept).check(254, 10_000, 10_000, limit=1)
+
+
+def test_a_record_has_a_limit_of_its_own() -> None:
+    answer_to("application/x-npy").check(254, 730, 730, limit=0)
+    answer_to("application/x-protobuf; values=classes").check(254, 730, 730, limit=0)
+    with pytest.raises(TooLargeError, match="RecordIO"):
+        answer_to("application/x-protobuf").check(254, 730, 730, limit=0)
+
+
+@pytest.mark.parametrize(
+    ("accept", "compressible"),
+    [
+        ("image/png", False),
+        ("image/png; palette=voc", False),
+        ("image/png; overlay=1", False),
+        ("application/x-protobuf", False),
+        ("application/x-protobuf; values=confidence", True),
+        ("application/x-protobuf; values=classes", True),
+        ("application/x-npy", False),
+        ("application/x-npy; dtype=float16", True),
+        ("application/x-npy; dtype=uint8", True),
+        ("application/x-npy; values=confidence; dtype=uint8", True),
+        ("application/x-npy; values=classes; dtype=float32", True),
+        ("application/json", True),
+    ],
+)
+def test_gzip_is_for_all_but_png_and_float32_of_all_classes(accept: str, compressible: bool) -> None:
+    assert answer_to(accept).compressible == compressible
+
+
+class Noise:
+    """The worst to code: labels that change with every pixel."""
+
+    def __init__(self, classes: int, side: int) -> None:
+        self._classes, self._side = classes, side
+
+    def labels(self) -> Any:
+        return np.random.default_rng(0).integers(0, self._classes, (self._side, self._side), np.uint8)
+
+    def confidence(self, dtype: Any = np.float32) -> Any:
+        return self.labels(), np.ones((self._side, self._side), dtype)
+
+    def probabilities(self, dtype: Any = np.float32) -> Any:
+        return np.ones((self._classes, self._side, self._side), dtype)
+
+
+@pytest.mark.parametrize("classes", [2, 21, 254])
+@pytest.mark.parametrize("accept", [*ARRAYS, *CODED, CODED_REGIONS])
+def test_the_memory_of_an_answer_is_what_it_takes_at_the_worst(accept: str, classes: int) -> None:
+    """As Python and numpy allocate it: Pillow's own copy of an overlay is the 4 bytes that they do not see."""
+    side = 700
+    answer: Answer = answer_to(accept)
+    done = replace(
+        segmented(classes, 8, 8), image=np.full((side, side, 3), 7, np.uint8), prediction=Noise(classes, side)
+    )
+    answer.parts(segmented(classes, 8, 8))  # what is imported and kept on first use does not count
+    tracemalloc.start()
+    parts = answer.parts(done)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert parts
+    unseen = 4 if "overlay" in accept else 0
+    assert peak <= (answer.memory(classes) - unseen) * side**2 + (1 << 20)
