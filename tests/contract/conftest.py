@@ -7,15 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from serve_process import CLASSES, EXACT, HEIGHT, NAMES, WIDTH, Server, smooth_noise, start, statuses_until_ready
 
 from semseg.data.shapes import write_shapes
+from semseg.engines.gluon import networks, runtime
 from semseg.sagemaker.paths import Paths
+from semseg.types import UInt8
 
+LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": "60000"}
 QUICK = {
     "num_classes": "4",
     "use_pretrained_model": "False",
@@ -85,3 +90,43 @@ def job(tmp_path: Path) -> Job:
 def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
     """Makes jobs that several tests share."""
     return lambda **shape: make_job(tmp_path_factory.mktemp("job"), **shape)
+
+
+@pytest.fixture(scope="session")
+def network() -> Any:
+    """An FCN-ResNet50 of random weights, in plain GluonCV."""
+    runtime.load().random.seed(7)
+    return networks.build("fcn", "resnet-50", CLASSES, runtime.load().cpu())
+
+
+@pytest.fixture(scope="session")
+def base(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with a read-only model directory, strangers in it."""
+    base = tmp_path_factory.mktemp("ml")
+    model = base / "model"
+    (model / "code").mkdir(parents=True)
+    network.save_parameters(str(model / "model_best.params"))
+    (model / "hyperparams.json").write_text(json.dumps({"algorithm": "fcn", "num_classes": str(CLASSES)}))
+    (model / "classes.json").write_text(json.dumps({"classes": NAMES}))
+    (model / "model.tar.gz").write_bytes(b"unpacked already")
+    (model / "other.params").write_bytes(b"not ours")
+    model.chmod(0o555)
+    return base
+
+
+@pytest.fixture(scope="session")
+def picture() -> UInt8:
+    """Smooth noise, uint8 (HEIGHT, WIDTH, 3)."""
+    return smooth_noise(HEIGHT, WIDTH)
+
+
+@pytest.fixture(scope="module")
+def server(base: Path) -> Iterator[Server]:
+    """A server that is ready."""
+    server = start(base, base, **LIMITS, **EXACT)
+    try:
+        statuses_until_ready(server)
+        yield server
+    finally:
+        server.process.terminate()
+        assert server.process.wait(timeout=30) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -81,7 +82,7 @@ class Invocation:
 def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
     """The request's body; raises TooLargeError beyond `limit` bytes, RequestError when it ends early.
 
-    take: is told of bytes before they come. The limit is not Flask's MAX_CONTENT_LENGTH: under gunicorn that cuts
+    take: is told of bytes as they come. The limit is not Flask's MAX_CONTENT_LENGTH: under gunicorn that cuts
     chunked bodies off without an error.
     """
     declared = request.content_length
@@ -99,11 +100,11 @@ def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
 
 def _receive(most: int, take: Callable[[int], None]) -> bytes:
     """The body's first bytes, at most so many; raises RequestError when they stop coming."""
-    body = bytearray()
+    body = io.BytesIO()  # which does not copy what it gives away
     try:
-        while piece := request.stream.read(min(_PIECE, most - len(body))):
+        while piece := request.stream.read(min(_PIECE, most - body.tell())):
             take(len(piece))
-            body += piece
+            body.write(piece)
     except OSError as error:  # of gunicorn's parser too: a chunk cut short or malformed
         raise RequestError("The request's body stopped before its end.", "Send it again.") from error
-    return bytes(body)
+    return body.getvalue()

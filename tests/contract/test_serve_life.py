@@ -1,0 +1,278 @@
+"""How a `serve` process begins, what it survives, and how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from serve_process import EXACT, HEIGHT, STARTS_WITHIN, WIDTH, Server, assert_error, encode, start, statuses_until_ready
+
+from semseg.artifact.model_dir import describe
+from semseg.inference.export import write_onnx
+from semseg.types import UInt8
+
+
+@pytest.mark.req("R10", "R56")
+def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
+    """From 503 to 200, then SIGTERM while a request is on its way: it is answered, and the exit code is 0."""
+    before = sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*"))
+    server = start(base, tmp_path, SEMSEG_MAX_TILE_PIXELS="65536", **EXACT)
+    body = encode(picture)
+    try:
+        assert statuses_until_ready(server) == [503, 200]
+        with server.begin_post(body) as connection:
+            server.process.terminate()
+            connection.sendall(body)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == 200
+            assert Image.open(io.BytesIO(response.read())).size == (WIDTH, HEIGHT)
+        assert server.process.wait(timeout=30) == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
+    *lines, last = (tmp_path / "stdout").read_text().splitlines()
+    assert last.startswith('#metrics {"Metrics": {"invocations.count": {"sum": 1.0, "count": 1,')
+    assert lines == [
+        "loading model...",
+        "Number of GPUs being used: 0",
+        f"OpenVINO computes in f32 on {os.environ['OMP_NUM_THREADS']} cores.",
+        f"Loading weights from {base / 'model/model_best.params'}",
+        "Pictures of more than 65536 pixels are cut into tiles.",
+        "...model loaded.",
+    ]
+    assert sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*")) == before
+
+
+def mapped_files(server: Server) -> str:
+    """What the server's processes have mapped: their libraries, among others."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return "".join(Path(f"/proc/{child}/maps").read_text() for child in (*children, str(server.process.pid)))
+
+
+@pytest.mark.req("R56")
+@pytest.mark.parametrize(("backend", "library"), [("auto", "libopenvino"), ("mxnet", "libmxnet")])
+def test_a_read_only_model_onnx_is_served_by_openvino_alone_unless_told_otherwise(
+    base: Path, tmp_path: Path, picture: UInt8, backend: str, library: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base / "model", model)
+    model.chmod(0o755)
+    write_onnx(describe(model), model / "model.onnx")
+    model.chmod(0o555)
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.glob("model/**/*"))
+    server = start(tmp_path, tmp_path, SEMSEG_BACKEND=backend)
+    try:
+        statuses_until_ready(server)
+        assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+        found = {name for name in ("libopenvino", "libmxnet") if name in mapped_files(server)}
+        assert found == {library}
+    finally:
+        server.process.terminate()
+        assert server.process.wait(timeout=30) == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.glob("model/**/*")) == before
+
+
+def test_without_a_model_the_server_says_so_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    assert start(tmp_path, tmp_path).process.wait(timeout=STARTS_WITHIN) == 3
+    ours = [line for line in (tmp_path / "stderr").read_text().splitlines() if not line.startswith("[")]  # gunicorn's
+    assert len(ours) == 1
+    assert ours[0].startswith(f"The model cannot be loaded: {tmp_path / 'model'} holds neither model_best.params")
+
+
+def booted_worker(logs: Path, process: subprocess.Popen[bytes]) -> int:
+    """Waits until gunicorn says that it has started its worker; returns the worker's process id."""
+    while not (found := re.search(r"Booting worker with pid: (\d+)", (logs / "stderr").read_text())):
+        assert process.poll() is None, "the server ended"
+        time.sleep(0.01)
+    return int(found[1])
+
+
+@pytest.mark.parametrize(("to_worker", "code"), [(True, 3), (False, 0)], ids=["killed", "stopped"])
+def test_a_server_that_ends_while_it_loads_ends_for_good(
+    base: Path, tmp_path: Path, to_worker: bool, code: int
+) -> None:
+    """A worker that is killed, say for its memory, would be killed again and again; a stop is no failure."""
+    process = start(base, tmp_path).process
+    try:
+        worker = booted_worker(tmp_path, process)
+        os.kill(*((worker, signal.SIGKILL) if to_worker else (process.pid, signal.SIGTERM)))
+        assert process.wait(timeout=30) == code
+    finally:
+        process.kill()
+        process.wait()
+    says_why = "The worker died before the model was loaded." in (tmp_path / "stderr").read_text()
+    assert says_why == to_worker
+
+
+def test_a_bad_setting_is_the_user_s_error(tmp_path: Path) -> None:
+    assert start(tmp_path, tmp_path, SEMSEG_MAX_PIXELS="many").process.wait(timeout=STARTS_WITHIN) == 1
+    assert (tmp_path / "stderr").read_text().startswith("SEMSEG_MAX_PIXELS is 'many'")
+
+
+@contextmanager
+def serving(base: Path, logs: Path, **environ: str) -> Iterator[Server]:
+    """A server that is ready, and that has to end well when the block does."""
+    server = start(base, logs, **environ)
+    try:
+        statuses_until_ready(server)
+        yield server
+        server.process.terminate()
+        assert server.process.wait(timeout=60) == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def workers(server: Server) -> list[int]:
+    master = server.process.pid
+    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def test_a_worker_killed_in_a_request_closes_its_connection_and_another_takes_over(
+    base: Path, tmp_path: Path, picture: UInt8
+) -> None:
+    with serving(base, tmp_path, **EXACT) as server:
+        (worker,) = workers(server)
+        with server.begin_post(encode(picture)) as connection:
+            os.kill(worker, signal.SIGKILL)
+            assert connection.recv(1000) == b""
+        statuses_until_ready(server)
+        assert workers(server) != [worker]
+        assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+
+
+def half_a_header(server: Server) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: loc")
+    return connection
+
+
+def half_a_chunk(server: Server) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n\x89PNG")
+    return connection
+
+
+def silence(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+
+
+def half_a_body(server: Server) -> socket.socket:
+    connection = server.begin_post(b"x" * 1000)
+    connection.sendall(b"x" * 500)
+    return connection
+
+
+def answered_and_open(server: Server) -> socket.socket:
+    """A client that does not close what the server has closed."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection.sendall(b"GET /info HTTP/1.0\r\n\r\n")
+    connection.recv(5)
+    return connection
+
+
+@pytest.mark.parametrize("stalls", [half_a_header, half_a_chunk, half_a_body, silence, answered_and_open])
+def test_clients_that_stall_hold_up_nobody_and_are_closed_in_the_end(
+    server: Server, picture: UInt8, stalls: Callable[[Server], socket.socket]
+) -> None:
+    """More of them than fit beside the clients that the test itself is would have to be 250."""
+    with ExitStack() as opened:
+        stalled = [opened.enter_context(stalls(server)) for _ in range(200)]
+        for _ in range(20):
+            assert server.ping() == 200
+        assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+        for connection in stalled:
+            while connection.recv(1000):
+                pass
+
+
+def told(server: Server) -> dict[str, float]:
+    """What /metrics says of requests and the model, by name and labels."""
+    families = text_string_to_metric_families(server.ask("GET", "/metrics")[2].decode())
+    samples = [sample for family in families for sample in family.samples]
+    return {f"{one.name} {' '.join(sorted(one.labels.values()))}": one.value for one in samples}
+
+
+def test_several_processes_count_together_and_one_may_die(base: Path, tmp_path: Path, picture: UInt8) -> None:
+    with serving(base, tmp_path, SAGEMAKER_MODEL_SERVER_WORKERS="2", **EXACT) as server:
+        while len(workers(server)) < 2 or any(server.ping() != 200 for _ in range(20)):
+            assert server.process.poll() is None
+        for _ in range(12):
+            assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+        for _ in range(6):
+            assert told(server)["semseg_requests_total /invocations 200"] == 12
+        os.kill(workers(server)[0], signal.SIGKILL)
+        statuses_until_ready(server)
+        for _ in range(6):
+            assert told(server)["semseg_requests_total /invocations 200"] == 12
+        folder = os.environ.get("TMPDIR", "/tmp")
+        kept = [path for place in ("/dev/shm", folder) for path in Path(place).glob("semseg-metrics-*")]
+        assert len(kept) == 1
+    assert not kept[0].exists()
+
+
+def test_a_body_of_an_asynchronous_request_may_have_a_gigabyte(base: Path, tmp_path: Path) -> None:
+    """So much is read and looked at: what is wrong is its content, not its size."""
+    with serving(base, tmp_path, SAGEMAKER_MAX_PAYLOAD_IN_MB="1024") as server:
+        assert_error(server.invoke(iter([bytes(1 << 20)] * 150)), 400, "neither JPEG nor PNG")
+
+
+def test_a_batch_goes_on_after_a_bad_picture(base: Path, tmp_path: Path, picture: UInt8) -> None:
+    """As Batch Transform asks: parameters first, then file after file over few connections."""
+    with serving(base, tmp_path, SAGEMAKER_BATCH="true") as server, closing(server.connect()) as connection:
+        statuses = []
+        for body in (encode(picture), b"no picture", encode(picture)[:-100], encode(picture, "JPEG")):
+            connection.request("POST", "/invocations", body, {"Accept": "image/png", "Content-Type": "image/png"})
+            response = connection.getresponse()
+            statuses.append(response.status)
+            response.read()
+        assert statuses == [200, 400, 400, 200]
+
+
+def cut(model: Path) -> None:
+    (model / "model_best.params").write_bytes((model / "model_best.params").read_bytes()[:1_000_000])
+
+
+def of_something_else(model: Path) -> None:
+    (model / "model_best.params").write_bytes(b"\x80\x04" + bytes(1000))  # begins like a pickle
+
+
+def at_odds(model: Path) -> None:
+    (model / "hyperparams.json").write_text(json.dumps({"num_classes": "7"}))
+
+
+def without_parameters(model: Path) -> None:
+    (model / "model_best.params").unlink()
+
+
+def absent(model: Path) -> None:
+    shutil.rmtree(model)
+
+
+@pytest.mark.parametrize("damage", [cut, of_something_else, at_odds, without_parameters, absent])
+def test_a_bad_artifact_ends_the_start_with_one_line(
+    base: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    shutil.copytree(base / "model", tmp_path / "model")
+    (tmp_path / "model").chmod(0o755)
+    damage(tmp_path / "model")
+    assert start(tmp_path, tmp_path).process.wait(timeout=STARTS_WITHIN) == 3
+    ours = [line for line in (tmp_path / "stderr").read_text().splitlines() if not line.startswith("[")]  # gunicorn's
+    assert len(ours) == 1
+    assert ours[0].startswith(f"The model cannot be loaded: {tmp_path / 'model'}")
