@@ -302,7 +302,7 @@ api = schemathesis.openapi.from_path(Path(app.__file__).with_name("openapi.json"
 
 @api.given(accept=accepts())
 @api.parametrize()
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_the_server_does_what_it_says_of_itself(case: schemathesis.Case[Any], server: Server, accept: str) -> None:
     """Requests made from the description, sound and unsound: every answer is one that it tells, none is a 5xx.
 
