@@ -20,6 +20,18 @@ START = "LRScheduler setup"  # training's last line before the first step
 MEGABYTES_TOO_FEW = "300m"
 ALONE = "import urllib.request as http; print(http.urlopen('http://localhost:8080/ping', timeout=60).status)"
 
+SEGMENTS = """
+import io, urllib.request as http
+from PIL import Image
+file = io.BytesIO()
+Image.new("RGB", (48, 40)).save(file, "PNG")
+headers = {"Content-Type": "image/png", "Accept": "image/png"}
+print(http.urlopen(http.Request("http://localhost:8080/invocations", file.getvalue(), headers), timeout=60).status)
+"""
+FILL = (
+    "for folder in /tmp /dev/shm; do cat /dev/zero > $folder/full 2>/dev/null; done; ls /tmp /dev/shm; df /tmp /dev/shm"
+)
+
 
 def picture_of(base: Path) -> bytes:
     return next(iter(sorted((base / "input/data/validation").iterdir()))).read_bytes()
@@ -60,6 +72,14 @@ def test_a_server_needs_no_network(start: Callable[..., Any], trained: Path) -> 
     container = start("--network", "none", "--volume", f"{trained / 'model'}:/opt/ml/model:ro", command=("serve",))
     container.wait_for_line("...model loaded.")
     assert container.exec("python", "-c", ALONE) == "200\n"
+
+
+def test_a_server_lives_on_when_nothing_can_be_written_any_more(start: Callable[..., Any], trained: Path) -> None:
+    limits = ("--read-only", "--tmpfs", "/tmp:size=1m", "--shm-size", "1m")
+    container = start(*limits, "--volume", f"{trained / 'model'}:/opt/ml/model:ro", command=("serve",), hardened=False)
+    container.wait_for_line("...model loaded.")
+    assert container.exec("sh", "-c", FILL).count("100%") == 2
+    assert container.exec("python", "-c", SEGMENTS) == "200\n"
 
 
 def test_a_request_under_way_is_answered_before_the_server_ends(
