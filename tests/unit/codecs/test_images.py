@@ -285,6 +285,17 @@ def test_pixels_come_back_from_an_encoded_picture() -> None:
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(encode_picture(PIXELS)))), PIXELS)
 
 
+def test_a_jpeg_of_endless_scans_is_refused_unread() -> None:
+    """Each goes over all pixels: 500 of them, 20 kB, would keep a core busy for half a minute at 30 megapixels."""
+    data = encode(smooth(), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    scans = data.count(b"\xff\xda")
+    most = data[:last] + data[last:-2] * (51 - scans) + data[-2:]
+    assert decode_image(most).shape == decode_image(data).shape
+    with pytest.raises(ImageError, match="has 51 scans"):
+        open_image(data[:last] + data[last:-2] * (52 - scans) + data[-2:])
+
+
 def test_trailing_garbage_is_no_obstacle() -> None:
     for data in (encode(PIXELS), encode(PIXELS, "JPEG")):
         np.testing.assert_array_equal(decode_image(data + b"garbage"), decode_image(data))
