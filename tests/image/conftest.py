@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from serve_process import Client
 
 from semseg.data.shapes import write_shapes
 
@@ -144,33 +142,6 @@ def trained(image: str, new_job: Callable[..., Path]) -> Path:
     log = docker("run", "--rm", *HARDENED, "--network", "none", "--volume", f"{base}:/opt/ml", image).stdout
     (base / "log").write_text(log)
     return base
-
-
-@dataclass(frozen=True)
-class Client:
-    """Speaks HTTP to a port of this machine."""
-
-    port: int
-
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
-            connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
-            response = connection.getresponse()
-            return response.status, response.read()
-
-    def begin_post(self, body: bytes) -> socket.socket:
-        """Announces a picture and returns when the server waits for it: it has answered 100."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
-        head = f"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nAccept: image/png\r\n"
-        connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
-        assert connection.recv(1000).startswith(b"HTTP/1.1 100")
-        return connection
-
-
-@pytest.fixture(name="client", scope="session")
-def make_client() -> type[Client]:
-    """The class Client."""
-    return Client
 
 
 @pytest.fixture(name="container", scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serve_process import Client
 
 FILE = Path(__file__).parents[2] / "docker/compose.yaml"
 Compose = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,16 +36,14 @@ def compose(
     docker(*project, "--profile", "*", "down", "--volumes")
 
 
-def test_the_cpu_profile_trains_and_then_serves(
-    compose: Compose, image: str, container: Callable[[str], Any], client: Callable[[int], Any]
-) -> None:
+def test_the_cpu_profile_trains_and_then_serves(compose: Compose, image: str, container: Callable[[str], Any]) -> None:
     if not image.endswith(":cpu"):
         pytest.skip("the gpu profile needs a GPU")
     compose("--profile", "cpu", "up", "--detach")
     (server,) = compose("--profile", "cpu", "ps", "--quiet", "serve-cpu").stdout.split()
     container(server).wait_for_line("...model loaded.")
-    asked = client(int(os.environ["SEMSEG_PORT"]))
-    assert asked.ask("GET", "/ping") == (200, b"")
+    asked = Client(int(os.environ["SEMSEG_PORT"]))
+    assert asked.ping() == 200
     model = Path(os.environ["SEMSEG_JOB"]) / "model/model_best.params"
     assert asked.ask("POST", "/invocations", b"no picture")[0] == 400
     assert model.is_file()

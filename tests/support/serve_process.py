@@ -30,10 +30,9 @@ Answer = tuple[int, http.client.HTTPMessage, bytes]
 
 
 @dataclass(frozen=True)
-class Server:
-    """A process of `serve` and the port it listens on."""
+class Client:
+    """Asks a server on a port of this machine."""
 
-    process: subprocess.Popen[bytes]
     port: int
 
     def connect(self) -> http.client.HTTPConnection:
@@ -66,6 +65,13 @@ class Server:
         return connection
 
 
+@dataclass(frozen=True)
+class Server(Client):
+    """A process of `serve`, on its port."""
+
+    process: subprocess.Popen[bytes]
+
+
 def start(base: Path, logs: Path, **environ: str) -> Server:
     """Starts `serve`; its output goes to the files stdout and stderr in `logs`."""
     with socket.socket() as free:
@@ -74,7 +80,7 @@ def start(base: Path, logs: Path, **environ: str) -> Server:
     environ |= {"SAGEMAKER_BASE_DIR": str(base), "SAGEMAKER_BIND_TO_PORT": str(port)}
     with (logs / "stdout").open("w") as stdout, (logs / "stderr").open("w") as stderr:
         command = [sys.executable, "-m", "semseg", "serve"]
-        return Server(subprocess.Popen(command, env=os.environ | environ, stdout=stdout, stderr=stderr), port)
+        return Server(port, subprocess.Popen(command, env=os.environ | environ, stdout=stdout, stderr=stderr))
 
 
 def statuses_until_ready(server: Server) -> list[int]:
