@@ -56,10 +56,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, serving(job, **limits) as server:
         assert server
         capacity = prepare(Path(folder), job, server)
-        pause = max(0.05, CONNECTIONS / (2 * capacity) - TIMEOUT)  # those accepted wait in line besides
-        print(
-            f"capacity {capacity:.1f} pictures of {SIZE[0]}x{SIZE[1]} a second; a request each {pause:.2f} s and more"
-        )
+        pause = (CONNECTIONS - QUEUE - 1) / capacity  # of the others, which wait in no line
+        print(f"capacity {capacity:.1f} pictures of {SIZE[0]}x{SIZE[1]} a second; {pause:.2f} s between requests")
         told, pings, resident = under_load(server, folder, arguments.seconds, pause)
     asked = (told["right"] + told["wrong"] + told["refused"] + told["undocumented"]) / told["seconds"]
     print(f"{asked:.1f} requests a second, {asked / capacity:.2f} of the capacity")
