@@ -32,6 +32,7 @@ class LogSink:
         self._clock = clock
         self._start = self._since = clock()
         self._samples = 0
+        self._half: tuple[int, str] | None = None
         self._metrics("init_train_data_iter", resets=0)
 
     def __call__(self, event: Event) -> None:
@@ -63,8 +64,9 @@ class LogSink:
                 )
 
     def _step(self, step: Step) -> None:
-        if step.iteration == 1:
-            self._since, self._samples = self._clock(), 0
+        half = step.epoch, step.phase
+        if half != self._half:  # with its first iteration, or a later one after a restart
+            self._half, self._since, self._samples = half, self._clock(), 0
         self._samples += step.samples
         if step.iteration % self._frequency == 0:
             now = self._clock()

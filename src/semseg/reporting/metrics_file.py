@@ -7,19 +7,21 @@ import math
 from pathlib import Path
 from typing import Any
 
+from semseg.artifact.model_dir import replacing
 from semseg.reporting.events import EpochEnded, Event, Quantized
 
 
 class MetricsFile:
-    """Writes `metrics.jsonl` as epochs end, and `metrics.json` anew each time, so that both are right at any moment."""
+    """Writes `metrics.jsonl` and `metrics.json` anew whenever an epoch ends, so that both are right at any moment."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._lines = directory / "metrics.jsonl"
+        self._lines_file = directory / "metrics.jsonl"
         self._summary_file = directory / "metrics.json"
+        self._lines = ""
         self._summary: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
-        self._lines.write_text("")
+        _write(self._lines_file, self._lines)
 
     def __call__(self, event: Event) -> None:
         """Writes an epoch's numbers when it has ended, and those of int8; other events say nothing here."""
@@ -43,10 +45,15 @@ class MetricsFile:
             "IOU": event.validated.iou,
         }
         self._best = line if event.improved else self._best
-        with self._lines.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        self._lines += json.dumps(line) + "\n"
+        _write(self._lines_file, self._lines)
         self._summarise(epochs=event.epochs, epochs_run=event.trained.epoch + 1, best=self._best, last=line)
 
     def _summarise(self, **numbers: Any) -> None:
         self._summary |= numbers
-        self._summary_file.write_text(json.dumps(self._summary, indent=1) + "\n")
+        _write(self._summary_file, json.dumps(self._summary, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)

@@ -67,6 +67,12 @@ class Hyperparameters:
     quantize: bool = boolean(
         "_quantize", "False", "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU"
     )
+    checkpoint_minutes: float = real(
+        "_checkpoint_minutes",
+        "10.0",
+        "minutes between checkpoints within an epoch; each epoch ends with one",
+        "(0, inf)",
+    )
     seed: int = integer("_seed", "0", "seed of everything random", low=0, high=2**31 - 1)
 
     def as_strings(self) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 from semseg.types import Arrays, Batch, UInt8
@@ -23,6 +22,14 @@ class Learner(Protocol):
         """Takes over all parameters by structural name; `origin` names their file in errors."""
         ...
 
-    def save(self, path: Path) -> None:
-        """Writes the parameters to exactly this path, in the form that plain GluonCV loads."""
+    def parameters(self) -> Arrays:
+        """All parameters by structural name, as `load` takes them."""
+        ...
+
+    def state(self) -> Arrays:
+        """All that the next update depends on, by name: parameters, running statistics, the optimizer's state."""
+        ...
+
+    def restore(self, arrays: Arrays, origin: str) -> None:
+        """Takes over what `state` returned; `origin` names its file in errors."""
         ...

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from semseg.artifact import model_dir
 from semseg.artifact.earlier import Earlier, load_earlier
+from semseg.artifact.params import write_params
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, HyperparameterError
 from semseg.reporting.data_report import write_report
-from semseg.reporting.events import Event, ModelSaved, Sink
+from semseg.reporting.events import Event, Sink
 from semseg.reporting.log import LogSink
 from semseg.reporting.metrics_file import MetricsFile
 from semseg.reporting.progress_bar import ProgressBar
 from semseg.sagemaker import hyperparameters, log_lines
 from semseg.sagemaker.channels import read_channels, read_hosts
+from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
+from semseg.training.artifact_writer import ArtifactWriter
+from semseg.training.checkpoints import Checkpoint, Checkpoints
 from semseg.training.inputs import Input, check_inputs, class_names, open_inputs, training_data, validation_data
 from semseg.training.int8 import quantize_model, require_files
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit
-from semseg.training.schedules import iterations_per_epoch, schedule
+from semseg.training.progress import BEGINNING, Progress
+from semseg.training.schedules import Schedule, iterations_per_epoch, schedule
 from semseg.training.stopping import EarlyStopping
 
 
@@ -47,7 +54,8 @@ def train(paths: Paths, stop: threading.Event) -> None:
     host = read_hosts(paths).current
     channels = read_channels(paths)
     require_files(channels, settings)
-    _announce_worker()
+    checkpoint_directory = read_checkpoint_directory(paths)
+    _announce_worker(checkpoint_directory)
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
@@ -55,32 +63,38 @@ def train(paths: Paths, stop: threading.Event) -> None:
         _check(inputs, settings.workers, stop, paths.output_data)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
         settings = dataclasses.replace(settings, num_training_samples=samples)
+        checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs[0].listing)
+        checkpoint = checkpoints.newest() if checkpoints else None
+        progress = checkpoint.progress if checkpoint else BEGINNING
 
         _announce_devices()
-        learner = _build_learner(settings, earlier)
-        iterations = iterations_per_epoch(samples, settings.mini_batch_size)
-        LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
+        learner = _build_learner(settings, earlier, checkpoint)
+        rates = _schedule(settings, samples)
         if stop.is_set():
             raise Stopped
 
-        emit = _sinks(host, settings, paths)
-        artifact = _Artifact(paths.model, settings, names, emit)
+        emit = _sinks(host, settings, paths, progress)
+        artifact = ArtifactWriter(paths.model, settings, names, emit)
+        if checkpoint and checkpoint.best is not None:
+            artifact.save(model_dir.BEST, checkpoint.best.tofile)
         fit = Fit(
             learner=learner,
             training=training_data(inputs[0], settings, samples, stop.is_set),
             validation=validation_data(inputs[1], settings, stop.is_set),
-            schedule=schedule(settings, iterations),
+            schedule=rates,
             epochs=settings.epochs,
             num_classes=settings.num_classes,
             seed=settings.seed,
             early_stopping=_early_stopping(settings),
-            keep_best=lambda: artifact.save(learner, model_dir.BEST),
+            keep_best=lambda: _save(learner, artifact, model_dir.BEST),
             emit=emit,
+            checkpoint=_checkpointing(checkpoints, learner, paths.model / model_dir.BEST),
+            checkpoint_seconds=60 * settings.checkpoint_minutes if checkpoints else math.inf,
         )
         set_up = time.time()
-        fit.run(stop)
+        fit.run(stop, progress)
         _announce_end(stop)
-        artifact.save(learner, model_dir.LAST)
+        _save(learner, artifact, model_dir.LAST)
         _add_other_forms(paths.model, inputs, settings, stop, emit)
     LOGGER.info("Test data is not provided.")
     _print_totals(host, settings.epochs, begun, set_up)
@@ -118,13 +132,16 @@ def _read_hyperparameters(paths: Paths) -> Hyperparameters:
     return settings
 
 
-def _announce_worker() -> None:
+def _announce_worker(checkpoint_directory: Path | None) -> None:
     """Lines of the original that log parsers may look for."""
     print(f"Process {os.getpid()} is a worker.", flush=True)
     LOGGER.info("Using default worker.")
     for content_type in log_lines.CONTENT_TYPES:
         LOGGER.info("Loaded iterator creator %s for content type ('%s', '1.0')", content_type, content_type)
-    LOGGER.info("Checkpoint loading and saving are disabled.")
+    if checkpoint_directory is None:
+        LOGGER.info("Checkpoint loading and saving are disabled.")
+    else:
+        LOGGER.info("Checkpoints are loaded from and saved to %s.", checkpoint_directory)
 
 
 def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path) -> Earlier | None:
@@ -166,6 +183,21 @@ def _training_samples(given: int | None, listing: Listing | None) -> int:
     return counted if given is None else given
 
 
+def _open_checkpoints(directory: Path | None, settings: Hyperparameters, listing: Listing | None) -> Checkpoints | None:
+    """The checkpoints of this job, which a change of its hyperparameters or of the number of pairs makes useless."""
+    if directory is None:
+        return None
+    pairs = {"the number of training pairs": str(len(listing.pairs))} if listing else {}
+    return Checkpoints(directory, settings.as_strings() | pairs)
+
+
+def _checkpointing(checkpoints: Checkpoints | None, learner: Learner, best: Path) -> Callable[[Progress], None]:
+    """What saves a checkpoint of the learner; nothing, if none are kept."""
+    if checkpoints is None:
+        return lambda _: None
+    return lambda progress: checkpoints.save(progress, learner.state(), best)
+
+
 def _announce_devices() -> None:
     from semseg.engines.gluon.runtime import devices
 
@@ -178,7 +210,7 @@ def _announce_devices() -> None:
         LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
 
 
-def _build_learner(settings: Hyperparameters, earlier: Earlier | None) -> Learner:
+def _build_learner(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> Learner:
     from semseg.engines.gluon.learner import Optimizer, build_learner
 
     learner = build_learner(
@@ -188,12 +220,20 @@ def _build_learner(settings: Hyperparameters, earlier: Earlier | None) -> Learne
         Optimizer(settings.optimizer, settings.momentum, settings.weight_decay, settings.gamma1, settings.gamma2),
         aux_loss=settings.aux_loss,
         aux_weight=settings.aux_weight,
-        use_pretrained=settings.use_pretrained_model and earlier is None,
+        use_pretrained=settings.use_pretrained_model and not earlier and not checkpoint,
         seed=settings.seed,
     )
-    if earlier:
+    if checkpoint:
+        learner.restore(checkpoint.state, str(checkpoint.path))
+    elif earlier:
         learner.load(earlier.arrays, earlier.origin)
     return learner
+
+
+def _schedule(settings: Hyperparameters, samples: int) -> Schedule:
+    iterations = iterations_per_epoch(samples, settings.mini_batch_size)
+    LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
+    return schedule(settings, iterations)
 
 
 def _early_stopping(settings: Hyperparameters) -> EarlyStopping | None:
@@ -204,8 +244,12 @@ def _early_stopping(settings: Hyperparameters) -> EarlyStopping | None:
     )
 
 
-def _sinks(host: str, settings: Hyperparameters, paths: Paths) -> Sink:
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(paths.output_data)]
+def _sinks(host: str, settings: Hyperparameters, paths: Paths, progress: Progress) -> Sink:
+    """Where events go. The metrics files begin with the epochs of before a restart, the log has told them."""
+    metrics = MetricsFile(paths.output_data)
+    for epoch in progress.ended:
+        metrics(epoch)
+    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), metrics]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
 
@@ -216,40 +260,8 @@ def _sinks(host: str, settings: Hyperparameters, paths: Paths) -> Sink:
     return emit
 
 
-_OF_ONE_RUN = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES)
-
-
-class _Artifact:
-    """The model directory, which stays as it is until there is a model to save."""
-
-    def __init__(
-        self, directory: Path, settings: Hyperparameters, class_names: tuple[str, ...] | None, emit: Sink
-    ) -> None:
-        self._directory = directory
-        self._settings = settings
-        self._class_names = class_names
-        self._emit = emit
-        self._begun = False
-
-    def save(self, learner: Learner, name: str) -> None:
-        """Writes the parameters to the file of this name."""
-        self._emit(ModelSaved(self._directory / name))
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with model_dir.replacing(self._directory / name) as temporary:
-            learner.save(temporary)
-            if not self._begun:
-                self._begin()
-
-    def _begin(self) -> None:
-        """Makes room for the new model: parameters of an earlier run would contradict hyperparams.json."""
-        for path in (self._directory / name for name in _OF_ONE_RUN):
-            if path.exists():
-                LOGGER.warning("Removing %s, left by an earlier run.", path)
-                path.unlink()
-        model_dir.write_hyperparams(self._directory, self._settings.as_strings())
-        if self._class_names:
-            model_dir.write_class_names(self._directory, self._class_names)
-        self._begun = True
+def _save(learner: Learner, artifact: ArtifactWriter, name: str) -> None:
+    artifact.save(name, lambda path: write_params(path, learner.parameters()))
 
 
 def _announce_end(stop: threading.Event) -> None:

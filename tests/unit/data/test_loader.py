@@ -89,6 +89,17 @@ class TestTraining:
             expected = list(straight.epoch(epoch))
             assert all(map(equal, training(pairs).epoch(epoch), expected))
 
+    def test_an_epoch_can_be_begun_behind_its_first_batches_without_reading_them(self, pairs: list[Pair]) -> None:
+        """Epoch 1 begins with two pictures of epoch 0, whatever is skipped."""
+        expected = list(training(pairs).epoch(1))
+        for done in range(4):
+            assert [equal(*both) for both in zip(training(pairs).epoch(1, done), expected[done:], strict=True)] == [
+                True
+            ] * (3 - done)
+        for number in {*numbers(expected[0]), *numbers(expected[1])} - {*numbers(expected[2])}:
+            path_of(pairs[number].image).unlink()
+        assert equal(next(training(pairs).epoch(1, 2)), expected[2])
+
     def test_a_small_set_makes_one_batch_of_all(self, pairs: list[Pair]) -> None:
         loader = training(pairs, batch_size=16)
         for epoch in range(3):

@@ -42,7 +42,13 @@ ORIGINAL_DEFAULTS = {
 
 
 def test_defaults_are_the_originals() -> None:
-    ours_alone = {"base_size": "520", "_export_onnx": "True", "_quantize": "False", "_seed": "0"}
+    ours_alone = {
+        "base_size": "520",
+        "_export_onnx": "True",
+        "_quantize": "False",
+        "_checkpoint_minutes": "10.0",
+        "_seed": "0",
+    }
     assert defaults() == ORIGINAL_DEFAULTS | ours_alone
 
 

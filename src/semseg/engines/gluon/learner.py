@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from semseg.engines.gluon import networks, runtime, weights
+from semseg.engines.gluon import networks, optimizer_state, runtime, weights
 from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, UInt8
 
 mx = runtime.load()
+
+_PARAMETER, _OPTIMIZER = "parameter/", "optimizer/"
+"""How the names in a learner's state begin."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ class GluonLearner:
         classes: UInt8 = networks.resize_like(mx.nd, logits, images).argmax(axis=1).astype("uint8").asnumpy()
         return classes
 
-    def save(self, path: Path) -> None:
-        """Write the parameters, auxiliary head included, to exactly `path`, for GluonCV's `load_parameters`."""
-        self._model.save_parameters(str(path))
+    def parameters(self) -> Arrays:
+        """Return copies of all parameters, auxiliary head included, by the names of GluonCV's `load_parameters`."""
+        return {name: value.data().asnumpy() for name, value in networks.parameters(self._model).items()}
 
     def load(self, arrays: Arrays, origin: str) -> None:
         """Take over all parameters from host arrays by structural name; `origin` names their file in errors.
@@ -107,10 +109,32 @@ class GluonLearner:
             targets = {name: target for name, target in targets.items() if not name.startswith(networks.AUXILIARY)}
         networks.assign(targets, arrays, origin)
 
+    def state(self) -> Arrays:
+        """Return all that the next update depends on, by name: parameters, running statistics, optimizer state."""
+        optimizer = optimizer_state.read(self._trainer, networks.parameters(self._model))
+        return _prefixed(_PARAMETER, self.parameters()) | _prefixed(_OPTIMIZER, optimizer)
+
+    def restore(self, arrays: Arrays, origin: str) -> None:
+        """Take over what `state` returned, of a learner built alike; `origin` names its file in errors.
+
+        Raises ArtifactError when an array is missing, unknown or of another shape.
+        """
+        named = networks.parameters(self._model)
+        networks.assign(named, _without_prefix(_PARAMETER, arrays), origin)
+        optimizer_state.write(self._trainer, named, _without_prefix(_OPTIMIZER, arrays), origin)
+
     def _normalised(self, images: UInt8) -> Any:
         """uint8 (N, H, W, 3) on the host -> float32 (N, 3, H, W) on the device, normalised as for ImageNet."""
         on_device = runtime.to_device(images, self._device)
         return mx.nd.image.normalize(mx.nd.image.to_tensor(on_device), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _prefixed(prefix: str, arrays: Arrays) -> Arrays:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _without_prefix(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def build_learner(

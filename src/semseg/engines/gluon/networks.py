@@ -125,6 +125,13 @@ def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
 
     Raises ArtifactError, naming `origin`, when names or shapes differ; nothing is assigned then.
     """
+    require_fit(targets, arrays, origin)
+    for name, target in targets.items():
+        target.set_data(arrays[name])
+
+
+def require_fit(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
+    """Raise ArtifactError, naming `origin`, unless the arrays have the names and shapes of the targets."""
     faults = [f"{name} is missing" for name in targets.keys() - arrays.keys()]
     faults += [f"{name} is unknown" for name in arrays.keys() - targets.keys()]
     faults += [
@@ -134,5 +141,3 @@ def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
     ]
     if faults:
         raise ArtifactError(f"{origin} does not fit the network: {some(sorted(faults))}.")
-    for name, target in targets.items():
-        target.set_data(arrays[name])
