@@ -7,6 +7,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
 │   ├── DeviceError             exit 1   400   the machine: a GPU or driver that MXNet cannot use
 │   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
+│   ├── DivergedError           exit 1   400   the training: a loss that is no number
 │   ├── DiskFullError           exit 1   400   the machine: no room for a file
 │   ├── ImageError              exit 1   400   one picture or mask: damaged, wrong kind
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
@@ -61,6 +62,10 @@ class DeviceError(UserError):
 
 class WeightsError(UserError):
     """The file of a pretrained backbone cannot be had, or is not what it should be."""
+
+
+class DivergedError(UserError):
+    """The loss of a training is infinite or no number."""
 
 
 class DiskFullError(UserError):

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from semseg.artifact.params import digest
+from semseg.artifact.params import digest, read_params, write_params
 from semseg.inference.onnx_file import verify
 from semseg.sagemaker.paths import Paths
 
@@ -214,6 +215,23 @@ def test_half_precision_fails_clearly(job: Any) -> None:
 def test_an_empty_model_channel_fails_clearly(job: Any) -> None:
     job.paths.channel("model").mkdir()
     fails(job, 1, "ClientError: The channel model must hold one model, but it holds nothing")
+
+
+def test_a_training_that_diverges_fails_with_place_and_files(job: Any, trained: Trained) -> None:
+    """Here because of the weights it starts from."""
+    channel = job.paths.channel("model")
+    channel.mkdir()
+    shutil.copy(trained.paths.model / "hyperparams.json", channel)
+    arrays = read_params(trained.paths.model / "model_best.params")
+    write_params(
+        channel / "model_best.params", arrays | {"conv1.0.weight": arrays["conv1.0.weight"] * np.float32("nan")}
+    )
+    fails(
+        job,
+        1,
+        "ClientError: The loss is nan in epoch 0, iteration 1: the training has diverged. The batch was of train/",
+    )
+    assert "_gradient_clip" in job.paths.failure.read_text()
 
 
 @pytest.mark.req("R55")

@@ -67,6 +67,9 @@ class Hyperparameters:
     quantize: bool = boolean(
         "_quantize", "False", "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU"
     )
+    gradient_clip: float = real(
+        "_gradient_clip", "0.0", "largest norm of the gradient, which is shortened to it; 0: any", "[0, inf)"
+    )
     checkpoint_minutes: float = real(
         "_checkpoint_minutes",
         "10.0",

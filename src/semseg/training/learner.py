@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 from semseg.types import Arrays, Batch, UInt8
 
@@ -10,8 +10,12 @@ from semseg.types import Arrays, Batch, UInt8
 class Learner(Protocol):
     """A network with its criterion and optimizer on its devices."""
 
-    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
-        """One update of the parameters; the criterion's value, the mean over the pictures. `seed` fixes the dropout."""
+    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
+        """One update of the parameters; `seed` fixes the dropout.
+
+        What is returned gives, as a float, the criterion's value, the mean over the pictures; that may have to wait
+        for the device, while this returns as soon as the device can be given the next update.
+        """
         ...
 
     def evaluate(self, batch: Batch) -> UInt8:

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 import numpy as np
 
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Sink, Step
+from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.learner import Learner
+from semseg.training.loss_watch import require_finite, stuck
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
 from semseg.training.stopping import EarlyStopping
@@ -93,21 +95,24 @@ class Fit:
 
     def _train(self, progress: Progress, stop: threading.Event) -> Progress:
         """The rest of a pass over the training data; `trained` in what comes of it stays None if it was stopped."""
-        epoch, done, before, seconds = progress.epoch, progress.iteration, progress.updates, progress.seconds
-        iterations, start = self.training.iterations(epoch), time.perf_counter()
-        saved = start
+        epoch, done, before = progress.epoch, progress.iteration, progress.updates
+        iterations, saved = self.training.iterations(epoch), time.perf_counter()
+        start = saved - progress.seconds
+        step: _Step | None = None
         with closing(self.training.epoch(epoch, done)) as batches:
             for iteration, batch in enumerate(batches, done + 1):
                 rate = self.schedule(before - done + iteration)
                 loss = self.learner.train_step(batch, rate, self._step_seed(epoch, iteration))
-                now = time.perf_counter()
-                progress = progress.stepped(loss, len(batch), seconds + now - start)
+                progress = _settled(progress, step, start)  # while the device has the next step to do
+                step = _Step(loss, batch, rate)
                 if stop.is_set():
-                    return progress
+                    return _settled(progress, step, start)
                 self.emit(Step(epoch, "training", iteration, iterations, len(batch), rate))
-                if now - saved >= self.checkpoint_seconds:
+                if time.perf_counter() - saved >= self.checkpoint_seconds:
+                    progress, step = _settled(progress, step, start), None
                     self._checkpoint_within_epoch(progress)
                     saved = time.perf_counter()
+        progress = _settled(progress, step, start)
         if stop.is_set():  # a pipe ends early then
             return progress
         return self._end_training(progress)
@@ -117,6 +122,8 @@ class Fit:
         rate, speed = self.schedule(progress.updates), progress.samples / progress.seconds
         trained = EpochTrained(progress.epoch, done, progress.loss / done, rate, speed)
         self.emit(trained)
+        if warning := stuck([*(epoch.trained.loss for epoch in progress.ended), trained.loss]):
+            LOGGER.warning(warning)
         return dataclasses.replace(progress, trained=trained)
 
     def _validate(self, epoch: int, stop: threading.Event) -> EpochValidated | None:
@@ -159,3 +166,21 @@ class Fit:
     def _step_seed(self, epoch: int, iteration: int) -> int:
         """A seed from 0 to 2^31 - 1 that depends on nothing but its three numbers."""
         return int(np.random.SeedSequence([self.seed, epoch, iteration]).generate_state(1)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An update that the learner was told to make."""
+
+    loss: SupportsFloat
+    batch: Batch
+    rate: float
+
+
+def _settled(progress: Progress, step: _Step | None, start: float) -> Progress:
+    """The progress with a step, once its loss is known; `start`: when the epoch began. Raises DivergedError."""
+    if step is None:
+        return progress
+    loss = float(step.loss)
+    require_finite(loss, progress.epoch, progress.iteration + 1, step.batch.names, step.rate)
+    return progress.stepped(loss, len(step.batch), time.perf_counter() - start)

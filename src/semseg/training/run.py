@@ -33,14 +33,13 @@ from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
-from semseg.training.checkpoints import Checkpoint, Checkpoints
+from semseg.training.checkpoints import Checkpoints
 from semseg.training.inputs import Input, check_inputs, class_names, open_inputs, training_data, validation_data
 from semseg.training.int8 import quantize_model, require_files
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit
+from semseg.training.parts import announce_devices, announced_schedule, build_learner, early_stopping
 from semseg.training.progress import BEGINNING, Progress
-from semseg.training.schedules import Schedule, iterations_per_epoch, schedule
-from semseg.training.stopping import EarlyStopping
 
 
 def train(paths: Paths, stop: threading.Event) -> None:
@@ -67,10 +66,10 @@ def train(paths: Paths, stop: threading.Event) -> None:
         checkpoint = checkpoints.newest() if checkpoints else None
         progress = checkpoint.progress if checkpoint else BEGINNING
 
-        _announce_devices()
-        learner = _build_learner(settings, earlier, checkpoint)
-        rates = _schedule(settings, samples)
-        if stop.is_set():
+        announce_devices()
+        learner = build_learner(settings, earlier, checkpoint)
+        rates = announced_schedule(settings, samples)
+        if stop.is_set() and not checkpoint:
             raise Stopped
 
         emit = _sinks(host, settings, paths, progress)
@@ -85,7 +84,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
             epochs=settings.epochs,
             num_classes=settings.num_classes,
             seed=settings.seed,
-            early_stopping=_early_stopping(settings),
+            early_stopping=early_stopping(settings),
             keep_best=lambda: _save(learner, artifact, model_dir.BEST),
             emit=emit,
             checkpoint=_checkpointing(checkpoints, learner, paths.model / model_dir.BEST),
@@ -196,52 +195,6 @@ def _checkpointing(checkpoints: Checkpoints | None, learner: Learner, best: Path
     if checkpoints is None:
         return lambda _: None
     return lambda progress: checkpoints.save(progress, learner.state(), best)
-
-
-def _announce_devices() -> None:
-    from semseg.engines.gluon.runtime import devices
-
-    start = time.perf_counter()
-    _, gpus = devices()
-    LOGGER.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
-    LOGGER.info("nvidia-smi identified %d GPUs.", gpus)
-    LOGGER.info("Number of GPUs being used: %d", min(gpus, 1))
-    if gpus > 1:
-        LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
-
-
-def _build_learner(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> Learner:
-    from semseg.engines.gluon.learner import Optimizer, build_learner
-
-    learner = build_learner(
-        settings.algorithm,
-        settings.backbone,
-        settings.num_classes,
-        Optimizer(settings.optimizer, settings.momentum, settings.weight_decay, settings.gamma1, settings.gamma2),
-        aux_loss=settings.aux_loss,
-        aux_weight=settings.aux_weight,
-        use_pretrained=settings.use_pretrained_model and not earlier and not checkpoint,
-        seed=settings.seed,
-    )
-    if checkpoint:
-        learner.restore(checkpoint.state, str(checkpoint.path))
-    elif earlier:
-        learner.load(earlier.arrays, earlier.origin)
-    return learner
-
-
-def _schedule(settings: Hyperparameters, samples: int) -> Schedule:
-    iterations = iterations_per_epoch(samples, settings.mini_batch_size)
-    LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
-    return schedule(settings, iterations)
-
-
-def _early_stopping(settings: Hyperparameters) -> EarlyStopping | None:
-    if not settings.early_stopping:
-        return None
-    return EarlyStopping(
-        settings.early_stopping_min_epochs, settings.early_stopping_patience, settings.early_stopping_tolerance
-    )
 
 
 def _sinks(host: str, settings: Hyperparameters, paths: Paths, progress: Progress) -> Sink:

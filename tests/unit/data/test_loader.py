@@ -67,6 +67,10 @@ class TestTraining:
             assert batch.labels.shape == (4, 8, 8)
             assert batch.images.dtype == batch.labels.dtype == np.uint8
 
+    def test_batches_know_the_files_of_their_pictures(self, pairs: list[Pair]) -> None:
+        for batch in (*training(pairs).epoch(0), *ValidationLoader(pairs, Sampler(LABEL_MAP, 8, 16, 0, 0), 3).epoch(0)):
+            assert batch.names == tuple(f"train/{number}.png" for number in numbers(batch))
+
     def test_remainders_roll_over_into_the_next_epoch(self, pairs: list[Pair]) -> None:
         loader = training(pairs)
         assert [sum(1 for _ in loader.epoch(epoch)) for epoch in range(4)] == [2, 3, 2, 3]

@@ -46,6 +46,7 @@ def test_defaults_are_the_originals() -> None:
         "base_size": "520",
         "_export_onnx": "True",
         "_quantize": "False",
+        "_gradient_clip": "0.0",
         "_checkpoint_minutes": "10.0",
         "_seed": "0",
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from collections.abc import Generator
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semseg.errors import DivergedError
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Step
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
@@ -108,14 +110,9 @@ def run(
     checkpoint_seconds: float = math.inf,
 ) -> Run:
     done = Run()
-    Fit(
-        learner=learner,
-        training=training,
-        validation=validation or Uncounted([1]),
-        schedule=float,
-        epochs=epochs,
-        num_classes=2,
-        seed=7,
+    fit = fit_of(learner, training, epochs, validation)
+    dataclasses.replace(
+        fit,
         early_stopping=early_stopping,
         keep_best=lambda: done.kept.append(learner.evaluations),
         emit=done.events.append,
@@ -123,6 +120,21 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
     ).run(learner.stop, progress)
     return done
+
+
+def fit_of(learner: FakeLearner, training: Pictures, epochs: int = 1, validation: Uncounted | None = None) -> Fit:
+    return Fit(
+        learner=learner,
+        training=training,
+        validation=validation or Uncounted([1]),
+        schedule=float,
+        epochs=epochs,
+        num_classes=2,
+        seed=7,
+        early_stopping=None,
+        keep_best=lambda: None,
+        emit=lambda _: None,
+    )
 
 
 def test_the_learning_rate_follows_the_updates_of_all_epochs() -> None:
@@ -268,3 +280,60 @@ def told(epoch: EpochEnded) -> tuple[Any, ...]:
     """All of an epoch but its speeds."""
     trained = epoch.trained.iterations, epoch.trained.loss, epoch.trained.learning_rate
     return epoch.trained.epoch, *trained, epoch.validated.mean_iou, epoch.improved
+
+
+class Waiting:
+    """A loss that the device has still to compute; `asked` notes when it is asked for, counted in steps begun."""
+
+    def __init__(self, value: float, learner: SlowLearner) -> None:
+        self.value = value
+        self.learner = learner
+
+    def __float__(self) -> float:
+        self.learner.asked.append(len(self.learner.rates))
+        return self.value
+
+
+@dataclass
+class SlowLearner(FakeLearner):
+    """Its losses are looked at later; the last of `values` repeats."""
+
+    values: tuple[float, ...] = (1.0,)
+    asked: list[int] = field(default_factory=list)
+
+    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> Any:
+        super().train_step(batch, learning_rate, seed)
+        return Waiting(self.values[min(len(self.rates), len(self.values)) - 1], self)
+
+
+def test_a_loss_is_waited_for_when_the_next_step_has_begun() -> None:
+    learner = SlowLearner([1.0], values=(3.0, 2.0, 1.0))
+    (trained,) = run(learner, Pictures([3]), epochs=1).of(EpochTrained)
+    assert learner.asked == [2, 3, 3]
+    assert trained.loss == 2.0
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_no_checkpoint_has_it() -> None:
+    class Named(Pictures):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            for number in range(4):
+                yield dataclasses.replace(batch(2), names=(f"train/{number}a.jpg", f"train/{number}b.jpg"))
+
+    learner = SlowLearner([1.0], values=(3.0, 2.0, math.nan))
+    with pytest.raises(
+        DivergedError, match=r"epoch 0, iteration 3: .* was of train/2a\.jpg, train/2b\.jpg\..* was 3\)"
+    ):
+        run(learner, Named([4]), epochs=1)
+    assert len(learner.rates) == 4  # it was found while the next one was under way
+    learner = SlowLearner([1.0], values=(3.0, math.nan))
+    saved: list[Progress] = []
+    fit = dataclasses.replace(fit_of(learner, Named([4])), checkpoint=saved.append, checkpoint_seconds=0)
+    with pytest.raises(DivergedError):
+        fit.run(learner.stop)
+    assert [progress.iteration for progress in saved] == [1]
+
+
+def test_a_loss_that_does_not_move_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
+    run(SlowLearner([1.0]), Pictures([1]), epochs=5)
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert "hardly moved in 3 epochs: 1, 1, 1" in warning

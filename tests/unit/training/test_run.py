@@ -5,20 +5,7 @@ from pathlib import Path
 import pytest
 
 from semseg.engines.gluon import networks, runtime
-from semseg.training.run import _announce_devices, _export_onnx
-
-
-@pytest.mark.parametrize(("gpus", "used", "warnings"), [(0, 0, 0), (1, 1, 0), (4, 1, 1)])
-def test_of_several_gpus_the_first_is_used_with_a_warning(
-    gpus: int, used: int, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No machine with a GPU runs this: the count stands in for it."""
-    monkeypatch.setattr(runtime, "devices", lambda: (None, gpus))
-    with caplog.at_level("INFO", logger="semseg"):
-        _announce_devices()
-    assert f"nvidia-smi identified {gpus} GPUs." in caplog.messages
-    assert f"Number of GPUs being used: {used}" in caplog.messages
-    assert sum(record.levelname == "WARNING" for record in caplog.records) == warnings
+from semseg.training.run import _export_onnx
 
 
 def test_model_onnx_is_of_the_best_parameters(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 from semseg.engines.gluon import networks, optimizer_state, runtime, weights
 from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, UInt8
@@ -20,6 +20,7 @@ class Optimizer:
 
     momentum and weight_decay are for sgd and for nag, which is sgd in Nesterov's form; gamma1 and gamma2 are the
     decay and the momentum of rmsprop in its centered form (Graves, 2013). The others leave them alone.
+    gradient_clip: the largest norm of the whole gradient, to which it is shortened; 0 for any.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Optimizer:
     weight_decay: float = 0.0001
     gamma1: float = 0.9
     gamma2: float = 0.9
+    gradient_clip: float = 0.0
 
     def settings(self) -> dict[str, float | bool]:
         """Return the keyword arguments of MXNet's optimizer."""
@@ -35,6 +37,16 @@ class Optimizer:
         if self.name == "rmsprop":
             return {"gamma1": self.gamma1, "gamma2": self.gamma2, "centered": True}
         return {}
+
+
+class _Loss:
+    """A weighted sum of log likelihoods with its sign turned, on its way from the device: `float` waits for it."""
+
+    def __init__(self, log_likelihoods: list[Any], weights: tuple[float, ...]) -> None:
+        self._parts = list(zip(log_likelihoods, weights, strict=False))
+
+    def __float__(self) -> float:
+        return -sum(weight * float(part.asscalar()) for part, weight in self._parts)
 
 
 class GluonLearner:
@@ -56,15 +68,16 @@ class GluonLearner:
         self._inference.hybridize()
         self._criterion = MixSoftmaxCrossEntropyLoss(aux_loss, aux_weight=aux_weight, ignore_label=IGNORED)
         self._aux_weight = aux_weight
+        self._gradient_clip = optimizer.gradient_clip
         self._trainer = mx.gluon.Trainer(
             self._training.collect_params(), optimizer.name, optimizer.settings(), kvstore=None
         )
 
-    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
+    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
         """Make one update, and return the mean over the pictures of the criterion's value before it.
 
-        `seed` fixes MXNet's random numbers (dropout). Returns when the update is done. The heads learn ten times as
-        fast, as GluonCV sets them.
+        `seed` fixes MXNet's random numbers (dropout). On a GPU it returns at once, and the value waits for the device.
+        The heads learn ten times as fast, as GluonCV sets them.
         """
         mx.random.seed(seed)
         images = self._normalised(batch.images)
@@ -73,19 +86,28 @@ class GluonLearner:
             outputs = [networks.resize_like(mx.nd, logits, images) for logits in self._training(images)]
             losses = self._criterion(*outputs, labels)
         losses.backward()
+        self._clip_gradient()
         self._trainer.set_learning_rate(learning_rate)
         self._trainer.step(len(batch))
-        mx.nd.waitall()
-        return self._value(outputs, labels)
-
-    def _value(self, outputs: list[Any], labels: Any) -> float:
-        """The criterion's value. GluonCV's own takes the logarithm of a softmax: infinite where that underflows."""
-        value = 0.0
-        for logits, weight in zip(outputs, (1.0, self._aux_weight), strict=False):
-            log_likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
-            counted = mx.nd.where(labels == IGNORED, mx.nd.zeros_like(log_likelihood), log_likelihood)
-            value -= weight * float(counted.mean().asscalar())
+        value = self._value(outputs, labels)
+        if (
+            self._device.device_type == "cpu"
+        ):  # SIGTERM is heeded between calls: one long step, not two, may be under way
+            mx.nd.waitall()
         return value
+
+    def _clip_gradient(self) -> None:
+        if self._gradient_clip:
+            trained = [value for value in self._training.collect_params().values() if value.grad_req != "null"]
+            mx.gluon.utils.clip_global_norm([value.grad() for value in trained], self._gradient_clip, False)
+
+    def _value(self, outputs: list[Any], labels: Any) -> SupportsFloat:
+        """The criterion's value. GluonCV's own takes the logarithm of a softmax: infinite where that underflows."""
+        means = []
+        for logits in outputs:
+            log_likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
+            means.append(mx.nd.where(labels == IGNORED, mx.nd.zeros_like(log_likelihood), log_likelihood).mean())
+        return _Loss(means, (1.0, self._aux_weight))
 
     def evaluate(self, batch: Batch) -> UInt8:
         """Return the most probable class of each pixel: uint8 (N, H, W), for any H and W, as GluonCV's `predict`."""

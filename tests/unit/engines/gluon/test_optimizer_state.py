@@ -14,7 +14,7 @@ OPTIMIZERS = {"sgd": 1, "nag": 1, "adam": 2, "rmsprop": 3, "adagrad": 1}
 
 
 def steps(learner: Any, batch: Batch, seeds: range) -> list[float]:
-    return [learner.train_step(batch, 0.01, seed) for seed in seeds]
+    return [float(learner.train_step(batch, 0.01, seed)) for seed in seeds]
 
 
 def require_equal(found: Arrays, expected: Arrays) -> None:
