@@ -217,20 +217,26 @@ def test_an_empty_model_channel_fails_clearly(job: Any) -> None:
     fails(job, 1, "ClientError: The channel model must hold one model, but it holds nothing")
 
 
-def test_a_training_that_diverges_fails_with_place_and_files(job: Any, trained: Trained) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "head.block.4.bias",
+            "The loss is nan in epoch 0, iteration 1: the training has diverged. The batch was of train/",
+        ),
+        ("conv1.0.weight", "The training has diverged: of its parameters, conv1.0.weight"),
+    ],
+)
+def test_a_training_that_diverges_fails_with_place_and_files(
+    job: Any, trained: Trained, name: str, reason: str
+) -> None:
     """Here because of the weights it starts from."""
     channel = job.paths.channel("model")
     channel.mkdir()
     shutil.copy(trained.paths.model / "hyperparams.json", channel)
     arrays = read_params(trained.paths.model / "model_best.params")
-    write_params(
-        channel / "model_best.params", arrays | {"conv1.0.weight": arrays["conv1.0.weight"] * np.float32("nan")}
-    )
-    fails(
-        job,
-        1,
-        "ClientError: The loss is nan in epoch 0, iteration 1: the training has diverged. The batch was of train/",
-    )
+    write_params(channel / "model_best.params", arrays | {name: arrays[name] * np.float32("nan")})
+    fails(job, 1, f"ClientError: {reason}")
     assert "_gradient_clip" in job.paths.failure.read_text()
 
 

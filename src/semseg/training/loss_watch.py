@@ -1,15 +1,22 @@
-"""Stops a training, or warns of it, when its loss says that nothing will come of it."""
+"""Stops a training, or warns of it, when its loss or its parameters say that nothing will come of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from semseg.errors import DivergedError, some
+from semseg.types import Arrays
 
 _PATIENCE = 3
 _LEAST_FALL = 0.01
 _FILES_SHOWN = 16
+_HINT = (
+    "The likeliest cause is too high a learning rate: try a tenth of learning_rate, or _gradient_clip=1. Else the "
+    "weights that the training began with may be damaged, or files of the batch be odd."
+)
 
 
 def require_finite(loss: float, epoch: int, iteration: int, names: Sequence[str], learning_rate: float) -> None:
@@ -19,9 +26,20 @@ def require_finite(loss: float, epoch: int, iteration: int, names: Sequence[str]
     raise DivergedError(
         f"The loss is {loss} in epoch {epoch}, iteration {iteration}: the training has diverged. The batch was of "
         f"{some(names, _FILES_SHOWN)}.",
-        f"The likeliest cause is too high a learning rate (it was {learning_rate:g}): try a tenth of learning_rate, or "
-        "_gradient_clip=1. Else the weights that the training began with may be damaged, or the batch's files be odd.",
+        f"The learning rate was {learning_rate:g}. {_HINT}",
     )
+
+
+def require_finite_parameters(arrays: Arrays) -> None:
+    """Raise DivergedError, naming them, if there are arrays with values that are infinite or no number.
+
+    oneDNN's ReLU makes 0 of what is no number: with the weights of a backbone lost, the loss would still be fine.
+    """
+    damaged = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if damaged:
+        raise DivergedError(
+            f"The training has diverged: of its parameters, {some(damaged)} have values that are no numbers.", _HINT
+        )
 
 
 def stuck(losses: Sequence[float]) -> str | None:

@@ -38,6 +38,7 @@ from semseg.training.inputs import Input, check_inputs, class_names, open_inputs
 from semseg.training.int8 import quantize_model, require_files
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit
+from semseg.training.loss_watch import require_finite_parameters
 from semseg.training.parts import announce_devices, announced_schedule, build_learner, early_stopping
 from semseg.training.progress import BEGINNING, Progress
 
@@ -214,7 +215,9 @@ def _sinks(host: str, settings: Hyperparameters, paths: Paths, progress: Progres
 
 
 def _save(learner: Learner, artifact: ArtifactWriter, name: str) -> None:
-    artifact.save(name, lambda path: write_params(path, learner.parameters()))
+    parameters = learner.parameters()
+    require_finite_parameters(parameters)
+    artifact.save(name, lambda path: write_params(path, parameters))
 
 
 def _announce_end(stop: threading.Event) -> None:
