@@ -173,10 +173,18 @@ def test_whole_pictures_of_any_size_validate(new_job: Callable[..., Any], number
     for path in (odd, mask):
         with Image.open(path) as image:
             image.crop((0, 0, 37, 45)).save(path)
+    for name in ("", "_annotation"):
+        shutil.copytree(job.paths.channel(f"validation{name}"), job.paths.channel(f"test{name}"))
     job.configure(algorithm=algorithm, validation_mini_batch_size="1", epochs="1")
     code, log = job.run()
     assert code == 0, log
-    assert len(numbers(log, "validation:mIOU")) == 1
+    (mean_iou,) = numbers(log, "validation:mIOU")
+    whole = json.loads((job.paths.output_data / "metrics.json").read_text())["whole_pictures"]
+    assert whole["validation"] == whole["test"]  # the same pictures
+    assert whole["test"]["pictures"] == 2
+    assert whole["test"]["mIOU"] == pytest.approx(float(mean_iou), abs=0.01)
+    assert f"#final_metric. host: algo-1, test mIOU: {whole['test']['mIOU']} ." in log
+    assert "Test data is not provided." not in log
 
 
 def fails(job: Any, code: int, reason: str) -> None:

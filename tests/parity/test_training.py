@@ -182,7 +182,7 @@ def test_a_trained_network_loads_in_plain_gluoncv(
         normalised = mx.nd.image.normalize(
             mx.nd.image.to_tensor(_nd(mx, images)), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         )
-        found = learner.evaluate(Batch(images, np.zeros(images.shape[:3], np.uint8)))
+        found, _ = learner.evaluate(Batch(images, np.zeros(images.shape[:3], np.uint8)))
         np.testing.assert_array_equal(found, theirs.predict(normalised).asnumpy().argmax(1))
     assert read_params(tmp_path / "model_algo-1").keys() == networks.parameters(theirs).keys()
 

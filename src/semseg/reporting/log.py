@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Quantized, Step
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Quantized, Scored, Step
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import LOGGER
 
@@ -48,9 +48,15 @@ class LogSink:
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "validation pixel_accuracy", accuracy))
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU", mean_iou))
                 LOGGER.info(log_lines.throughput(self._host, event.epoch, "validation", event.samples_per_second))
+                LOGGER.info(log_lines.quality(self._host, event.epoch, "validation loss", event.loss))
+                if event.mean_iou_present is not None:
+                    present = event.mean_iou_present
+                    LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU_present", present))
             case EpochEnded():
                 LOGGER.info(log_lines.progress(self._host, event.trained.epoch + 1, event.epochs))
                 self._metrics("training_data_iter", resets=event.trained.epoch + 1, epoch=event.trained.epoch)
+            case Scored():
+                self._scored(event)
             case ModelSaved():
                 LOGGER.info("Serializing model to %s", event.path)
             case Quantized():
@@ -73,6 +79,17 @@ class LogSink:
             speed = self._samples / max(now - self._since, 1e-9)
             LOGGER.info(log_lines.progress_notice(step.epoch, step.iteration, speed, step.learning_rate))
             self._since, self._samples = now, 0
+
+    def _scored(self, event: Scored) -> None:
+        LOGGER.info("The best model on the %d whole pictures of %s:", event.pictures, event.split)
+        values = {
+            "pixel_accuracy": event.pixel_accuracy,
+            "mIOU": event.mean_iou,
+            "mIOU_present": event.mean_iou_present,
+        }
+        for name, value in values.items():
+            if value is not None:
+                LOGGER.info(log_lines.final_quality(self._host, f"{event.split} {name}", value))
 
     def _metrics(self, meta: str, resets: int, epoch: int | None = None) -> None:
         """The counters of the data iterator, of which the original only ever moved one."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from semseg.artifact.model_dir import replacing
-from semseg.reporting.events import EpochEnded, Event, Quantized
+from semseg.reporting.events import EpochEnded, Event, Quantized, Scored
+
+_NAMES = {"mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
 
 
 class MetricsFile:
@@ -21,13 +23,18 @@ class MetricsFile:
         self._lines = ""
         self._summary: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
+        self._whole_pictures: dict[str, Any] = {}
         _write(self._lines_file, self._lines)
 
     def __call__(self, event: Event) -> None:
-        """Writes an epoch's numbers when it has ended, and those of int8; other events say nothing here."""
+        """Writes the numbers of an ended epoch, of whole pictures and of int8; other events say nothing here."""
         match event:
             case EpochEnded():
                 self._epoch(event)
+            case Scored():
+                values = {name: value for name, value in vars(event).items() if name != "split"}
+                self._whole_pictures[event.split] = {_NAMES.get(name, name): value for name, value in values.items()}
+                self._summarise(whole_pictures=self._whole_pictures)
             case Quantized():
                 numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.pictures}
                 self._summarise(int8=numbers | {"kept": event.kept})
@@ -35,7 +42,8 @@ class MetricsFile:
     def _epoch(self, event: EpochEnded) -> None:
         line = {
             "epoch": event.trained.epoch,
-            "train_loss": event.trained.loss if math.isfinite(event.trained.loss) else None,  # JSON has no NaN
+            "train_loss": event.trained.loss,
+            "validation_loss": event.validated.loss if math.isfinite(event.validated.loss) else None,  # JSON has no NaN
             "learning_rate": event.trained.learning_rate,
             "train_throughput": event.trained.samples_per_second,
             "validation_throughput": event.validated.samples_per_second,

@@ -25,6 +25,10 @@ class ArtifactWriter:
         self._emit = emit
         self._begun = False
 
+    def path(self, name: str) -> Path:
+        """Where the file of this name is, once it was saved."""
+        return self._directory / name
+
     def save(self, name: str, write: Callable[[Path], None]) -> None:
         """Has the file of this name written, at once or not at all. Raises DiskFullError."""
         self._emit(ModelSaved(self._directory / name))

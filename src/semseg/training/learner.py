@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, SupportsFloat
 
-from semseg.types import Arrays, Batch, UInt8
+from semseg.types import Arrays, Batch, Float32, UInt8
 
 
 class Learner(Protocol):
@@ -18,8 +18,13 @@ class Learner(Protocol):
         """
         ...
 
-    def evaluate(self, batch: Batch) -> UInt8:
-        """The class of each pixel, uint8 (N, H, W), for pictures of any size."""
+    def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
+        """For pictures of any size, the class of each pixel, uint8 (N, H, W), and the mean cross entropy of those
+        pixels that count, of the main head alone."""
+        ...
+
+    def logits(self, images: Float32) -> Float32:
+        """What `inference.Backend` asks for: normalised RGB float32 (N, 3, H, W) -> (N, C, ceil(H/8), ceil(W/8))."""
         ...
 
     def load(self, arrays: Arrays, origin: str) -> None:

@@ -129,10 +129,13 @@ class Fit:
     def _validate(self, epoch: int, stop: threading.Event) -> EpochValidated | None:
         """One pass over the validation data; None if it was stopped."""
         start, iterations = time.perf_counter(), self.validation.iterations()
-        matrix, samples = ConfusionMatrix(self.num_classes), 0
+        matrix, samples, loss, counted = ConfusionMatrix(self.num_classes), 0, 0.0, 0
         with closing(self.validation.epoch(epoch)) as batches:
             for iteration, batch in enumerate(batches, 1):
-                matrix.update(batch.labels, self.learner.evaluate(batch))
+                predicted, mean = self.learner.evaluate(batch)
+                matrix.update(batch.labels, predicted)
+                loss += mean * (int(matrix.counts.sum()) - counted)
+                counted = int(matrix.counts.sum())
                 samples += len(batch)
                 if stop.is_set():
                     return None
@@ -141,6 +144,7 @@ class Fit:
             return None
         validated = EpochValidated(
             epoch,
+            loss=loss / max(counted, 1),
             pixel_accuracy=matrix.pixel_accuracy(),
             mean_iou=matrix.mean_iou(),
             mean_iou_present=matrix.mean_iou_present(),

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from semseg.artifact import model_dir
 from semseg.artifact.earlier import Earlier, load_earlier
-from semseg.artifact.params import write_params
+from semseg.artifact.params import read_params, write_params
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
@@ -34,13 +32,23 @@ from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
 from semseg.training.checkpoints import Checkpoints
-from semseg.training.inputs import Input, check_inputs, class_names, open_inputs, training_data, validation_data
+from semseg.training.inputs import (
+    Input,
+    check_inputs,
+    class_names,
+    open_inputs,
+    open_test,
+    training_data,
+    validation_data,
+)
 from semseg.training.int8 import quantize_model, require_files
 from semseg.training.learner import Learner
-from semseg.training.loop import Fit
+from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite_parameters
 from semseg.training.parts import announce_devices, announced_schedule, build_learner, early_stopping
 from semseg.training.progress import BEGINNING, Progress
+from semseg.training.schedules import Schedule
+from semseg.training.scoring import score
 
 
 def train(paths: Paths, stop: threading.Event) -> None:
@@ -60,7 +68,8 @@ def train(paths: Paths, stop: threading.Event) -> None:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
         names = class_names(inputs) or (earlier.class_names if earlier else None)
-        _check(inputs, settings.workers, stop, paths.output_data)
+        test = open_test(channels, settings.num_classes, store)
+        _check((*inputs, test) if test else inputs, settings.workers, stop, paths.output_data)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
         settings = dataclasses.replace(settings, num_training_samples=samples)
         checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs[0].listing)
@@ -77,26 +86,15 @@ def train(paths: Paths, stop: threading.Event) -> None:
         artifact = ArtifactWriter(paths.model, settings, names, emit)
         if checkpoint and checkpoint.best is not None:
             artifact.save(model_dir.BEST, checkpoint.best.tofile)
-        fit = Fit(
-            learner=learner,
-            training=training_data(inputs[0], settings, samples, stop.is_set),
-            validation=validation_data(inputs[1], settings, stop.is_set),
-            schedule=rates,
-            epochs=settings.epochs,
-            num_classes=settings.num_classes,
-            seed=settings.seed,
-            early_stopping=early_stopping(settings),
-            keep_best=lambda: _save(learner, artifact, model_dir.BEST),
-            emit=emit,
-            checkpoint=_checkpointing(checkpoints, learner, paths.model / model_dir.BEST),
-            checkpoint_seconds=60 * settings.checkpoint_minutes if checkpoints else math.inf,
-        )
+        training = training_data(inputs[0], settings, samples, stop.is_set)
+        validation = validation_data(inputs[1], settings, stop.is_set)
+        fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, emit)
         set_up = time.time()
         fit.run(stop, progress)
         _announce_end(stop)
         _save(learner, artifact, model_dir.LAST)
         _add_other_forms(paths.model, inputs, settings, stop, emit)
-    LOGGER.info("Test data is not provided.")
+        _score(learner, artifact.path(model_dir.BEST), (inputs[1], test), settings, stop, emit)
     _print_totals(host, settings.epochs, begun, set_up)
 
 
@@ -114,7 +112,8 @@ def check(paths: Paths) -> Report:
         _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
         class_names(inputs)
-        return check_inputs(inputs, settings.workers)
+        test = open_test(channels, settings.num_classes, store)
+        return check_inputs((*inputs, test) if test else inputs, settings.workers)
 
 
 def _read_hyperparameters(paths: Paths) -> Hyperparameters:
@@ -153,7 +152,7 @@ def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path
     return earlier
 
 
-def _check(inputs: tuple[Input, Input], workers: int, stop: threading.Event, output: Path) -> None:
+def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path) -> None:
     """Reads all files once, leaves a report of them, and raises DataError for all that is wrong."""
     report = check_inputs(inputs, workers, stop.is_set)
     write_report(report, output)
@@ -191,11 +190,36 @@ def _open_checkpoints(directory: Path | None, settings: Hyperparameters, listing
     return Checkpoints(directory, settings.as_strings() | pairs)
 
 
-def _checkpointing(checkpoints: Checkpoints | None, learner: Learner, best: Path) -> Callable[[Progress], None]:
-    """What saves a checkpoint of the learner; nothing, if none are kept."""
-    if checkpoints is None:
-        return lambda _: None
-    return lambda progress: checkpoints.save(progress, learner.state(), best)
+def _fit(
+    learner: Learner,
+    training: TrainingData,
+    validation: ValidationData,
+    rates: Schedule,
+    settings: Hyperparameters,
+    artifact: ArtifactWriter,
+    checkpoints: Checkpoints | None,
+    emit: Sink,
+) -> Fit:
+    """The loop as the settings say, which leaves the best model in the artifact."""
+
+    def checkpoint(progress: Progress) -> None:
+        if checkpoints:
+            checkpoints.save(progress, learner.state(), artifact.path(model_dir.BEST))
+
+    return Fit(
+        learner=learner,
+        training=training,
+        validation=validation,
+        schedule=rates,
+        epochs=settings.epochs,
+        num_classes=settings.num_classes,
+        seed=settings.seed,
+        early_stopping=early_stopping(settings),
+        keep_best=lambda: _save(learner, artifact, model_dir.BEST),
+        emit=emit,
+        checkpoint=checkpoint,
+        checkpoint_seconds=60 * settings.checkpoint_minutes,
+    )
 
 
 def _sinks(host: str, settings: Hyperparameters, paths: Paths, progress: Progress) -> Sink:
@@ -224,6 +248,30 @@ def _announce_end(stop: threading.Event) -> None:
     if stop.is_set():
         LOGGER.warning("Stopping as told: saving the current model.")
     LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
+
+
+def _score(
+    learner: Learner,
+    best: Path,
+    inputs: tuple[Input, Input | None],
+    settings: Hyperparameters,
+    stop: threading.Event,
+    emit: Sink,
+) -> None:
+    """Measures the best model on whole pictures of validation and test, as far as they are files."""
+    try:
+        if stop.is_set():
+            raise Stopped
+        learner.load(read_params(best), str(best))
+        for one in inputs:
+            if one and one.listing:
+                emit(score(learner, one, settings, stop.is_set))
+    except Stopped:
+        LOGGER.warning("Stopping as told, without the measures on whole pictures.")
+    except Exception as error:  # whatever it is, the trained model is saved and complete
+        LOGGER.warning("The model is complete, but not measured on whole pictures. %s", str(error) or repr(error))
+    if inputs[1] is None:
+        LOGGER.info("Test data is not provided.")
 
 
 def _add_other_forms(

@@ -22,7 +22,9 @@ from semseg.types import Batch
 
 CONFIGURATION = {"optimizer": "sgd", "epochs": "3", "_workers": "16"}
 STATE = {"parameter/w": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer/updates": np.array([7])}
-ENDED = EpochEnded(EpochTrained(0, 3, 1.5, 0.001, 9.0), EpochValidated(0, 0.9, 0.5, None, [0.5, None], 8.0), 3, True)
+ENDED = EpochEnded(
+    EpochTrained(0, 3, 1.5, 0.001, 9.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [0.5, None], 8.0), 3, True
+)
 AFTER_EPOCH = Progress((ENDED,))
 
 

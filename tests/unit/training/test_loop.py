@@ -15,7 +15,7 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Ev
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.stopping import EarlyStopping
-from semseg.types import Arrays, Batch, UInt8
+from semseg.types import IGNORED, Arrays, Batch, Float32, UInt8
 
 TRAINED = EpochTrained(0, 1, 1.0, 1.0, 1.0)
 
@@ -68,11 +68,14 @@ class FakeLearner:
             self.stop.set()
         return 2.0 - (self.begun_with + len(self.rates)) % 2
 
-    def evaluate(self, batch: Batch) -> UInt8:
+    def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
         labels = np.zeros_like(batch.labels)
         labels[:, : int(8 * (1 - self.right[self.evaluations % len(self.right)]))] = 1
         self.evaluations += 1
-        return labels
+        return labels, float(self.evaluations)
+
+    def logits(self, images: Float32) -> Float32:
+        raise AssertionError
 
     def load(self, arrays: Arrays, origin: str) -> None:
         raise AssertionError
@@ -173,6 +176,20 @@ def test_validation_reports_the_originals_miou_and_the_present_classes() -> None
     assert validated.mean_iou == pytest.approx(0.25)  # class 1, absent from the annotations, counts as 0
     assert validated.mean_iou_present == pytest.approx(0.5)
     assert validated.iou == [pytest.approx(0.5), None]
+
+
+def test_the_validation_loss_is_the_mean_over_the_pixels_that_count() -> None:
+    """Batches of losses 1 and 2, of which the second has a quarter of its pixels ignored."""
+
+    class Two(Uncounted):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            yield batch(2)
+            second = batch(2)
+            second.labels[:, :2] = IGNORED
+            yield second
+
+    (validated,) = run(FakeLearner([1.0]), Pictures([1]), 1, validation=Two([2])).of(EpochValidated)
+    assert validated.loss == pytest.approx((1 * 4 + 2 * 3) / 7)
 
 
 def test_keeps_the_model_at_the_first_validation_and_at_each_improvement() -> None:

@@ -11,7 +11,7 @@ from semseg.training.progress import Progress
 
 def ended(epoch: int, mean_iou: float) -> EpochEnded:
     trained = EpochTrained(epoch, 3 + epoch, 0.1 + 0.2, 1e-4 / 3, 10.0)
-    return EpochEnded(trained, EpochValidated(epoch, 0.9, mean_iou, None, [1 / 3, None], 20.0), 5, True)
+    return EpochEnded(trained, EpochValidated(epoch, 1.5, 0.9, mean_iou, None, [1 / 3, None], 20.0), 5, True)
 
 
 PROGRESS = Progress((ended(0, 0.25), ended(1, 0.2)), 2, 8, 2.1, 0.7, EpochTrained(2, 2, 1.05, 0.001, 11.4))

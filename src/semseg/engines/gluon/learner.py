@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 from semseg.engines.gluon import networks, optimizer_state, runtime, weights
-from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, UInt8
+from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Float32, UInt8
 
 mx = runtime.load()
 
@@ -103,18 +103,26 @@ class GluonLearner:
 
     def _value(self, outputs: list[Any], labels: Any) -> SupportsFloat:
         """The criterion's value. GluonCV's own takes the logarithm of a softmax: infinite where that underflows."""
-        means = []
-        for logits in outputs:
-            log_likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
-            means.append(mx.nd.where(labels == IGNORED, mx.nd.zeros_like(log_likelihood), log_likelihood).mean())
-        return _Loss(means, (1.0, self._aux_weight))
+        return _Loss([_log_likelihood(logits, labels).mean() for logits in outputs], (1.0, self._aux_weight))
 
-    def evaluate(self, batch: Batch) -> UInt8:
-        """Return the most probable class of each pixel: uint8 (N, H, W), for any H and W, as GluonCV's `predict`."""
+    def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
+        """Return the most probable class of each pixel, uint8 (N, H, W), for any H and W, as GluonCV's `predict`.
+
+        And the cross entropy of the main head, the mean over the pixels that count; 0 if none does.
+        """
         images = self._normalised(batch.images)
+        labels = runtime.to_device(batch.labels, self._device).astype("float32")
         (logits,) = self._inference(images)
-        classes: UInt8 = networks.resize_like(mx.nd, logits, images).argmax(axis=1).astype("uint8").asnumpy()
-        return classes
+        scores = networks.resize_like(mx.nd, logits, images)
+        classes: UInt8 = scores.argmax(axis=1).astype("uint8").asnumpy()
+        counted = max(1, int((batch.labels != IGNORED).sum()))
+        return classes, -float(_log_likelihood(scores, labels).sum().asscalar()) / counted
+
+    def logits(self, images: Float32) -> Float32:
+        """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
+        (logits,) = self._inference(runtime.to_device(images, self._device))
+        found: Float32 = logits.asnumpy()
+        return found
 
     def parameters(self) -> Arrays:
         """Return copies of all parameters, auxiliary head included, by the names of GluonCV's `load_parameters`."""
@@ -149,6 +157,12 @@ class GluonLearner:
         """uint8 (N, H, W, 3) on the host -> float32 (N, 3, H, W) on the device, normalised as for ImageNet."""
         on_device = runtime.to_device(images, self._device)
         return mx.nd.image.normalize(mx.nd.image.to_tensor(on_device), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _log_likelihood(logits: Any, labels: Any) -> Any:
+    """Of each pixel's label, (N, H, W), 0 where the label does not count."""
+    log_likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
+    return mx.nd.where(labels == IGNORED, mx.nd.zeros_like(log_likelihood), log_likelihood)
 
 
 def _prefixed(prefix: str, arrays: Arrays) -> Arrays:

@@ -127,7 +127,8 @@ def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
     """
     require_fit(targets, arrays, origin)
     for name, target in targets.items():
-        target.set_data(arrays[name])
+        # by way of the device: weights that an inference has left in oneDNN's layout take nothing from the host
+        target.set_data(runtime.to_device(arrays[name], target.list_ctx()[0]).astype(target.dtype, copy=False))
 
 
 def require_fit(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:

@@ -52,7 +52,7 @@ def test_the_seed_of_a_step_fixes_its_dropout(batch: Batch, model: Any, mx: Any)
 @pytest.mark.parametrize("size", [(1, 1), (9, 40), (33, 17)])
 def test_pictures_of_any_size_get_a_class_for_each_pixel(size: tuple[int, int]) -> None:
     images = np.zeros((2, *size, 3), np.uint8)
-    classes = _learner().evaluate(Batch(images, images[..., 0]))
+    classes, _ = _learner().evaluate(Batch(images, images[..., 0]))
     assert classes.shape == (2, *size)
     assert classes.dtype == np.uint8
     assert classes.max() < 3
@@ -77,11 +77,12 @@ def test_evaluating_leaves_the_training_as_it_is(batch: Batch) -> None:
 def test_saved_parameters_make_an_equal_learner(batch: Batch, tmp_path: Path) -> None:
     first, second = _learner(1), _learner(2)
     first.train_step(batch, 0.001, 0)
+    second.evaluate(batch)  # leaves the weights in oneDNN's layout
     write_params(tmp_path / "model_algo-1", first.parameters())
     second.load(read_params(tmp_path / "model_algo-1"), "model_algo-1")
     write_params(tmp_path / "again", second.parameters())
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model_algo-1").read_bytes()
-    np.testing.assert_array_equal(first.evaluate(batch), second.evaluate(batch))
+    np.testing.assert_array_equal(first.evaluate(batch)[0], second.evaluate(batch)[0])
 
 
 def test_parameters_without_the_auxiliary_head_leave_it_alone(tmp_path: Path) -> None:
@@ -116,3 +117,20 @@ def test_a_clipped_gradient_keeps_its_direction(tiny_learner: Callable[..., Any]
     np.testing.assert_array_equal(free, long)
     assert 0 < np.linalg.norm(short) < 0.01 * 1e-3 / len(batch)
     np.testing.assert_allclose(short / np.linalg.norm(short), free / np.linalg.norm(free), atol=1e-2)
+
+
+def test_the_validation_loss_is_the_cross_entropy_of_the_pixels_that_count(
+    tiny_learner: Callable[..., Any], batch: Batch, mx: Any
+) -> None:
+    """With the weights of the last layer 0, its biases are the logits of each pixel."""
+    learner = tiny_learner("sgd")
+    arrays = learner.parameters()
+    logits = np.array([1.0, -0.5, 0.25], np.float32)
+    learner.load(arrays | {"head.2.weight": 0 * arrays["head.2.weight"], "head.2.bias": logits}, "here")
+    labels = batch.labels.copy()
+    labels[:, 20:] = IGNORED  # of 16 rows each of classes 0 and 1, 16 and 4 are left
+    classes, loss = learner.evaluate(Batch(batch.images, labels))
+    shares = np.exp(logits) / np.exp(logits).sum()
+    assert loss == pytest.approx(-(16 * np.log(shares[0]) + 4 * np.log(shares[1])) / 20, rel=1e-5)
+    assert not classes.any()
+    assert learner.evaluate(Batch(batch.images, np.full_like(labels, IGNORED)))[1] == 0
