@@ -175,9 +175,12 @@ def test_whole_pictures_of_any_size_validate(new_job: Callable[..., Any], number
             image.crop((0, 0, 37, 45)).save(path)
     for name in ("", "_annotation"):
         shutil.copytree(job.paths.channel(f"validation{name}"), job.paths.channel(f"test{name}"))
-    job.configure(algorithm=algorithm, validation_mini_batch_size="1", epochs="1")
+    job.configure(
+        algorithm=algorithm, validation_mini_batch_size="1", epochs="1", _class_weights="auto", _loss="dice+ce"
+    )
     code, log = job.run()
     assert code == 0, log
+    assert re.search(r"Class weights: [\d.]+, [\d.]+, [\d.]+, [\d.]+$", log, re.MULTILINE)
     (mean_iou,) = numbers(log, "validation:mIOU")
     whole = json.loads((job.paths.output_data / "metrics.json").read_text())["whole_pictures"]
     assert whole["validation"] == whole["test"]  # the same pictures

@@ -95,10 +95,12 @@ def tiny_learner() -> Callable[..., Any]:
             head.add(nn.BatchNorm(in_channels=4), nn.Dropout(0.1), nn.Conv2D(classes, 1, in_channels=4))
             return head
 
-    def tiny_learner(optimizer: str, seed: int = 0, classes: int = 3, **settings: float) -> GluonLearner:
+    def tiny_learner(
+        optimizer: str, seed: int = 0, classes: int = 3, criterion: Any = None, **settings: float
+    ) -> GluonLearner:
         mx.random.seed(seed)
         model = FCN(classes)
         model.initialize(mx.init.Xavier())
-        return GluonLearner(model, Optimizer(optimizer, **settings), True, 0.5, mx.cpu())
+        return GluonLearner(model, Optimizer(optimizer, **settings), True, 0.5, mx.cpu(), criterion)
 
     return tiny_learner

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 from semseg.artifact.earlier import Earlier
+from semseg.data.report import Report, class_weights
+from semseg.errors import HyperparameterError
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.checkpoints import Checkpoint
@@ -26,10 +28,39 @@ def announce_devices() -> None:
         LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
 
 
-def build_learner(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> Learner:
+def balance(settings: Hyperparameters, report: Report) -> tuple[float, ...] | None:
+    """What a pixel of each class counts for; None if nothing is said of that. `auto` is logged.
+
+    report: of the check, with the split train unless that comes through a pipe, which makes `auto` an error.
+    """
+    if isinstance(settings.class_weights, tuple):
+        return settings.class_weights
+    if settings.class_weights == "none":
+        return None
+    train = next((split for split in report.splits if split.name == "train"), None)
+    if train is None:
+        raise HyperparameterError(
+            "_class_weights=auto needs the channel train in File mode: it counts the pixels of each class beforehand.",
+            "Give a number for each class, such as those that `semseg check` tells.",
+        )
+    weights = class_weights(train)
+    LOGGER.info("Class weights: %s", ", ".join(f"{weight:.4g}" for weight in weights))
+    return tuple(float(weight) for weight in weights)
+
+
+def build_learner(
+    settings: Hyperparameters,
+    earlier: Earlier | None,
+    checkpoint: Checkpoint | None,
+    weights: tuple[float, ...] | None,
+) -> Learner:
     """A learner with the state of the checkpoint, or the parameters of the earlier model, or as the settings say."""
     from semseg.engines.gluon import learner as gluon
+    from semseg.engines.gluon.losses import BalancedLoss
 
+    criterion = None
+    if weights or settings.loss != "cross_entropy":
+        criterion = BalancedLoss(settings.loss, weights, settings.num_classes, settings.aux_weight)
     learner = gluon.build_learner(
         settings.algorithm,
         settings.backbone,
@@ -46,6 +77,7 @@ def build_learner(settings: Hyperparameters, earlier: Earlier | None, checkpoint
         aux_weight=settings.aux_weight,
         use_pretrained=settings.use_pretrained_model and not earlier and not checkpoint,
         seed=settings.seed,
+        criterion=criterion,
     )
     if checkpoint:
         learner.restore(checkpoint.state, str(checkpoint.path))

@@ -45,7 +45,7 @@ from semseg.training.int8 import quantize_model, require_files
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite_parameters
-from semseg.training.parts import announce_devices, announced_schedule, build_learner, early_stopping
+from semseg.training.parts import announce_devices, announced_schedule, balance, build_learner, early_stopping
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
 from semseg.training.scoring import score
@@ -69,7 +69,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
         inputs = open_inputs(channels, settings.num_classes, store)
         names = class_names(inputs) or (earlier.class_names if earlier else None)
         test = open_test(channels, settings.num_classes, store)
-        _check((*inputs, test) if test else inputs, settings.workers, stop, paths.output_data)
+        report = _check((*inputs, test) if test else inputs, settings.workers, stop, paths.output_data)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
         settings = dataclasses.replace(settings, num_training_samples=samples)
         checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs[0].listing)
@@ -77,7 +77,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
         progress = checkpoint.progress if checkpoint else BEGINNING
 
         announce_devices()
-        learner = build_learner(settings, earlier, checkpoint)
+        learner = build_learner(settings, earlier, checkpoint, balance(settings, report))
         rates = announced_schedule(settings, samples)
         if stop.is_set() and not checkpoint:
             raise Stopped
@@ -152,13 +152,14 @@ def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path
     return earlier
 
 
-def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path) -> None:
+def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path) -> Report:
     """Reads all files once, leaves a report of them, and raises DataError for all that is wrong."""
     report = check_inputs(inputs, workers, stop.is_set)
     write_report(report, output)
     for suspicion in report.suspicions:
         LOGGER.warning(suspicion)
     report.raise_problems()
+    return report
 
 
 def _training_samples(given: int | None, listing: Listing | None) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 from semseg.engines.gluon import networks, optimizer_state, runtime, weights
+from semseg.engines.gluon.losses import Criterion, MixedCrossEntropy, log_likelihood
 from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Float32, UInt8
 
 mx = runtime.load()
@@ -39,35 +40,30 @@ class Optimizer:
         return {}
 
 
-class _Loss:
-    """A weighted sum of log likelihoods with its sign turned, on its way from the device: `float` waits for it."""
-
-    def __init__(self, log_likelihoods: list[Any], weights: tuple[float, ...]) -> None:
-        self._parts = list(zip(log_likelihoods, weights, strict=False))
-
-    def __float__(self) -> float:
-        return -sum(weight * float(part.asscalar()) for part, weight in self._parts)
-
-
 class GluonLearner:
-    """Fits a GluonCV network with GluonCV's own criterion.
+    """Fits a GluonCV network, by default with GluonCV's own criterion.
 
     The criterion's value is CE(out) + aux_weight * CE(auxiliary out), each the mean over all pixels of a picture, the
     ignored ones counting as 0. Its gradient is SoftmaxOutput's: the mean over the valid pixels of the batch, both
     heads at weight 1. Without `aux_loss` the auxiliary head takes no part, and its parameters stay as they are.
     """
 
-    def __init__(self, model: Any, optimizer: Optimizer, aux_loss: bool, aux_weight: float, device: Any) -> None:
-        from gluoncv.loss import MixSoftmaxCrossEntropyLoss
-
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Optimizer,
+        aux_loss: bool,
+        aux_weight: float,
+        device: Any,
+        criterion: Criterion | None = None,
+    ) -> None:
         self._model = model
         self._device = device
         self._training = networks.LowResolutionLogits(model, aux=aux_loss)
         self._inference = networks.LowResolutionLogits(model)
         self._training.hybridize()
         self._inference.hybridize()
-        self._criterion = MixSoftmaxCrossEntropyLoss(aux_loss, aux_weight=aux_weight, ignore_label=IGNORED)
-        self._aux_weight = aux_weight
+        self._criterion = criterion or MixedCrossEntropy(aux_loss, aux_weight)
         self._gradient_clip = optimizer.gradient_clip
         self._trainer = mx.gluon.Trainer(
             self._training.collect_params(), optimizer.name, optimizer.settings(), kvstore=None
@@ -84,15 +80,13 @@ class GluonLearner:
         labels = runtime.to_device(batch.labels, self._device).astype("float32")
         with mx.autograd.record():
             outputs = [networks.resize_like(mx.nd, logits, images) for logits in self._training(images)]
-            losses = self._criterion(*outputs, labels)
-        losses.backward()
+            objective = self._criterion.objective(outputs, labels)
+        objective.backward()
         self._clip_gradient()
         self._trainer.set_learning_rate(learning_rate)
         self._trainer.step(len(batch))
-        value = self._value(outputs, labels)
-        if (
-            self._device.device_type == "cpu"
-        ):  # SIGTERM is heeded between calls: one long step, not two, may be under way
+        value = self._criterion.value(outputs, labels)
+        if self._device.device_type == "cpu":  # SIGTERM is heeded between calls: not two long steps may be under way
             mx.nd.waitall()
         return value
 
@@ -100,10 +94,6 @@ class GluonLearner:
         if self._gradient_clip:
             trained = [value for value in self._training.collect_params().values() if value.grad_req != "null"]
             mx.gluon.utils.clip_global_norm([value.grad() for value in trained], self._gradient_clip, False)
-
-    def _value(self, outputs: list[Any], labels: Any) -> SupportsFloat:
-        """The criterion's value. GluonCV's own takes the logarithm of a softmax: infinite where that underflows."""
-        return _Loss([_log_likelihood(logits, labels).mean() for logits in outputs], (1.0, self._aux_weight))
 
     def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
         """Return the most probable class of each pixel, uint8 (N, H, W), for any H and W, as GluonCV's `predict`.
@@ -116,7 +106,7 @@ class GluonLearner:
         scores = networks.resize_like(mx.nd, logits, images)
         classes: UInt8 = scores.argmax(axis=1).astype("uint8").asnumpy()
         counted = max(1, int((batch.labels != IGNORED).sum()))
-        return classes, -float(_log_likelihood(scores, labels).sum().asscalar()) / counted
+        return classes, -float(log_likelihood(scores, labels).sum().asscalar()) / counted
 
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
@@ -159,12 +149,6 @@ class GluonLearner:
         return mx.nd.image.normalize(mx.nd.image.to_tensor(on_device), IMAGENET_MEAN, IMAGENET_STD)
 
 
-def _log_likelihood(logits: Any, labels: Any) -> Any:
-    """Of each pixel's label, (N, H, W), 0 where the label does not count."""
-    log_likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
-    return mx.nd.where(labels == IGNORED, mx.nd.zeros_like(log_likelihood), log_likelihood)
-
-
 def _prefixed(prefix: str, arrays: Arrays) -> Arrays:
     return {prefix + name: array for name, array in arrays.items()}
 
@@ -183,10 +167,11 @@ def build_learner(
     aux_weight: float,
     use_pretrained: bool,
     seed: int,
+    criterion: Criterion | None = None,
 ) -> GluonLearner:
     """Return a learner on the first GPU, else on the CPU; equal seeds give equal initial parameters.
 
-    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101.
+    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101; criterion: None for GluonCV's.
     Raises HyperparameterError when `use_pretrained` and the backbone's file is neither here nor to be had.
     """
     device, _ = runtime.devices()
@@ -194,4 +179,4 @@ def build_learner(
     model = networks.build(algorithm, backbone, num_classes, device)
     if use_pretrained:
         weights.load_backbone(model, backbone)
-    return GluonLearner(model, optimizer, aux_loss, aux_weight, device)
+    return GluonLearner(model, optimizer, aux_loss, aux_weight, device, criterion)
