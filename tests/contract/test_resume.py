@@ -35,7 +35,9 @@ def lose_all_but_checkpoints(job: Any) -> None:
 def outcome(job: Any) -> tuple[list[str], list[dict[str, Any]]]:
     """The parameters' digests, and what is told of the epochs but for the speeds."""
     lines = (job.paths.output_data / "metrics.jsonl").read_text().splitlines()
-    epochs = [{k: v for k, v in json.loads(line).items() if not k.endswith("throughput")} for line in lines]
+    epochs = [
+        {k: v for k, v in json.loads(line).items() if not k.endswith(("throughput", "waiting"))} for line in lines
+    ]
     return [digest(job.paths.model / name) for name in FILES], epochs
 
 

@@ -25,13 +25,17 @@ class Step:
 
 @dataclass(frozen=True)
 class EpochTrained:
-    """The training half of an epoch: how many iterations it had, their mean loss, the last learning rate, the speed."""
+    """The training half of an epoch: how many iterations it had, their mean loss, the last learning rate, the speed.
+
+    waiting: the share of its time, 0 to 1, that passed waiting for data.
+    """
 
     epoch: int
     iterations: int
     loss: float
     learning_rate: float
     samples_per_second: float
+    waiting: float
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ class LogSink:
             case EpochTrained():
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "train loss", event.loss))
                 LOGGER.info(log_lines.throughput(self._host, event.epoch, "train", event.samples_per_second))
+                LOGGER.info(
+                    "Epoch %d: %.1f %% of the training went into waiting for data.", event.epoch, 100 * event.waiting
+                )
             case EpochValidated():
                 accuracy, mean_iou = event.pixel_accuracy, event.mean_iou
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "validation pixel_accuracy", accuracy))

@@ -46,6 +46,7 @@ class MetricsFile:
             "validation_loss": event.validated.loss if math.isfinite(event.validated.loss) else None,  # JSON has no NaN
             "learning_rate": event.trained.learning_rate,
             "train_throughput": event.trained.samples_per_second,
+            "train_waiting": event.trained.waiting,
             "validation_throughput": event.validated.samples_per_second,
             "pixel_accuracy": event.validated.pixel_accuracy,
             "mIOU": event.validated.mean_iou,

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, SupportsFloat
@@ -100,19 +100,20 @@ class Fit:
         start = saved - progress.seconds
         step: _Step | None = None
         with closing(self.training.epoch(epoch, done)) as batches:
-            for iteration, batch in enumerate(batches, done + 1):
+            arriving = _Arriving(batches, progress.waiting)
+            for iteration, batch in enumerate(arriving, done + 1):
                 rate = self.schedule(before - done + iteration)
                 loss = self.learner.train_step(batch, rate, self._step_seed(epoch, iteration))
-                progress = _settled(progress, step, start)  # while the device has the next step to do
+                progress = _settled(progress, step, start, arriving)  # while the device has the next step to do
                 step = _Step(loss, batch, rate)
                 if stop.is_set():
-                    return _settled(progress, step, start)
+                    return _settled(progress, step, start, arriving)
                 self.emit(Step(epoch, "training", iteration, iterations, len(batch), rate))
                 if time.perf_counter() - saved >= self.checkpoint_seconds:
-                    progress, step = _settled(progress, step, start), None
+                    progress, step = _settled(progress, step, start, arriving), None
                     self._checkpoint_within_epoch(progress)
                     saved = time.perf_counter()
-        progress = _settled(progress, step, start)
+        progress = _settled(progress, step, start, arriving)
         if stop.is_set():  # a pipe ends early then
             return progress
         return self._end_training(progress)
@@ -120,7 +121,8 @@ class Fit:
     def _end_training(self, progress: Progress) -> Progress:
         done = progress.iteration
         rate, speed = self.schedule(progress.updates), progress.samples / progress.seconds
-        trained = EpochTrained(progress.epoch, done, progress.loss / done, rate, speed)
+        waiting = progress.waiting / progress.seconds
+        trained = EpochTrained(progress.epoch, done, progress.loss / done, rate, speed, waiting)
         self.emit(trained)
         if warning := stuck([*(epoch.trained.loss for epoch in progress.ended), trained.loss]):
             LOGGER.warning(warning)
@@ -149,7 +151,7 @@ class Fit:
             mean_iou=matrix.mean_iou(),
             mean_iou_present=matrix.mean_iou_present(),
             iou=matrix.iou(),
-            samples_per_second=samples / (time.perf_counter() - start),
+            samples_per_second=samples / max(time.perf_counter() - start, 1e-9),
         )
         self.emit(validated)
         return validated
@@ -181,10 +183,27 @@ class _Step:
     rate: float
 
 
-def _settled(progress: Progress, step: _Step | None, start: float) -> Progress:
+class _Arriving:
+    """Batches, and the `seconds` that passed while there was none to go on with."""
+
+    def __init__(self, batches: Iterator[Batch], seconds: float) -> None:
+        self._batches = batches
+        self.seconds = seconds
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            begin = time.perf_counter()
+            batch = next(self._batches, None)
+            self.seconds += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+
+
+def _settled(progress: Progress, step: _Step | None, start: float, arriving: _Arriving) -> Progress:
     """The progress with a step, once its loss is known; `start`: when the epoch began. Raises DivergedError."""
     if step is None:
         return progress
     loss = float(step.loss)
     require_finite(loss, progress.epoch, progress.iteration + 1, step.batch.names, step.rate)
-    return progress.stepped(loss, len(step.batch), time.perf_counter() - start)
+    return progress.stepped(loss, len(step.batch), time.perf_counter() - start, arriving.seconds)

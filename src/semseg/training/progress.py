@@ -15,7 +15,7 @@ class Progress:
     """Whole epochs, and the part of the next one.
 
     ended: the epochs that are done. Of the next one, `iteration` iterations are done, with `samples` pictures, the sum
-    `loss` of their losses, in `seconds`; `trained` once all are, and validation comes next.
+    `loss` of their losses, in `seconds`, `waiting` of them for data; `trained` once all are, and validation comes next.
     """
 
     ended: tuple[EpochEnded, ...] = ()
@@ -23,6 +23,7 @@ class Progress:
     samples: int = 0
     loss: float = 0.0
     seconds: float = 0.0
+    waiting: float = 0.0
     trained: EpochTrained | None = None
 
     @property
@@ -40,10 +41,15 @@ class Progress:
         """The highest mIOU of an epoch, 0 to 1; below 0 before the first has ended."""
         return max((epoch.validated.mean_iou for epoch in self.ended), default=-1.0)
 
-    def stepped(self, loss: float, samples: int, seconds: float) -> Progress:
-        """One iteration further; seconds: those of the epoch's training until now."""
+    def stepped(self, loss: float, samples: int, seconds: float, waiting: float) -> Progress:
+        """One iteration further; seconds, waiting: those of the epoch's training until now."""
         return dataclasses.replace(
-            self, iteration=self.iteration + 1, samples=self.samples + samples, loss=self.loss + loss, seconds=seconds
+            self,
+            iteration=self.iteration + 1,
+            samples=self.samples + samples,
+            loss=self.loss + loss,
+            seconds=seconds,
+            waiting=waiting,
         )
 
     def to_json(self) -> str:

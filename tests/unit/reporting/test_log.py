@@ -12,7 +12,7 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Mo
 from semseg.reporting.log import LogSink
 from semseg.sagemaker.log_lines import set_up_logging
 
-TRAINED = EpochTrained(0, 20, 1.25, 0.0005, 48.5)
+TRAINED = EpochTrained(0, 20, 1.25, 0.0005, 48.5, 0.125)
 VALIDATED = EpochValidated(0, 1.5, 0.75, 0.5, 0.625, [0.5, None], 42.5)
 
 
@@ -77,6 +77,12 @@ def test_metrics_lines_count_the_resets(capsys: pytest.CaptureFixture[str], cloc
     }
     assert [metrics["Metrics"]["Reset Count"]["sum"] for metrics in (first, second)] == [0.0, 1.0]
     assert second["StartTime"] == first["EndTime"]
+
+
+def test_the_wait_for_data_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str], clock: Iterator[float]) -> None:
+    set_up_logging()
+    LogSink("algo-1", 20, clock.__next__)(TRAINED)
+    assert lines(capsys)[-1] == "Epoch 0: 12.5 % of the training went into waiting for data."
 
 
 def test_the_validation_loss_and_the_mean_over_present_classes_have_lines_of_their_own(

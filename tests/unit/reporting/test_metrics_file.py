@@ -8,7 +8,7 @@ from semseg.reporting.metrics_file import MetricsFile
 
 
 def ended(epoch: int, mean_iou: float, improved: bool) -> EpochEnded:
-    trained = EpochTrained(epoch, 9, 1.5, 0.001, 10.0)
+    trained = EpochTrained(epoch, 9, 1.5, 0.001, 10.0, 0.25)
     return EpochEnded(trained, EpochValidated(epoch, 1.75, 0.9, mean_iou, 0.8, [0.8, None], 20.0), 3, improved)
 
 
@@ -24,6 +24,7 @@ def test_a_line_an_epoch_and_a_summary_of_the_best_and_the_last(tmp_path: Path) 
         "validation_loss": 1.75,
         "learning_rate": 0.001,
         "train_throughput": 10.0,
+        "train_waiting": 0.25,
         "validation_throughput": 20.0,
         "pixel_accuracy": 0.9,
         "mIOU": 0.4,
@@ -41,7 +42,7 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
-    trained = EpochTrained(0, 9, 1.5, 0.001, 10.0)
+    trained = EpochTrained(0, 9, 1.5, 0.001, 10.0, 0.25)
     MetricsFile(tmp_path)(EpochEnded(trained, EpochValidated(0, float("inf"), 0.9, 0.1, 0.8, [0.8], 20.0), 1, True))
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["validation_loss"] is None
     assert "Infinity" not in (tmp_path / "metrics.json").read_text()

@@ -23,7 +23,7 @@ from semseg.types import Batch
 CONFIGURATION = {"optimizer": "sgd", "epochs": "3", "_workers": "16"}
 STATE = {"parameter/w": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer/updates": np.array([7])}
 ENDED = EpochEnded(
-    EpochTrained(0, 3, 1.5, 0.001, 9.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [0.5, None], 8.0), 3, True
+    EpochTrained(0, 3, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [0.5, None], 8.0), 3, True
 )
 AFTER_EPOCH = Progress((ENDED,))
 
@@ -262,7 +262,10 @@ class Job:
 
 def without_speeds(epoch: Any) -> Any:
     values = epoch.trained, epoch.validated
-    return [{name: value for name, value in vars(half).items() if name != "samples_per_second"} for half in values]
+    return [
+        {name: value for name, value in vars(half).items() if name not in ("samples_per_second", "waiting")}
+        for half in values
+    ]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nag", "adam", "rmsprop", "adagrad"])

@@ -17,7 +17,7 @@ from semseg.training.progress import BEGINNING, Progress
 from semseg.training.stopping import EarlyStopping
 from semseg.types import IGNORED, Arrays, Batch, Float32, UInt8
 
-TRAINED = EpochTrained(0, 1, 1.0, 1.0, 1.0)
+TRAINED = EpochTrained(0, 1, 1.0, 1.0, 1.0, 0.0)
 
 
 def batch(size: int) -> Batch:
@@ -168,6 +168,30 @@ def test_an_epoch_reports_the_mean_loss_and_the_last_rate() -> None:
     assert (trained.epoch, trained.learning_rate) == (0, 3.0)
     assert trained.loss == pytest.approx(4 / 3)
     assert trained.samples_per_second > 0
+
+
+def test_an_epoch_reports_how_long_it_waited_for_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that moves three seconds for each batch and one for each step, a restart in between included."""
+    now = 0.0
+
+    class Slow(Pictures):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            nonlocal now
+            for found in super().epoch(epoch, done):
+                now += 3
+                yield found
+
+    class Busy(FakeLearner):
+        def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
+            nonlocal now
+            now += 1
+            return super().train_step(batch, learning_rate, seed)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    first = run(Busy([1.0], stop_at=2), Slow([5]), epochs=1)
+    now += 1000
+    (trained,) = run(Busy([1.0]), Slow([5]), 1, progress=first.saved[-1]).of(EpochTrained)
+    assert (trained.waiting, trained.samples_per_second) == (0.75, 0.5)
 
 
 def test_validation_reports_the_originals_miou_and_the_present_classes() -> None:

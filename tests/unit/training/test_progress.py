@@ -10,11 +10,11 @@ from semseg.training.progress import Progress
 
 
 def ended(epoch: int, mean_iou: float) -> EpochEnded:
-    trained = EpochTrained(epoch, 3 + epoch, 0.1 + 0.2, 1e-4 / 3, 10.0)
+    trained = EpochTrained(epoch, 3 + epoch, 0.1 + 0.2, 1e-4 / 3, 10.0, 0.01)
     return EpochEnded(trained, EpochValidated(epoch, 1.5, 0.9, mean_iou, None, [1 / 3, None], 20.0), 5, True)
 
 
-PROGRESS = Progress((ended(0, 0.25), ended(1, 0.2)), 2, 8, 2.1, 0.7, EpochTrained(2, 2, 1.05, 0.001, 11.4))
+PROGRESS = Progress((ended(0, 0.25), ended(1, 0.2)), 2, 8, 2.1, 0.7, 0.1, EpochTrained(2, 2, 1.05, 0.001, 11.4, 0.1))
 
 
 def test_progress_counts_epochs_and_updates() -> None:
@@ -24,8 +24,8 @@ def test_progress_counts_epochs_and_updates() -> None:
 
 
 def test_a_step_adds_its_loss_and_its_pictures() -> None:
-    progress = Progress().stepped(2.0, 4, 0.5).stepped(1.0, 3, 1.25)
-    assert progress == Progress(iteration=2, samples=7, loss=3.0, seconds=1.25)
+    progress = Progress().stepped(2.0, 4, 0.5, 0.1).stepped(1.0, 3, 1.25, 0.2)
+    assert progress == Progress(iteration=2, samples=7, loss=3.0, seconds=1.25, waiting=0.2)
 
 
 def test_progress_survives_being_written_exactly() -> None:
