@@ -12,7 +12,7 @@ from pathlib import Path
 
 from semseg.artifact import model_dir
 from semseg.artifact.earlier import Earlier, load_earlier
-from semseg.artifact.params import read_params, write_params
+from semseg.artifact.params import write_params
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
@@ -94,7 +94,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
         _announce_end(stop)
         _save(learner, artifact, model_dir.LAST)
         _add_other_forms(paths.model, inputs, settings, stop, emit)
-        _score(learner, artifact.path(model_dir.BEST), (inputs[1], test), settings, stop, emit)
+        score(learner, artifact.path(model_dir.BEST), (inputs[1], test), settings, stop.is_set, emit)
     _print_totals(host, settings.epochs, begun, set_up)
 
 
@@ -249,30 +249,6 @@ def _announce_end(stop: threading.Event) -> None:
     if stop.is_set():
         LOGGER.warning("Stopping as told: saving the current model.")
     LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
-
-
-def _score(
-    learner: Learner,
-    best: Path,
-    inputs: tuple[Input, Input | None],
-    settings: Hyperparameters,
-    stop: threading.Event,
-    emit: Sink,
-) -> None:
-    """Measures the best model on whole pictures of validation and test, as far as they are files."""
-    try:
-        if stop.is_set():
-            raise Stopped
-        learner.load(read_params(best), str(best))
-        for one in inputs:
-            if one and one.listing:
-                emit(score(learner, one, settings, stop.is_set))
-    except Stopped:
-        LOGGER.warning("Stopping as told, without the measures on whole pictures.")
-    except Exception as error:  # whatever it is, the trained model is saved and complete
-        LOGGER.warning("The model is complete, but not measured on whole pictures. %s", str(error) or repr(error))
-    if inputs[1] is None:
-        LOGGER.info("Test data is not provided.")
 
 
 def _add_other_forms(

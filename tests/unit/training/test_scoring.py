@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semseg.artifact.params import write_params
 from semseg.codecs.masks import decode_mask
 from semseg.data.s3 import ObjectStore
 from semseg.data.shapes import write_shapes
 from semseg.inference import tiling
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import parse
-from semseg.sagemaker.job import Stopped
 from semseg.training.inputs import Input, open_test
 from semseg.training.scoring import score
-from semseg.types import Float32
+from semseg.types import Arrays, Float32
 
 SETTINGS, _ = parse({"num_classes": "4", "crop_size": "24", "validation_mini_batch_size": "16"})
 
@@ -32,10 +33,14 @@ def shapes(directory: Path, size: tuple[int, int]) -> Input:
 
 
 class Background:
-    """A learner that says class 0 everywhere, and remembers the sizes it was asked for."""
+    """A learner that says class 0 everywhere, and remembers what it was asked for."""
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
+        self.loaded: list[Any] = []
+
+    def load(self, arrays: Arrays, origin: str) -> None:
+        self.loaded.append((list(arrays), origin))
 
     def logits(self, images: Float32) -> Float32:
         self.sizes.append(images.shape)
@@ -45,13 +50,30 @@ class Background:
         return logits
 
 
+@pytest.fixture
+def best(tmp_path: Path) -> Path:
+    """A file of parameters."""
+    path = tmp_path / "model_best.params"
+    write_params(path, {"w": np.ones(3, np.float32)})
+    return path
+
+
+def scores(
+    learner: Any, best: Path, validation: Input, test: Input | None, stop: Callable[[], bool] = lambda: False
+) -> list[Any]:
+    events: list[Any] = []
+    score(learner, best, (validation, test), SETTINGS, stop, events.append)
+    return events
+
+
 @pytest.mark.parametrize("size", [(70, 50), (600, 400)])
 def test_whole_pictures_are_scored_one_by_one_and_large_ones_in_tiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+    tmp_path: Path, best: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     monkeypatch.setattr("semseg.training.scoring.tile_pixels", lambda *_: tiling.SMALLEST_BUDGET)
-    one, learner = shapes(tmp_path, size), Background()
-    found = score(learner, one, SETTINGS, lambda: False)  # type: ignore[arg-type]
+    learner = Background()
+    (found,) = scores(learner, best, shapes(tmp_path, size), None)
+    assert learner.loaded == [(["w"], str(best))]
     assert max(height * width for _, _, height, width in learner.sizes) <= tiling.SMALLEST_BUDGET
     assert (len(learner.sizes) > 3) == (size[0] > 70)
     assert (found.split, found.pictures) == ("test", 3)
@@ -61,14 +83,37 @@ def test_whole_pictures_are_scored_one_by_one_and_large_ones_in_tiles(
     assert found.mean_iou == pytest.approx(share / 4)
 
 
-def test_a_stop_ends_it(tmp_path: Path) -> None:
-    learner = Background()
-    with pytest.raises(Stopped):
-        score(learner, shapes(tmp_path, (70, 50)), SETTINGS, lambda: len(learner.sizes) == 1)  # type: ignore[arg-type]
+def test_what_comes_through_a_pipe_is_left_out(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = shapes(tmp_path, (70, 50))
+    caplog.clear()
+    with caplog.at_level("INFO", logger="semseg"):
+        assert scores(Background(), best, dataclasses.replace(one, listing=None), None) == []
+        assert caplog.messages == ["Test data is not provided."]
+        assert len(scores(Background(), best, dataclasses.replace(one, listing=None), one)) == 1
+    assert len(caplog.messages) == 1
+
+
+def test_a_stop_ends_it(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
+    learner, one = Background(), shapes(tmp_path, (70, 50))
+    caplog.clear()
+    assert scores(learner, best, one, one, lambda: len(learner.sizes) == 1) == []
     assert len(learner.sizes) == 1
+    assert scores(learner, best, one, one, lambda: True) == []
+    assert len(learner.loaded) == 1
+    assert caplog.messages == ["Stopping as told, without the measures on whole pictures."] * 2
+
+
+def test_what_fails_here_is_a_warning(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = shapes(tmp_path, (70, 50))
+    caplog.clear()
+    (tmp_path / "validation/0001.jpg").unlink()
+    assert scores(Background(), best, one, one) == []
+    (warning,) = caplog.messages
+    assert warning.startswith("The model is complete, but not measured on whole pictures. validation/0001.jpg")
 
 
 def test_a_learner_scores(tiny_learner: Callable[..., Any], tmp_path: Path) -> None:
-    """On whole pictures of a few sizes it says what it says in validation."""
     learner, one = tiny_learner("sgd", classes=4), shapes(tmp_path, (70, 50))
-    assert 0 < score(learner, one, SETTINGS, lambda: False).pixel_accuracy < 1
+    write_params(tmp_path / "best", learner.parameters())
+    (found,) = scores(learner, tmp_path / "best", one, None)
+    assert 0 < found.pixel_accuracy < 1
