@@ -43,14 +43,18 @@ _MAY_DIFFER = re.compile(
 class Checkpoint:
     """What a run goes on from.
 
-    state: of the learner, views of the mapped file `path`; best: the content of model_best.params, uint8 (bytes,),
-    None where there was none yet.
+    state: of the learner, views of the mapped file `path`; best: the content of model_best.params, empty where there
+    was none yet.
     """
 
     path: Path
     progress: Progress
     state: Arrays
-    best: UInt8 | None
+    best: memoryview
+
+    def write_best(self, path: Path) -> None:
+        """Write model_best.params as it was. Raises OSError."""
+        path.write_bytes(self.best)
 
 
 class Checkpoints:
@@ -149,7 +153,7 @@ def _read(path: Path) -> tuple[Checkpoint, dict[str, str]]:
     except (KeyError, ValueError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} is no checkpoint: {error!r:.200}.") from error
     state = {name.removeprefix(_LEARNER): array for name, array in arrays.items() if name.startswith(_LEARNER)}
-    return Checkpoint(path, progress, state, arrays.get(_BEST)), configuration
+    return Checkpoint(path, progress, state, arrays.get(_BEST, _encoded("")).data), configuration
 
 
 def _digest(arrays: Arrays) -> UInt8:

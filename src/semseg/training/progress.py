@@ -63,6 +63,8 @@ class Progress:
             progress: Progress = _read(cls.__name__, json.loads(text))
         except (KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"no progress of a training: {error!r:.200}") from error
+        if min(progress.iteration, progress.samples, *(epoch.trained.iterations for epoch in progress.ended)) < 0:
+            raise ValueError("no progress of a training: a count is negative")
         return progress
 
 

@@ -84,8 +84,8 @@ def train(paths: Paths, stop: threading.Event) -> None:
 
         emit = _sinks(host, settings, paths, progress)
         artifact = ArtifactWriter(paths.model, settings, names, emit)
-        if checkpoint and checkpoint.best is not None:
-            artifact.save(model_dir.BEST, checkpoint.best.tofile)
+        if checkpoint and checkpoint.best:
+            artifact.save(model_dir.BEST, checkpoint.write_best)
         training = training_data(inputs[0], settings, samples, stop.is_set)
         validation = validation_data(inputs[1], settings, stop.is_set)
         fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, emit)

@@ -62,8 +62,9 @@ def test_a_checkpoint_comes_back_whole(directory: Path, best: Path) -> None:
     assert found.state.keys() == STATE.keys()
     for name, array in STATE.items():
         np.testing.assert_array_equal(found.state[name], array)
-    assert found.best is not None
-    assert found.best.tobytes() == b"the best"
+    assert bytes(found.best) == b"the best"
+    found.write_best(best.with_name("again"))
+    assert best.with_name("again").read_bytes() == b"the best"
 
 
 def test_before_the_first_epoch_has_ended_there_is_no_best_file(directory: Path, best: Path) -> None:
@@ -71,7 +72,7 @@ def test_before_the_first_epoch_has_ended_there_is_no_best_file(directory: Path,
     Checkpoints(directory, CONFIGURATION).save(Progress(iteration=2, samples=8), STATE, best)
     found = Checkpoints(directory, CONFIGURATION).newest()
     assert found
-    assert found.best is None
+    assert not found.best
 
 
 def test_the_last_three_are_kept_and_the_newest_is_taken(directory: Path, best: Path) -> None:
@@ -224,8 +225,8 @@ class Job:
         newest = checkpoints.newest()
         if newest:
             self.learner.restore(newest.state, str(newest.path))
-        if newest and newest.best is not None:
-            newest.best.tofile(best)
+        if newest and newest.best:
+            newest.write_best(best)
         ended = list(newest.progress.ended) if newest else []
 
         def emit(event: Event) -> None:

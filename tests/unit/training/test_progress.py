@@ -44,6 +44,8 @@ def test_progress_survives_being_written_exactly() -> None:
         100_000 * "[",
         PROGRESS.to_json().replace('"iteration": 2', '"iteration": "two"'),
         PROGRESS.to_json().replace('"iteration": 2', '"iteration": Infinity'),
+        PROGRESS.to_json().replace('"iteration": 2', '"iteration": -2'),
+        PROGRESS.to_json().replace('"iterations": 4', '"iterations": -4'),
         PROGRESS.to_json().replace('"iou": [', '"iou": ["x", '),
         json.dumps(json.loads(PROGRESS.to_json()) | {"ended": [[]]}),
     ],
