@@ -49,16 +49,18 @@ def _train(arguments: argparse.Namespace) -> int:
 
     print("Docker entrypoint called with argument(s): train", flush=True)
     set_up_logging()
-    if arguments.job and not _options(arguments, CHANNELS):
+    given = [name for name in ("job", "checkpoints") if getattr(arguments, name)]
+    if given and not _options(arguments, CHANNELS):
         raise ChannelError(
-            "--job is given, but no channel.", "Give --train too; SAGEMAKER_BASE_DIR names a job that is laid out."
+            f"--{given[0]} is given, but no channel.",
+            "Give --train too; SAGEMAKER_BASE_DIR names a job that is laid out.",
         )
     paths = _job(arguments, arguments.job or Path("job"))
 
     def job(stop: threading.Event) -> None:
         from semseg.training.run import train  # here: while it is imported, SIGTERM is heeded already
 
-        _lay_out(arguments, paths, stop.is_set)
+        _lay_out(arguments, paths, stop.is_set, arguments.checkpoints)
         train(paths, stop)
 
     return run_job(job, paths)
@@ -165,7 +167,12 @@ def _job(arguments: argparse.Namespace, directory: Path) -> Paths:
     return Paths(directory) if _options(arguments, CHANNELS) else Paths.from_environment(os.environ)
 
 
-def _lay_out(arguments: argparse.Namespace, paths: Paths, stop: Callable[[], bool] = lambda: False) -> None:
+def _lay_out(
+    arguments: argparse.Namespace,
+    paths: Paths,
+    stop: Callable[[], bool] = lambda: False,
+    checkpoints: Path | None = None,
+) -> None:
     from semseg.data.local_job import lay_out
     from semseg.data.s3 import ObjectStore
 
@@ -173,7 +180,7 @@ def _lay_out(arguments: argparse.Namespace, paths: Paths, stop: Callable[[], boo
     hyperparameters = _options(arguments, [rule.name for rule in rules()])
     if channels:
         with ObjectStore() as store:
-            lay_out(paths, channels, hyperparameters, store, stop)
+            lay_out(paths, channels, hyperparameters, store, stop, checkpoints)
     elif hyperparameters:
         raise ChannelError(f"--{_dashed(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
 
@@ -221,6 +228,9 @@ def _add_job_commands(commands: Any) -> None:
     )
     command.set_defaults(run=_train)
     command.add_argument("--job", type=Path, help="where model and output go (./job)")
+    command.add_argument(
+        "--checkpoints", type=Path, metavar="DIR", help="where checkpoints go, and come from if there are any (none)"
+    )
     _add_job_options(command)
 
     command = commands.add_parser(

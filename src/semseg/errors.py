@@ -7,6 +7,8 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
 │   ├── DeviceError             exit 1   400   the machine: a GPU or driver that MXNet cannot use
 │   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
+│   ├── DivergedError           exit 1   400   the training: a loss that is no number
+│   ├── DiskFullError           exit 1   400   the machine: no room for a file
 │   ├── ImageError              exit 1   400   one picture or mask: damaged, wrong kind
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
 │   └── RequestError            exit 1   400   a request
@@ -61,6 +63,20 @@ class DeviceError(UserError):
 
 class WeightsError(UserError):
     """The file of a pretrained backbone cannot be had, or is not what it should be."""
+
+
+class DivergedError(UserError):
+    """The loss of a training is infinite or no number."""
+
+
+class DiskFullError(UserError):
+    """A file cannot be written because the disk is full; `place` is the file or its folder."""
+
+    def __init__(self, place: object) -> None:
+        super().__init__(
+            f"The disk is full: there is no room in {place}.",
+            "Give the job a larger volume (VolumeSizeInGB on SageMaker), or make room.",
+        )
 
 
 class ImageError(UserError):

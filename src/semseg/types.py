@@ -37,10 +37,12 @@ class Batch:
 
     images: uint8 (N, H, W, 3), RGB, 0 to 255.
     labels: uint8 (N, H, W), class ids, `IGNORED` where a pixel does not count.
+    names: the pictures' files, for people.
     """
 
     images: UInt8
     labels: UInt8
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

@@ -52,13 +52,13 @@ class Job:
         train = Path(sys.executable).with_name("train")
         return subprocess.Popen([train], env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
-    def run_until(self, words: str) -> tuple[int, str]:
-        """Runs `train`, sends it SIGTERM at the line of the log that has these words: its exit code, the log after."""
+    def run_until(self, words: str, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Runs `train`, sends it a signal at the line of the log that has these words: its exit code, the log after."""
         with self.start() as process:
             assert process.stdout
             for line in process.stdout:
                 if words in line:
-                    process.send_signal(signal.SIGTERM)
+                    process.send_signal(number)
                     break
             rest, _ = process.communicate(timeout=60)
         return process.returncode, rest

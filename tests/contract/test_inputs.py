@@ -249,7 +249,7 @@ def test_training_goes_on_from_an_earlier_model_with_data_from_pipes(continued: 
     weights = [name for name in before if name.endswith("weight")]
     assert all(np.allclose(before[name], after[name], atol=1e-7) for name in weights)
     assert "Training goes on from" in log
-    assert log.count("#quality_metric. host: algo-1, epoch: 1") == 3
+    assert log.count("#quality_metric. host: algo-1, epoch: 1") == 5
 
 
 def test_names_of_classes_reach_the_artifact_and_the_next(continued: tuple[Paths, Any, str]) -> None:

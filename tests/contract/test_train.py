@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from semseg.artifact.params import digest
+from semseg.artifact.params import digest, read_params, write_params
 from semseg.inference.onnx_file import verify
 from semseg.sagemaker.paths import Paths
 
@@ -172,10 +173,21 @@ def test_whole_pictures_of_any_size_validate(new_job: Callable[..., Any], number
     for path in (odd, mask):
         with Image.open(path) as image:
             image.crop((0, 0, 37, 45)).save(path)
-    job.configure(algorithm=algorithm, validation_mini_batch_size="1", epochs="1")
+    for name in ("", "_annotation"):
+        shutil.copytree(job.paths.channel(f"validation{name}"), job.paths.channel(f"test{name}"))
+    job.configure(
+        algorithm=algorithm, validation_mini_batch_size="1", epochs="1", _class_weights="auto", _loss="dice+ce"
+    )
     code, log = job.run()
     assert code == 0, log
-    assert len(numbers(log, "validation:mIOU")) == 1
+    assert re.search(r"Class weights: [\d.]+, [\d.]+, [\d.]+, [\d.]+$", log, re.MULTILINE)
+    (mean_iou,) = numbers(log, "validation:mIOU")
+    whole = json.loads((job.paths.output_data / "metrics.json").read_text())["whole_pictures"]
+    assert whole["validation"] == whole["test"]  # the same pictures
+    assert whole["test"]["pictures"] == 2
+    assert whole["test"]["mIOU"] == pytest.approx(float(mean_iou), abs=0.01)
+    assert f"#final_metric. host: algo-1, test mIOU: {whole['test']['mIOU']} ." in log
+    assert "Test data is not provided." not in log
 
 
 def fails(job: Any, code: int, reason: str) -> None:
@@ -214,6 +226,29 @@ def test_half_precision_fails_clearly(job: Any) -> None:
 def test_an_empty_model_channel_fails_clearly(job: Any) -> None:
     job.paths.channel("model").mkdir()
     fails(job, 1, "ClientError: The channel model must hold one model, but it holds nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "head.block.4.bias",
+            "The loss is nan in epoch 0, iteration 1: the training has diverged. The batch was of train/",
+        ),
+        ("conv1.0.weight", "The training has diverged: of its parameters, conv1.0.weight"),
+    ],
+)
+def test_a_training_that_diverges_fails_with_place_and_files(
+    job: Any, trained: Trained, name: str, reason: str
+) -> None:
+    """Here because of the weights it starts from."""
+    channel = job.paths.channel("model")
+    channel.mkdir()
+    shutil.copy(trained.paths.model / "hyperparams.json", channel)
+    arrays = read_params(trained.paths.model / "model_best.params")
+    write_params(channel / "model_best.params", arrays | {name: arrays[name] * np.float32("nan")})
+    fails(job, 1, f"ClientError: {reason}")
+    assert "_gradient_clip" in job.paths.failure.read_text()
 
 
 @pytest.mark.req("R55")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semseg.artifact.model_dir import BEST, LAST, describe
-from semseg.artifact.params import read_params
+from semseg.artifact.params import read_params, write_params
 from semseg.engines.gluon import networks, runtime
 
 
@@ -53,3 +53,10 @@ def test_the_best_file_wins(mx: Any, tmp_path: Path) -> None:
     for name, classes in ((LAST, 3), (BEST, 4)):
         networks.build("fcn", "resnet-50", classes, mx.cpu()).save_parameters(str(tmp_path / name))
     assert describe(tmp_path).num_classes == 4
+
+
+def test_what_is_written_is_what_mxnet_writes_byte_by_byte(mx: Any, tmp_path: Path) -> None:
+    arrays = {dtype: np.arange(-6, 18).astype(dtype).reshape(2, 3, 4) for dtype in ("float16", "float32", "uint8")}
+    write_params(tmp_path / "ours", arrays)
+    mx.nd.save(str(tmp_path / "theirs"), {name: runtime.to_device(array, mx.cpu()) for name, array in arrays.items()})
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,3 +68,39 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         found.closing.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def tiny_learner() -> Callable[..., Any]:
+    """Makes learners of a tiny network that has all that FCN has: `tiny_learner("adam", seed=1)`."""
+    from semseg.engines.gluon import runtime
+    from semseg.engines.gluon.learner import GluonLearner, Optimizer
+
+    mx = runtime.load()
+    nn = mx.gluon.nn
+    block: Any = mx.gluon.HybridBlock
+
+    class FCN(block):  # type: ignore[misc]
+        """The learner knows networks by this name."""
+
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2D(4, 3, 2, 1, in_channels=3), nn.BatchNorm(in_channels=4)
+            self.relu, self.maxpool = nn.Activation("relu"), nn.MaxPool2D(3, 2, 1)
+            self.layer1, self.layer2, self.layer3, self.layer4 = (nn.Conv2D(4, 3, 1, 1, in_channels=4) for _ in "1234")
+            self.head, self.auxlayer = self._new_head(classes), self._new_head(classes)
+
+        def _new_head(self, classes: int) -> Any:
+            head = nn.HybridSequential()
+            head.add(nn.BatchNorm(in_channels=4), nn.Dropout(0.1), nn.Conv2D(classes, 1, in_channels=4))
+            return head
+
+    def tiny_learner(
+        optimizer: str, seed: int = 0, classes: int = 3, criterion: Any = None, **settings: float
+    ) -> GluonLearner:
+        mx.random.seed(seed)
+        model = FCN(classes)
+        model.initialize(mx.init.Xavier())
+        return GluonLearner(model, Optimizer(optimizer, **settings), True, 0.5, mx.cpu(), criterion)
+
+    return tiny_learner

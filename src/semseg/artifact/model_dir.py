@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg.artifact.params import read_params
-from semseg.errors import ArtifactError, UserError
+from semseg.errors import ArtifactError, DiskFullError, UserError
 from semseg.sagemaker.config_files import read_json_object
 from semseg.types import Arrays, is_class_name
 
@@ -93,14 +94,21 @@ def write_class_names(model_dir: Path, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; what is written there becomes `path` at once, or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
+def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; what is written there becomes `path` at once, or not at all.
+
+    Raises DiskFullError, naming the folder, where the disk has no room.
+    """
+    temporary = temporary or path.with_name(f".{path.name}.partial")
     try:
         yield temporary
         _flush_to_disk(temporary)
         temporary.replace(path)
         _flush_to_disk(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(path.parent) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Reads MXNet's parameter files without MXNet and without trusting them.
+"""Reads MXNet's parameter files without MXNet and without trusting them, and writes them.
 
 The format is MXNet's NDArray list (`NDArray::Save` in mxnet 1.9.1, src/ndarray/ndarray.cc), little-endian:
 
@@ -30,6 +30,7 @@ from semseg.types import Arrays
 _FILE_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _DENSE = 0
+_CPU = 1
 _DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}  # mshadow's TypeFlag
 _MAX_ITEMS = 10_000  # the largest network here has 600 arrays
 _MAX_DIMENSIONS = 8
@@ -59,6 +60,28 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def write_params(path: Path, arrays: Arrays) -> None:
+    """Write what `mx.nd.save` writes of arrays in the memory of the host, byte by byte.
+
+    Unlike that, whatever goes wrong is an OSError that tells its reason, such as a full disk.
+    arrays: of the dtypes that `read_params` reads and at least one dimension, by name.
+    """
+    with path.open("wb") as file:
+        file.write(struct.pack("<QQQ", _FILE_MAGIC, 0, len(arrays)))
+        for array in arrays.values():
+            file.write(_header(array))
+            file.write(np.ascontiguousarray(array).data)
+        file.write(struct.pack("<Q", len(arrays)))
+        for name in map(str.encode, arrays):
+            file.write(struct.pack("<Q", len(name)) + name)
+
+
+def _header(array: NDArray[Any]) -> bytes:
+    """What stands before the values of an array."""
+    dtype = next(code for code, name in _DTYPES.items() if np.dtype(name) == array.dtype)
+    return struct.pack(f"<Iii{array.ndim}qiii", _V2, _DENSE, array.ndim, *array.shape, _CPU, 0, dtype)
 
 
 class _FormatError(Exception):

@@ -22,7 +22,7 @@ from semseg.codecs.colors import parse_color
 from semseg.data.files import printable, read_file
 from semseg.data.json_text import byte, parse_object
 from semseg.errors import DataError, some
-from semseg.sagemaker.channels import SPLITS
+from semseg.sagemaker.channels import SPLITS, TEST
 from semseg.types import IGNORED, UInt8
 
 logger = logging.getLogger("semseg")
@@ -37,8 +37,8 @@ _FORMS = (
     'or {"colors": {"0": "#000000", "1": "#2ca02c"}} (class: colour).'
 )
 _COMMON_NAME = "label_map.json"
-LABEL_MAP_NAMES = (*(f"{split}_{_COMMON_NAME}" for split in SPLITS), _COMMON_NAME)
-"""What label maps are called: each split's own, and that of both."""
+LABEL_MAP_NAMES = (*(f"{split}_{_COMMON_NAME}" for split in (*SPLITS, TEST[0])), _COMMON_NAME)
+"""What label maps are called: each split's own, and that of all."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LabelMap:
 
 
 def find_label_map(channel: str, annotation: Path | None, label_map: Path | None, num_classes: int) -> LabelMap:
-    """The label map of ``train`` or ``validation``.
+    """The label map of ``train``, ``validation`` or ``test``.
 
     Looked for in this order: ``<channel>_label_map.json`` and ``label_map.json`` in the directory `label_map` of
     the channel of that name (None: not given), ``label_map.json`` in the directory `annotation` (R21, R22, R34;

@@ -23,6 +23,8 @@ class TrainingLoader:
     shuffle: whether an epoch's order is drawn; else it is that of the pairs.
     """
 
+    seekable = True
+
     def __init__(self, pairs: Sequence[Pair], sampler: Sampler, batch_size: int, shuffle: bool = True) -> None:
         self._pairs = pairs
         self._sampler = sampler
@@ -34,10 +36,13 @@ class TrainingLoader:
         first, last = self._batches(epoch)
         return last - first
 
-    def epoch(self, epoch: int) -> Generator[Batch, None, None]:
-        """The batches of an epoch, counted from 0: images (N, crop, crop, 3). Raises DataError naming the file."""
+    def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+        """The batches of an epoch, counted from 0, but for the first `done`: images (N, crop, crop, 3).
+
+        Raises DataError naming the file.
+        """
         first, last = self._batches(epoch)
-        row = self._row(first * self._batch_size, last * self._batch_size)
+        row = self._row((first + done) * self._batch_size, last * self._batch_size)
         ahead = BATCHES_AHEAD * self._batch_size
         with closing(_loaded(row, self._sampler.workers, ahead)) as places:
             yield from batches(self._sampler.training(places, ahead), self._batch_size)

@@ -23,12 +23,13 @@ def lay_out(
     hyperparameters: Mapping[str, str],
     store: ObjectStore,
     stop: Callable[[], bool] = lambda: False,
+    checkpoints: Path | None = None,
 ) -> None:
     """Fill the channels and write the hyperparameters of the job below `paths`.
 
     channels: by name, a folder, a file (an augmented manifest, a label map, a model.tar.gz) or ``s3://bucket/prefix``,
     whose objects are downloaded. Folders and files are linked to, not copied. The job's ``input`` is made anew if an
-    earlier call made it.
+    earlier call made it. checkpoints: the directory for them; None for none.
     Raises ChannelError naming the channel that is not there, or if ``input`` is somebody else's; DataError for what S3
     refuses; Stopped as soon as `stop()` is true.
     """
@@ -39,6 +40,8 @@ def lay_out(
         _make_input(directory)
         paths.hyperparameters.parent.mkdir()
         paths.hyperparameters.write_text(json.dumps(dict(hyperparameters)))
+        if checkpoints:
+            paths.checkpoint_config.write_text(json.dumps({"LocalPath": str(checkpoints.resolve())}))
     except (NotADirectoryError, FileExistsError, PermissionError) as error:
         raise ChannelError(
             f"The job cannot be laid out in {one_line(str(paths.base))}: {error.strerror}.", "Name another folder."

@@ -42,6 +42,8 @@ class PipeTrainingLoader:
     come next; else they keep their order. timeout: seconds without data that are an error.
     """
 
+    seekable = False
+
     def __init__(
         self,
         path: Path,
@@ -68,7 +70,7 @@ class PipeTrainingLoader:
         first, following = (first_batch(number, self._expected, self._batch_size) for number in (epoch, epoch + 1))
         return following - first
 
-    def epoch(self, epoch: int) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:  # noqa: ARG002 - always 0: not seekable
         """The batches of an epoch: images (N, crop, crop, 3).
 
         Once `stop` is true it ends early, with few batches or none; it raises Stopped if there has never been one.

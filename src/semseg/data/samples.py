@@ -24,7 +24,8 @@ from semseg.data.pairs import Pair
 from semseg.data.threads import cores, map_in_order
 from semseg.types import Batch, UInt8
 
-Sample = tuple[UInt8, UInt8]
+Sample = tuple[UInt8, UInt8, str]
+"""A picture, its labels and the name of its file."""
 
 BATCHES_AHEAD = 2
 """So many batches are made before they are asked for."""
@@ -66,18 +67,20 @@ class Sampler:
         rng = random.Random(f"{self.seed} {place.epoch} {place.index}")  # noqa: S311 - it shuffles pictures, not secrets
         picture, values = self._read(place.pair)
         with naming(place.pair.image):
-            return train_transform(picture, values, self.label_map.table, self.crop_size, self.base_size, rng)
+            sample = train_transform(picture, values, self.label_map.table, self.crop_size, self.base_size, rng)
+        return *sample, place.pair.image.name
 
     def _cut(self, place: Place) -> Sample:
         picture, values = self._read(place.pair)
         with naming(place.pair.image):
-            return validation_transform(picture, values, self.label_map.table, self.crop_size)
+            sample = validation_transform(picture, values, self.label_map.table, self.crop_size)
+        return *sample, place.pair.image.name
 
     def _whole(self, place: Place) -> Sample:
         picture, values = self._read(place.pair)
         with naming(place.pair.image):
             pixels = images.decode_whole(picture)
-        return pixels, self.label_map.apply(values)
+        return pixels, self.label_map.apply(values), place.pair.image.name
 
     def _read(self, pair: Pair) -> tuple[ImageFile, UInt8]:
         picture, values = open_picture(pair), read_values(pair, self.label_map)
@@ -96,5 +99,5 @@ def batches(samples: Generator[Sample, None, None], size: int) -> Generator[Batc
     """Batches of `size` samples; the last one may be short."""
     with closing(samples):
         while batch := list(islice(samples, size)):
-            images, labels = zip(*batch, strict=True)
-            yield Batch(np.stack(images), np.stack(labels))
+            images, labels, names = zip(*batch, strict=True)
+            yield Batch(np.stack(images), np.stack(labels), names)

@@ -25,24 +25,30 @@ class Step:
 
 @dataclass(frozen=True)
 class EpochTrained:
-    """The training half of an epoch: how many iterations it had, their mean loss, the last learning rate, the speed."""
+    """The training half of an epoch: how many iterations it had, their mean loss, the last learning rate, the speed.
+
+    waiting: the share of its time, 0 to 1, that passed waiting for data.
+    """
 
     epoch: int
     iterations: int
     loss: float
     learning_rate: float
     samples_per_second: float
+    waiting: float
 
 
 @dataclass(frozen=True)
 class EpochValidated:
     """The validation half of an epoch.
 
-    mean_iou: the original's mIOU, over all classes, absent ones counted as 0; mean_iou_present: over the classes the
-    annotations show (None if they show none); iou: per class, None where the annotations do not show it.
+    loss: cross entropy, the mean over the pixels that count; mean_iou: the original's mIOU, over all classes, absent
+    ones counted as 0; mean_iou_present: over the classes the annotations show (None if they show none); iou: per class,
+    None where the annotations do not show it.
     """
 
     epoch: int
+    loss: float
     pixel_accuracy: float
     mean_iou: float
     mean_iou_present: float | None
@@ -58,6 +64,21 @@ class EpochEnded:
     validated: EpochValidated
     epochs: int
     improved: bool
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The best model has segmented whole pictures, as it will be served, of `validation` or `test`.
+
+    The measures are those of `EpochValidated`.
+    """
+
+    split: str
+    pictures: int
+    pixel_accuracy: float
+    mean_iou: float
+    mean_iou_present: float | None
+    iou: list[float | None]
 
 
 @dataclass(frozen=True)
@@ -80,5 +101,5 @@ class Quantized:
     kept: bool
 
 
-Event = Step | EpochTrained | EpochValidated | EpochEnded | ModelSaved | Quantized
+Event = Step | EpochTrained | EpochValidated | EpochEnded | Scored | ModelSaved | Quantized
 Sink = Callable[[Event], None]

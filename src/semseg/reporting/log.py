@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Quantized, Step
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Quantized, Scored, Step
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import LOGGER
 
@@ -32,6 +32,7 @@ class LogSink:
         self._clock = clock
         self._start = self._since = clock()
         self._samples = 0
+        self._half: tuple[int, str] | None = None
         self._metrics("init_train_data_iter", resets=0)
 
     def __call__(self, event: Event) -> None:
@@ -42,14 +43,23 @@ class LogSink:
             case EpochTrained():
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "train loss", event.loss))
                 LOGGER.info(log_lines.throughput(self._host, event.epoch, "train", event.samples_per_second))
+                LOGGER.info(
+                    "Epoch %d: %.1f %% of the training went into waiting for data.", event.epoch, 100 * event.waiting
+                )
             case EpochValidated():
                 accuracy, mean_iou = event.pixel_accuracy, event.mean_iou
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "validation pixel_accuracy", accuracy))
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU", mean_iou))
                 LOGGER.info(log_lines.throughput(self._host, event.epoch, "validation", event.samples_per_second))
+                LOGGER.info(log_lines.quality(self._host, event.epoch, "validation loss", event.loss))
+                if event.mean_iou_present is not None:
+                    present = event.mean_iou_present
+                    LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU_present", present))
             case EpochEnded():
                 LOGGER.info(log_lines.progress(self._host, event.trained.epoch + 1, event.epochs))
                 self._metrics("training_data_iter", resets=event.trained.epoch + 1, epoch=event.trained.epoch)
+            case Scored():
+                self._scored(event)
             case ModelSaved():
                 LOGGER.info("Serializing model to %s", event.path)
             case Quantized():
@@ -63,14 +73,26 @@ class LogSink:
                 )
 
     def _step(self, step: Step) -> None:
-        if step.iteration == 1:
-            self._since, self._samples = self._clock(), 0
+        half = step.epoch, step.phase
+        if half != self._half:  # with its first iteration, or a later one after a restart
+            self._half, self._since, self._samples = half, self._clock(), 0
         self._samples += step.samples
         if step.iteration % self._frequency == 0:
             now = self._clock()
             speed = self._samples / max(now - self._since, 1e-9)
             LOGGER.info(log_lines.progress_notice(step.epoch, step.iteration, speed, step.learning_rate))
             self._since, self._samples = now, 0
+
+    def _scored(self, event: Scored) -> None:
+        LOGGER.info("The best model on the %d whole pictures of %s:", event.pictures, event.split)
+        values = {
+            "pixel_accuracy": event.pixel_accuracy,
+            "mIOU": event.mean_iou,
+            "mIOU_present": event.mean_iou_present,
+        }
+        for name, value in values.items():
+            if value is not None:
+                LOGGER.info(log_lines.final_quality(self._host, f"{event.split} {name}", value))
 
     def _metrics(self, meta: str, resets: int, epoch: int | None = None) -> None:
         """The counters of the data iterator, of which the original only ever moved one."""

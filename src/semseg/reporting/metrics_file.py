@@ -7,25 +7,34 @@ import math
 from pathlib import Path
 from typing import Any
 
-from semseg.reporting.events import EpochEnded, Event, Quantized
+from semseg.artifact.model_dir import replacing
+from semseg.reporting.events import EpochEnded, Event, Quantized, Scored
+
+_NAMES = {"mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
 
 
 class MetricsFile:
-    """Writes `metrics.jsonl` as epochs end, and `metrics.json` anew each time, so that both are right at any moment."""
+    """Writes `metrics.jsonl` and `metrics.json` anew whenever an epoch ends, so that both are right at any moment."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._lines = directory / "metrics.jsonl"
+        self._lines_file = directory / "metrics.jsonl"
         self._summary_file = directory / "metrics.json"
+        self._lines = ""
         self._summary: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
-        self._lines.write_text("")
+        self._whole_pictures: dict[str, Any] = {}
+        _write(self._lines_file, self._lines)
 
     def __call__(self, event: Event) -> None:
-        """Writes an epoch's numbers when it has ended, and those of int8; other events say nothing here."""
+        """Writes the numbers of an ended epoch, of whole pictures and of int8; other events say nothing here."""
         match event:
             case EpochEnded():
                 self._epoch(event)
+            case Scored():
+                values = {name: value for name, value in vars(event).items() if name != "split"}
+                self._whole_pictures[event.split] = {_NAMES.get(name, name): value for name, value in values.items()}
+                self._summarise(whole_pictures=self._whole_pictures)
             case Quantized():
                 numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.pictures}
                 self._summarise(int8=numbers | {"kept": event.kept})
@@ -33,9 +42,11 @@ class MetricsFile:
     def _epoch(self, event: EpochEnded) -> None:
         line = {
             "epoch": event.trained.epoch,
-            "train_loss": event.trained.loss if math.isfinite(event.trained.loss) else None,  # JSON has no NaN
+            "train_loss": event.trained.loss,
+            "validation_loss": event.validated.loss if math.isfinite(event.validated.loss) else None,  # JSON has no NaN
             "learning_rate": event.trained.learning_rate,
             "train_throughput": event.trained.samples_per_second,
+            "train_waiting": event.trained.waiting,
             "validation_throughput": event.validated.samples_per_second,
             "pixel_accuracy": event.validated.pixel_accuracy,
             "mIOU": event.validated.mean_iou,
@@ -43,10 +54,15 @@ class MetricsFile:
             "IOU": event.validated.iou,
         }
         self._best = line if event.improved else self._best
-        with self._lines.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        self._lines += json.dumps(line) + "\n"
+        _write(self._lines_file, self._lines)
         self._summarise(epochs=event.epochs, epochs_run=event.trained.epoch + 1, best=self._best, last=line)
 
     def _summarise(self, **numbers: Any) -> None:
         self._summary |= numbers
-        self._summary_file.write_text(json.dumps(self._summary, indent=1) + "\n")
+        _write(self._summary_file, json.dumps(self._summary, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)

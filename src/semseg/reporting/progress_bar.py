@@ -27,7 +27,9 @@ class ProgressBar:
     def _step(self, step: Step) -> None:
         if self._bar is None:
             name = f"epoch {step.epoch} {step.phase}"
-            self._bar = tqdm(total=step.iterations, desc=name, leave=False, file=self._stream)
+            self._bar = tqdm(
+                total=step.iterations, initial=step.iteration - 1, desc=name, leave=False, file=self._stream
+            )
         self._bar.update()
 
     def _close(self) -> None:

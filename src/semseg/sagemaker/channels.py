@@ -13,7 +13,8 @@ from semseg.sagemaker.paths import Paths
 
 SPLITS = ("train", "validation")
 ANNOTATIONS = ("train_annotation", "validation_annotation")
-OPTIONAL = ("label_map", "model")
+TEST = ("test", "test_annotation")
+OPTIONAL = ("label_map", "model", *TEST)
 CHANNELS = (*SPLITS, *ANNOTATIONS, *OPTIONAL)
 
 _MANIFESTS = (".manifest", ".jsonl")
@@ -21,7 +22,7 @@ _MANIFESTS = (".manifest", ".jsonl")
 
 @dataclass(frozen=True)
 class Split:
-    """Where the pairs of ``train`` or ``validation`` come from: one of three ways.
+    """Where the pairs of ``train``, ``validation`` or ``test`` come from: one of three ways.
 
     annotation: the directory of the masks, when `images` is the directory of the pictures.
     manifest: the augmented manifest in the channel's directory.
@@ -37,16 +38,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Channels:
-    """What the job was given."""
+    """What the job was given. test: None without the channel."""
 
     train: Split
     validation: Split
+    test: Split | None
     label_map: Path | None
     model: Path | None
 
 
 def read_channels(paths: Paths) -> Channels:
-    """The channels of the job, train and validation in File, FastFile or Pipe mode.
+    """The channels of the job, all in File or FastFile mode, train and validation in Pipe mode too.
 
     Raises ChannelError for a missing channel (naming all that are missing), an unknown channel, a mode or record
     wrapper that cannot be read, and for more than one manifest in a channel.
@@ -57,18 +59,19 @@ def read_channels(paths: Paths) -> Channels:
     if unknown:
         raise ChannelError(
             f"Extraneous channel found: {', '.join(unknown)}.",
-            f"The channels are {', '.join((*SPLITS, *ANNOTATIONS))} and, optionally, {' and '.join(OPTIONAL)}.",
+            f"The channels are {', '.join((*SPLITS, *ANNOTATIONS))} and, optionally, {', '.join(OPTIONAL)}.",
         )
     present = {name: paths.channel(name) for name in CHANNELS if paths.channel(name).is_dir()}
     train, validation = (_split(name, name in piped, present, paths) for name in SPLITS)
-    missing = _missing(train, present) + _missing(validation, present)
+    test = _split(TEST[0], False, present, paths) if any(name in present for name in TEST) else None
+    missing = [name for split in (train, validation, test) if split for name in _missing(split, present)]
     if missing:
         raise ChannelError(
             f"Missing required channel: {', '.join(missing)} (looked in {paths.channel('')}).",
             f"Give all of {', '.join((*SPLITS, *ANNOTATIONS))}, one directory each, or put one augmented manifest "
-            f"(*.manifest or *.jsonl) into each of {' and '.join(SPLITS)}.",
+            f"(*.manifest or *.jsonl) into each of {' and '.join(SPLITS)}; {' and '.join(TEST)} are optional.",
         )
-    return Channels(train, validation, present.get("label_map"), present.get("model"))
+    return Channels(train, validation, test, present.get("label_map"), present.get("model"))
 
 
 def _split(name: str, piped: bool, present: Mapping[str, Path], paths: Paths) -> Split:
@@ -116,7 +119,7 @@ def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
         raise ChannelError(
             f"The channel {name} cannot be read in Pipe mode.",
             "In Pipe mode the channels train and validation carry pictures and masks, from an augmented manifest; "
-            "label_map and model take the input mode File.",
+            "the others take the input mode File.",
         )
     wrapper = channel.get("RecordWrapperType", "None")
     if wrapper != "RecordIO":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from semseg.errors import HyperparameterError
-from semseg.sagemaker.rules import Rule, boolean, choice, epoch_list, integer, real, text
+from semseg.sagemaker.rules import Rule, boolean, choice, epoch_list, integer, real, text, weights
 
 BACKBONES = ("resnet-50", "resnet-101")
 
@@ -67,6 +67,19 @@ class Hyperparameters:
     quantize: bool = boolean(
         "_quantize", "False", "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU"
     )
+    class_weights: str | tuple[float, ...] = weights(
+        "_class_weights", "none", ("none", "auto"), "what a pixel of each class counts for; auto balances them"
+    )
+    loss: str = choice("_loss", "cross_entropy", ("cross_entropy", "focal", "dice+ce"), "what training minimises")
+    gradient_clip: float = real(
+        "_gradient_clip", "0.0", "largest norm of the gradient, which is shortened to it; 0: any", "[0, inf)"
+    )
+    checkpoint_minutes: float = real(
+        "_checkpoint_minutes",
+        "10.0",
+        "minutes between checkpoints within an epoch; each epoch ends with one",
+        "(0, inf)",
+    )
     seed: int = integer("_seed", "0", "seed of everything random", low=0, high=2**31 - 1)
 
     def as_strings(self) -> dict[str, str]:
@@ -111,7 +124,17 @@ def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
         )
     values = {field: _value(rule, texts.get(rule.name)) for field, rule in _rules().items()}
     values["crop_size"] = -(-values["crop_size"] // 8) * 8
+    _require_weight_for_each_class(values["class_weights"], values["num_classes"])
     return Hyperparameters(**values), warnings
+
+
+def _require_weight_for_each_class(class_weights: str | tuple[float, ...], num_classes: int) -> None:
+    if isinstance(class_weights, tuple) and len(class_weights) != num_classes:
+        raise HyperparameterError(
+            f"The '_class_weights' hyperparameter has {len(class_weights)} numbers, but num_classes is {num_classes} "
+            "(caused by ValidationError)",
+            "Give one for each class, in the order of the ids, or 'auto'.",
+        )
 
 
 def _value(rule: Rule, text: str | None) -> Any:

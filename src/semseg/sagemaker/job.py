@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from semseg.errors import SemsegError, UserError
+from semseg.errors import DiskFullError, SemsegError
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
@@ -46,7 +46,7 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
 def _explain(error: Exception) -> tuple[int, str, str]:
     """The exit code, the reason in a sentence and, for our own errors, the traceback."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        error = UserError(f"The disk is full: {error.filename or 'no file named'}.", "Give the job a larger volume.")
+        error = DiskFullError(error.filename or "the job's folder, or in the temporary one")
     if isinstance(error, SemsegError):
         if error.exit_code == 1:
             return 1, f"ClientError: {error}", ""

@@ -27,6 +27,14 @@ def quality(host: str, epoch: int, name: str, value: float) -> str:
     return f"#quality_metric. host: {host}, epoch: {epoch}, {name}: {value} ."
 
 
+def final_quality(host: str, name: str, value: float) -> str:
+    """A quality of the best model on whole pictures, once a job; `name` is `validation mIOU`, `test mIOU` or the like.
+
+    A line of ours: the original's regexes do not find it.
+    """
+    return f"#final_metric. host: {host}, {name}: {value} ."
+
+
 def throughput(host: str, epoch: int, phase: str, samples_per_second: float) -> str:
     """The speed of an epoch's `train` or `validation`."""
     return f"#throughput_metric. host: {host}, epoch: {epoch}, {phase} throughput: {samples_per_second} samples/sec."

@@ -33,6 +33,11 @@ class Paths:
         """The hosts of the job."""
         return self.base / "input/config/resourceconfig.json"
 
+    @property
+    def checkpoint_config(self) -> Path:
+        """Where checkpoints go; it is there only if the job has a CheckpointConfig."""
+        return self.base / "input/config/checkpointconfig.json"
+
     def channel(self, name: str) -> Path:
         """The directory of a channel in File mode."""
         return self.base / "input/data" / name

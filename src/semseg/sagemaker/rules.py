@@ -117,5 +117,19 @@ def epoch_list(name: str, doc: str) -> Any:
     return _declare(doc, name, None, False, parse, "expects increasing positive integers such as '10, 20'")
 
 
+def weights(name: str, default: str, words: tuple[str, ...], doc: str) -> Any:
+    """A dataclass field that holds one of some words, or numbers written as `0.5, 25`: none negative, one above 0."""
+
+    def parse(text: str) -> str | tuple[float, ...]:
+        if text in words:
+            return text
+        values = tuple(float(part) for part in text.split(","))
+        sound = all(0 <= value < math.inf for value in values) and any(values)
+        return values if sound else _refuse()
+
+    listed = ", ".join(f"'{word}'" for word in words)
+    return _declare(doc, name, default, False, parse, f"accepts {listed} or numbers from 0 up such as '0.5, 25'")
+
+
 def _refuse() -> Any:
     raise ValueError

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from semseg.data.check import check
 from semseg.data.label_map import LabelMap, find_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.manifest import list_manifest
-from semseg.data.pairs import Listing, list_pairs
+from semseg.data.pairs import Listing, Pair, list_pairs
 from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
@@ -17,13 +18,15 @@ from semseg.data.samples import Sampler
 from semseg.errors import DataError
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loop import TrainingData, ValidationData
+from semseg.types import Batch
 
 
 @dataclass(frozen=True)
 class Input:
-    """One of the splits, ``train`` or ``validation``; its pairs are listed unless they come through a pipe."""
+    """A split: ``train``, ``validation`` or ``test``; its pairs are listed unless they come through a pipe."""
 
     split: Split
     listing: Listing | None
@@ -44,6 +47,11 @@ def open_inputs(channels: Channels, num_classes: int, store: ObjectStore) -> tup
     return train, validation
 
 
+def open_test(channels: Channels, num_classes: int, store: ObjectStore) -> Input | None:
+    """As `open_inputs`, of the channel test; None if it is not given."""
+    return _open(channels.test, channels, num_classes, store) if channels.test else None
+
+
 def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore) -> Input:
     listing = None
     if split.manifest:
@@ -55,7 +63,7 @@ def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore
     return Input(split, listing, label_map)
 
 
-def check_inputs(inputs: tuple[Input, Input], workers: int, stop: Callable[[], bool] = lambda: False) -> Report:
+def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool] = lambda: False) -> Report:
     """Read all files that are listed and report on them; pipes are not read. Raises Stopped once `stop()` is true."""
     return check([(one.listing, one.label_map) for one in inputs if one.listing], workers, stop)
 
@@ -93,6 +101,17 @@ def validation_data(validation: Input, settings: Hyperparameters, stop: Callable
     return PipeValidationLoader(
         validation.split.images, sampler(validation, settings), settings.validation_mini_batch_size, stop
     )
+
+
+def whole_pictures(
+    pairs: Sequence[Pair], one: Input, settings: Hyperparameters, stop: Callable[[], bool]
+) -> Iterator[Batch]:
+    """Pairs of an input one after the other, as they are. Raises Stopped as soon as `stop()` is true."""
+    with closing(ValidationLoader(pairs, sampler(one, settings), batch_size=1).epoch(0)) as batches:
+        for batch in batches:
+            if stop():
+                raise Stopped
+            yield batch
 
 
 def sampler(one: Input, settings: Hyperparameters) -> Sampler:

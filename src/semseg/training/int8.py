@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from semseg.artifact.model_dir import INT8, describe
-from semseg.data.loader import ValidationLoader
-from semseg.data.pairs import Pair, evenly
+from semseg.data.pairs import evenly
 from semseg.errors import HyperparameterError
 from semseg.reporting.events import Quantized, Sink
 from semseg.sagemaker.channels import Channels
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
-from semseg.training.inputs import Input, sampler
+from semseg.training.inputs import Input, whole_pictures
 from semseg.types import Batch
 
 
@@ -40,7 +38,7 @@ def quantize_model(
 
     def pictures(one: Input, count: int) -> Iterator[Batch]:
         pairs = evenly(one.listing.pairs if one.listing else (), count)
-        return _whole(pairs, one, settings, stop)
+        return whole_pictures(pairs, one, settings, stop)
 
     train, validation = inputs
     try:
@@ -56,12 +54,3 @@ def quantize_model(
         LOGGER.warning("%s was not written; the model is complete without it. %s", INT8, str(error) or repr(error))
     else:
         emit(Quantized(gate.f32, gate.int8, gate.pictures, gate.passed))
-
-
-def _whole(pairs: Sequence[Pair], one: Input, settings: Hyperparameters, stop: Callable[[], bool]) -> Iterator[Batch]:
-    """One pair after the other, as it is served. Raises Stopped as soon as `stop()` is true."""
-    with closing(ValidationLoader(pairs, sampler(one, settings), batch_size=1).epoch(0)) as batches:
-        for batch in batches:
-            if stop():
-                raise Stopped
-            yield batch

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 import numpy as np
 
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Sink, Step
+from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.learner import Learner
+from semseg.training.loss_watch import require_finite, stuck
+from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
 from semseg.training.stopping import EarlyStopping
 from semseg.types import Batch
@@ -22,12 +27,17 @@ from semseg.types import Batch
 class TrainingData(Protocol):
     """The training pictures, batch by batch, in another order each epoch."""
 
-    def epoch(self, epoch: int) -> Generator[Batch, None, None]:
-        """The batches of an epoch, one at least."""
+    @property
+    def seekable(self) -> bool:
+        """Whether an epoch can be begun behind its first batches."""
+        ...
+
+    def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+        """The batches of an epoch, one at least, but for the first `done`."""
         ...
 
     def iterations(self, epoch: int) -> int:
-        """How many batches that are; of a pipe, as far as one can tell before."""
+        """How many batches an epoch has; of a pipe, as far as one can tell before."""
         ...
 
 
@@ -50,6 +60,8 @@ class Fit:
     keep_best: called whenever a validation's mIOU is the best so far, the first one included.
     early_stopping: None to run all epochs.
     seed: with the epoch and the iteration, it gives the seed of each step.
+    checkpoint: called at the end of each epoch, when the run is stopped, and, if `training` is seekable, within an
+    epoch every `checkpoint_seconds`; a run with the same learner and this progress goes on from there.
     """
 
     learner: Learner
@@ -62,52 +74,70 @@ class Fit:
     early_stopping: EarlyStopping | None
     keep_best: Callable[[], None]
     emit: Sink
+    checkpoint: Callable[[Progress], None] = lambda _: None
+    checkpoint_seconds: float = math.inf
 
-    def run(self, stop: threading.Event) -> None:
-        """Trains and validates epoch by epoch; returns within a step of `stop` being set."""
-        best, updates = -1.0, 0
-        for epoch in range(self.epochs):
-            trained = self._train(epoch, updates, stop)
-            if trained is None:
+    def run(self, stop: threading.Event, progress: Progress = BEGINNING) -> None:
+        """Trains and validates epoch by epoch, from `progress` on; returns within a step of `stop` being set."""
+        while progress.epoch < self.epochs and not self._ends_early(progress):
+            if not progress.trained:
+                progress = self._train(progress, stop)
+            validated = self._validate(progress.epoch, stop) if progress.trained else None
+            if not progress.trained or not validated:
+                self._checkpoint_within_epoch(progress)
                 return
-            updates += trained.iterations
-            validated = self._validate(epoch, stop)
-            if validated is None:
-                return
-            improved = validated.mean_iou > best
-            if improved:
-                best = validated.mean_iou
-                self.keep_best()
-            self.emit(EpochEnded(trained, validated, self.epochs, improved))
-            if self.early_stopping and self.early_stopping.update(validated.mean_iou):
-                return
+            progress = self._end_epoch(progress, progress.trained, validated)
+            self.checkpoint(progress)
 
-    def _train(self, epoch: int, updates: int, stop: threading.Event) -> EpochTrained | None:
-        """One pass over the training data after so many updates; None if it was stopped."""
-        start, iterations = time.perf_counter(), self.training.iterations(epoch)
-        losses, samples, rate = [], 0, 0.0
-        with closing(self.training.epoch(epoch)) as batches:
-            for iteration, batch in enumerate(batches, 1):
-                rate = self.schedule(updates + iteration)
-                losses.append(self.learner.train_step(batch, rate, self._step_seed(epoch, iteration)))
-                samples += len(batch)
+    def _ends_early(self, progress: Progress) -> bool:
+        curve = [epoch.validated.mean_iou for epoch in progress.ended]
+        return self.early_stopping is not None and self.early_stopping.ends(curve)
+
+    def _train(self, progress: Progress, stop: threading.Event) -> Progress:
+        """The rest of a pass over the training data; `trained` in what comes of it stays None if it was stopped."""
+        epoch, done, before = progress.epoch, progress.iteration, progress.updates
+        iterations, saved = self.training.iterations(epoch), time.perf_counter()
+        start = saved - progress.seconds
+        step: _Step | None = None
+        with closing(self.training.epoch(epoch, done)) as batches:
+            arriving = _Arriving(batches, progress.waiting)
+            for iteration, batch in enumerate(arriving, done + 1):
+                rate = self.schedule(before - done + iteration)
+                loss = self.learner.train_step(batch, rate, self._step_seed(epoch, iteration))
+                progress = _settled(progress, step, start, arriving)  # while the device has the next step to do
+                step = _Step(loss, batch, rate)
                 if stop.is_set():
-                    return None
+                    return _settled(progress, step, start, arriving)
                 self.emit(Step(epoch, "training", iteration, iterations, len(batch), rate))
+                if time.perf_counter() - saved >= self.checkpoint_seconds:
+                    progress, step = _settled(progress, step, start, arriving), None
+                    self._checkpoint_within_epoch(progress)
+                    saved = time.perf_counter()
+        progress = _settled(progress, step, start, arriving)
         if stop.is_set():  # a pipe ends early then
-            return None
-        speed = samples / (time.perf_counter() - start)
-        trained = EpochTrained(epoch, len(losses), sum(losses) / len(losses), rate, speed)
+            return progress
+        return self._end_training(progress)
+
+    def _end_training(self, progress: Progress) -> Progress:
+        done = progress.iteration
+        rate, speed = self.schedule(progress.updates), progress.samples / progress.seconds
+        waiting = progress.waiting / progress.seconds
+        trained = EpochTrained(progress.epoch, done, progress.loss / done, rate, speed, waiting)
         self.emit(trained)
-        return trained
+        if warning := stuck([*(epoch.trained.loss for epoch in progress.ended), trained.loss]):
+            LOGGER.warning(warning)
+        return dataclasses.replace(progress, trained=trained)
 
     def _validate(self, epoch: int, stop: threading.Event) -> EpochValidated | None:
         """One pass over the validation data; None if it was stopped."""
         start, iterations = time.perf_counter(), self.validation.iterations()
-        matrix, samples = ConfusionMatrix(self.num_classes), 0
+        matrix, samples, loss, counted = ConfusionMatrix(self.num_classes), 0, 0.0, 0
         with closing(self.validation.epoch(epoch)) as batches:
             for iteration, batch in enumerate(batches, 1):
-                matrix.update(batch.labels, self.learner.evaluate(batch))
+                predicted, mean = self.learner.evaluate(batch)
+                matrix.update(batch.labels, predicted)
+                loss += mean * (int(matrix.counts.sum()) - counted)
+                counted = int(matrix.counts.sum())
                 samples += len(batch)
                 if stop.is_set():
                     return None
@@ -116,15 +146,64 @@ class Fit:
             return None
         validated = EpochValidated(
             epoch,
+            loss=loss / max(counted, 1),
             pixel_accuracy=matrix.pixel_accuracy(),
             mean_iou=matrix.mean_iou(),
             mean_iou_present=matrix.mean_iou_present(),
             iou=matrix.iou(),
-            samples_per_second=samples / (time.perf_counter() - start),
+            samples_per_second=samples / max(time.perf_counter() - start, 1e-9),
         )
         self.emit(validated)
         return validated
 
+    def _end_epoch(self, progress: Progress, trained: EpochTrained, validated: EpochValidated) -> Progress:
+        improved = validated.mean_iou > progress.best
+        if improved:
+            self.keep_best()
+        ended = EpochEnded(trained, validated, self.epochs, improved)
+        self.emit(ended)
+        return Progress((*progress.ended, ended))
+
+    def _checkpoint_within_epoch(self, progress: Progress) -> None:
+        """What is saved in the midst of a pass over a pipe could not go on: its records do not come again."""
+        if progress.trained or (progress.iteration and self.training.seekable):
+            self.checkpoint(progress)
+
     def _step_seed(self, epoch: int, iteration: int) -> int:
         """A seed from 0 to 2^31 - 1 that depends on nothing but its three numbers."""
         return int(np.random.SeedSequence([self.seed, epoch, iteration]).generate_state(1)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An update that the learner was told to make."""
+
+    loss: SupportsFloat
+    batch: Batch
+    rate: float
+
+
+class _Arriving:
+    """Batches, and the `seconds` that passed while there was none to go on with."""
+
+    def __init__(self, batches: Iterator[Batch], seconds: float) -> None:
+        self._batches = batches
+        self.seconds = seconds
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            begin = time.perf_counter()
+            batch = next(self._batches, None)
+            self.seconds += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+
+
+def _settled(progress: Progress, step: _Step | None, start: float, arriving: _Arriving) -> Progress:
+    """The progress with a step, once its loss is known; `start`: when the epoch began. Raises DivergedError."""
+    if step is None:
+        return progress
+    loss = float(step.loss)
+    require_finite(loss, progress.epoch, progress.iteration + 1, step.batch.names, step.rate)
+    return progress.stepped(loss, len(step.batch), time.perf_counter() - start, arriving.seconds)

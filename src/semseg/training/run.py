@@ -12,28 +12,43 @@ from pathlib import Path
 
 from semseg.artifact import model_dir
 from semseg.artifact.earlier import Earlier, load_earlier
+from semseg.artifact.params import write_params
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, HyperparameterError
 from semseg.reporting.data_report import write_report
-from semseg.reporting.events import Event, ModelSaved, Sink
+from semseg.reporting.events import Event, Sink
 from semseg.reporting.log import LogSink
 from semseg.reporting.metrics_file import MetricsFile
 from semseg.reporting.progress_bar import ProgressBar
 from semseg.sagemaker import hyperparameters, log_lines
 from semseg.sagemaker.channels import read_channels, read_hosts
+from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
-from semseg.training.inputs import Input, check_inputs, class_names, open_inputs, training_data, validation_data
+from semseg.training.artifact_writer import ArtifactWriter
+from semseg.training.checkpoints import Checkpoints
+from semseg.training.inputs import (
+    Input,
+    check_inputs,
+    class_names,
+    open_inputs,
+    open_test,
+    training_data,
+    validation_data,
+)
 from semseg.training.int8 import quantize_model, require_files
 from semseg.training.learner import Learner
-from semseg.training.loop import Fit
-from semseg.training.schedules import iterations_per_epoch, schedule
-from semseg.training.stopping import EarlyStopping
+from semseg.training.loop import Fit, TrainingData, ValidationData
+from semseg.training.loss_watch import require_finite_parameters
+from semseg.training.parts import announce_devices, announced_schedule, balance, build_learner, early_stopping
+from semseg.training.progress import BEGINNING, Progress
+from semseg.training.schedules import Schedule
+from semseg.training.scoring import score
 
 
 def train(paths: Paths, stop: threading.Event) -> None:
@@ -47,42 +62,39 @@ def train(paths: Paths, stop: threading.Event) -> None:
     host = read_hosts(paths).current
     channels = read_channels(paths)
     require_files(channels, settings)
-    _announce_worker()
+    checkpoint_directory = read_checkpoint_directory(paths)
+    _announce_worker(checkpoint_directory)
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
         names = class_names(inputs) or (earlier.class_names if earlier else None)
-        _check(inputs, settings.workers, stop, paths.output_data)
+        test = open_test(channels, settings.num_classes, store)
+        report = _check((*inputs, test) if test else inputs, settings.workers, stop, paths.output_data)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
         settings = dataclasses.replace(settings, num_training_samples=samples)
+        checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs[0].listing)
+        checkpoint = checkpoints.newest() if checkpoints else None
+        progress = checkpoint.progress if checkpoint else BEGINNING
 
-        _announce_devices()
-        learner = _build_learner(settings, earlier)
-        iterations = iterations_per_epoch(samples, settings.mini_batch_size)
-        LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
-        if stop.is_set():
+        announce_devices()
+        learner = build_learner(settings, earlier, checkpoint, balance(settings, report))
+        rates = announced_schedule(settings, samples)
+        if stop.is_set() and not checkpoint:
             raise Stopped
 
-        emit = _sinks(host, settings, paths)
-        artifact = _Artifact(paths.model, settings, names, emit)
-        fit = Fit(
-            learner=learner,
-            training=training_data(inputs[0], settings, samples, stop.is_set),
-            validation=validation_data(inputs[1], settings, stop.is_set),
-            schedule=schedule(settings, iterations),
-            epochs=settings.epochs,
-            num_classes=settings.num_classes,
-            seed=settings.seed,
-            early_stopping=_early_stopping(settings),
-            keep_best=lambda: artifact.save(learner, model_dir.BEST),
-            emit=emit,
-        )
+        emit = _sinks(host, settings, paths, progress)
+        artifact = ArtifactWriter(paths.model, settings, names, emit)
+        if checkpoint and checkpoint.best:
+            artifact.save(model_dir.BEST, checkpoint.write_best)
+        training = training_data(inputs[0], settings, samples, stop.is_set)
+        validation = validation_data(inputs[1], settings, stop.is_set)
+        fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, emit)
         set_up = time.time()
-        fit.run(stop)
+        fit.run(stop, progress)
         _announce_end(stop)
-        artifact.save(learner, model_dir.LAST)
+        _save(learner, artifact, model_dir.LAST)
         _add_other_forms(paths.model, inputs, settings, stop, emit)
-    LOGGER.info("Test data is not provided.")
+        score(learner, artifact.path(model_dir.BEST), (inputs[1], test), settings, stop.is_set, emit)
     _print_totals(host, settings.epochs, begun, set_up)
 
 
@@ -100,7 +112,8 @@ def check(paths: Paths) -> Report:
         _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
         class_names(inputs)
-        return check_inputs(inputs, settings.workers)
+        test = open_test(channels, settings.num_classes, store)
+        return check_inputs((*inputs, test) if test else inputs, settings.workers)
 
 
 def _read_hyperparameters(paths: Paths) -> Hyperparameters:
@@ -118,13 +131,16 @@ def _read_hyperparameters(paths: Paths) -> Hyperparameters:
     return settings
 
 
-def _announce_worker() -> None:
+def _announce_worker(checkpoint_directory: Path | None) -> None:
     """Lines of the original that log parsers may look for."""
     print(f"Process {os.getpid()} is a worker.", flush=True)
     LOGGER.info("Using default worker.")
     for content_type in log_lines.CONTENT_TYPES:
         LOGGER.info("Loaded iterator creator %s for content type ('%s', '1.0')", content_type, content_type)
-    LOGGER.info("Checkpoint loading and saving are disabled.")
+    if checkpoint_directory is None:
+        LOGGER.info("Checkpoint loading and saving are disabled.")
+    else:
+        LOGGER.info("Checkpoints are loaded from and saved to %s.", checkpoint_directory)
 
 
 def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path) -> Earlier | None:
@@ -136,13 +152,14 @@ def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path
     return earlier
 
 
-def _check(inputs: tuple[Input, Input], workers: int, stop: threading.Event, output: Path) -> None:
+def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path) -> Report:
     """Reads all files once, leaves a report of them, and raises DataError for all that is wrong."""
     report = check_inputs(inputs, workers, stop.is_set)
     write_report(report, output)
     for suspicion in report.suspicions:
         LOGGER.warning(suspicion)
     report.raise_problems()
+    return report
 
 
 def _training_samples(given: int | None, listing: Listing | None) -> int:
@@ -166,46 +183,52 @@ def _training_samples(given: int | None, listing: Listing | None) -> int:
     return counted if given is None else given
 
 
-def _announce_devices() -> None:
-    from semseg.engines.gluon.runtime import devices
-
-    start = time.perf_counter()
-    _, gpus = devices()
-    LOGGER.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
-    LOGGER.info("nvidia-smi identified %d GPUs.", gpus)
-    LOGGER.info("Number of GPUs being used: %d", min(gpus, 1))
-    if gpus > 1:
-        LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
-
-
-def _build_learner(settings: Hyperparameters, earlier: Earlier | None) -> Learner:
-    from semseg.engines.gluon.learner import Optimizer, build_learner
-
-    learner = build_learner(
-        settings.algorithm,
-        settings.backbone,
-        settings.num_classes,
-        Optimizer(settings.optimizer, settings.momentum, settings.weight_decay, settings.gamma1, settings.gamma2),
-        aux_loss=settings.aux_loss,
-        aux_weight=settings.aux_weight,
-        use_pretrained=settings.use_pretrained_model and earlier is None,
-        seed=settings.seed,
-    )
-    if earlier:
-        learner.load(earlier.arrays, earlier.origin)
-    return learner
-
-
-def _early_stopping(settings: Hyperparameters) -> EarlyStopping | None:
-    if not settings.early_stopping:
+def _open_checkpoints(directory: Path | None, settings: Hyperparameters, listing: Listing | None) -> Checkpoints | None:
+    """The checkpoints of this job, which a change of its hyperparameters or of the number of pairs makes useless."""
+    if directory is None:
         return None
-    return EarlyStopping(
-        settings.early_stopping_min_epochs, settings.early_stopping_patience, settings.early_stopping_tolerance
+    pairs = {"the number of training pairs": str(len(listing.pairs))} if listing else {}
+    return Checkpoints(directory, settings.as_strings() | pairs)
+
+
+def _fit(
+    learner: Learner,
+    training: TrainingData,
+    validation: ValidationData,
+    rates: Schedule,
+    settings: Hyperparameters,
+    artifact: ArtifactWriter,
+    checkpoints: Checkpoints | None,
+    emit: Sink,
+) -> Fit:
+    """The loop as the settings say, which leaves the best model in the artifact."""
+
+    def checkpoint(progress: Progress) -> None:
+        if checkpoints:
+            checkpoints.save(progress, learner.state(), artifact.path(model_dir.BEST))
+
+    return Fit(
+        learner=learner,
+        training=training,
+        validation=validation,
+        schedule=rates,
+        epochs=settings.epochs,
+        num_classes=settings.num_classes,
+        seed=settings.seed,
+        early_stopping=early_stopping(settings),
+        keep_best=lambda: _save(learner, artifact, model_dir.BEST),
+        emit=emit,
+        checkpoint=checkpoint,
+        checkpoint_seconds=60 * settings.checkpoint_minutes,
     )
 
 
-def _sinks(host: str, settings: Hyperparameters, paths: Paths) -> Sink:
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(paths.output_data)]
+def _sinks(host: str, settings: Hyperparameters, paths: Paths, progress: Progress) -> Sink:
+    """Where events go. The metrics files begin with the epochs of before a restart, the log has told them."""
+    metrics = MetricsFile(paths.output_data)
+    for epoch in progress.ended:
+        metrics(epoch)
+    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), metrics]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
 
@@ -216,40 +239,10 @@ def _sinks(host: str, settings: Hyperparameters, paths: Paths) -> Sink:
     return emit
 
 
-_OF_ONE_RUN = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES)
-
-
-class _Artifact:
-    """The model directory, which stays as it is until there is a model to save."""
-
-    def __init__(
-        self, directory: Path, settings: Hyperparameters, class_names: tuple[str, ...] | None, emit: Sink
-    ) -> None:
-        self._directory = directory
-        self._settings = settings
-        self._class_names = class_names
-        self._emit = emit
-        self._begun = False
-
-    def save(self, learner: Learner, name: str) -> None:
-        """Writes the parameters to the file of this name."""
-        self._emit(ModelSaved(self._directory / name))
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with model_dir.replacing(self._directory / name) as temporary:
-            learner.save(temporary)
-            if not self._begun:
-                self._begin()
-
-    def _begin(self) -> None:
-        """Makes room for the new model: parameters of an earlier run would contradict hyperparams.json."""
-        for path in (self._directory / name for name in _OF_ONE_RUN):
-            if path.exists():
-                LOGGER.warning("Removing %s, left by an earlier run.", path)
-                path.unlink()
-        model_dir.write_hyperparams(self._directory, self._settings.as_strings())
-        if self._class_names:
-            model_dir.write_class_names(self._directory, self._class_names)
-        self._begun = True
+def _save(learner: Learner, artifact: ArtifactWriter, name: str) -> None:
+    parameters = learner.parameters()
+    require_finite_parameters(parameters)
+    artifact.save(name, lambda path: write_params(path, parameters))
 
 
 def _announce_end(stop: threading.Event) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
-@dataclass
+@dataclass(frozen=True)
 class EarlyStopping:
     """Stops after `patience` consecutive epochs whose mIOU gained less than `tolerance`, relative to the best so far.
 
@@ -16,15 +17,14 @@ class EarlyStopping:
     min_epochs: int
     patience: int
     tolerance: float
-    best: float = 0.0
-    epochs: int = 0
-    stale: int = 0
 
-    def update(self, mean_iou: float) -> bool:
-        """Takes an epoch's mIOU, 0 to 1, and says whether to stop."""
-        self.epochs += 1
-        gain = mean_iou - self.best
-        improved = gain > 0 and gain >= self.tolerance * self.best
-        self.stale = 0 if improved else self.stale + 1
-        self.best = max(self.best, mean_iou)
-        return self.stale >= self.patience and self.epochs >= self.min_epochs
+    def ends(self, curve: Iterable[float]) -> bool:
+        """Whether to stop after the epochs of these mIOUs, 0 to 1, from the first on."""
+        best, epochs, stale = 0.0, 0, 0
+        for mean_iou in curve:
+            epochs += 1
+            gain = mean_iou - best
+            improved = gain > 0 and gain >= self.tolerance * best
+            stale = 0 if improved else stale + 1
+            best = max(best, mean_iou)
+        return stale >= self.patience and epochs >= self.min_epochs

@@ -20,7 +20,7 @@ from semseg.artifact.model_dir import (
     write_class_names,
     write_hyperparams,
 )
-from semseg.errors import ArtifactError
+from semseg.errors import ArtifactError, DiskFullError
 
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
 Network = Callable[..., dict[str, NDArray[Any]]]
@@ -227,5 +227,20 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="disk full"):
         fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / BEST
+    path.write_text("old")
+
+    def fill() -> None:
+        with replacing(path, tmp_path / "temporary") as temporary:
+            temporary.symlink_to("/dev/full")  # the disk says what a full one says
+            temporary.write_text("new")
+
+    with pytest.raises(DiskFullError, match=f"The disk is full: there is no room in {tmp_path}.*larger volume"):
+        fill()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

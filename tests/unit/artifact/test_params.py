@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from semseg.artifact.params import digest, read_params
+from semseg.artifact.params import digest, read_params, write_params
 from semseg.errors import ArtifactError
 
 Encode = Callable[[dict[str, NDArray[Any]]], bytes]
@@ -38,6 +38,16 @@ def test_arrays_come_back_by_name_as_read_only_views(tmp_path: Path, encode: Enc
         np.testing.assert_array_equal(found[name], array)
         assert not found[name].flags.writeable
         assert not found[name].flags.owndata
+
+
+def test_arrays_are_written_as_mxnet_does(tmp_path: Path, encode: Encode) -> None:
+    write_params(tmp_path / "a.params", ARRAYS | {"turned": ARRAYS["counts"].T})
+    assert (tmp_path / "a.params").read_bytes() == encode(ARRAYS | {"turned": ARRAYS["counts"].T})
+
+
+def test_a_full_disk_is_an_error_of_the_operating_system() -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        write_params(Path("/dev/full"), ARRAYS)
 
 
 def test_the_digest_is_the_files_sha256(tmp_path: Path) -> None:

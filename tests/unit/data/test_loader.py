@@ -67,6 +67,10 @@ class TestTraining:
             assert batch.labels.shape == (4, 8, 8)
             assert batch.images.dtype == batch.labels.dtype == np.uint8
 
+    def test_batches_know_the_files_of_their_pictures(self, pairs: list[Pair]) -> None:
+        for batch in (*training(pairs).epoch(0), *ValidationLoader(pairs, Sampler(LABEL_MAP, 8, 16, 0, 0), 3).epoch(0)):
+            assert batch.names == tuple(f"train/{number}.png" for number in numbers(batch))
+
     def test_remainders_roll_over_into_the_next_epoch(self, pairs: list[Pair]) -> None:
         loader = training(pairs)
         assert [sum(1 for _ in loader.epoch(epoch)) for epoch in range(4)] == [2, 3, 2, 3]
@@ -88,6 +92,17 @@ class TestTraining:
         for epoch in range(3):
             expected = list(straight.epoch(epoch))
             assert all(map(equal, training(pairs).epoch(epoch), expected))
+
+    def test_an_epoch_can_be_begun_behind_its_first_batches_without_reading_them(self, pairs: list[Pair]) -> None:
+        """Epoch 1 begins with two pictures of epoch 0, whatever is skipped."""
+        expected = list(training(pairs).epoch(1))
+        for done in range(4):
+            assert [equal(*both) for both in zip(training(pairs).epoch(1, done), expected[done:], strict=True)] == [
+                True
+            ] * (3 - done)
+        for number in {*numbers(expected[0]), *numbers(expected[1])} - {*numbers(expected[2])}:
+            path_of(pairs[number].image).unlink()
+        assert equal(next(training(pairs).epoch(1, 2)), expected[2])
 
     def test_a_small_set_makes_one_batch_of_all(self, pairs: list[Pair]) -> None:
         loader = training(pairs, batch_size=16)

@@ -9,6 +9,7 @@ from semseg.data.local_job import lay_out
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError
 from semseg.sagemaker.channels import read_channels
+from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.paths import Paths
 
 
@@ -42,6 +43,18 @@ def test_folders_and_files_become_channels(data: Path, tmp_path: Path) -> None:
     assert (found.validation.images / "a.jpg").read_text() == "{}"
     assert found.label_map
     assert (found.label_map / "label_map.json").read_text() == "{}"
+
+
+def test_checkpoints_have_a_directory_if_one_is_given(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = lay(tmp_path / "without", {"train": data / "pictures"})
+    assert read_checkpoint_directory(paths) is None
+    monkeypatch.chdir(tmp_path)
+    paths = Paths(tmp_path / "job")
+    with ObjectStore() as store:
+        lay_out(paths, {"train": str(data / "pictures")}, {}, store, checkpoints=Path("kept"))
+    assert read_checkpoint_directory(paths) == tmp_path / "kept"
 
 
 def test_relative_paths_are_those_of_the_caller(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -7,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, ModelSaved, Quantized, Step
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, ModelSaved, Quantized, Scored, Step
 from semseg.reporting.log import LogSink
 from semseg.sagemaker.log_lines import set_up_logging
 
-TRAINED = EpochTrained(0, 20, 1.25, 0.0005, 48.5)
-VALIDATED = EpochValidated(0, 0.75, 0.5, 0.625, [0.5, None], 42.5)
+TRAINED = EpochTrained(0, 20, 1.25, 0.0005, 48.5, 0.125)
+VALIDATED = EpochValidated(0, 1.5, 0.75, 0.5, 0.625, [0.5, None], 42.5)
 
 
 @pytest.fixture
@@ -76,6 +77,47 @@ def test_metrics_lines_count_the_resets(capsys: pytest.CaptureFixture[str], cloc
     }
     assert [metrics["Metrics"]["Reset Count"]["sum"] for metrics in (first, second)] == [0.0, 1.0]
     assert second["StartTime"] == first["EndTime"]
+
+
+def test_the_wait_for_data_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str], clock: Iterator[float]) -> None:
+    set_up_logging()
+    LogSink("algo-1", 20, clock.__next__)(TRAINED)
+    assert lines(capsys)[-1] == "Epoch 0: 12.5 % of the training went into waiting for data."
+
+
+def test_the_validation_loss_and_the_mean_over_present_classes_have_lines_of_their_own(
+    capsys: pytest.CaptureFixture[str], clock: Iterator[float]
+) -> None:
+    set_up_logging()
+    sink = LogSink("algo-1", 20, clock.__next__)
+    sink(VALIDATED)
+    assert lines(capsys)[-2:] == [
+        "#quality_metric. host: algo-1, epoch: 0, validation loss: 1.5 .",
+        "#quality_metric. host: algo-1, epoch: 0, validation mIOU_present: 0.625 .",
+    ]
+    sink(dataclasses.replace(VALIDATED, mean_iou_present=None))
+    assert not [line for line in lines(capsys) if "present" in line]
+
+
+def test_the_measures_on_whole_pictures_are_lines_that_the_originals_regexes_do_not_find(
+    capsys: pytest.CaptureFixture[str], clock: Iterator[float], metric_definitions: dict[str, str]
+) -> None:
+    set_up_logging()
+    sink = LogSink("algo-1", 20, clock.__next__)
+    capsys.readouterr()
+    sink(Scored("validation", 7, 0.75, 0.5, 0.625, [0.5, None]))
+    sink(Scored("test", 3, 0.25, 0.0, None, [None, None]))
+    out = lines(capsys)
+    assert out == [
+        "The best model on the 7 whole pictures of validation:",
+        "#final_metric. host: algo-1, validation pixel_accuracy: 0.75 .",
+        "#final_metric. host: algo-1, validation mIOU: 0.5 .",
+        "#final_metric. host: algo-1, validation mIOU_present: 0.625 .",
+        "The best model on the 3 whole pictures of test:",
+        "#final_metric. host: algo-1, test pixel_accuracy: 0.25 .",
+        "#final_metric. host: algo-1, test mIOU: 0.0 .",
+    ]
+    assert not [line for line in out for regex in metric_definitions.values() if re.search(regex, line)]
 
 
 def test_a_saved_model_is_named(capsys: pytest.CaptureFixture[str], clock: Iterator[float]) -> None:

@@ -3,13 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Quantized
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Quantized, Scored
 from semseg.reporting.metrics_file import MetricsFile
 
 
 def ended(epoch: int, mean_iou: float, improved: bool) -> EpochEnded:
-    trained = EpochTrained(epoch, 9, 1.5, 0.001, 10.0)
-    return EpochEnded(trained, EpochValidated(epoch, 0.9, mean_iou, 0.8, [0.8, None], 20.0), 3, improved)
+    trained = EpochTrained(epoch, 9, 1.5, 0.001, 10.0, 0.25)
+    return EpochEnded(trained, EpochValidated(epoch, 1.75, 0.9, mean_iou, 0.8, [0.8, None], 20.0), 3, improved)
 
 
 def test_a_line_an_epoch_and_a_summary_of_the_best_and_the_last(tmp_path: Path) -> None:
@@ -21,8 +21,10 @@ def test_a_line_an_epoch_and_a_summary_of_the_best_and_the_last(tmp_path: Path) 
     assert lines[0] == {
         "epoch": 0,
         "train_loss": 1.5,
+        "validation_loss": 1.75,
         "learning_rate": 0.001,
         "train_throughput": 10.0,
+        "train_waiting": 0.25,
         "validation_throughput": 20.0,
         "pixel_accuracy": 0.9,
         "mIOU": 0.4,
@@ -40,10 +42,10 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
-    trained = EpochTrained(0, 9, float("nan"), 0.001, 10.0)
-    MetricsFile(tmp_path)(EpochEnded(trained, EpochValidated(0, 0.9, 0.1, 0.8, [0.8], 20.0), 1, True))
-    assert json.loads((tmp_path / "metrics.jsonl").read_text())["train_loss"] is None
-    assert "NaN" not in (tmp_path / "metrics.json").read_text()
+    trained = EpochTrained(0, 9, 1.5, 0.001, 10.0, 0.25)
+    MetricsFile(tmp_path)(EpochEnded(trained, EpochValidated(0, float("inf"), 0.9, 0.1, 0.8, [0.8], 20.0), 1, True))
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["validation_loss"] is None
+    assert "Infinity" not in (tmp_path / "metrics.json").read_text()
 
 
 def test_the_numbers_of_int8_come_to_the_summary(tmp_path: Path) -> None:
@@ -53,3 +55,12 @@ def test_the_numbers_of_int8_come_to_the_summary(tmp_path: Path) -> None:
     sink(Quantized(f32=0.41, int8=0.409, pictures=12, kept=True))
     int8 = {"mIOU_f32": 0.41, "mIOU_int8": 0.409, "pictures": 12, "kept": True}
     assert json.loads((tmp_path / "metrics.json").read_text()) == before | {"int8": int8}
+
+
+def test_the_measures_on_whole_pictures_come_to_the_summary(tmp_path: Path) -> None:
+    sink = MetricsFile(tmp_path)
+    for split in ("validation", "test"):
+        sink(Scored(split, 7, 0.75, 0.5, 0.625, [0.5, None]))
+    measures = {"pictures": 7, "pixel_accuracy": 0.75, "mIOU": 0.5, "mIOU_present": 0.625, "IOU": [0.5, None]}
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary == {"whole_pictures": {"validation": measures, "test": measures}}

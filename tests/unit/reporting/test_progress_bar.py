@@ -5,8 +5,8 @@ import io
 from semseg.reporting.events import EpochTrained, EpochValidated, Step
 from semseg.reporting.progress_bar import ProgressBar
 
-TRAINED = EpochTrained(4, 2, 1.0, 0.1, 5.0)
-VALIDATED = EpochValidated(4, 0.5, 0.5, None, [None], 5.0)
+TRAINED = EpochTrained(4, 2, 1.0, 0.1, 5.0, 0.0)
+VALIDATED = EpochValidated(4, 1.5, 0.5, 0.5, None, [None], 5.0)
 
 
 def test_draws_a_bar_for_each_half_of_an_epoch() -> None:

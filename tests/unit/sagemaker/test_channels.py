@@ -41,6 +41,18 @@ def test_finds_the_four_channels_and_the_optional_ones(paths: Paths) -> None:
     assert channels.model == paths.channel("model")
 
 
+def test_test_data_may_be_given_in_two_channels_or_as_a_manifest(paths: Paths) -> None:
+    assert read_channels(paths).test is None
+    test, annotation = (paths.channel(name) for name in ("test", "test_annotation"))
+    test.mkdir()
+    with pytest.raises(ChannelError, match="Missing required channel: test_annotation "):
+        read_channels(paths)
+    (test / "a.manifest").touch()
+    assert read_channels(paths).test == Split("test", test, None, test / "a.manifest", False)
+    annotation.mkdir()
+    assert read_channels(paths).test == Split("test", test, annotation, None, False)
+
+
 @pytest.mark.req("R24")
 def test_names_all_missing_channels(paths: Paths) -> None:
     paths.channel("train_annotation").rmdir()
@@ -54,6 +66,7 @@ def test_names_all_missing_channels(paths: Paths) -> None:
     [
         ({"train": {"TrainingInputMode": "Stream"}}, "train has TrainingInputMode 'Stream'"),
         ({"training": {}}, "Extraneous channel found: training"),
+        ({"test": PIPE}, "test cannot be read in Pipe mode"),
         ({"model": PIPE}, "model cannot be read in Pipe mode"),
         ({"train_annotation": PIPE}, "train_annotation cannot be read in Pipe mode"),
         ({"train": "File"}, "train must be a JSON object"),

@@ -42,7 +42,16 @@ ORIGINAL_DEFAULTS = {
 
 
 def test_defaults_are_the_originals() -> None:
-    ours_alone = {"base_size": "520", "_export_onnx": "True", "_quantize": "False", "_seed": "0"}
+    ours_alone = {
+        "base_size": "520",
+        "_export_onnx": "True",
+        "_quantize": "False",
+        "_class_weights": "none",
+        "_loss": "cross_entropy",
+        "_gradient_clip": "0.0",
+        "_checkpoint_minutes": "10.0",
+        "_seed": "0",
+    }
     assert defaults() == ORIGINAL_DEFAULTS | ours_alone
 
 
@@ -71,6 +80,9 @@ def test_defaults_survive_being_parsed_and_written() -> None:
         ("lr_scheduler_step", "lr_scheduler_step", "10,20", (10, 20)),
         ("_workers", "workers", "3", 3),
         ("crop_size", "crop_size", "241", 248),
+        ("_class_weights", "class_weights", "auto", "auto"),
+        ("_class_weights", "class_weights", "0.5,25", (0.5, 25.0)),
+        ("_class_weights", "class_weights", "0, 1e-3", (0.0, 0.001)),
         ("crop_size", "crop_size", "17", 24),
         ("crop_size", "crop_size", "240", 240),
     ],
@@ -107,6 +119,15 @@ def test_reads_what_clients_send(name: str, field: str, text: Any, value: object
         ("lr_scheduler_step", "0"),
         ("lr_scheduler_step", "ten"),
         ("lr_scheduler_factor", "1.5"),
+        ("_class_weights", "1, -1"),
+        ("_class_weights", "0, 0"),
+        ("_class_weights", "1, inf"),
+        ("_class_weights", "nan, 1"),
+        ("_class_weights", "1,"),
+        ("_class_weights", "balanced"),
+        ("_loss", "dice"),
+        ("_gradient_clip", "-1"),
+        ("_checkpoint_minutes", "0"),
         ("_workers", "-1"),
         ("_aux_weight", "inf"),
     ],
@@ -166,3 +187,10 @@ def test_any_other_unknown_name_is_refused_with_the_nearest_one() -> None:
 
 def test_every_hyperparameter_is_documented() -> None:
     assert all(rule.doc and rule.expects for rule in rules())
+
+
+def test_there_is_a_weight_for_each_class() -> None:
+    with pytest.raises(
+        HyperparameterError, match="'_class_weights' hyperparameter has 2 numbers, but num_classes is 3"
+    ):
+        parse({"num_classes": "3", "_class_weights": "0.5, 25"})

@@ -95,7 +95,7 @@ def test_the_failure_stays_under_1024_characters(failure: Path) -> None:
 
 def test_a_full_disk_is_told_plainly(failure: Path) -> None:
     assert raising(OSError(errno.ENOSPC, "No space left on device", "/opt/ml/model/x")) == 1
-    assert failure.read_text().startswith("ClientError: The disk is full: /opt/ml/model/x.")
+    assert failure.read_text().startswith("ClientError: The disk is full: there is no room in /opt/ml/model/x.")
 
 
 def test_sigterm_sets_the_event_and_ends_well(failure: Path) -> None:

@@ -43,7 +43,7 @@ def split_channels(data: Path, piped: bool = False) -> Channels:
         Split(name, data / name, None if piped else data / f"{name}_annotation", None, piped)
         for name in ("train", "validation")
     )
-    return Channels(train, validation, None, None)
+    return Channels(train, validation, None, None, None)
 
 
 @pytest.fixture

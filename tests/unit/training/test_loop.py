@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
+import math
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from semseg.errors import DivergedError
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Step
 from semseg.training.loop import Fit
+from semseg.training.progress import BEGINNING, Progress
 from semseg.training.stopping import EarlyStopping
-from semseg.types import Arrays, Batch, UInt8
+from semseg.types import IGNORED, Arrays, Batch, Float32, UInt8
+
+TRAINED = EpochTrained(0, 1, 1.0, 1.0, 1.0, 0.0)
 
 
 def batch(size: int) -> Batch:
@@ -25,10 +30,11 @@ class Pictures:
 
     iterations_of: list[int]
     closed: int = 0
+    seekable: bool = True
 
-    def epoch(self, epoch: int) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
         try:
-            yield from (batch(2) for _ in range(self.iterations(epoch)))
+            yield from (batch(2) for _ in range(done, self.iterations(epoch)))
         finally:
             self.closed += 1
 
@@ -53,25 +59,48 @@ class FakeLearner:
     stop_at: int = -1
     stop: threading.Event = field(default_factory=threading.Event)
     evaluations: int = 0
+    begun_with: int = 0
 
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
         self.rates.append(learning_rate)
         self.seeds.append(seed)
         if len(self.rates) == self.stop_at:
             self.stop.set()
-        return 2.0 - len(self.rates) % 2
+        return 2.0 - (self.begun_with + len(self.rates)) % 2
 
-    def evaluate(self, batch: Batch) -> UInt8:
+    def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
         labels = np.zeros_like(batch.labels)
         labels[:, : int(8 * (1 - self.right[self.evaluations % len(self.right)]))] = 1
         self.evaluations += 1
-        return labels
+        return labels, float(self.evaluations)
+
+    def logits(self, images: Float32) -> Float32:
+        raise AssertionError
 
     def load(self, arrays: Arrays, origin: str) -> None:
         raise AssertionError
 
-    def save(self, path: Path) -> None:
+    def parameters(self) -> Arrays:
         raise AssertionError
+
+    def state(self) -> Arrays:
+        raise AssertionError
+
+    def restore(self, arrays: Arrays, origin: str) -> None:
+        raise AssertionError
+
+
+@dataclass
+class Run:
+    """What a run of the loop did: `kept` has the evaluations before each best model, `saved` the checkpoints."""
+
+    events: list[Event] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    saved: list[Progress] = field(default_factory=list)
+
+    def of(self, kind: type[Any], phase: str | None = None) -> list[Any]:
+        found = [event for event in self.events if isinstance(event, kind)]
+        return [event for event in found if phase in (None, getattr(event, "phase", None))]
 
 
 def run(
@@ -79,35 +108,44 @@ def run(
     training: Pictures,
     epochs: int,
     early_stopping: EarlyStopping | None = None,
-) -> tuple[list[Event], list[int]]:
-    events: list[Event] = []
-    kept: list[int] = []
-    Fit(
+    validation: Uncounted | None = None,
+    progress: Progress = BEGINNING,
+    checkpoint_seconds: float = math.inf,
+) -> Run:
+    done = Run()
+    fit = fit_of(learner, training, epochs, validation)
+    dataclasses.replace(
+        fit,
+        early_stopping=early_stopping,
+        keep_best=lambda: done.kept.append(learner.evaluations),
+        emit=done.events.append,
+        checkpoint=done.saved.append,
+        checkpoint_seconds=checkpoint_seconds,
+    ).run(learner.stop, progress)
+    return done
+
+
+def fit_of(learner: FakeLearner, training: Pictures, epochs: int = 1, validation: Uncounted | None = None) -> Fit:
+    return Fit(
         learner=learner,
         training=training,
-        validation=Uncounted([1]),
+        validation=validation or Uncounted([1]),
         schedule=float,
         epochs=epochs,
         num_classes=2,
         seed=7,
-        early_stopping=early_stopping,
-        keep_best=lambda: kept.append(learner.evaluations),
-        emit=events.append,
-    ).run(learner.stop)
-    return events, kept
+        early_stopping=None,
+        keep_best=lambda: None,
+        emit=lambda _: None,
+    )
 
 
 def test_the_learning_rate_follows_the_updates_of_all_epochs() -> None:
     """Epochs of one and two iterations, as a remainder that rolls over makes them."""
     learner = FakeLearner([1.0])
-    events, _ = run(learner, Pictures([1, 2]), epochs=3)
+    done = run(learner, Pictures([1, 2]), epochs=3)
     assert learner.rates == [1.0, 2.0, 3.0, 4.0]
-    assert [event.iteration for event in events if isinstance(event, Step) and event.phase == "training"] == [
-        1,
-        1,
-        2,
-        1,
-    ]
+    assert [step.iteration for step in done.of(Step, "training")] == [1, 1, 2, 1]
 
 
 def test_the_learning_rate_follows_the_batches_that_came() -> None:
@@ -117,7 +155,7 @@ def test_the_learning_rate_follows_the_batches_that_came() -> None:
         def iterations(self, epoch: int) -> int:
             return 5
 
-        def epoch(self, epoch: int) -> Generator[Batch, None, None]:
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
             yield from (batch(2) for _ in range(2))
 
     learner = FakeLearner([1.0])
@@ -126,33 +164,71 @@ def test_the_learning_rate_follows_the_batches_that_came() -> None:
 
 
 def test_an_epoch_reports_the_mean_loss_and_the_last_rate() -> None:
-    events, _ = run(FakeLearner([1.0]), Pictures([3]), epochs=1)
-    trained = next(event for event in events if isinstance(event, EpochTrained))
+    (trained,) = run(FakeLearner([1.0]), Pictures([3]), epochs=1).of(EpochTrained)
     assert (trained.epoch, trained.learning_rate) == (0, 3.0)
     assert trained.loss == pytest.approx(4 / 3)
     assert trained.samples_per_second > 0
 
 
+def test_an_epoch_reports_how_long_it_waited_for_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that moves three seconds for each batch and one for each step, a restart in between included."""
+    now = 0.0
+
+    class Slow(Pictures):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            nonlocal now
+            for found in super().epoch(epoch, done):
+                now += 3
+                yield found
+
+    class Busy(FakeLearner):
+        def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
+            nonlocal now
+            now += 1
+            return super().train_step(batch, learning_rate, seed)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    first = run(Busy([1.0], stop_at=2), Slow([5]), epochs=1)
+    now += 1000
+    (trained,) = run(Busy([1.0]), Slow([5]), 1, progress=first.saved[-1]).of(EpochTrained)
+    assert (trained.waiting, trained.samples_per_second) == (0.75, 0.5)
+
+
 def test_validation_reports_the_originals_miou_and_the_present_classes() -> None:
-    events, _ = run(FakeLearner([0.5]), Pictures([1]), epochs=1)
-    validated = next(event for event in events if isinstance(event, EpochValidated))
+    (validated,) = run(FakeLearner([0.5]), Pictures([1]), epochs=1).of(EpochValidated)
     assert validated.pixel_accuracy == pytest.approx(0.5)
     assert validated.mean_iou == pytest.approx(0.25)  # class 1, absent from the annotations, counts as 0
     assert validated.mean_iou_present == pytest.approx(0.5)
     assert validated.iou == [pytest.approx(0.5), None]
 
 
+def test_the_validation_loss_is_the_mean_over_the_pixels_that_count() -> None:
+    """Batches of losses 1 and 2, of which the second has a quarter of its pixels ignored."""
+
+    class Two(Uncounted):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            yield batch(2)
+            second = batch(2)
+            second.labels[:, :2] = IGNORED
+            yield second
+
+    (validated,) = run(FakeLearner([1.0]), Pictures([1]), 1, validation=Two([2])).of(EpochValidated)
+    assert validated.loss == pytest.approx((1 * 4 + 2 * 3) / 7)
+
+
 def test_keeps_the_model_at_the_first_validation_and_at_each_improvement() -> None:
     """An mIOU of 0 at first is kept too, so that there is always a best model."""
-    events, kept = run(FakeLearner([0.0, 0.5, 0.25, 1.0, 1.0]), Pictures([1]), epochs=5)
-    assert kept == [1, 2, 4]
-    assert [event.improved for event in events if isinstance(event, EpochEnded)] == [True, True, False, True, False]
+    done = run(FakeLearner([0.0, 0.5, 0.25, 1.0, 1.0]), Pictures([1]), epochs=5)
+    assert done.kept == [1, 2, 4]
+    assert [epoch.improved for epoch in done.of(EpochEnded)] == [True, True, False, True, False]
 
 
 def test_early_stopping_ends_the_run() -> None:
     learner = FakeLearner([1.0, 0.5])
-    events, _ = run(learner, Pictures([1]), epochs=10, early_stopping=EarlyStopping(1, 2, 0.0))
-    assert sum(isinstance(event, EpochEnded) for event in events) == 3
+    done = run(learner, Pictures([1]), epochs=10, early_stopping=EarlyStopping(1, 2, 0.0))
+    assert len(done.of(EpochEnded)) == 3
+    again = run(FakeLearner([0.9]), Pictures([1]), 10, EarlyStopping(1, 2, 0.0), progress=done.saved[-1])
+    assert again.events == []  # a restart knows of it
 
 
 def test_steps_have_seeds_of_their_own_that_a_second_run_repeats() -> None:
@@ -167,27 +243,138 @@ def test_steps_have_seeds_of_their_own_that_a_second_run_repeats() -> None:
 def test_a_stop_in_training_ends_within_the_step_and_closes_the_loader() -> None:
     learner = FakeLearner([1.0], stop_at=2)
     training = Pictures([5])
-    events, kept = run(learner, training, epochs=3)
+    done = run(learner, training, epochs=3)
     assert len(learner.rates) == 2
     assert training.closed == 1
-    assert kept == []
-    assert not any(isinstance(event, EpochTrained) for event in events)
+    assert done.kept == []
+    assert not done.of(EpochTrained)
+    assert [progress.iteration for progress in done.saved] == [2]
 
 
 def test_a_stop_while_waiting_for_a_batch_ends_the_run() -> None:
     """As a pipe does: it gives nothing any more."""
     learner = FakeLearner([1.0])
     learner.stop.set()
-    events, kept = run(learner, Pictures([0]), epochs=3)
-    assert events == []
-    assert kept == []
-    fit = Fit(learner, Pictures([1]), Uncounted([0]), float, 1, 2, 0, None, lambda: None, lambda _: None)
-    assert fit._validate(0, learner.stop) is None
+    done = run(learner, Pictures([0]), epochs=3)
+    assert done == Run()
+    trained = Progress(iteration=1, trained=TRAINED)
+    done = run(learner, Pictures([0]), epochs=3, validation=Uncounted([0]), progress=trained)
+    assert done == Run(saved=[trained])
 
 
 def test_a_stop_in_validation_ends_within_the_batch() -> None:
-    learner = FakeLearner([1.0], stop_at=1)
-    learner.stop.set()
-    fit = Fit(learner, Pictures([1]), Uncounted([3]), float, 1, 2, 0, None, lambda: None, lambda _: None)
-    assert fit._validate(0, learner.stop) is None
-    assert learner.evaluations == 1
+    """The pass over the training data is done then: a restart begins with the validation."""
+    learner = FakeLearner([1.0], stop_at=2)
+    first = run(learner, Pictures([2]), epochs=1, validation=Uncounted([3]))
+    assert (learner.evaluations, len(first.saved)) == (0, 1)
+    learner = FakeLearner([1.0])
+
+    class Stopping(Uncounted):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            yield batch(2)
+            learner.stop.set()
+            yield batch(2)
+            yield batch(2)
+
+    first = run(learner, Pictures([2]), epochs=1, validation=Stopping([3]))
+    assert learner.evaluations == 2
+    assert not first.of(EpochValidated)
+    (saved,) = first.saved
+    second = FakeLearner([1.0])
+    done = run(second, Pictures([2]), epochs=1, progress=saved)
+    assert second.rates == []
+    assert done.of(EpochEnded)[0].trained == first.of(EpochTrained)[0]
+
+
+def test_each_epoch_and_each_so_many_seconds_end_with_a_checkpoint() -> None:
+    done = run(FakeLearner([1.0]), Pictures([2, 1]), epochs=2)
+    assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(1, 0), (2, 0)]
+    assert done.saved[-1].ended == tuple(done.of(EpochEnded))
+    done = run(FakeLearner([1.0]), Pictures([2, 1]), epochs=2, checkpoint_seconds=0)
+    assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
+
+
+def test_what_comes_through_a_pipe_is_not_left_in_the_midst() -> None:
+    learner = FakeLearner([1.0], stop_at=4)
+    done = run(learner, Pictures([3], seekable=False), epochs=2, checkpoint_seconds=0)
+    assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(1, 0)]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_a_run_goes_on_from_any_checkpoint(number: int) -> None:
+    """Rates, seeds, what is told of the epochs and which models are kept, all as if there had been one run."""
+    right = [0.5, 1.0, 0.75]
+    straight = FakeLearner(right)
+    expected = run(straight, Pictures([1, 2]), epochs=3, checkpoint_seconds=0)
+    assert len(expected.saved) == 7
+    progress = expected.saved[number]
+    second = FakeLearner(right[progress.epoch :], begun_with=progress.updates)
+    done = run(second, Pictures([1, 2]), epochs=3, progress=progress)
+    assert second.rates == straight.rates[progress.updates :]
+    assert second.seeds == straight.seeds[progress.updates :]
+    assert [told(epoch) for epoch in done.of(EpochEnded)] == [
+        told(epoch) for epoch in expected.of(EpochEnded)[progress.epoch :]
+    ]
+
+
+def told(epoch: EpochEnded) -> tuple[Any, ...]:
+    """All of an epoch but its speeds."""
+    trained = epoch.trained.iterations, epoch.trained.loss, epoch.trained.learning_rate
+    return epoch.trained.epoch, *trained, epoch.validated.mean_iou, epoch.improved
+
+
+class Waiting:
+    """A loss that the device has still to compute; `asked` notes when it is asked for, counted in steps begun."""
+
+    def __init__(self, value: float, learner: SlowLearner) -> None:
+        self.value = value
+        self.learner = learner
+
+    def __float__(self) -> float:
+        self.learner.asked.append(len(self.learner.rates))
+        return self.value
+
+
+@dataclass
+class SlowLearner(FakeLearner):
+    """Its losses are looked at later; the last of `values` repeats."""
+
+    values: tuple[float, ...] = (1.0,)
+    asked: list[int] = field(default_factory=list)
+
+    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> Any:
+        super().train_step(batch, learning_rate, seed)
+        return Waiting(self.values[min(len(self.rates), len(self.values)) - 1], self)
+
+
+def test_a_loss_is_waited_for_when_the_next_step_has_begun() -> None:
+    learner = SlowLearner([1.0], values=(3.0, 2.0, 1.0))
+    (trained,) = run(learner, Pictures([3]), epochs=1).of(EpochTrained)
+    assert learner.asked == [2, 3, 3]
+    assert trained.loss == 2.0
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_no_checkpoint_has_it() -> None:
+    class Named(Pictures):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            for number in range(4):
+                yield dataclasses.replace(batch(2), names=(f"train/{number}a.jpg", f"train/{number}b.jpg"))
+
+    learner = SlowLearner([1.0], values=(3.0, 2.0, math.nan))
+    with pytest.raises(
+        DivergedError, match=r"epoch 0, iteration 3: .* was of train/2a\.jpg, train/2b\.jpg\..* was 3\."
+    ):
+        run(learner, Named([4]), epochs=1)
+    assert len(learner.rates) == 4  # it was found while the next one was under way
+    learner = SlowLearner([1.0], values=(3.0, math.nan))
+    saved: list[Progress] = []
+    fit = dataclasses.replace(fit_of(learner, Named([4])), checkpoint=saved.append, checkpoint_seconds=0)
+    with pytest.raises(DivergedError):
+        fit.run(learner.stop)
+    assert [progress.iteration for progress in saved] == [1]
+
+
+def test_a_loss_that_does_not_move_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
+    run(SlowLearner([1.0]), Pictures([1]), epochs=5)
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert "hardly moved in 3 epochs: 1, 1, 1" in warning

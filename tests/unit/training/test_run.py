@@ -1,47 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from semseg.engines.gluon import networks, runtime
-from semseg.sagemaker import hyperparameters
-from semseg.training.run import _announce_devices, _Artifact, _export_onnx
-
-
-@pytest.mark.parametrize(("gpus", "used", "warnings"), [(0, 0, 0), (1, 1, 0), (4, 1, 1)])
-def test_of_several_gpus_the_first_is_used_with_a_warning(
-    gpus: int, used: int, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No machine with a GPU runs this: the count stands in for it."""
-    monkeypatch.setattr(runtime, "devices", lambda: (None, gpus))
-    with caplog.at_level("INFO", logger="semseg"):
-        _announce_devices()
-    assert f"nvidia-smi identified {gpus} GPUs." in caplog.messages
-    assert f"Number of GPUs being used: {used}" in caplog.messages
-    assert sum(record.levelname == "WARNING" for record in caplog.records) == warnings
-
-
-def test_what_an_earlier_run_left_goes_when_there_is_a_new_model(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An old model.onnx is not of the new parameters, and hyperparams.json would contradict the old ones."""
-    old = ["model_best.params", "model_algo-1", "model.onnx", "model_int8.onnx", "classes.json", "notes.txt"]
-    for name in old:
-        (tmp_path / name).write_text("old")
-    settings, _ = hyperparameters.parse({"num_classes": "3"})
-    learner: Any = SimpleNamespace(save=lambda path: path.write_text("new"))
-    artifact = _Artifact(tmp_path, settings, None, lambda event: None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(old)
-    with caplog.at_level("WARNING", logger="semseg"):
-        artifact.save(learner, "model_best.params")
-    assert {path.name: path.read_text()[:3] for path in tmp_path.iterdir() if path.suffix != ".json"} == {
-        "model_best.params": "new",
-        "notes.txt": "old",
-    }
-    assert f"Removing {tmp_path / 'model.onnx'}, left by an earlier run." in caplog.messages
+from semseg.training.run import _export_onnx
 
 
 def test_model_onnx_is_of_the_best_parameters(tmp_path: Path) -> None:

@@ -7,10 +7,7 @@ from semseg.training.stopping import EarlyStopping
 
 def epochs_run(curve: list[float], min_epochs: int, patience: int, tolerance: float) -> int:
     stopping = EarlyStopping(min_epochs, patience, tolerance)
-    for epoch, mean_iou in enumerate(curve, 1):
-        if stopping.update(mean_iou):
-            return epoch
-    return -1
+    return next((epoch for epoch in range(1, len(curve) + 1) if stopping.ends(curve[:epoch])), -1)
 
 
 @pytest.mark.parametrize(

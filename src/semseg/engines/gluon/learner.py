@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
-from semseg.engines.gluon import networks, runtime, weights
-from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, UInt8
+from semseg.engines.gluon import networks, optimizer_state, runtime, weights
+from semseg.engines.gluon.losses import Criterion, MixedCrossEntropy, log_likelihood
+from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Float32, UInt8
 
 mx = runtime.load()
+
+_PARAMETER, _OPTIMIZER = "parameter/", "optimizer/"
+"""How the names in a learner's state begin."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Optimizer:
 
     momentum and weight_decay are for sgd and for nag, which is sgd in Nesterov's form; gamma1 and gamma2 are the
     decay and the momentum of rmsprop in its centered form (Graves, 2013). The others leave them alone.
+    gradient_clip: the largest norm of the whole gradient, to which it is shortened; 0 for any.
     """
 
     name: str
@@ -25,6 +29,7 @@ class Optimizer:
     weight_decay: float = 0.0001
     gamma1: float = 0.9
     gamma2: float = 0.9
+    gradient_clip: float = 0.0
 
     def settings(self) -> dict[str, float | bool]:
         """Return the keyword arguments of MXNet's optimizer."""
@@ -36,65 +41,82 @@ class Optimizer:
 
 
 class GluonLearner:
-    """Fits a GluonCV network with GluonCV's own criterion.
+    """Fits a GluonCV network, by default with GluonCV's own criterion.
 
     The criterion's value is CE(out) + aux_weight * CE(auxiliary out), each the mean over all pixels of a picture, the
     ignored ones counting as 0. Its gradient is SoftmaxOutput's: the mean over the valid pixels of the batch, both
     heads at weight 1. Without `aux_loss` the auxiliary head takes no part, and its parameters stay as they are.
     """
 
-    def __init__(self, model: Any, optimizer: Optimizer, aux_loss: bool, aux_weight: float, device: Any) -> None:
-        from gluoncv.loss import MixSoftmaxCrossEntropyLoss
-
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Optimizer,
+        aux_loss: bool,
+        aux_weight: float,
+        device: Any,
+        criterion: Criterion | None = None,
+    ) -> None:
         self._model = model
         self._device = device
         self._training = networks.LowResolutionLogits(model, aux=aux_loss)
         self._inference = networks.LowResolutionLogits(model)
         self._training.hybridize()
         self._inference.hybridize()
-        self._criterion = MixSoftmaxCrossEntropyLoss(aux_loss, aux_weight=aux_weight, ignore_label=IGNORED)
-        self._aux_weight = aux_weight
+        self._criterion = criterion or MixedCrossEntropy(aux_loss, aux_weight)
+        self._gradient_clip = optimizer.gradient_clip
         self._trainer = mx.gluon.Trainer(
             self._training.collect_params(), optimizer.name, optimizer.settings(), kvstore=None
         )
 
-    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
+    def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
         """Make one update, and return the mean over the pictures of the criterion's value before it.
 
-        `seed` fixes MXNet's random numbers (dropout). Returns when the update is done. The heads learn ten times as
-        fast, as GluonCV sets them.
+        `seed` fixes MXNet's random numbers (dropout). On a GPU it returns at once, and the value waits for the device.
+        The heads learn ten times as fast, as GluonCV sets them.
         """
         mx.random.seed(seed)
         images = self._normalised(batch.images)
         labels = runtime.to_device(batch.labels, self._device).astype("float32")
         with mx.autograd.record():
             outputs = [networks.resize_like(mx.nd, logits, images) for logits in self._training(images)]
-            losses = self._criterion(*outputs, labels)
-        losses.backward()
+            objective = self._criterion.objective(outputs, labels)
+        objective.backward()
+        self._clip_gradient()
         self._trainer.set_learning_rate(learning_rate)
         self._trainer.step(len(batch))
-        mx.nd.waitall()
-        return self._value(outputs, labels)
-
-    def _value(self, outputs: list[Any], labels: Any) -> float:
-        """The criterion's value. GluonCV's own takes the logarithm of a softmax: infinite where that underflows."""
-        value = 0.0
-        for logits, weight in zip(outputs, (1.0, self._aux_weight), strict=False):
-            log_likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
-            counted = mx.nd.where(labels == IGNORED, mx.nd.zeros_like(log_likelihood), log_likelihood)
-            value -= weight * float(counted.mean().asscalar())
+        value = self._criterion.value(outputs, labels)
+        if self._device.device_type == "cpu":  # SIGTERM is heeded between calls: not two long steps may be under way
+            mx.nd.waitall()
         return value
 
-    def evaluate(self, batch: Batch) -> UInt8:
-        """Return the most probable class of each pixel: uint8 (N, H, W), for any H and W, as GluonCV's `predict`."""
-        images = self._normalised(batch.images)
-        (logits,) = self._inference(images)
-        classes: UInt8 = networks.resize_like(mx.nd, logits, images).argmax(axis=1).astype("uint8").asnumpy()
-        return classes
+    def _clip_gradient(self) -> None:
+        if self._gradient_clip:
+            trained = [value for value in self._training.collect_params().values() if value.grad_req != "null"]
+            mx.gluon.utils.clip_global_norm([value.grad() for value in trained], self._gradient_clip, False)
 
-    def save(self, path: Path) -> None:
-        """Write the parameters, auxiliary head included, to exactly `path`, for GluonCV's `load_parameters`."""
-        self._model.save_parameters(str(path))
+    def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
+        """Return the most probable class of each pixel, uint8 (N, H, W), for any H and W, as GluonCV's `predict`.
+
+        And the cross entropy of the main head, the mean over the pixels that count; 0 if none does.
+        """
+        images = self._normalised(batch.images)
+        labels = runtime.to_device(batch.labels, self._device).astype("float32")
+        (logits,) = self._inference(images)
+        scores = networks.resize_like(mx.nd, logits, images)
+        classes: UInt8 = scores.argmax(axis=1).astype("uint8").asnumpy()
+        counted = max(1, int((batch.labels != IGNORED).sum()))
+        return classes, -float(log_likelihood(scores, labels).sum().asscalar()) / counted
+
+    def logits(self, images: Float32) -> Float32:
+        """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
+        (logits,) = self._inference(runtime.to_device(images, self._device))
+        found: Float32 = logits.asnumpy()
+        return found
+
+    def parameters(self) -> Arrays:
+        """Return copies of all parameters, auxiliary head included, by the names of GluonCV's `load_parameters`."""
+        return {name: value.data().asnumpy() for name, value in networks.parameters(self._model).items()}
 
     def load(self, arrays: Arrays, origin: str) -> None:
         """Take over all parameters from host arrays by structural name; `origin` names their file in errors.
@@ -107,10 +129,32 @@ class GluonLearner:
             targets = {name: target for name, target in targets.items() if not name.startswith(networks.AUXILIARY)}
         networks.assign(targets, arrays, origin)
 
+    def state(self) -> Arrays:
+        """Return all that the next update depends on, by name: parameters, running statistics, optimizer state."""
+        optimizer = optimizer_state.read(self._trainer, networks.parameters(self._model))
+        return _prefixed(_PARAMETER, self.parameters()) | _prefixed(_OPTIMIZER, optimizer)
+
+    def restore(self, arrays: Arrays, origin: str) -> None:
+        """Take over what `state` returned, of a learner built alike; `origin` names its file in errors.
+
+        Raises ArtifactError when an array is missing, unknown or of another shape.
+        """
+        named = networks.parameters(self._model)
+        networks.assign(named, _without_prefix(_PARAMETER, arrays), origin)
+        optimizer_state.write(self._trainer, named, _without_prefix(_OPTIMIZER, arrays), origin)
+
     def _normalised(self, images: UInt8) -> Any:
         """uint8 (N, H, W, 3) on the host -> float32 (N, 3, H, W) on the device, normalised as for ImageNet."""
         on_device = runtime.to_device(images, self._device)
         return mx.nd.image.normalize(mx.nd.image.to_tensor(on_device), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _prefixed(prefix: str, arrays: Arrays) -> Arrays:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _without_prefix(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def build_learner(
@@ -123,10 +167,11 @@ def build_learner(
     aux_weight: float,
     use_pretrained: bool,
     seed: int,
+    criterion: Criterion | None = None,
 ) -> GluonLearner:
     """Return a learner on the first GPU, else on the CPU; equal seeds give equal initial parameters.
 
-    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101.
+    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101; criterion: None for GluonCV's.
     Raises HyperparameterError when `use_pretrained` and the backbone's file is neither here nor to be had.
     """
     device, _ = runtime.devices()
@@ -134,4 +179,4 @@ def build_learner(
     model = networks.build(algorithm, backbone, num_classes, device)
     if use_pretrained:
         weights.load_backbone(model, backbone)
-    return GluonLearner(model, optimizer, aux_loss, aux_weight, device)
+    return GluonLearner(model, optimizer, aux_loss, aux_weight, device, criterion)

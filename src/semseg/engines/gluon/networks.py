@@ -125,6 +125,14 @@ def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
 
     Raises ArtifactError, naming `origin`, when names or shapes differ; nothing is assigned then.
     """
+    require_fit(targets, arrays, origin)
+    for name, target in targets.items():
+        # by way of the device: weights that an inference has left in oneDNN's layout take nothing from the host
+        target.set_data(runtime.to_device(arrays[name], target.list_ctx()[0]).astype(target.dtype, copy=False))
+
+
+def require_fit(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
+    """Raise ArtifactError, naming `origin`, unless the arrays have the names and shapes of the targets."""
     faults = [f"{name} is missing" for name in targets.keys() - arrays.keys()]
     faults += [f"{name} is unknown" for name in arrays.keys() - targets.keys()]
     faults += [
@@ -134,5 +142,3 @@ def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
     ]
     if faults:
         raise ArtifactError(f"{origin} does not fit the network: {some(sorted(faults))}.")
-    for name, target in targets.items():
-        target.set_data(arrays[name])

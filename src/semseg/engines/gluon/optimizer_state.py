@@ -1,0 +1,59 @@
+"""What MXNet's optimizers remember between two updates, as named arrays: `Trainer.save_states` would pickle it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from semseg.engines.gluon import networks
+from semseg.types import Arrays
+
+UPDATES = "updates"
+"""The name of the number of updates made, int64 (1,), which adam corrects its moments by."""
+
+
+def read(trainer: Any, named: Mapping[str, Any]) -> Arrays:
+    """Return the number of updates and, once there was one, the state of each parameter that is trained.
+
+    named: the parameters by structural name. A state is called ``<parameter>/<number>``, in the optimizer's order.
+    """
+    updates = np.array([trainer.optimizer.num_update], np.int64)
+    return {UPDATES: updates} | {name: state.asnumpy() for name, state in _states(trainer, named).items()}
+
+
+def write(trainer: Any, named: Mapping[str, Any], arrays: Arrays, origin: str) -> None:
+    """Give the optimizer what `read` returned, of a trainer of the same parameters and optimizer.
+
+    Raises ArtifactError, naming `origin`, when names or shapes differ.
+    """
+    optimizer, updater = trainer.optimizer, trainer._updaters[0]
+    updates = int(arrays[UPDATES][0]) if UPDATES in arrays else 0
+    trained = dict(_trained(trainer, named).values()) if updates else {}
+    updater.states = {i: optimizer.create_state_multi_precision(i, value.data()) for i, value in trained.items()}
+    updater.states_synced = dict.fromkeys(trained, True)
+    states = _states(trainer, named)
+    networks.require_fit(states, {name: array for name, array in arrays.items() if name != UPDATES}, origin)
+    for name, state in states.items():
+        state[:] = arrays[name]
+    optimizer.num_update = updates
+    device = next(iter(named.values())).list_ctx()[0]
+    optimizer._all_index_update_counts[device.device_id] = dict.fromkeys(trained, updates)
+
+
+def _trained(trainer: Any, named: Mapping[str, Any]) -> dict[str, tuple[int, Any]]:
+    """The number in the trainer of each parameter that it updates, and the parameter."""
+    indices = {id(parameter): index for index, parameter in enumerate(trainer._params) if parameter.grad_req != "null"}
+    return {name: (indices[id(value)], value) for name, value in named.items() if id(value) in indices}
+
+
+def _states(trainer: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays on the device, by name: none before the first update, none for an optimizer without a state."""
+    states = {}
+    for name, (index, _) in _trained(trainer, named).items():
+        held = trainer._updaters[0].states.get(index)
+        for number, state in enumerate(held if isinstance(held, tuple) else [held]):
+            if state is not None:
+                states[f"{name}/{number}"] = state
+    return states

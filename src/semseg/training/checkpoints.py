@@ -1,0 +1,175 @@
+"""A directory of checkpoints, of which the newest sound one lets a training go on (container-contract.md section 1.10).
+
+A checkpoint is one file in MXNet's parameter format, `checkpoint-<epoch>-<iteration>.params`: the learner's state, the
+file of the best parameters, how far the run has come, its configuration, and a SHA-256 of all this. That format has a
+reader that trusts nothing and maps the file instead of copying it; being one file, a checkpoint cannot reach the
+platform's storage in part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from semseg.artifact.model_dir import replacing
+from semseg.artifact.params import read_params, write_params
+from semseg.errors import ArtifactError, HyperparameterError, UserError, one_line
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.progress import Progress
+from semseg.types import Arrays, UInt8
+
+KEPT = 3
+"""So many checkpoints stay: should the newest be damaged, there are others."""
+
+_NAME = re.compile(r"checkpoint-(\d{1,9})-(\d{1,9})\.params")
+_UNFINISHED = ".sagemaker-ignore"  # the platform's agent does not upload such a file
+_LEARNER, _PROGRESS, _CONFIGURATION, _BEST, _DIGEST = "learner/", "progress", "configuration", "best", "sha256"
+_MAX_TEXT = 1 << 26
+
+_MAY_DIFFER = re.compile(
+    "epochs|early_stopping.*|_workers|_logging_frequency|_checkpoint_minutes|_export_onnx|_quantize|_kvstore|"
+    "_num_kv_servers|_hybrid|_tuning_objective_metric"
+)
+"""The parts of a configuration that do not change what the updates so far have come to."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run goes on from.
+
+    state: of the learner, views of the mapped file `path`; best: the content of model_best.params, empty where there
+    was none yet.
+    """
+
+    path: Path
+    progress: Progress
+    state: Arrays
+    best: memoryview
+
+    def write_best(self, path: Path) -> None:
+        """Write model_best.params as it was. Raises OSError."""
+        path.write_bytes(self.best)
+
+
+class Checkpoints:
+    """The checkpoints of one job in a directory, which is made if need be.
+
+    configuration: what the job was told, as text by name.
+    Raises UserError when the directory cannot be used.
+    """
+
+    def __init__(self, directory: Path, configuration: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._configuration = dict(configuration)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / f"checkpoint{_UNFINISHED}").touch()  # whether that is allowed is known now, not in an hour
+            for left in directory.glob(f"checkpoint*{_UNFINISHED}"):
+                left.unlink()
+        except OSError as error:
+            raise UserError(
+                f"Checkpoints cannot be kept in {one_line(str(directory))}: {error.strerror}.",
+                "The LocalPath of the job's CheckpointConfig names another directory.",
+            ) from error
+
+    def newest(self) -> Checkpoint | None:
+        """The newest one that is sound; others are warned about.
+
+        Raises HyperparameterError when it is of another configuration, telling the differences.
+        """
+        for path in self._paths():
+            try:
+                checkpoint, configuration = _read(path)
+            except ArtifactError as error:
+                LOGGER.warning("The checkpoint is skipped: %s", error.message)
+                continue
+            self._require_same(configuration, path)
+            place = checkpoint.progress.epoch, checkpoint.progress.iteration
+            LOGGER.info("Training goes on from %s: epoch %d, after %d iterations.", path, *place)
+            return checkpoint
+        return None
+
+    def save(self, progress: Progress, state: Arrays, best: Path) -> None:
+        """Write a checkpoint, at once or not at all, and remove all but the last three.
+
+        best: the file of the best parameters, which is there once an epoch has ended. Raises DiskFullError.
+        """
+        arrays = {_LEARNER + name: array for name, array in state.items()}
+        if progress.ended:
+            arrays[_BEST] = np.fromfile(best, np.uint8)
+        arrays[_PROGRESS] = _encoded(progress.to_json())
+        arrays[_CONFIGURATION] = _encoded(json.dumps(self._configuration))
+        arrays[_DIGEST] = _digest(arrays)
+        path = self._directory / f"checkpoint-{progress.epoch:04}-{progress.iteration:06}.params"
+        with replacing(path, path.with_name(path.name + _UNFINISHED)) as temporary:
+            write_params(temporary, arrays)
+        LOGGER.info("Checkpoint saved to %s", path)
+        self._prune()
+
+    def _paths(self) -> list[Path]:
+        """The checkpoints, newest first; the agent's markers beside them are none."""
+        names = [match for path in self._directory.iterdir() if (match := _NAME.fullmatch(path.name))]
+        names.sort(key=lambda match: (int(match[1]), int(match[2])), reverse=True)
+        return [self._directory / match[0] for match in names]
+
+    def _prune(self) -> None:
+        for path in self._paths()[KEPT:]:
+            uploading, uploaded = (
+                path.with_name(f"{path.name}.sagemaker-{word}") for word in ("uploading", "uploaded")
+            )
+            if uploaded.exists() or not uploading.exists():
+                path.unlink(missing_ok=True)
+
+    def _require_same(self, found: Mapping[str, str], path: Path) -> None:
+        names = sorted(name for name in found.keys() | self._configuration.keys() if not _MAY_DIFFER.fullmatch(name))
+        now = self._configuration
+        differing = [
+            f"{name} was {found.get(name, 'not set')}, now it is {now.get(name, 'not set')}"
+            for name in names
+            if found.get(name) != now.get(name)
+        ]
+        if differing:
+            raise HyperparameterError(
+                f"The checkpoint {path} is of another training: {'; '.join(differing)}.",
+                "Set these as they were to go on with it, or give an empty checkpoint location to begin a new one.",
+            )
+
+
+def _read(path: Path) -> tuple[Checkpoint, dict[str, str]]:
+    """A checkpoint and its configuration. Raises ArtifactError when it is damaged."""
+    arrays = read_params(path)
+    digest = arrays.pop(_DIGEST, None)
+    if digest is None or not np.array_equal(digest, _digest(arrays)):
+        raise ArtifactError(f"{path} is damaged: its content does not have the SHA-256 that it was written with.")
+    try:
+        progress = Progress.from_json(_decoded(arrays[_PROGRESS]))
+        configuration = {str(name): str(value) for name, value in json.loads(_decoded(arrays[_CONFIGURATION])).items()}
+    except (KeyError, ValueError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is no checkpoint: {error!r:.200}.") from error
+    state = {name.removeprefix(_LEARNER): array for name, array in arrays.items() if name.startswith(_LEARNER)}
+    return Checkpoint(path, progress, state, arrays.get(_BEST, _encoded("")).data), configuration
+
+
+def _digest(arrays: Arrays) -> UInt8:
+    """The SHA-256 of names, shapes, dtypes and values: uint8 (32,)."""
+    found = hashlib.sha256()
+    for name, array in arrays.items():
+        found.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(found.digest(), np.uint8)
+
+
+def _encoded(text: str) -> UInt8:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _decoded(array: UInt8) -> str:
+    if array.nbytes > _MAX_TEXT:
+        raise ValueError(f"a text of {array.nbytes} bytes")
+    return array.tobytes().decode()

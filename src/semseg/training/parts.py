@@ -1,0 +1,102 @@
+"""The parts of a run that the hyperparameters describe: device, learner, schedule, early stopping."""
+
+from __future__ import annotations
+
+import time
+
+from semseg.artifact.earlier import Earlier
+from semseg.data.report import Report, class_weights
+from semseg.errors import HyperparameterError
+from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.checkpoints import Checkpoint
+from semseg.training.learner import Learner
+from semseg.training.schedules import Schedule, iterations_per_epoch, schedule
+from semseg.training.stopping import EarlyStopping
+
+
+def announce_devices() -> None:
+    """Logs what there is to train on, in the original's words."""
+    from semseg.engines.gluon.runtime import devices
+
+    start = time.perf_counter()
+    _, gpus = devices()
+    LOGGER.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
+    LOGGER.info("nvidia-smi identified %d GPUs.", gpus)
+    LOGGER.info("Number of GPUs being used: %d", min(gpus, 1))
+    if gpus > 1:
+        LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
+
+
+def balance(settings: Hyperparameters, report: Report) -> tuple[float, ...] | None:
+    """What a pixel of each class counts for; None if nothing is said of that. `auto` is logged.
+
+    report: of the check, with the split train unless that comes through a pipe, which makes `auto` an error.
+    """
+    if isinstance(settings.class_weights, tuple):
+        return settings.class_weights
+    if settings.class_weights == "none":
+        return None
+    train = next((split for split in report.splits if split.name == "train"), None)
+    if train is None:
+        raise HyperparameterError(
+            "_class_weights=auto needs the channel train in File mode: it counts the pixels of each class beforehand.",
+            "Give a number for each class, such as those that `semseg check` tells.",
+        )
+    weights = class_weights(train)
+    LOGGER.info("Class weights: %s", ", ".join(f"{weight:.4g}" for weight in weights))
+    return tuple(float(weight) for weight in weights)
+
+
+def build_learner(
+    settings: Hyperparameters,
+    earlier: Earlier | None,
+    checkpoint: Checkpoint | None,
+    weights: tuple[float, ...] | None,
+) -> Learner:
+    """A learner with the state of the checkpoint, or the parameters of the earlier model, or as the settings say."""
+    from semseg.engines.gluon import learner as gluon
+    from semseg.engines.gluon.losses import BalancedLoss
+
+    criterion = None
+    if weights or settings.loss != "cross_entropy":
+        criterion = BalancedLoss(settings.loss, weights, settings.num_classes, settings.aux_weight)
+    learner = gluon.build_learner(
+        settings.algorithm,
+        settings.backbone,
+        settings.num_classes,
+        gluon.Optimizer(
+            settings.optimizer,
+            settings.momentum,
+            settings.weight_decay,
+            settings.gamma1,
+            settings.gamma2,
+            settings.gradient_clip,
+        ),
+        aux_loss=settings.aux_loss,
+        aux_weight=settings.aux_weight,
+        use_pretrained=settings.use_pretrained_model and not earlier and not checkpoint,
+        seed=settings.seed,
+        criterion=criterion,
+    )
+    if checkpoint:
+        learner.restore(checkpoint.state, str(checkpoint.path))
+    elif earlier:
+        learner.load(earlier.arrays, earlier.origin)
+    return learner
+
+
+def announced_schedule(settings: Hyperparameters, samples: int) -> Schedule:
+    """The learning rates of a job of so many samples an epoch, logged in the original's words."""
+    iterations = iterations_per_epoch(samples, settings.mini_batch_size)
+    LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
+    return schedule(settings, iterations)
+
+
+def early_stopping(settings: Hyperparameters) -> EarlyStopping | None:
+    """When to stop early; None for never."""
+    if not settings.early_stopping:
+        return None
+    return EarlyStopping(
+        settings.early_stopping_min_epochs, settings.early_stopping_patience, settings.early_stopping_tolerance
+    )

@@ -1,0 +1,67 @@
+"""What the best model is worth on whole pictures, as it will be served: the measures of an epoch are those of crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from semseg.artifact.params import read_params
+from semseg.data.pairs import Pair
+from semseg.engines.machine import free_memory
+from semseg.evaluation.confusion import ConfusionMatrix
+from semseg.inference.memory import BYTES_PER_PIXEL, tile_pixels
+from semseg.inference.predictor import Predictor
+from semseg.reporting.events import Scored, Sink
+from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.sagemaker.job import Stopped
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.inputs import Input, whole_pictures
+from semseg.training.learner import Learner
+
+
+def score(
+    learner: Learner,
+    best: Path,
+    inputs: tuple[Input, Input | None],
+    settings: Hyperparameters,
+    stop: Callable[[], bool],
+    emit: Sink,
+) -> None:
+    """Give the learner the parameters of the file `best`, and emit what they are worth on the inputs that are listed.
+
+    inputs: of validation and, if there is one, of test. The trained model is complete, whatever fails here; a warning
+    then tells.
+    """
+    try:
+        if stop():
+            raise Stopped
+        learner.load(read_params(best), str(best))
+        for one in inputs:
+            if one and one.listing:
+                emit(_scored(learner, one, one.listing.pairs, settings, stop))
+    except Stopped:
+        LOGGER.warning("Stopping as told, without the measures on whole pictures.")
+    except Exception as error:  # whatever it is, the trained model is saved
+        LOGGER.warning("The model is complete, but not measured on whole pictures. %s", str(error) or repr(error))
+    if inputs[1] is None:
+        LOGGER.info("Test data is not provided.")
+
+
+def _scored(
+    learner: Learner, one: Input, pairs: Sequence[Pair], settings: Hyperparameters, stop: Callable[[], bool]
+) -> Scored:
+    """One picture at a time is in memory, and large ones are segmented in tiles."""
+    pixels = tile_pixels(free_memory(), BYTES_PER_PIXEL["mxnet"][settings.algorithm])
+    predictor = Predictor(learner, settings.num_classes, pixels)
+    matrix, pictures = ConfusionMatrix(settings.num_classes), 0
+    for batch in whole_pictures(pairs, one, settings, stop):
+        matrix.update(batch.labels[0], predictor.predict(batch.images[0]).labels())
+        pictures += 1
+    return Scored(
+        one.split.name,
+        pictures,
+        pixel_accuracy=matrix.pixel_accuracy(),
+        mean_iou=matrix.mean_iou(),
+        mean_iou_present=matrix.mean_iou_present(),
+        iou=matrix.iou(),
+    )

@@ -1,0 +1,188 @@
+"""How fast a network is fitted, against GluonCV's training loop, and whether it waits for its data.
+
+`train_speed`: pictures a second of FCN-ResNet50 over those of GluonCV's loop, as its scripts/segmentation/train.py has
+it: the eager network, two worker processes that load, a wait after each step. Both have batches of 4, crop 240, two
+threads that compute, the same files, and take turns, a few steps each; the median of the pairs counts.
+`train_waiting`: the share of our steps' time that passed waiting for data.
+`train_loader`: batches a second with nothing to train, over what the cores do together without a loader.
+
+--pairs N: pairs of turns (5). The pictures are CamVid's in $SEMSEG_CAMVID, by default ../shared/data/camvid; without
+them, generated ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "2"
+
+import numpy as np
+from PIL import Image
+
+from semseg.data.files import LocalFile
+from semseg.data.label_map import DEFAULT, parse_label_map
+from semseg.data.loader import TrainingLoader
+from semseg.data.pairs import Pair, list_pairs
+from semseg.data.samples import Place, Sampler
+from semseg.data.shapes import write_shapes
+from semseg.data.threads import cores
+from semseg.engines.gluon import networks, runtime
+from semseg.engines.gluon.learner import Optimizer, build_learner
+
+ROOT = Path(__file__).parents[2]
+CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()
+CLASSES, CROP, BASE, BATCH, STEPS, LOADED = 12, 240, 520, 4, 2, 40
+SPEED_BAR, WAITING_BAR, LOADER_BAR = 1.10, 0.03, 0.80
+SAMPLER = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), CROP, BASE, seed=0, workers=16)
+Turn = Callable[[], object]
+
+
+def main() -> int:
+    """Runs the three parts; 1 if a bar is missed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs", type=int, default=5)
+    pairs_of_turns = parser.parse_args().pairs
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = pictures(Path(folder))
+        loader = loader_over_cores(pairs)
+        mine, theirs = Ours(pairs), gluoncv(pairs)
+        for turn in (mine.turn, theirs):  # warms up
+            turn()
+        mine.waited = mine.seconds = 0.0
+        seconds = np.array([[timed(theirs), timed(mine.turn)] for _ in range(pairs_of_turns)])
+    rates = STEPS * BATCH / np.median(seconds, axis=0)
+    print(f"pictures a second: GluonCV {rates[0]:.2f}, ours {rates[1]:.2f}")
+    print(f"peak memory of both together: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+    results = [("train_speed", float(np.median(seconds[:, 0] / seconds[:, 1])), SPEED_BAR)]
+    results.append(("train_loader", loader, LOADER_BAR))
+    waiting = mine.waited / mine.seconds
+    for name, value, bar in results:
+        print(f"{name}: {value:.2f}, bar {bar:.2f}, {'ok' if value >= bar else 'short'}")
+    print(f"train_waiting: {waiting:.3f}, bar {WAITING_BAR:.3f}, {'ok' if waiting < WAITING_BAR else 'short'}")
+    return int(waiting >= WAITING_BAR or any(value < bar for _, value, bar in results))
+
+
+def timed(turn: Turn) -> float:
+    """Seconds of a turn."""
+    begin = time.perf_counter()
+    turn()
+    return time.perf_counter() - begin
+
+
+class Ours:
+    """Our loader and learner."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._batches = endless(pairs)
+        self._learner = build_learner(
+            "fcn",
+            "resnet-50",
+            CLASSES,
+            Optimizer("sgd"),
+            aux_loss=True,
+            aux_weight=0.5,
+            use_pretrained=False,
+            seed=0,
+        )
+        self.waited = self.seconds = 0.0
+
+    def turn(self) -> None:
+        """Some steps."""
+        for step in range(STEPS):
+            begin = time.perf_counter()
+            batch = next(self._batches)
+            arrived = time.perf_counter()
+            float(self._learner.train_step(batch, 0.001, step))
+            self.waited += arrived - begin
+            self.seconds += time.perf_counter() - begin
+
+
+def endless(pairs: Sequence[Pair]) -> Iterator[Any]:
+    """The batches of one epoch after the other."""
+    loader = TrainingLoader(pairs, SAMPLER, BATCH)
+    return chain.from_iterable(map(loader.epoch, count()))
+
+
+def gluoncv(pairs: Sequence[Pair]) -> Turn:
+    """Some steps of GluonCV's loop."""
+    mx = runtime.load()
+    from gluoncv.data.segbase import SegmentationDataset
+    from gluoncv.loss import MixSoftmaxCrossEntropyLoss
+
+    class Files(SegmentationDataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.crop_size, self.base_size = CROP, BASE
+            transforms = mx.gluon.data.vision.transforms
+            means, deviations = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+            self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(means, deviations)])
+
+        def __len__(self) -> int:
+            return len(pairs)
+
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            image, mask = (Image.open(path(file)) for file in (pairs[index].image, pairs[index].mask))
+            picture, labels = self._sync_transform(image.convert("RGB"), mask)
+            return self.transform(picture), labels
+
+    network = networks.build("fcn", "resnet-50", CLASSES, mx.cpu())
+    network._up_kwargs = {"height": CROP, "width": CROP}
+    criterion = MixSoftmaxCrossEntropyLoss(True, aux_weight=0.5)
+    trainer = mx.gluon.Trainer(network.collect_params(), "sgd", {"learning_rate": 0.001, "momentum": 0.9, "wd": 1e-4})
+    loader = mx.gluon.data.DataLoader(Files(), BATCH, shuffle=True, last_batch="rollover", num_workers=2)
+    batches = chain.from_iterable(loader for _ in count())
+
+    def turn() -> None:
+        for images, labels in islice(batches, STEPS):
+            with mx.autograd.record():
+                losses = criterion(*network(images), labels)
+                mx.nd.waitall()
+                losses.backward()
+            trainer.step(BATCH)
+            mx.nd.waitall()
+
+    return turn
+
+
+def loader_over_cores(pairs: Sequence[Pair]) -> float:
+    """The speed of the loader with nothing to train, over that of one thread without it, for each core."""
+    alone = Sampler(SAMPLER.label_map, CROP, BASE, seed=0, workers=0)
+    batches = endless(pairs)
+    next(batches)
+    ratios = []
+    for number in range(3):
+        places = (Place(number, index, pair) for index, pair in enumerate(islice(pairs, LOADED)))
+        one = timed(partial(deque, alone.training(places, ahead=0), 0))
+        all_cores = timed(partial(deque, islice(batches, LOADED // BATCH), 0))
+        ratios.append(one / all_cores / cores())
+    return statistics.median(ratios)
+
+
+def path(file: object) -> Path:
+    """Where a file of a pair is."""
+    assert isinstance(file, LocalFile)
+    return file.path
+
+
+def pictures(folder: Path) -> tuple[Pair, ...]:
+    """CamVid's training pictures, or generated ones of their size."""
+    data = CAMVID
+    if not data.is_dir():
+        data = folder
+        write_shapes(data, train=LOADED, validation=1, size=(480, 360), seed=0)
+    return list_pairs("train", data / "train", data / "train_annotation").pairs
+
+
+if __name__ == "__main__":
+    sys.exit(main())

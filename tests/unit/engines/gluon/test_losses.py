@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.data.label_map import parse_label_map
+from semseg.data.pairs import Listing
+from semseg.data.report import class_weights
+from semseg.data.tally import Finding, Tally
+from semseg.engines.gluon import runtime
+from semseg.engines.gluon.losses import BalancedLoss, MixedCrossEntropy
+from semseg.evaluation.confusion import ConfusionMatrix
+from semseg.types import IGNORED, Batch
+
+CLASSES = 3
+
+
+def on_device(values: Any) -> Any:
+    return runtime.to_device(np.asarray(values, np.float32), runtime.load().cpu())
+
+
+@pytest.fixture
+def outputs() -> list[Any]:
+    """Logits of the two heads for two pictures."""
+    rng = np.random.default_rng(0)
+    found = [on_device(2 * rng.standard_normal((2, CLASSES, 5, 6))) for _ in range(2)]
+    for logits in found:
+        logits.attach_grad()
+    return found
+
+
+@pytest.fixture
+def labels() -> Any:
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, CLASSES, (2, 5, 6))
+    values[0, :3] = IGNORED
+    return on_device(values)
+
+
+def gradients(mx: Any, criterion: Any, outputs: list[Any], labels: Any) -> list[Any]:
+    with mx.autograd.record():
+        objective = criterion.objective(outputs, labels)
+    objective.backward()
+    return [logits.grad.asnumpy().copy() for logits in outputs]
+
+
+@pytest.mark.parametrize(
+    "reduced",
+    [
+        BalancedLoss("cross_entropy", None, CLASSES, 0.5),
+        BalancedLoss("cross_entropy", (7.0, 7.0, 7.0), CLASSES, 0.5),
+        BalancedLoss("focal", None, CLASSES, 0.5, focus=0),
+        BalancedLoss("dice+ce", None, CLASSES, 0.5, dice=0),
+    ],
+)
+def test_each_reduces_to_the_defaults_gradient(mx: Any, outputs: list[Any], labels: Any, reduced: BalancedLoss) -> None:
+    expected = gradients(mx, MixedCrossEntropy(True, 0.5), outputs, labels)
+    for found, wanted in zip(gradients(mx, reduced, outputs, labels), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-7)
+        assert np.abs(wanted).max() > 0.01
+
+
+def probabilities(logits: Any) -> Any:
+    """float64 (pixels, C)."""
+    scores = np.exp(logits.asnumpy().astype(np.float64)).transpose(0, 2, 3, 1).reshape(-1, CLASSES)
+    return scores / scores.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal", "dice+ce"])
+def test_values_are_those_of_the_formulas(outputs: list[Any], labels: Any, kind: str) -> None:
+    weights = np.array([0.5, 2.0, 4.0])
+
+    def loss(logits: Any) -> float:
+        known = labels.asnumpy().ravel() != IGNORED
+        truth = labels.asnumpy().ravel()[known].astype(int)
+        found = probabilities(logits)[known]
+        likely = found[np.arange(len(truth)), truth]
+        missed = (1 - likely) ** 2 if kind == "focal" else 1
+        value = -(weights[truth] * missed * np.log(likely)).sum() / weights[truth].sum()
+        if kind == "dice+ce":
+            shown = np.eye(CLASSES)[truth]
+            dice = (2 * (found * shown).sum(0) + 1) / (found.sum(0) + shown.sum(0) + 1)
+            value += (weights * (1 - dice)).sum() / weights.sum()
+        return float(value)
+
+    criterion = BalancedLoss(kind, weights.tolist(), CLASSES, aux_weight=0.25)
+    assert float(criterion.value(outputs, labels)) == pytest.approx(
+        loss(outputs[0]) + 0.25 * loss(outputs[1]), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal", "dice+ce"])
+def test_nothing_to_learn_is_no_gradient(mx: Any, outputs: list[Any], labels: Any, kind: str) -> None:
+    """All pixels ignored, or of a class that counts for nothing."""
+    for weights, label in ((None, IGNORED), ((1.0, 0.0, 1.0), 1)):
+        criterion = BalancedLoss(kind, weights, CLASSES, 0.5)
+        for found in gradients(mx, criterion, outputs, 0 * labels + label):
+            assert not found.any()
+
+
+# A rare class: 98 pixels of the ground to 2 of a patch of stripes, which are as bright as the ground
+
+
+def pictures(rng: np.random.Generator) -> Batch:
+    images, labels = 128 + 30 * rng.standard_normal((8, 64, 64)), np.zeros((8, 64, 64), np.uint8)
+    stripes = 60 * np.sign(np.sin(np.arange(64) * np.pi / 2 + 0.1))
+    for image, label in zip(images, labels, strict=True):
+        y, x = rng.integers(0, 64 - 9, 2)
+        label[y : y + 9, x : x + 9] = 1
+        image[y : y + 9, x : x + 9] += np.roll(stripes, rng.integers(4))[:9]
+    return Batch(images.clip(0, 255).astype(np.uint8)[..., None].repeat(3, 3), labels)
+
+
+def test_a_rare_class_that_the_default_overlooks_is_found_with_weights(tiny_learner: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(0)
+    batches, unseen = [pictures(rng) for _ in range(20)], pictures(rng)
+    tally = Tally(Listing("train", (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
+    for label in np.concatenate([batch.labels for batch in batches]):
+        tally.add(Finding(values=np.bincount(label.ravel(), minlength=256)))
+    weights = class_weights(tally.split()).tolist()
+    assert weights == pytest.approx([0.51, 25.3], rel=0.01)
+
+    def iou(criterion: Any) -> float | None:
+        learner = tiny_learner("sgd", classes=2, criterion=criterion)
+        for step in range(150):
+            learner.train_step(batches[step % len(batches)], 0.1, step)
+        matrix = ConfusionMatrix(2)
+        matrix.update(unseen.labels, learner.evaluate(unseen)[0])
+        return matrix.iou()[1]
+
+    assert iou(None) == 0
+    found = iou(BalancedLoss("cross_entropy", weights, 2, 0.5))
+    assert found
+    assert found > 0.4

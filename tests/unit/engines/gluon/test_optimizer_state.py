@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.errors import ArtifactError
+from semseg.types import Arrays, Batch
+
+OPTIMIZERS = {"sgd": 1, "nag": 1, "adam": 2, "rmsprop": 3, "adagrad": 1}
+"""How many arrays each keeps of a parameter."""
+
+
+def steps(learner: Any, batch: Batch, seeds: range) -> list[float]:
+    return [float(learner.train_step(batch, 0.01, seed)) for seed in seeds]
+
+
+def require_equal(found: Arrays, expected: Arrays) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_a_restored_learner_goes_on_bit_for_bit(tiny_learner: Callable[..., Any], batch: Batch, name: str) -> None:
+    straight, other = tiny_learner(name), tiny_learner(name, seed=1)
+    steps(straight, batch, range(3))
+    state = straight.state()
+    losses = steps(straight, batch, range(3, 6))
+    steps(other, batch, range(50, 57))
+    other.restore(state, "checkpoint")
+    assert steps(other, batch, range(3, 6)) == losses
+    require_equal(other.state(), straight.state())
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_the_state_has_every_array_by_name(tiny_learner: Callable[..., Any], batch: Batch, name: str) -> None:
+    """The running statistics of batch normalisation are parameters that the optimizer leaves alone."""
+    learner = tiny_learner(name)
+    steps(learner, batch, range(2))
+    state = learner.state()
+    trained = [key.removeprefix("parameter/") for key in state if key.startswith("parameter/") and "running" not in key]
+    kept = {f"optimizer/{key}/{number}" for key in trained for number in range(OPTIMIZERS[name])}
+    assert {key for key in state if key.startswith("optimizer/")} == kept | {"optimizer/updates"}
+    assert state["optimizer/updates"].tolist() == [2]
+    assert "parameter/bn1.running_mean" in state
+
+
+def test_a_learner_that_made_no_update_has_a_state_too(tiny_learner: Callable[..., Any], batch: Batch) -> None:
+    fresh, used = tiny_learner("adam"), tiny_learner("adam", seed=1)
+    steps(used, batch, range(2))
+    used.restore(fresh.state(), "checkpoint")
+    assert steps(used, batch, range(2)) == steps(fresh, batch, range(2))
+
+
+def test_the_state_of_another_optimizer_is_refused(tiny_learner: Callable[..., Any], batch: Batch) -> None:
+    sgd, adam = tiny_learner("sgd"), tiny_learner("adam")
+    steps(sgd, batch, range(1))
+    with pytest.raises(ArtifactError, match=r"here\.params does not fit the network: auxlayer.*/1 is missing"):
+        adam.restore(sgd.state(), "here.params")

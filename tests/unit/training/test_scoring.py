@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.artifact.params import write_params
+from semseg.codecs.masks import decode_mask
+from semseg.data.s3 import ObjectStore
+from semseg.data.shapes import write_shapes
+from semseg.inference import tiling
+from semseg.sagemaker.channels import Channels, Split
+from semseg.sagemaker.hyperparameters import parse
+from semseg.training.inputs import Input, open_test
+from semseg.training.scoring import score
+from semseg.types import Arrays, Float32
+
+SETTINGS, _ = parse({"num_classes": "4", "crop_size": "24", "validation_mini_batch_size": "16"})
+
+
+def shapes(directory: Path, size: tuple[int, int]) -> Input:
+    """Three pictures for a test."""
+    write_shapes(directory, train=1, validation=3, size=size, seed=0)
+    split = Split("test", directory / "validation", directory / "validation_annotation", None, False)
+    with ObjectStore() as store:
+        found = open_test(Channels(split, split, split, None, None), 4, store)
+    assert found
+    return found
+
+
+class Background:
+    """A learner that says class 0 everywhere, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, ...]] = []
+        self.loaded: list[Any] = []
+
+    def load(self, arrays: Arrays, origin: str) -> None:
+        self.loaded.append((list(arrays), origin))
+
+    def logits(self, images: Float32) -> Float32:
+        self.sizes.append(images.shape)
+        height, width = images.shape[2:]
+        logits = np.zeros((1, 4, -(-height // 8), -(-width // 8)), np.float32)
+        logits[:, 0] = 1
+        return logits
+
+
+@pytest.fixture
+def best(tmp_path: Path) -> Path:
+    """A file of parameters."""
+    path = tmp_path / "model_best.params"
+    write_params(path, {"w": np.ones(3, np.float32)})
+    return path
+
+
+def scores(
+    learner: Any, best: Path, validation: Input, test: Input | None, stop: Callable[[], bool] = lambda: False
+) -> list[Any]:
+    events: list[Any] = []
+    score(learner, best, (validation, test), SETTINGS, stop, events.append)
+    return events
+
+
+@pytest.mark.parametrize("size", [(70, 50), (600, 400)])
+def test_whole_pictures_are_scored_one_by_one_and_large_ones_in_tiles(
+    tmp_path: Path, best: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("semseg.training.scoring.tile_pixels", lambda *_: tiling.SMALLEST_BUDGET)
+    learner = Background()
+    (found,) = scores(learner, best, shapes(tmp_path, size), None)
+    assert learner.loaded == [(["w"], str(best))]
+    assert max(height * width for _, _, height, width in learner.sizes) <= tiling.SMALLEST_BUDGET
+    assert (len(learner.sizes) > 3) == (size[0] > 70)
+    assert (found.split, found.pictures) == ("test", 3)
+    masks = [decode_mask(path.read_bytes()) for path in (tmp_path / "validation_annotation").iterdir()]
+    share = float((np.stack(masks) == 0).mean())
+    assert found.pixel_accuracy == found.iou[0] == pytest.approx(share)
+    assert found.mean_iou == pytest.approx(share / 4)
+
+
+def test_what_comes_through_a_pipe_is_left_out(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = shapes(tmp_path, (70, 50))
+    caplog.clear()
+    with caplog.at_level("INFO", logger="semseg"):
+        assert scores(Background(), best, dataclasses.replace(one, listing=None), None) == []
+        assert caplog.messages == ["Test data is not provided."]
+        assert len(scores(Background(), best, dataclasses.replace(one, listing=None), one)) == 1
+    assert len(caplog.messages) == 1
+
+
+def test_a_stop_ends_it(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
+    learner, one = Background(), shapes(tmp_path, (70, 50))
+    caplog.clear()
+    assert scores(learner, best, one, one, lambda: len(learner.sizes) == 1) == []
+    assert len(learner.sizes) == 1
+    assert scores(learner, best, one, one, lambda: True) == []
+    assert len(learner.loaded) == 1
+    assert caplog.messages == ["Stopping as told, without the measures on whole pictures."] * 2
+
+
+def test_what_fails_here_is_a_warning(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = shapes(tmp_path, (70, 50))
+    caplog.clear()
+    (tmp_path / "validation/0001.jpg").unlink()
+    assert scores(Background(), best, one, one) == []
+    (warning,) = caplog.messages
+    assert warning.startswith("The model is complete, but not measured on whole pictures. validation/0001.jpg")
+
+
+def test_a_learner_scores(tiny_learner: Callable[..., Any], tmp_path: Path) -> None:
+    learner, one = tiny_learner("sgd", classes=4), shapes(tmp_path, (70, 50))
+    write_params(tmp_path / "best", learner.parameters())
+    (found,) = scores(learner, tmp_path / "best", one, None)
+    assert 0 < found.pixel_accuracy < 1
