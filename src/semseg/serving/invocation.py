@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from flask import Response, request
+from gunicorn.http.errors import ParseException
 
 from semseg.codecs.images import decode_whole, open_image
 from semseg.codecs.masks import encode_mask
@@ -102,14 +103,16 @@ def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
 
 
 def _receive(most: int, take: Callable[[int], None]) -> bytes:
-    """The body's first bytes, at most so many; raises RequestError when they stop coming."""
+    """The body's first bytes, at most so many; raises RequestError when they stop coming or are badly framed."""
     body = bytearray()
     try:
         while piece := request.stream.read(min(_PIECE, most - len(body))):
             take(len(piece))
             body += piece
-    except OSError as error:  # of gunicorn's parser too: a chunk cut short or malformed
+    except OSError as error:  # of gunicorn's parser too: a chunk cut short
         raise RequestError("The request's body stopped before its end.", "Send it again.") from error
+    except ParseException as error:
+        raise RequestError(f"The request's body is not in sound chunks: {error}.", "Send its length instead.") from error
     return bytes(body)
 
 
