@@ -112,7 +112,9 @@ def _receive(most: int, take: Callable[[int], None]) -> bytes:
     except OSError as error:  # of gunicorn's parser too: a chunk cut short
         raise RequestError("The request's body stopped before its end.", "Send it again.") from error
     except ParseException as error:
-        raise RequestError(f"The request's body is not in sound chunks: {error}.", "Send its length instead.") from error
+        raise RequestError(
+            f"The request's body is not in sound chunks: {error}.", "Send its length instead."
+        ) from error
     return bytes(body)
 
 
