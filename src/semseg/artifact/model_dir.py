@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg.artifact.params import read_params
-from semseg.errors import ArtifactError, DiskFullError, UserError
+from semseg.errors import ArtifactError, DiskFullError, UserError, one_line
 from semseg.sagemaker.config_files import read_json_object
 from semseg.types import Arrays, is_class_name
 
@@ -172,7 +172,7 @@ class _Stated:
         stated = self.values.get(key, found)
         if stated != found:
             raise ArtifactError(
-                f"{self.path} says that {key} is {stated:.100}, but the parameters are of {key} {found}.",
+                f"{self.path} says that {key} is {one_line(stated):.100}, but the parameters are of {key} {found}.",
                 "The files come from different trainings: take both from one.",
             )
         return found
@@ -183,7 +183,7 @@ class _Stated:
         if text is None:
             return None
         if not re.fullmatch("[1-9][0-9]{0,4}", text):
-            raise ArtifactError(f"{self.path} says that crop_size is {text:.100}, not a number of pixels.")
+            raise ArtifactError(f"{self.path} says that crop_size is {one_line(text):.100}, not a number of pixels.")
         return -(-int(text) // 8) * 8
 
 

@@ -79,7 +79,9 @@ def decode_reduced(image: ImageFile.ImageFile, least: tuple[int, int]) -> tuple[
     if simplejpeg and image.format == "JPEG" and image.mode in ("L", "RGB"):
         fitting = (factor for factor in (8, 4, 2) if width >= factor * least[0] and height >= factor * least[1])
         factor = next(fitting, 1)
-        with suppress(ValueError):  # whatever is wrong with the file, Pillow, which is more lenient, has the last word
+        # Whatever is wrong with the file, Pillow, which is more lenient, has the last word. KeyError: of 4:4:1, or an
+        # unknown kind of subsampling.
+        with suppress(ValueError, KeyError):
             return _decode_jpeg(image, factor), (width / factor, height / factor)
     return np.asarray(to_rgb(image)), (width, height)
 

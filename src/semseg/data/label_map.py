@@ -114,7 +114,7 @@ def _from_scale(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
     scale = _number(obj["scale"])
     if not 1 <= scale <= 255:
         raise DataError(
-            f"{name}: 'scale' is {obj['scale']!r}, not a number from 1 to 255.", "Pixel values are divided by it."
+            f"{name}: 'scale' is {obj['scale']!r:.100}, not a number from 1 to 255.", "Pixel values are divided by it."
         )
     classes = np.array([math.floor(value / scale) for value in range(256)])
     excess = classes >= num_classes

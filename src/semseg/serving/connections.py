@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 READING_STALLS_AFTER = 10.0
@@ -90,3 +91,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         if not keep:
             conn.sock.finish()
         return keep
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Called for what is no HTTP. Gunicorn's 501 for an unknown transfer coding would look like a fault of ours."""
+        if isinstance(exc, UnsupportedTransferCoding):
+            exc = InvalidHeader(f"Transfer-Encoding: {exc}")
+        super().handle_error(req, client, addr, exc)

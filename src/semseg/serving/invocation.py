@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from flask import Response, request
+from gunicorn.http.errors import ParseException
 
 from semseg.codecs.images import decode_whole, open_image
 from semseg.codecs.recordio import Buffer
@@ -99,12 +100,16 @@ def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
 
 
 def _receive(most: int, take: Callable[[int], None]) -> bytes:
-    """The body's first bytes, at most so many; raises RequestError when they stop coming."""
+    """The body's first bytes, at most so many; raises RequestError when they stop coming or are badly framed."""
     body = io.BytesIO()  # which does not copy what it gives away
     try:
         while piece := request.stream.read(min(_PIECE, most - body.tell())):
             take(len(piece))
             body.write(piece)
-    except OSError as error:  # of gunicorn's parser too: a chunk cut short or malformed
+    except OSError as error:  # of gunicorn's parser too: a chunk cut short
         raise RequestError("The request's body stopped before its end.", "Send it again.") from error
+    except ParseException as error:
+        raise RequestError(
+            f"The request's body is not in sound chunks: {error}.", "Send its length instead."
+        ) from error
     return body.getvalue()

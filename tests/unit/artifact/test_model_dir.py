@@ -79,6 +79,8 @@ def test_values_may_be_typed_quoted_or_missing(
         ("crop_size", "big", "crop_size is big, not a number of pixels"),
         ("crop_size", "9" * 4000, "not a number of pixels"),
         ("crop_size", "-8", "not a number of pixels"),
+        ("crop_size", "8\ud800", r"'8\ud800', not a number of pixels"),
+        ("algorithm", "fcn\nmodel loaded", r"algorithm is 'fcn\nmodel loaded', but"),
     ],
 )
 def test_a_contradiction_shows_both_sides(

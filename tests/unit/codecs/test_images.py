@@ -64,6 +64,15 @@ def test_jpeg_equals_what_pillow_reads() -> None:
     np.testing.assert_array_equal(decode_image(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
+def test_jpeg_of_rare_subsampling_equals_what_pillow_reads() -> None:
+    """4:4:1, for which simplejpeg has no name: one coded unit of 8 x 32 pixels instead of 16 x 16 in 4:2:0."""
+    data = encode(smooth(16, 16), "JPEG", subsampling="4:2:0")
+    data = data.replace(b"\x00\x10\x00\x10\x03\x01\x22", b"\x00\x20\x00\x08\x03\x01\x14")  # in the header of the frame
+    pixels = decode_image(data)
+    assert pixels.shape == (32, 8, 3)
+    np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(data))))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
 def test_png_of_every_mode_gives_its_colours(mode: str) -> None:
     image = Image.fromarray(smooth()).convert(mode)

@@ -56,6 +56,10 @@ class TestScale:
         with pytest.raises(DataError, match=r"map\.json: 'scale' is "):
             parse_label_map({"scale": scale}, 3, "map.json")
 
+    def test_a_long_scale_leaves_room_for_the_rest_of_the_message(self) -> None:
+        with pytest.raises(DataError, match=r"'scale' is '1{99}, not a number from 1 to 255"):
+            parse_label_map({"scale": "1" * 5000}, 3, "map.json")
+
 
 class TestMap:
     @pytest.mark.req("R32")

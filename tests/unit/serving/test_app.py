@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from gunicorn.http.body import Body, ChunkedReader
+from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -178,6 +180,24 @@ def test_a_chunked_body_over_the_limit_is_413_and_not_read_to_its_end(client: Fl
     environ = {"wsgi.input": body, "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     assert_error(client.post("/invocations", environ_overrides=environ), 413, "100,000")
     assert body.tell() == 100_001
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        (b"5x\r\nhello", "chunk size: b'5x'"),
+        (b"5;a\rb\r\nhello", "chunk extension"),
+        (b"4\r\nhello\r\n", "chunk terminator"),
+        (b"5\r\nhello\r\n0\r\n" + bytes(300_000), "trailer section size"),
+        (b"5\r\nhello\r\n0\r\na: b\n\n", "bare LF"),
+        (b"5\r\nhel", "before its end"),
+    ],
+)
+def test_a_body_in_unsound_chunks_is_400(client: FlaskClient, sent: bytes, says: str) -> None:
+    """It is gunicorn's own reader that finds out, while the body is read."""
+    body = Body(ChunkedReader(None, IterUnreader([sent])))
+    environ = {"wsgi.input": body, "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    assert_error(client.post("/invocations", environ_overrides=environ), 400, says)
 
 
 def test_a_body_of_exactly_the_limit_is_read(client: FlaskClient) -> None:

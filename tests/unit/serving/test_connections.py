@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http.errors import InvalidRequestLine, UnsupportedTransferCoding
 
 from semseg.serving import connections
-from semseg.serving.connections import ClientSocket
+from semseg.serving.connections import ClientSocket, PatientWorker
 
 
 @pytest.fixture
@@ -101,3 +104,13 @@ def test_the_end_waits_for_the_client_but_not_for_long(
     ours.finish()
     assert client.recv(100) == b""
     assert ours.recv(100) == b""  # at once: nobody waits a second time
+
+
+@pytest.mark.parametrize("error", [InvalidRequestLine("a"), UnsupportedTransferCoding("br")])
+def test_what_is_no_http_is_the_client_s_fault(pair: tuple[ClientSocket, socket.socket], error: Exception) -> None:
+    worker = PatientWorker(1, 1, [], None, 30, Config(), logging.getLogger("a test"))
+    with closing(worker.tmp):
+        worker.handle_error(None, pair[0], ("127.0.0.1", 80), error)
+    answer = pair[1].recv(1000)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert str(error.args[0]).encode() in answer

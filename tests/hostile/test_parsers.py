@@ -1,0 +1,295 @@
+"""The readers of what comes from outside, in this process: a result or an error of ours, in little memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import shutil
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hunt import Hunt
+from mutations import damaged, odd_json
+from onnx import helper
+from pictures import good_pictures, hostile_picture
+
+from semseg.artifact.archive import unpack
+from semseg.artifact.earlier import load_earlier
+from semseg.artifact.model_dir import BEST, HYPERPARAMS, LAST, describe
+from semseg.artifact.model_dir import CLASSES as CLASS_NAMES
+from semseg.artifact.params import read_params
+from semseg.codecs.colors import decode_colors, decode_indices, main_colors
+from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, verify_image
+from semseg.codecs.masks import decode_mask
+from semseg.codecs.media_types import OFFERED, check_content_type, negotiate_accept
+from semseg.codecs.recordio import MAGIC, frame, read_records
+from semseg.data.label_map import parse_label_map
+from semseg.data.pipe import Pipe
+from semseg.engines.gluon import runtime
+from semseg.errors import SemsegError
+from semseg.inference.gate import read_gate
+from semseg.inference.onnx_file import DIGEST, verify
+from semseg.inference.onnx_layers import OPSET, Graph, Tensor
+from semseg.types import IGNORED
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_little_memory")]
+
+CLASSES = 4
+STATED = {"algorithm": "fcn", "backbone": "resnet-50", "num_classes": "4", "crop_size": "240", "epochs": 30}
+LABEL_MAPS = (
+    {"scale": "3"},
+    {"map": {"0": 5, "1": 0, "2": "7", "255": 9}},
+    {"colors": {"0": "#000000", "1": ["#2ca02c", "#98df8a"], "255": "#ffffff"}},
+)
+NAMED = {"classes": ["sky", "road", "tree", "Straße"]}
+ACCEPT = b"text/html, image/*;q=0.5, application/x-recordio-protobuf;q=0.5;v=1, */*;q=0.1, image/png"
+OURS = "ab" * 32
+MOST_BYTES = 1 << 20
+MOST_CHARACTERS = 1024
+"""Of the failure file (container-contract.md section 1.6)."""
+
+KNOWN = {BEST, LAST, HYPERPARAMS, CLASS_NAMES}
+_NAMES = (
+    b"/etc/passwd",
+    b"../x",
+    b"./model_best.params",
+    b"model_algo-1",
+    b"\xff\xfe",
+    b"a" * 100,
+    b"",
+    b"./",
+    b"a\nb",
+)
+ODD_FIELDS = {
+    0: _NAMES,
+    124: (b"77777777777", b"00001000000", b"-1", b"8", b"", b" 12 ", b"\x80" + b"\xff" * 11, b"\x80", b"\xff" * 12),
+    156: tuple(bytes([kind]) for kind in b"01234567xgLKSDVMN\0\xff"),
+    257: (b"ustar  \0", b"ustar\00000", b"", b"ustar"),
+    345: _NAMES,
+}
+
+Make = Callable[[Random], bytes]
+Read = Callable[[bytes], object]
+
+
+def refused_or_read(read: Read) -> Callable[[bytes], None]:
+    """Calls the reader, which may only raise what is ours, in one line that the platform's failure file can hold."""
+
+    def check(case: bytes) -> None:
+        try:
+            read(case)
+        except SemsegError as error:
+            said = str(error)
+        else:
+            return
+        assert said.isprintable(), ascii(said)
+        assert len(said) <= MOST_CHARACTERS, said[:MOST_CHARACTERS]
+
+    return check
+
+
+def from_file(path: Path, read: Callable[[], object]) -> Callable[[bytes], None]:
+    """As `refused_or_read`, of a file."""
+
+    def write_and_read(case: bytes) -> None:
+        path.write_bytes(case)
+        read()
+
+    return refused_or_read(write_and_read)
+
+
+def spoilt(*good: bytes) -> Make:
+    return lambda random: damaged(random, random.choice(good), good)
+
+
+def test_records(hunt: Hunt, tmp_path: Path) -> None:
+    pair = [good_pictures()[0], good_pictures()[-1]]
+    stream = b"".join(b"".join(frame([content])) for content in pair * 2)
+    parts = b"".join(struct.pack("<II", MAGIC, flag << 29 | 4) + b"part" for flag in (1, 2, 2, 3))
+
+    def read(case: bytes) -> None:
+        for record in read_records(io.BytesIO(case).read, "a stream", MOST_BYTES):
+            assert len(record) <= MOST_BYTES
+
+    def read_pairs() -> None:
+        for pair in Pipe(tmp_path / "train", lambda: False, timeout=5).pairs(0, lambda: False):
+            pair.image.read()
+
+    hunt.run("records", 0.03, 1000, spoilt(stream, parts), refused_or_read(read))
+    hunt.run("records of a pipe", 0.03, 100, spoilt(stream, parts), from_file(tmp_path / "train_0", read_pairs))
+
+
+def test_label_maps(hunt: Hunt) -> None:
+    def read(case: bytes) -> None:
+        table = parse_label_map(case, CLASSES, "label_map.json").table
+        assert all(value < CLASSES or value == IGNORED for value in table.tolist())
+
+    hunt.run("label maps", 0.04, 100, lambda random: odd_json(random, random.choice(LABEL_MAPS)), refused_or_read(read))
+
+
+def test_accept_and_content_type(hunt: Hunt) -> None:
+    def read_accept(case: bytes) -> None:
+        assert negotiate_accept(case.decode("latin-1")) in OFFERED
+
+    def read_type(case: bytes) -> None:
+        check_content_type(case.decode("latin-1"))
+
+    accepts = spoilt(ACCEPT, b"a/b," * 2000, b"image/png;q=" + b"9" * 5000)
+    hunt.run("Accept", 0.02, 50, accepts, refused_or_read(read_accept))
+    hunt.run("Content-Type", 0.01, 500, spoilt(b"image/jpeg; a=b", b"application/x-image"), refused_or_read(read_type))
+
+
+@pytest.mark.filterwarnings("ignore:Invalid APNG")
+def test_pictures_and_masks(hunt: Hunt) -> None:
+    """All that reads pictures, in training too; a size that is told is the size that is found."""
+    most, colors = 4096, {0x000000: 0, 0xFF0000: 1}
+    readers: tuple[Read, ...] = (
+        lambda case: decode_mask(case, most),
+        lambda case: decode_colors(case, colors, 254, most),
+        lambda case: decode_indices(case, colors, most),
+        main_colors,
+        lambda case: decode_reduced(open_image(case, most), (2, 2)),
+        exif_swaps_sides,
+    )
+
+    def read(case: bytes) -> None:
+        for reader in readers:
+            refused_or_read(reader)(case)
+        size = verify_image(case, most)
+        assert decode_image(case, most).shape == (*size, 3)
+
+    hunt.run("pictures and masks", 0.06, 50, hostile_picture, refused_or_read(read))
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A parameter file by MXNet, of the least that a network is known by."""
+    mx = runtime.load()
+    names = [*(f"layer3.{block}.conv1.weight" for block in range(6)), "head.block.4.bias", "auxlayer.block.0.weight"]
+    arrays = {name: mx.nd.ones((2, 1, 1, 1)) for name in names}
+    arrays["head.block.4.weight"] = mx.nd.ones((CLASSES, 4, 1, 1), dtype="float16")
+    path = tmp_path_factory.mktemp("network") / BEST
+    mx.nd.save(str(path), arrays)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def model(params: bytes, tmp_path: Path) -> Path:
+    """A model directory without anything wrong."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / BEST).write_bytes(params)
+    (folder / HYPERPARAMS).write_text(json.dumps(STATED))
+    (folder / CLASS_NAMES).write_text(json.dumps(NAMED))
+    assert describe(folder).num_classes == CLASSES
+    return folder
+
+
+@pytest.mark.parametrize(("name", "content"), [("hyperparams.json", STATED), ("classes.json", NAMED)])
+def test_what_a_model_says_of_itself(hunt: Hunt, model: Path, name: str, content: dict[str, Any]) -> None:
+    check = from_file(model / name, lambda: describe(model))
+    hunt.run(name, 0.03, 100, lambda random: odd_json(random, content), check)
+
+
+def test_parameters(hunt: Hunt, params: bytes, model: Path) -> None:
+    def read() -> None:
+        for array in read_params(model / BEST).values():
+            array.tobytes()
+        describe(model)
+
+    hunt.run("parameters", 0.04, 200, spoilt(params), from_file(model / BEST, read))
+
+
+def test_networks_in_onnx(hunt: Hunt, tmp_path: Path) -> None:
+    arrays = {"c.weight": np.ones((4, 3, 1, 1), np.float32), "c.bias": np.ones(4, np.float32)}
+    graph = Graph(arrays, "f")
+    network = graph.finish(graph.adaptive_average(graph.convolution(Tensor("image", 3), "c", 4), 2), unused="auxlayer.")
+    whole = helper.make_model(network, opset_imports=[helper.make_opsetid("", OPSET)])
+    helper.set_model_props(whole, {DIGEST: OURS, "mIOU_f32": "0.5", "mIOU_int8": "0.5", "gate_pictures": "3"})
+    path = tmp_path / "model.onnx"
+
+    def read() -> None:
+        read_gate(verify(path, OURS))
+
+    hunt.run("networks in ONNX", 0.04, 200, spoilt(whole.SerializeToString()), from_file(path, read))
+
+
+def test_archives(hunt: Hunt, model: Path, tmp_path: Path) -> None:
+    """Of what tar and gzip pack, and of bombs: nothing is written but the known files, and no more than allowed."""
+    folder = tmp_path / "unpacked"
+
+    def read() -> None:
+        try:
+            unpack(path, folder, MOST_BYTES)
+        finally:
+            written = {file.name: file.lstat().st_size for file in folder.iterdir()}
+            shutil.rmtree(folder)
+            folder.mkdir()
+            assert written.keys() <= KNOWN
+            assert sum(written.values()) <= MOST_BYTES
+
+    folder.mkdir()
+    path, good = tmp_path / "model.tar.gz", archives_of(model)
+    hunt.run("archives", 0.05, 100, lambda random: spoilt_archive(random, good), from_file(path, read))
+
+
+def test_earlier_models(hunt: Hunt, model: Path, tmp_path: Path) -> None:
+    channel, scratch = tmp_path / "channel", tmp_path / "scratch"
+    channel.mkdir()
+    scratch.mkdir()
+    wanted = {name: str(STATED[name]) for name in ("algorithm", "backbone", "num_classes", "crop_size")}
+
+    def read() -> None:
+        try:
+            load_earlier(channel, wanted, scratch)
+        finally:
+            shutil.rmtree(scratch)
+            scratch.mkdir()
+
+    path, good = channel / "model.tar.gz", archives_of(model)
+    hunt.run("earlier models", 0.04, 50, lambda random: spoilt_archive(random, good), from_file(path, read))
+
+
+def archives_of(model: Path) -> list[bytes]:
+    """The model directory as tar packs it, in the three formats that tar has."""
+    packed = []
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+            archive.add(model, ".")
+        packed.append(file.getvalue())
+    return packed
+
+
+def spoilt_archive(random: Random, archives: list[bytes]) -> bytes:
+    """Faults in the tar, whose headers are then right again in half of the cases, or in what gzip made of it."""
+    tar = random.choice(archives)
+    match random.randrange(5):
+        case 0:
+            return damaged(random, gzip.compress(tar, 1), archives)
+        case 1:
+            return gzip.compress(tar, 1) + random.choice((gzip.compress(bytes(4 << 20)), b"\x1f\x8b", b"\0" * 600))
+        case 2:
+            tar = damaged(random, tar, archives)
+        case _:
+            tar = odd_header(random, tar)
+    return random.choice((tar, gzip.compress(tar, 1)))
+
+
+def odd_header(random: Random, tar: bytes) -> bytes:
+    """Another name, size, type or prefix in the header of a member, and its right checksum."""
+    headers = [place for place in range(0, len(tar), 512) if tar[place + 257 : place + 262] == b"ustar"]
+    place = random.choice(headers)
+    header = bytearray(tar[place : place + 512])
+    start, length = random.choice(((0, 100), (124, 12), (124, 12), (156, 1), (257, 8), (345, 155)))
+    field = random.choice(ODD_FIELDS.get(start, (b"",)))[:length] if random.random() < 0.8 else random.randbytes(length)
+    header[start : start + length] = field.ljust(length, b"\0")
+    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
+    return tar[:place] + bytes(header) + tar[place + 512 :]

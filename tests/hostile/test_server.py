@@ -1,0 +1,221 @@
+"""A real `serve` process, sent what nobody should send. It has to answer, and stay as it is."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+from hunt import Hunt
+from messages import hostile_message
+from pictures import good_pictures, hostile_picture
+from PIL import Image
+from wire import Answer, answers, drip, send
+
+from semseg.engines.gluon import networks, runtime
+
+pytestmark = pytest.mark.slow
+
+MAX_PIXELS = 64 * 64
+LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": str(MAX_PIXELS), "SEMSEG_PRECISION": "f32"}
+STARTS_WITHIN = 60.0
+GROWTH = 1.03
+"""What the memory may be at the end, 1 being what it is after pictures of many sizes."""
+
+MANY_SIZES = 200
+"""Of pictures, for which OpenVINO keeps kernels until it has as many as it may: then memory grows no more."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process of `serve`, the port it listens on, its worker's process id, and where its output goes."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    logs: Path
+
+    @property
+    def worker(self) -> str:
+        """Its process id; the server has one at a time."""
+        return Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().strip()
+
+    def files(self) -> int:
+        """How many the worker has open."""
+        return len(list(Path(f"/proc/{self.worker}/fd").iterdir()))
+
+    def memory(self) -> int:
+        """What the worker has in memory, in kB."""
+        status = Path(f"/proc/{self.worker}/status").read_text()
+        return int(re.findall(r"VmRSS:\s*(\d+)", status)[0])
+
+    def ping(self) -> int | None:
+        """The status of /ping, None when nobody listens."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", "/ping")
+            return connection.getresponse().status
+        except ConnectionRefusedError:
+            return None
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of an FCN-ResNet50 of random weights that is ready."""
+    base = tmp_path_factory.mktemp("ml")
+    (base / "model").mkdir()
+    runtime.load().random.seed(7)
+    network = networks.build("fcn", "resnet-50", 3, runtime.load().cpu())
+    network.save_parameters(str(base / "model/model_best.params"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = os.environ | LIMITS | {"SAGEMAKER_BASE_DIR": str(base), "SAGEMAKER_BIND_TO_PORT": str(port)}
+    with (base / "output").open("w") as output:
+        command = [sys.executable, "-m", "semseg", "serve"]
+        process = subprocess.Popen(command, env=environ, stdout=output, stderr=subprocess.STDOUT)
+    found = Server(process, port, base / "output")
+    try:
+        wait_for(lambda: process.poll() is not None or found.ping() == 200, STARTS_WITHIN)
+        yield found
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        (base / "model/model_best.params").unlink()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def steady(server: Server) -> Iterator[Server]:
+    """The server, which must be after the test what it was before: the same process, as large, without a word."""
+    files = server.files()
+    with closing(Client(server.port)) as client:
+        for body in (pixels(64, 64), pixels(1, MAX_PIXELS), pixels(MAX_PIXELS, 1), *good_pictures()):
+            for accept in ("image/png", "application/x-recordio-protobuf"):
+                assert client.invoke(body, accept).status == 200
+        random = Random(0)
+        for _ in range(MANY_SIZES):
+            assert client.invoke(pixels(random.randint(1, 64), random.randint(1, 64)), "image/png").status == 200
+    worker, memory, log = server.worker, server.memory(), server.logs.stat().st_size
+    wait_for(lambda: server.files() <= files, 70)
+    yield server
+    assert server.ping() == 200
+    assert server.worker == worker
+    wait_for(lambda: server.files() <= files, 70)  # a connection may be kept for a minute
+    print(f"memory: {memory} kB, then {server.memory()} kB")
+    assert server.memory() < GROWTH * memory
+    said = server.logs.read_bytes()[log:].decode(errors="replace")
+    assert "Traceback" not in said, said[said.index("Traceback") - 500 :][:3000]
+
+
+def pixels(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+class Client:
+    """Invocations on a connection that is kept open, as long as the server keeps it."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+    def invoke(self, body: bytes, accept: str) -> Answer:
+        self._connection.request("POST", "/invocations", body, {"Accept": accept, "Content-Type": "image/png"})
+        response = self._connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, response.read())
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def check(answer: Answer) -> None:
+    """Raises AssertionError for an answer that nobody should get."""
+    expected = 200 <= answer.status < 300 or 400 <= answer.status < 500 or answer.status == 503
+    assert expected, f"{answer.status}: {answer.body[:200]!r}"
+    if answer.status == 503:
+        assert int(answer.headers["retry-after"]) > 0
+    if answer.status >= 400 and answer.headers["content-type"] == "application/json":
+        assert len(answer.body) < 2048
+        assert set(json.loads(answer.body)) == {"error", "hint"}
+    elif answer.status >= 400:
+        assert answer.headers["content-type"] == "text/html", answer  # gunicorn's, of what is no HTTP
+    elif answer.headers.get("content-type") == "image/png":
+        with Image.open(io.BytesIO(answer.body)) as mask:
+            assert mask.mode == "L"
+            mask.load()
+
+
+def test_pictures(steady: Server, hunt: Hunt) -> None:
+    """Whatever a body is, it gets its mask or an error that says why not."""
+    statuses: set[int] = set()
+
+    def ask(body: bytes) -> None:
+        answer = client.invoke(body, "image/png" if zlib.crc32(body) % 2 else "*/*")
+        check(answer)
+        statuses.add(answer.status)
+
+    with closing(Client(steady.port)) as client:
+        hunt.run("pictures", 0.35, 200, hostile_picture, ask)
+    assert {200, 400, 413} <= statuses
+
+
+def test_messages(steady: Server, hunt: Hunt) -> None:
+    """Whatever comes on a connection, it is answered in HTTP, or closed; slow clients are borne, or given up."""
+    picture = good_pictures()[0]
+    whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(picture) + picture
+    statuses: set[int] = set()
+
+    def ask(message: bytes) -> None:
+        for answer in answers(send(steady.port, message, Random(message))):
+            check(answer)
+            statuses.add(answer.status)
+
+    with ThreadPoolExecutor() as others, ExitStack() as stalled:
+        slow = others.submit(drip, steady.port, whole)
+        clients = [stalled.enter_context(stalling(steady.port, start)) for start in unfinished(picture)]
+        hunt.run("messages", 0.25, 200, lambda random: hostile_message(random, picture), ask)
+        assert [answer.status for answer in answers(slow.result())] == [200]
+        for client in clients:
+            for answer in answers(client.makefile("rb").read()):
+                check(answer)
+    assert {200, 204, 400, 405, 406, 415, 417, 431} <= statuses
+
+
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: a\r\n"
+
+
+def unfinished(picture: bytes) -> Iterator[bytes]:
+    """Beginnings of requests, after which nothing more will come."""
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    yield from (HEAD[:1], HEAD[:20], HEAD, HEAD + b"a")
+    yield from (HEAD + b"Content-Length: 500\r\n\r\n" + picture[:size] for size in (0, 1, 499))
+    yield from (chunked + part for part in (b"", b"5", b"5\r\n", b"5\r\nabcde", b"0\r\n"))
+
+
+def stalling(port: int, start: bytes) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.sendall(start)
+    return client
