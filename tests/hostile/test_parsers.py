@@ -28,7 +28,7 @@ from semseg.artifact.params import read_params
 from semseg.codecs.colors import decode_colors, decode_indices, main_colors
 from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, verify_image
 from semseg.codecs.masks import decode_mask
-from semseg.codecs.media_types import OFFERED, check_content_type, negotiate_accept
+from semseg.codecs.media_types import check_content_type
 from semseg.codecs.recordio import MAGIC, frame, read_records
 from semseg.data.label_map import parse_label_map
 from semseg.data.pipe import Pipe
@@ -37,6 +37,7 @@ from semseg.errors import SemsegError
 from semseg.inference.gate import read_gate
 from semseg.inference.onnx_file import DIGEST, verify
 from semseg.inference.onnx_layers import OPSET, Graph, Tensor
+from semseg.serving.answers import OFFERS, answer_to
 from semseg.types import IGNORED
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_little_memory")]
@@ -136,7 +137,7 @@ def test_label_maps(hunt: Hunt) -> None:
 
 def test_accept_and_content_type(hunt: Hunt) -> None:
     def read_accept(case: bytes) -> None:
-        assert negotiate_accept(case.decode("latin-1")) in OFFERED
+        assert answer_to(case.decode("latin-1")).media_type in OFFERS
 
     def read_type(case: bytes) -> None:
         check_content_type(case.decode("latin-1"))
