@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
-from semseg.artifact.params import digest
+from semseg.artifact.params import digest, write_params
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
+from semseg.sagemaker.hyperparameters import parse
+from semseg.training.checkpoints import Checkpoints
+from semseg.training.parts import build_learner
+from semseg.training.progress import Progress
 
 FILES = ("model_algo-1", "model_best.params")
 
@@ -72,6 +77,25 @@ def test_a_training_killed_and_stopped_ends_as_one_left_alone(new_job: Callable[
     assert failure.startswith("ClientError: The checkpoint ")
     assert "optimizer was sgd, now it is adam." in failure
     assert "epochs" not in failure
+
+
+def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkpoint(job: Any, tmp_path: Path) -> None:
+    """Nobody feeds the pipes: all there is, is what an earlier container did."""
+    piped = {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO", "ContentType": "application/x-recordio"}
+    job.paths.input_data_config.write_text(json.dumps({"train": piped, "validation": piped}))
+    shutil.rmtree(job.paths.channel(""))
+    directory = configure(job, num_training_samples="8")
+    settings, _ = parse(json.loads(job.paths.hyperparameters.read_text()))
+    learner = build_learner(settings, None, None, None)
+    write_params(tmp_path / "best", learner.parameters())
+    trained, validated = EpochTrained(0, 2, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [None], 8.0)
+    progress = Progress((EpochEnded(trained, validated, 2, True),))
+    Checkpoints(directory, settings.as_strings()).save(progress, learner.state(), tmp_path / "best")
+
+    code, log = job.run_until("LRScheduler setup")
+    assert code == 0, log
+    assert [digest(job.paths.model / name) for name in FILES] == [digest(tmp_path / "best")] * 2
+    assert "Stopping as told: saving the current model." in log
 
 
 @pytest.mark.parametrize("name", [".model_best.params.partial", "checkpoint-0000-000001.params.sagemaker-ignore"])

@@ -90,7 +90,11 @@ def train(paths: Paths, stop: threading.Event) -> None:
         validation = validation_data(inputs[1], settings, stop.is_set)
         fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, emit)
         set_up = time.time()
-        fit.run(stop, progress)
+        try:
+            fit.run(stop, progress)
+        except Stopped:  # by a pipe that has given nothing yet
+            if not checkpoint:
+                raise
         _announce_end(stop)
         _save(learner, artifact, model_dir.LAST)
         _add_other_forms(paths.model, inputs, settings, stop, emit)
