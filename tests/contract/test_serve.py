@@ -229,11 +229,19 @@ def test_a_body_declared_over_the_limit_is_refused_before_it_is_sent(server: Ser
         connection.putheader("Content-Length", str(2**20 + 1))
         connection.endheaders()
         response = connection.getresponse()
+        assert response.headers["Connection"] == "close"  # what comes next would be the body
         assert_error((response.status, response.headers, response.read()), 413, "1,048,576")
 
 
 def test_a_body_sent_in_chunks_is_refused_over_the_limit(server: Server) -> None:
-    assert_error(server.invoke(iter([bytes(105_000)] * 10)), 413, "1,048,576")
+    answer = server.invoke(iter([bytes(105_000)] * 10))
+    assert answer[1]["Connection"] == "close"
+    assert_error(answer, 413, "1,048,576")
+
+
+def test_a_connection_is_kept_when_the_body_was_read_or_is_small(server: Server, picture: UInt8) -> None:
+    for body, content_type in ((encode(picture), "image/png"), (b"no picture", "image/png"), (bytes(1000), "text/csv")):
+        assert server.invoke(body, content_type)[1]["Connection"] == "keep-alive"
 
 
 def test_the_platform_learns_how_to_send_batches(server: Server) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -24,6 +25,9 @@ WRITING_STALLS_AFTER = 30.0
 
 CLOSING_TAKES = 2.0
 """Seconds for a client to read the end of its answer, and close."""
+
+_READ_FOR_NOTHING = 1 << 16
+"""Bytes of a body that gunicorn reads after the answer, to keep the connection."""
 
 
 class ClientSocket(socket.socket):
@@ -92,8 +96,24 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             conn.sock.finish()
         return keep
 
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        """Called in the request's thread. Gunicorn closes a connection on which much of a body was not read, after an
+        answer that says it is kept: here the answer says what happens."""
+        asked = req.should_close
+        req.should_close = lambda: asked() or _unread(req.body.reader)
+        try:
+            kept: bool = super().handle_request(req, conn)
+        finally:
+            del req.should_close  # it holds the request, which would be kept for the garbage collector
+        return kept
+
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Called for what is no HTTP. Gunicorn's 501 for an unknown transfer coding would look like a fault of ours."""
         if isinstance(exc, UnsupportedTransferCoding):
             exc = InvalidHeader(f"Transfer-Encoding: {exc}")
         super().handle_error(req, client, addr, exc)
+
+
+def _unread(body: LengthReader | ChunkedReader) -> bool:
+    """Whether more of a body may be left than gunicorn reads for nothing."""
+    return body.length >= _READ_FOR_NOTHING if isinstance(body, LengthReader) else body.parser is not None
