@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import settings
 
+from semseg.sagemaker.log_lines import LOGGER
+
 # Threads add up the gradient of MXNet's BilinearResize2D in no fixed order: GluonCV, as the oracle, gets one.
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -28,6 +31,13 @@ os.environ["SEMSEG_OFFLINE"] = "1"
 # A busy machine may take its time over an example.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log() -> None:
+    """Commands direct the log to their stdout; a test must not hear of another's, nor of that of a fixture."""
+    LOGGER.handlers, LOGGER.propagate = [], True
+    LOGGER.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
