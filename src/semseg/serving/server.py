@@ -27,6 +27,8 @@ from semseg.serving.settings import Settings
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """glibc's numbers for mallopt (malloc.h)."""
 
+_LARGE = 4 << 20
+
 
 def serve(environ: Mapping[str, str]) -> int:
     """Serve until SIGTERM; this process becomes gunicorn's master.
@@ -49,10 +51,12 @@ def serve(environ: Mapping[str, str]) -> int:
 def _keep_memory_flat() -> None:
     """Tell glibc to give large blocks back at once, and to share what is left among threads, of which there are many.
 
-    On its own it keeps ever larger blocks, and some for each thread. Other C libraries have no mallopt.
+    On its own it keeps ever larger blocks, and some for each thread. What is smaller than _LARGE, such as the blocks of
+    an upsampled picture, is worth keeping: given back each time, it costs 6 ms a picture [measured, 480 x 480]. Other C
+    libraries have no mallopt.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        for option, value in ((_M_MMAP_THRESHOLD, 1 << 20), (_M_TRIM_THRESHOLD, 1 << 20), (_M_ARENA_MAX, 2)):
+        for option, value in ((_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, 4 * _LARGE), (_M_ARENA_MAX, 2)):
             mallopt(option, value)
 
 
