@@ -61,9 +61,9 @@ class GluonLearner:
         self._device = device
         self._training = networks.LowResolutionLogits(model, aux=aux_loss)
         self._inference = networks.LowResolutionLogits(model)
-        self._training.hybridize()
+        self._training.hybridize(static_alloc=True, static_shape=True)  # all batches have the shape of the crop
         self._inference.hybridize()
-        self._criterion = criterion or MixedCrossEntropy(aux_loss, aux_weight)
+        self._criterion = criterion or MixedCrossEntropy(aux_weight)
         self._gradient_clip = optimizer.gradient_clip
         self._trainer = mx.gluon.Trainer(
             self._training.collect_params(), optimizer.name, optimizer.settings(), kvstore=None
@@ -80,15 +80,14 @@ class GluonLearner:
         labels = runtime.to_device(batch.labels, self._device).astype("float32")
         with mx.autograd.record():
             outputs = [networks.resize_like(mx.nd, logits, images) for logits in self._training(images)]
-            objective = self._criterion.objective(outputs, labels)
-        objective.backward()
+            objective = self._criterion(outputs, labels)
+        mx.autograd.backward(objective.heads)
         self._clip_gradient()
         self._trainer.set_learning_rate(learning_rate)
         self._trainer.step(len(batch))
-        value = self._criterion.value(outputs, labels)
         if self._device.device_type == "cpu":  # SIGTERM is heeded between calls: not two long steps may be under way
             mx.nd.waitall()
-        return value
+        return objective.value
 
     def _clip_gradient(self) -> None:
         if self._gradient_clip:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, SupportsFloat
+from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 
@@ -20,36 +20,51 @@ _SMOOTH = 1.0
 
 _LEAST = 1e-6
 
+_TINY = 1e-37
+"""Added to a probability before its logarithm: lost in all that are not about as small."""
+
+
+class Objective(NamedTuple):
+    """What a batch is to be fitted to.
+
+    heads: the arrays whose `backward` gives the gradient, of the mean over the valid pixels, all heads at weight 1.
+    value: what is told of the batch, the auxiliary head at its weight; as a float it waits for the device.
+    """
+
+    heads: list[Any]
+    value: SupportsFloat
+
 
 class Criterion(Protocol):
-    """Takes the logits of the heads at full size, float32 (N, C, H, W) each, the main head's first, and the labels,
-    float32 (N, H, W), `IGNORED` where a pixel does not count."""
+    """Called while MXNet records, with the logits of the heads at full size, float32 (N, C, H, W) each, the main
+    head's first, and the labels, float32 (N, H, W), `IGNORED` where a pixel does not count."""
 
-    def objective(self, outputs: list[Any], labels: Any) -> Any:
-        """The array whose `backward` gives the gradient: of the mean over the valid pixels, all heads at weight 1."""
-        ...
-
-    def value(self, outputs: list[Any], labels: Any) -> SupportsFloat:
-        """What is told of the batch, the auxiliary head at its weight; as a float it waits for the device."""
+    def __call__(self, outputs: list[Any], labels: Any) -> Objective:
+        """The objective of a batch."""
         ...
 
 
 class MixedCrossEntropy:
-    """GluonCV's MixSoftmaxCrossEntropyLoss. Its gradient is SoftmaxOutput's, with both heads at weight 1."""
+    """What GluonCV's MixSoftmaxCrossEntropyLoss does. Its gradient is SoftmaxOutput's, with both heads at weight 1.
 
-    def __init__(self, aux_loss: bool, aux_weight: float) -> None:
-        from gluoncv.loss import MixSoftmaxCrossEntropyLoss
+    The value is the mean over all pixels of a picture, those that do not count at 0. Unlike GluonCV's it takes no
+    logarithm of what no pixel is labelled as, and is finite where a softmax underflows: a pixel is 85 off at most.
+    """
 
-        self._criterion = MixSoftmaxCrossEntropyLoss(aux_loss, aux_weight=aux_weight, ignore_label=IGNORED)
+    def __init__(self, aux_weight: float) -> None:
         self._weights = 1.0, aux_weight
 
-    def objective(self, outputs: list[Any], labels: Any) -> Any:
-        """GluonCV's."""
-        return self._criterion(*outputs, labels)
-
-    def value(self, outputs: list[Any], labels: Any) -> SupportsFloat:
-        """The mean over all pixels of a picture. GluonCV's own is infinite where a softmax underflows."""
-        return _Weighted([-log_likelihood(logits, labels).mean() for logits in outputs], self._weights)
+    def __call__(self, outputs: list[Any], labels: Any) -> Objective:
+        """The objective of a batch."""
+        found = [
+            mx.nd.SoftmaxOutput(
+                logits, labels, multi_output=True, use_ignore=True, ignore_label=IGNORED, normalization="valid"
+            )
+            for logits in outputs
+        ]
+        with mx.autograd.pause():
+            means = [-_counted(mx.nd.log(_picked(scores, labels) + _TINY), labels).mean() for scores in found]
+        return Objective(found, _Weighted(means, self._weights))
 
 
 class BalancedLoss:
@@ -75,13 +90,10 @@ class BalancedLoss:
         self._class_weights = np.array(class_weights or num_classes * (1.0,), np.float32)
         self._head_weights = 1.0, aux_weight
 
-    def objective(self, outputs: list[Any], labels: Any) -> Any:
-        """The sum of the heads' losses, float32 (1,)."""
-        return sum(self._loss(logits, labels) for logits in outputs)
-
-    def value(self, outputs: list[Any], labels: Any) -> SupportsFloat:
-        """The main head's loss and the auxiliary head's at its weight."""
-        return _Weighted([self._loss(logits, labels) for logits in outputs], self._head_weights)
+    def __call__(self, outputs: list[Any], labels: Any) -> Objective:
+        """The objective of a batch."""
+        losses = [self._loss(logits, labels) for logits in outputs]
+        return Objective(losses, _Weighted([loss.detach() for loss in losses], self._head_weights))
 
     def _loss(self, logits: Any, labels: Any) -> Any:
         of_class = runtime.to_device(self._class_weights, logits.context)
@@ -114,5 +126,14 @@ class _Weighted:
 
 def log_likelihood(logits: Any, labels: Any) -> Any:
     """The logarithm of the probability of each pixel's label, float32 (N, H, W); 0 where the label does not count."""
-    found = mx.nd.pick(mx.nd.log_softmax(logits, axis=1), labels, axis=1)
-    return mx.nd.where(labels == IGNORED, mx.nd.zeros_like(found), found)
+    return _counted(_picked(mx.nd.log_softmax(logits, axis=1), labels), labels)
+
+
+def _picked(scores: Any, labels: Any) -> Any:
+    """(N, C, H, W) -> (N, H, W): of each pixel the score of its label, or of any class where it does not count."""
+    return mx.nd.pick(scores, labels, axis=1)
+
+
+def _counted(values: Any, labels: Any) -> Any:
+    """The values, 0 where a pixel does not count."""
+    return mx.nd.where(labels == IGNORED, mx.nd.zeros_like(values), values)

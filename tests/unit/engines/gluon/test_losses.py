@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -42,9 +43,35 @@ def labels() -> Any:
 
 def gradients(mx: Any, criterion: Any, outputs: list[Any], labels: Any) -> list[Any]:
     with mx.autograd.record():
-        objective = criterion.objective(outputs, labels)
-    objective.backward()
+        objective = criterion(outputs, labels)
+    mx.autograd.backward(objective.heads)
     return [logits.grad.asnumpy().copy() for logits in outputs]
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_the_default_is_gluoncvs_criterion(mx: Any, outputs: list[Any], labels: Any, heads: int) -> None:
+    from gluoncv.loss import MixSoftmaxCrossEntropyLoss
+
+    found = gradients(mx, MixedCrossEntropy(0.3), outputs[:heads], labels)
+    theirs = MixSoftmaxCrossEntropyLoss(heads > 1, aux_weight=0.3, ignore_label=IGNORED)
+    with mx.autograd.record():
+        losses = theirs(*outputs[:heads], labels)
+    losses.backward()
+    for gradient, logits in zip(found, outputs[:heads], strict=True):
+        np.testing.assert_array_equal(gradient, logits.grad.asnumpy())
+        assert gradient.any()
+    value = float(MixedCrossEntropy(0.3)(outputs[:heads], labels).value)
+    assert value == pytest.approx(float(losses.mean().asscalar()), rel=1e-6)
+
+
+def test_the_defaults_value_is_finite_where_a_softmax_underflows_and_nan_where_a_logit_is(mx: Any) -> None:
+    def value(*logits: float) -> float:
+        return float(MixedCrossEntropy(0.5)([on_device(logits).reshape(1, 2, 1, 1)], mx.nd.ones((1, 1, 1))).value)
+
+    assert value(0.0, -80.0) == pytest.approx(80, abs=0.01)
+    assert 85 <= value(0.0, -1000.0) < 86
+    assert math.isnan(value(math.nan, 0.0))
+    assert math.isnan(value(math.inf, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +84,7 @@ def gradients(mx: Any, criterion: Any, outputs: list[Any], labels: Any) -> list[
     ],
 )
 def test_each_reduces_to_the_defaults_gradient(mx: Any, outputs: list[Any], labels: Any, reduced: BalancedLoss) -> None:
-    expected = gradients(mx, MixedCrossEntropy(True, 0.5), outputs, labels)
+    expected = gradients(mx, MixedCrossEntropy(0.5), outputs, labels)
     for found, wanted in zip(gradients(mx, reduced, outputs, labels), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-7)
         assert np.abs(wanted).max() > 0.01
@@ -87,7 +114,7 @@ def test_values_are_those_of_the_formulas(outputs: list[Any], labels: Any, kind:
         return float(value)
 
     criterion = BalancedLoss(kind, weights.tolist(), CLASSES, aux_weight=0.25)
-    assert float(criterion.value(outputs, labels)) == pytest.approx(
+    assert float(criterion(outputs, labels).value) == pytest.approx(
         loss(outputs[0]) + 0.25 * loss(outputs[1]), rel=1e-5
     )
 
