@@ -5,16 +5,19 @@ it: the eager network, two worker processes that load, a wait after each step. B
 threads that compute, the same files, and take turns, a few steps each; the median of the pairs counts.
 `train_waiting`: the share of our steps' time that passed waiting for data.
 `train_loader`: batches a second with nothing to train, over what the cores do together without a loader.
+Besides it tells how near a step comes to what a lone convolution reaches, forward and backward: 512 to 512 channels,
+3 x 3, on the 30 x 30 places of the last stage.
 
---pairs N: pairs of turns (5). The pictures are CamVid's in $SEMSEG_CAMVID, by default ../shared/data/camvid; without
+--pairs N: pairs of turns (7). The pictures are CamVid's in $SEMSEG_CAMVID, by default ../shared/data/camvid; without
 them, generated ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -44,6 +47,8 @@ from semseg.engines.gluon.learner import Optimizer, build_learner
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()
 CLASSES, CROP, BASE, BATCH, STEPS, LOADED = 12, 240, 520, 4, 2, 40
+LONE, PLACES, LONE_REPEATS = 512, 30, 4
+LONE_GFLOP = 3 * 2 * 9 * LONE * LONE * BATCH * PLACES * PLACES / 1e9
 SPEED_BAR, WAITING_BAR, LOADER_BAR = 1.10, 0.03, 0.80
 SAMPLER = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), CROP, BASE, seed=0, workers=16)
 Turn = Callable[[], object]
@@ -52,19 +57,22 @@ Turn = Callable[[], object]
 def main() -> int:
     """Runs the three parts; 1 if a bar is missed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=7)
     pairs_of_turns = parser.parse_args().pairs
     with tempfile.TemporaryDirectory() as folder:
         pairs = pictures(Path(folder))
         loader = loader_over_cores(pairs)
         mine, theirs = Ours(pairs), gluoncv(pairs)
-        for turn in (mine.turn, theirs):  # warms up
+        turns = theirs, mine.turn, lone_convolution()
+        for turn in turns:  # warms up
             turn()
         mine.waited = mine.seconds = 0.0
-        seconds = np.array([[timed(theirs), timed(mine.turn)] for _ in range(pairs_of_turns)])
-    rates = STEPS * BATCH / np.median(seconds, axis=0)
+        seconds = np.array([[timed(turn) for turn in turns] for _ in range(pairs_of_turns)])
+    rates = STEPS * BATCH / np.median(seconds[:, :2], axis=0)
     print(f"pictures a second: GluonCV {rates[0]:.2f}, ours {rates[1]:.2f}")
-    print(f"peak memory of both together: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+    works = STEPS * convolutions_gflop(), LONE_REPEATS * LONE_GFLOP
+    reached, lone = (work / float(np.median(found)) for work, found in zip(works, seconds.T[1:], strict=True))
+    print(f"GFLOP/s, forward and backward: {reached:.0f}, {reached / lone:.2f} of a lone convolution's {lone:.0f}")
     results = [("train_speed", float(np.median(seconds[:, 0] / seconds[:, 1])), SPEED_BAR)]
     results.append(("train_loader", loader, LOADER_BAR))
     waiting = mine.waited / mine.seconds
@@ -153,6 +161,40 @@ def gluoncv(pairs: Sequence[Pair]) -> Turn:
             mx.nd.waitall()
 
     return turn
+
+
+def lone_convolution() -> Turn:
+    """The convolution forward and backward, a few times."""
+    mx = runtime.load()
+    convolution = mx.gluon.nn.Conv2D(LONE, 3, padding=1, use_bias=False, in_channels=LONE)
+    convolution.initialize()
+    x = mx.nd.random.normal(shape=(BATCH, LONE, PLACES, PLACES))
+    x.attach_grad()
+
+    def turn() -> None:
+        for _ in range(LONE_REPEATS):
+            with mx.autograd.record():
+                y = convolution(x)
+            y.backward()
+        mx.nd.waitall()
+
+    return turn
+
+
+def convolutions_gflop() -> float:
+    """What the convolutions of a step take: forward, the gradient of the weights, and but for the first of the data."""
+    mx = runtime.load()
+    network = networks.LowResolutionLogits(networks.build("fcn", "resnet-50", CLASSES, mx.cpu()), aux=True)
+    graph = mx.sym.Group(network(mx.sym.Variable("data")))
+    values = graph.get_internals()
+    shapes = dict(zip(values.list_outputs(), values.infer_shape(data=(BATCH, 3, CROP, CROP))[1], strict=True))
+    nodes = json.loads(graph.tojson())["nodes"]
+    convolutions: list[int] = [
+        2 * math.prod(shapes[f"{node['name']}_output"]) * math.prod(shapes[nodes[node["inputs"][1][0]]["name"]][1:])
+        for node in nodes
+        if node["op"] == "Convolution"
+    ]
+    return (3 * sum(convolutions) - convolutions[0]) / 1e9
 
 
 def loader_over_cores(pairs: Sequence[Pair]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from semseg.sagemaker.hyperparameters import parse
 from semseg.training.checkpoints import Checkpoints
 from semseg.training.parts import build_learner
 from semseg.training.progress import Progress
+from semseg.training.run import train
 
 FILES = ("model_algo-1", "model_best.params")
 
@@ -60,7 +62,13 @@ def test_a_training_killed_and_stopped_ends_as_one_left_alone(new_job: Callable[
     code, rest = job.run_until("epoch: 0, train throughput")  # what comes next is the validation
     assert code == 0, rest
     assert f"Checkpoint saved to {directory}/checkpoint-0000-000002.params" in rest
-    assert (job.paths.model / "model_algo-1").exists()
+    stopped = digest(job.paths.model / "model_algo-1")
+    lose_all_but_checkpoints(job)
+
+    stop = threading.Event()
+    stop.set()  # in the check of the data
+    train(job.paths, stop)
+    assert digest(job.paths.model / "model_algo-1") == stopped
     lose_all_but_checkpoints(job)
 
     code, log = job.run()
@@ -77,6 +85,15 @@ def test_a_training_killed_and_stopped_ends_as_one_left_alone(new_job: Callable[
     assert failure.startswith("ClientError: The checkpoint ")
     assert "optimizer was sgd, now it is adam." in failure
     assert "epochs" not in failure
+
+    configure(job)
+    for folder, suffix in (("train", "jpg"), ("train_annotation", "png")):
+        channel = job.paths.channel(folder)
+        first = min(channel.glob(f"*.{suffix}"))
+        first.rename(first.with_stem("another"))
+    code, log = job.run()
+    assert code == 1
+    assert "the SHA-256 of their names was " in job.paths.failure.read_text()
 
 
 def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkpoint(job: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import sys
 import tempfile
@@ -69,15 +70,21 @@ def train(paths: Paths, stop: threading.Event) -> None:
         inputs = open_inputs(channels, settings.num_classes, store)
         names = class_names(inputs) or (earlier.class_names if earlier else None)
         test = open_test(channels, settings.num_classes, store)
-        report = _check((*inputs, test) if test else inputs, settings.workers, stop, paths.output_data)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
         settings = dataclasses.replace(settings, num_training_samples=samples)
         checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs[0].listing)
         checkpoint = checkpoints.newest() if checkpoints else None
         progress = checkpoint.progress if checkpoint else BEGINNING
+        try:
+            report = _check((*inputs, test) if test else inputs, settings.workers, stop, paths.output_data)
+            weights = balance(settings, report)
+        except Stopped:
+            if not checkpoint:
+                raise
+            weights = None  # nothing is trained any more, but the model of the checkpoint is to be saved
 
         announce_devices()
-        learner = build_learner(settings, earlier, checkpoint, balance(settings, report))
+        learner = build_learner(settings, earlier, checkpoint, weights)
         rates = announced_schedule(settings, samples)
         if stop.is_set() and not checkpoint:
             raise Stopped
@@ -188,10 +195,14 @@ def _training_samples(given: int | None, listing: Listing | None) -> int:
 
 
 def _open_checkpoints(directory: Path | None, settings: Hyperparameters, listing: Listing | None) -> Checkpoints | None:
-    """The checkpoints of this job, which a change of its hyperparameters or of the number of pairs makes useless."""
+    """The checkpoints of this job, which a change of its hyperparameters or training pairs makes useless."""
     if directory is None:
         return None
-    pairs = {"the number of training pairs": str(len(listing.pairs))} if listing else {}
+    pairs = {}
+    if listing:
+        names = "\n".join(pair.image.name for pair in listing.pairs)
+        pairs["the number of training pairs"] = str(len(listing.pairs))
+        pairs["the SHA-256 of their names"] = hashlib.sha256(names.encode()).hexdigest()
     return Checkpoints(directory, settings.as_strings() | pairs)
 
 

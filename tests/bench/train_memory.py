@@ -1,0 +1,76 @@
+"""How much memory training takes, and whether it grows.
+
+Tells the peak of a process that trains FCN with batches of 4 and validates, for both backbones at crop 240 and 480.
+`train_memory_growth`: what a process of ResNet-50 at crop 240 has resident after 200 steps more, with our loader, over
+what it had after the first 20.
+
+--steps N: other than 200. The pictures are CamVid's in $SEMSEG_CAMVID, by default ../shared/data/camvid; without them,
+generated ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain, count, islice
+from pathlib import Path
+
+from train import BASE, BATCH, CLASSES, pictures
+
+from semseg.data.label_map import DEFAULT, parse_label_map
+from semseg.data.loader import TrainingLoader, ValidationLoader
+from semseg.data.pairs import Pair
+from semseg.data.samples import Sampler
+from semseg.engines.gluon.learner import Optimizer, build_learner
+
+WARM_UP, STEPS, BAR = 20, 200, 1.01
+PAGES_IN_MIB = 256
+
+
+def main() -> int:
+    """Prints the table; 1 if the bar is missed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=STEPS)
+    steps = parser.parse_args().steps
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = pictures(Path(folder))
+        print("backbone    crop  peak (MiB)")
+        for backbone in ("resnet-50", "resnet-101"):
+            for crop in (240, 480):
+                print(f"{backbone:10}  {crop:4}  {max(resident(pairs, backbone, crop, 3)):10.0f}", flush=True)
+        sizes = resident(pairs, "resnet-50", 240, WARM_UP + steps)
+    before, after = sizes[WARM_UP - 1], sizes[-2]
+    print(f"after {WARM_UP} steps {before:.0f} MiB, after {steps} more {after:.0f} MiB")
+    growth = after / before
+    print(f"train_memory_growth: {growth:.4f}, bar {BAR}, {'ok' if growth < BAR else 'short'}")
+    return int(growth >= BAR)
+
+
+def resident(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list[float]:
+    """MiB that a process of its own has resident after each step, and, last, its peak after a validation."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(trained, pairs, backbone, crop, steps).result()
+
+
+def trained(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list[float]:
+    """Trains in this process."""
+    sampler = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), crop, max(BASE, crop), seed=0, workers=16)
+    learner = build_learner(
+        "fcn", backbone, CLASSES, Optimizer("sgd"), aux_loss=True, aux_weight=0.5, use_pretrained=False, seed=0
+    )
+    batches = chain.from_iterable(map(TrainingLoader(pairs, sampler, BATCH).epoch, count()))
+    sizes = []
+    for step, batch in enumerate(islice(batches, steps)):
+        float(learner.train_step(batch, 0.001, step))
+        sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) / PAGES_IN_MIB)
+    learner.evaluate(next(ValidationLoader(pairs, sampler, BATCH).epoch(0)))
+    return [*sizes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
