@@ -122,6 +122,10 @@ class ArtifactError(SemsegError):
     exit_code = 1
 
 
+class FormatError(Exception):
+    """What is wrong with a file: the end of a sentence that begins with its name, which whoever catches this knows."""
+
+
 def one_line(text: str) -> str:
     """The text, escaped if it holds control characters, as file names may, which could forge log lines."""
     return text if text.isprintable() else ascii(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_job import QUICK
 from serve_process import CLASSES, EXACT, HEIGHT, NAMES, WIDTH, Server, smooth_noise, start, statuses_until_ready
 
 from semseg.data.shapes import write_shapes
@@ -21,15 +22,6 @@ from semseg.sagemaker.paths import Paths
 from semseg.types import UInt8
 
 LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": "60000"}
-QUICK = {
-    "num_classes": "4",
-    "use_pretrained_model": "False",
-    "crop_size": "24",
-    "base_size": "48",
-    "mini_batch_size": "4",
-    "validation_mini_batch_size": "4",
-    "epochs": "2",
-}
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import http.client
 import io
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +21,7 @@ from hunt import Hunt
 from messages import hostile_message
 from pictures import good_pictures, hostile_picture
 from PIL import Image
+from serve_process import Server, start, statuses_until_ready
 from wire import Answer, answers, drip, send
 
 from semseg.engines.gluon import networks, runtime
@@ -32,7 +30,6 @@ pytestmark = pytest.mark.slow
 
 MAX_PIXELS = 64 * 64
 LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": str(MAX_PIXELS), "SEMSEG_PRECISION": "f32"}
-STARTS_WITHIN = 60.0
 GROWTH = 1.03
 """What the memory may be at the end, 1 being what it is after pictures of many sizes."""
 
@@ -41,11 +38,9 @@ MANY_SIZES = 200
 
 
 @dataclass(frozen=True)
-class Server:
-    """A process of `serve`, the port it listens on, its worker's process id, and where its output goes."""
+class Watched(Server):
+    """A server, and the folder that its output is in."""
 
-    process: subprocess.Popen[bytes]
-    port: int
     logs: Path
 
     @property
@@ -62,40 +57,26 @@ class Server:
         status = Path(f"/proc/{self.worker}/status").read_text()
         return int(re.findall(r"VmRSS:\s*(\d+)", status)[0])
 
-    def ping(self) -> int | None:
-        """The status of /ping, None when nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request("GET", "/ping")
-            return connection.getresponse().status
-        except ConnectionRefusedError:
-            return None
-        finally:
-            connection.close()
+    def said(self) -> list[str]:
+        """Its output and its errors so far."""
+        return [(self.logs / name).read_text(errors="replace") for name in ("stdout", "stderr")]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """A server of an FCN-ResNet50 of random weights that is ready."""
     base = tmp_path_factory.mktemp("ml")
     (base / "model").mkdir()
     runtime.load().random.seed(7)
     network = networks.build("fcn", "resnet-50", 3, runtime.load().cpu())
     network.save_parameters(str(base / "model/model_best.params"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environ = os.environ | LIMITS | {"SAGEMAKER_BASE_DIR": str(base), "SAGEMAKER_BIND_TO_PORT": str(port)}
-    with (base / "output").open("w") as output:
-        command = [sys.executable, "-m", "semseg", "serve"]
-        process = subprocess.Popen(command, env=environ, stdout=output, stderr=subprocess.STDOUT)
-    found = Server(process, port, base / "output")
+    started = start(base, base, **LIMITS)
     try:
-        wait_for(lambda: process.poll() is not None or found.ping() == 200, STARTS_WITHIN)
-        yield found
+        statuses_until_ready(started)
+        yield Watched(started.port, started.process, base)
     finally:
-        process.terminate()
-        assert process.wait(timeout=30) == 0
+        started.process.terminate()
+        assert started.process.wait(timeout=30) == 0
         (base / "model/model_best.params").unlink()
 
 
@@ -107,17 +88,17 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
 
 
 @pytest.fixture
-def steady(server: Server) -> Iterator[Server]:
+def steady(server: Watched) -> Iterator[Watched]:
     """The server, which must be after the test what it was before: the same process, as large, without a word."""
     files = server.files()
-    with closing(Client(server.port)) as client:
+    with closing(Visitor(server.port)) as client:
         for body in (pixels(64, 64), pixels(1, MAX_PIXELS), pixels(MAX_PIXELS, 1), *good_pictures()):
             for accept in ("image/png", "application/x-recordio-protobuf"):
                 assert client.invoke(body, accept).status == 200
         random = Random(0)
         for _ in range(MANY_SIZES):
             assert client.invoke(pixels(random.randint(1, 64), random.randint(1, 64)), "image/png").status == 200
-    worker, memory, log = server.worker, server.memory(), server.logs.stat().st_size
+    worker, memory, before = server.worker, server.memory(), server.said()
     wait_for(lambda: server.files() <= files, 70)
     yield server
     assert server.ping() == 200
@@ -125,8 +106,9 @@ def steady(server: Server) -> Iterator[Server]:
     wait_for(lambda: server.files() <= files, 70)  # a connection may be kept for a minute
     print(f"memory: {memory} kB, then {server.memory()} kB")
     assert server.memory() < GROWTH * memory
-    said = server.logs.read_bytes()[log:].decode(errors="replace")
-    assert "Traceback" not in said, said[said.index("Traceback") - 500 :][:3000]
+    for text, known in zip(server.said(), before, strict=True):
+        said = text.removeprefix(known)
+        assert "Traceback" not in said, said[said.index("Traceback") - 500 :][:3000]
 
 
 def pixels(width: int, height: int) -> bytes:
@@ -135,7 +117,7 @@ def pixels(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-class Client:
+class Visitor:
     """Invocations on a connection that is kept open, as long as the server keeps it."""
 
     def __init__(self, port: int) -> None:
@@ -168,7 +150,7 @@ def check(answer: Answer) -> None:
             mask.load()
 
 
-def test_pictures(steady: Server, hunt: Hunt) -> None:
+def test_pictures(steady: Watched, hunt: Hunt) -> None:
     """Whatever a body is, it gets its mask or an error that says why not."""
     statuses: set[int] = set()
 
@@ -177,12 +159,12 @@ def test_pictures(steady: Server, hunt: Hunt) -> None:
         check(answer)
         statuses.add(answer.status)
 
-    with closing(Client(steady.port)) as client:
+    with closing(Visitor(steady.port)) as client:
         hunt.run("pictures", 0.35, 200, hostile_picture, ask)
     assert {200, 400, 413} <= statuses
 
 
-def test_messages(steady: Server, hunt: Hunt) -> None:
+def test_messages(steady: Watched, hunt: Hunt) -> None:
     """Whatever comes on a connection, it is answered in HTTP, or closed; slow clients are borne, or given up."""
     picture = good_pictures()[0]
     whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(picture) + picture
@@ -195,7 +177,7 @@ def test_messages(steady: Server, hunt: Hunt) -> None:
 
     with ThreadPoolExecutor() as others, ExitStack() as stalled:
         slow = others.submit(drip, steady.port, whole)
-        clients = [stalled.enter_context(stalling(steady.port, start)) for start in unfinished(picture)]
+        clients = [stalled.enter_context(stalling(steady.port, beginning)) for beginning in unfinished(picture)]
         hunt.run("messages", 0.25, 200, lambda random: hostile_message(random, picture), ask)
         assert [answer.status for answer in answers(slow.result())] == [200]
         for client in clients:
@@ -215,7 +197,7 @@ def unfinished(picture: bytes) -> Iterator[bytes]:
     yield from (chunked + part for part in (b"", b"5", b"5\r\n", b"5\r\nabcde", b"0\r\n"))
 
 
-def stalling(port: int, start: bytes) -> socket.socket:
+def stalling(port: int, beginning: bytes) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", port), timeout=30)
-    client.sendall(start)
+    client.sendall(beginning)
     return client

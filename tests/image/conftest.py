@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_job import QUICK
 from serve_process import Client
 
 from semseg.data.shapes import write_shapes
@@ -22,16 +23,6 @@ SOMEBODY = "12345:12345"
 
 HARDENED = ("--user", SOMEBODY, "--read-only", "--tmpfs", "/tmp")
 READY_WITHIN = 120
-
-QUICK = {
-    "num_classes": "4",
-    "use_pretrained_model": "False",
-    "crop_size": "24",
-    "base_size": "48",
-    "mini_batch_size": "4",
-    "validation_mini_batch_size": "4",
-    "epochs": "1",
-}
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -126,7 +117,7 @@ def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         base = tmp_path_factory.mktemp("ml")
         write_shapes(base / "input/data", train=8, validation=4, size=(48, 40), seed=1)
         (base / "input/config").mkdir()
-        (base / "input/config/hyperparameters.json").write_text(json.dumps(QUICK | changes))
+        (base / "input/config/hyperparameters.json").write_text(json.dumps(QUICK | {"epochs": "1"} | changes))
         owner = int(SOMEBODY.partition(":")[0])
         for path in (base, *base.rglob("*")):
             shutil.chown(path, owner, owner)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, LAST
-from semseg.errors import ArtifactError, one_line, some
+from semseg.errors import ArtifactError, FormatError, one_line, some
 
 MAX_BYTES = 4 << 30
 """Of an archive, packed or unpacked: the largest network takes half a gigabyte for its two files of parameters."""
@@ -52,10 +52,10 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES) -> None:
     try:
         with archive.open("rb") as file:
             if (size := os.fstat(file.fileno()).st_size) > max_bytes:
-                raise _FormatError(f"has {size:,} bytes, more than the {max_bytes:,} allowed")
+                raise FormatError(f"has {size:,} bytes, more than the {max_bytes:,} allowed")
             with _decompressed(file) as content:
                 _unpack(_Source(content, max_bytes), directory)
-    except _FormatError as fault:
+    except FormatError as fault:
         raise ArtifactError(
             f"{one_line(str(archive))} {fault}.", "Give the model.tar.gz of a training job, copied whole."
         ) from None
@@ -64,16 +64,12 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES) -> None:
         raise ArtifactError(f"{one_line(str(archive))} cannot be unpacked into {directory}: {reason}.") from error
 
 
-class _FormatError(Exception):
-    """The end of a sentence that begins with the archive's name."""
-
-
 @contextmanager
 def _decompressed(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """The bytes of the tar; the first bytes, not the file's name, tell whether it is compressed."""
     start = file.read(2)
     if not start:
-        raise _FormatError("is empty")
+        raise FormatError("is empty")
     file.seek(0)
     if start != _GZIP:
         yield file
@@ -82,9 +78,9 @@ def _decompressed(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
         with gzip.GzipFile(fileobj=file, mode="rb") as content:
             yield content
     except EOFError:
-        raise _FormatError("is truncated: its gzip stream has no end") from None
+        raise FormatError("is truncated: its gzip stream has no end") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise _FormatError(f"is damaged: {error}") from None
+        raise FormatError(f"is damaged: {error}") from None
 
 
 class _Source:
@@ -102,11 +98,11 @@ class _Source:
     def pieces(self, size: int) -> Iterator[bytes]:
         """The next `size` bytes, at most a megabyte at a time."""
         if self._offset + size > self._max_bytes:
-            raise _FormatError(f"unpacks to more than the {self._max_bytes:,} bytes allowed")
+            raise FormatError(f"unpacks to more than the {self._max_bytes:,} bytes allowed")
         while size:
             piece = self._file.read(min(size, _PIECE))
             if not piece:
-                raise _FormatError(f"is truncated: after byte {self._offset:,} of the tar it should have {size:,} more")
+                raise FormatError(f"is truncated: after byte {self._offset:,} of the tar it should have {size:,} more")
             self._offset += len(piece)
             size -= len(piece)
             yield piece
@@ -121,11 +117,11 @@ class _Source:
         while piece := self._file.read(_PIECE):
             self._offset += len(piece)
             if self._offset > self._max_bytes:
-                raise _FormatError(f"unpacks to more than the {self._max_bytes:,} bytes allowed")
+                raise FormatError(f"unpacks to more than the {self._max_bytes:,} bytes allowed")
 
     def fail(self, fault: str) -> NoReturn:
         """Raise the error of the block just read."""
-        raise _FormatError(f"is damaged: at byte {self._offset - _BLOCK:,} of the tar is {fault}")
+        raise FormatError(f"is damaged: at byte {self._offset - _BLOCK:,} of the tar is {fault}")
 
 
 def _unpack(source: _Source, directory: Path) -> None:
@@ -134,7 +130,7 @@ def _unpack(source: _Source, directory: Path) -> None:
         if member.name not in _WANTED:
             source.skip(member.size)
         elif member.name in names:
-            raise _FormatError(f"has {member.name} twice")
+            raise FormatError(f"has {member.name} twice")
         else:
             _write(member, source, directory)
         source.skip(-member.size % _BLOCK)
@@ -142,7 +138,7 @@ def _unpack(source: _Source, directory: Path) -> None:
     source.finish()
     if BEST not in names and LAST not in names:
         found = some([f"{name!r:.100}" for name in names])
-        raise _FormatError(f"has neither {BEST} nor {LAST} at its top, but {found}")
+        raise FormatError(f"has neither {BEST} nor {LAST} at its top, but {found}")
 
 
 @dataclass(frozen=True)
@@ -157,9 +153,9 @@ class _Member:
 def _write(member: _Member, source: _Source, directory: Path) -> None:
     name, limit = member.name, _WANTED[member.name]
     if member.kind not in _REGULAR:
-        raise _FormatError(f"has a {name} that is a link or device: pack the file itself")
+        raise FormatError(f"has a {name} that is a link or device: pack the file itself")
     if member.size > limit:
-        raise _FormatError(f"has a {name} of {member.size:,} bytes, more than the {limit:,} allowed")
+        raise FormatError(f"has a {name} of {member.size:,} bytes, more than the {limit:,} allowed")
     with (directory / name).open("xb") as target:  # x: a file that is there is kept, a link not followed
         for piece in source.pieces(member.size):
             target.write(piece)
@@ -176,7 +172,7 @@ def _members(source: _Source) -> Iterator[_Member]:
             source.skip(member.size + -member.size % _BLOCK)
         else:
             yield member
-    raise _FormatError(f"has more than {_MAX_HEADERS:,} members")
+    raise FormatError(f"has more than {_MAX_HEADERS:,} members")
 
 
 def _parse(block: bytes, source: _Source) -> _Member:
@@ -187,7 +183,7 @@ def _parse(block: bytes, source: _Source) -> _Member:
     if block[257:263] == b"ustar\0" and block[345]:  # GNU's own form, "ustar  ", keeps other things there
         name = f"{_text(block[345:500])}/{name}"
     if kind == _SPARSE:
-        raise _FormatError(f"has the sparse file {name!r:.100}: pack without --sparse")
+        raise FormatError(f"has the sparse file {name!r:.100}: pack without --sparse")
     size = 0 if kind in _WITHOUT_CONTENT else _size(block[124:136])
     if size is None:
         source.fail("a member whose size is no number")

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semseg.errors import ArtifactError
+from semseg.errors import ArtifactError, FormatError
 from semseg.types import Arrays
 
 _FILE_MAGIC = 0x112
@@ -45,7 +45,7 @@ def read_params(path: Path) -> Arrays:
     """
     try:
         return _parse(_Cursor(_map(path)))
-    except _FormatError as fault:
+    except FormatError as fault:
         raise ArtifactError(
             f"{path} {fault}.", "It must be a file that GluonCV's save_parameters wrote, copied whole."
         ) from None
@@ -84,13 +84,9 @@ def _header(array: NDArray[Any]) -> bytes:
     return struct.pack(f"<Iii{array.ndim}qiii", _V2, _DENSE, array.ndim, *array.shape, _CPU, 0, dtype)
 
 
-class _FormatError(Exception):
-    """The end of a sentence that begins with the file's name."""
-
-
 def _map(path: Path) -> mmap.mmap | bytes:
     if not path.is_file():
-        raise _FormatError("is not there" if not path.exists() else "is not a file")
+        raise FormatError("is not there" if not path.exists() else "is not a file")
     with path.open("rb") as file:
         if path.stat().st_size == 0:  # which mmap refuses
             return b""
@@ -108,7 +104,7 @@ class _Cursor:
         """Return the offset of the next `size` bytes and step over them."""
         start, left = self._offset, self.left()
         if size > left:
-            raise _FormatError(f"is truncated: at byte {start} it should have {size} more, it has {left}")
+            raise FormatError(f"is truncated: at byte {start} it should have {size} more, it has {left}")
         self._offset += size
         return start
 
@@ -133,16 +129,16 @@ class _Cursor:
 
 def _parse(cursor: _Cursor) -> Arrays:
     if cursor.left() < 16 or cursor.number("Q") != _FILE_MAGIC:
-        raise _FormatError("is not an MXNet parameter file")
+        raise FormatError("is not an MXNet parameter file")
     cursor.skip(8)
     arrays = [_array(cursor) for _ in range(_count(cursor, smallest=20))]
     names = [_name(cursor) for _ in range(_count(cursor, smallest=8))]
     if cursor.left():
-        raise _FormatError(f"has {cursor.left()} bytes too many")
+        raise FormatError(f"has {cursor.left()} bytes too many")
     if len(names) != len(arrays):
-        raise _FormatError(f"has {len(arrays)} arrays, but {len(names)} names")
+        raise FormatError(f"has {len(arrays)} arrays, but {len(names)} names")
     if len(set(names)) != len(names):
-        raise _FormatError("has two arrays of one name")
+        raise FormatError("has two arrays of one name")
     return dict(zip(names, arrays, strict=True))
 
 
@@ -150,7 +146,7 @@ def _count(cursor: _Cursor, smallest: int) -> int:
     """Read a number of items that take at least `smallest` bytes each."""
     count = cursor.number("Q")
     if count > min(cursor.left() // smallest, _MAX_ITEMS):
-        raise _FormatError(f"is truncated or not a network: {count} items in its last {cursor.left()} bytes")
+        raise FormatError(f"is truncated or not a network: {count} items in its last {cursor.left()} bytes")
     return count
 
 
@@ -159,29 +155,29 @@ def _array(cursor: _Cursor) -> NDArray[Any]:
     cursor.skip(8)  # the device it was on
     dtype = cursor.number("i")
     if dtype not in _DTYPES:
-        raise _FormatError(f"has an array of the unknown dtype {dtype}")
+        raise FormatError(f"has an array of the unknown dtype {dtype}")
     return cursor.array(shape, _DTYPES[dtype])
 
 
 def _shape(cursor: _Cursor) -> tuple[int, ...]:
     magic = cursor.number("I")
     if magic in (_V2, _V3) and cursor.number("i") != _DENSE:
-        raise _FormatError("has a sparse array")
+        raise FormatError("has a sparse array")
     oldest = magic not in (_V1, _V2, _V3)
     dimensions = magic if oldest else cursor.number("i")
     if not (0 if magic == _V3 else 1) <= dimensions <= _MAX_DIMENSIONS:
-        raise _FormatError(f"has an array of {dimensions} dimensions")
+        raise FormatError(f"has an array of {dimensions} dimensions")
     shape = tuple(cursor.number("I" if oldest else "q") for _ in range(dimensions))
     if min(shape, default=1) < 1:
-        raise _FormatError(f"has an array of the shape {shape}")
+        raise FormatError(f"has an array of the shape {shape}")
     return shape
 
 
 def _name(cursor: _Cursor) -> str:
     size = cursor.number("Q")
     if size > _MAX_NAME:
-        raise _FormatError(f"has a name of {size} bytes")
+        raise FormatError(f"has a name of {size} bytes")
     try:
         return cursor.text(size).removeprefix("arg:").removeprefix("aux:")
     except UnicodeDecodeError:
-        raise _FormatError("has a name that is not UTF-8") from None
+        raise FormatError("has a name that is not UTF-8") from None

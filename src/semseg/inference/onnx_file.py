@@ -15,7 +15,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from semseg.errors import ArtifactError, one_line
+from semseg.errors import ArtifactError, FormatError, one_line
 
 DIGEST = "params_sha256"
 """The key of the metadata whose value is the SHA-256 of the parameter file."""
@@ -52,10 +52,10 @@ def verify(path: Path, digest: str) -> dict[str, str]:
         metadata = _metadata(_map(path))
         found = metadata.get(DIGEST)
         if found != digest:
-            raise _FormatError(
+            raise FormatError(
                 "was made from other parameters" if found else "does not tell from which parameters it is"
             )
-    except _FormatError as fault:
+    except FormatError as fault:
         raise ArtifactError(
             f"{one_line(str(path))} {fault}.", "`semseg export` or `semseg quantize` makes it anew."
         ) from None
@@ -64,16 +64,12 @@ def verify(path: Path, digest: str) -> dict[str, str]:
     return metadata
 
 
-class _FormatError(Exception):
-    """The end of a sentence that begins with the file's name."""
-
-
 def _map(path: Path) -> memoryview:
     if not path.is_file():
-        raise _FormatError("is not a file")
+        raise FormatError("is not a file")
     size = path.stat().st_size
     if not 0 < size <= MAX_BYTES:
-        raise _FormatError(f"has {size:,} bytes, not 1 to {MAX_BYTES:,}")
+        raise FormatError(f"has {size:,} bytes, not 1 to {MAX_BYTES:,}")
     with path.open("rb") as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
@@ -103,7 +99,7 @@ def _check_graph(reader: _Reader, graph: memoryview) -> None:
 def _check_node(reader: _Reader, node: memoryview) -> None:
     for field, value in reader.fields(node, _NODE, "node"):
         if field == "op_type" and _text(value) not in OPERATORS:
-            raise _FormatError(f"has the operator {_text(value)!r:.100}, which no network here needs")
+            raise FormatError(f"has the operator {_text(value)!r:.100}, which no network here needs")
         if field == "attribute":
             for _ in reader.fields(_message(value), _ATTRIBUTE, "attribute"):
                 pass
@@ -121,11 +117,11 @@ class _Reader:
         while offset < len(message):
             self._left -= 1
             if self._left < 0:
-                raise _FormatError(f"has more than {_MAX_FIELDS:,} fields")
+                raise FormatError(f"has more than {_MAX_FIELDS:,} fields")
             tag, offset = _varint(message, offset)
             number, wire_type = tag >> 3, tag & 7
             if number not in known:
-                raise _FormatError(f"has the {kind} field {number}, which no network here needs")
+                raise FormatError(f"has the {kind} field {number}, which no network here needs")
             value, offset = _value(message, offset, wire_type)
             yield known[number], value
 
@@ -138,7 +134,7 @@ def _value(message: memoryview, offset: int, wire_type: int) -> tuple[Value, int
     else:
         size = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(wire_type, len(message) + 1)
     if size > len(message) - offset:
-        raise _FormatError("is truncated or no ONNX file")
+        raise FormatError("is truncated or no ONNX file")
     return message[offset : offset + size], offset + size
 
 
@@ -148,12 +144,12 @@ def _varint(message: memoryview, offset: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * shift
         if byte < 0x80:
             return value, offset + shift + 1
-    raise _FormatError("is truncated or no ONNX file")
+    raise FormatError("is truncated or no ONNX file")
 
 
 def _message(value: Value) -> memoryview:
     if isinstance(value, int):
-        raise _FormatError("is no ONNX file")
+        raise FormatError("is no ONNX file")
     return value
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from semseg.engines.gluon import networks, runtime, weights, weights_store
-from semseg.errors import WeightsError, one_line, some
+from semseg.errors import FormatError, WeightsError, one_line, some
 from semseg.types import Arrays
 
 mx = runtime.load()
@@ -37,7 +37,7 @@ def import_backbone(source: Path, folder: Path) -> Path:
     """
     try:
         backbone, arrays = _read(source)
-    except _FormatError as fault:
+    except FormatError as fault:
         raise WeightsError(
             f"{one_line(str(source))} {fault}.",
             f"Give the model.safetensors of timm's {' or '.join(weights.TIMM_NAMES.values())}, copied whole.",
@@ -55,18 +55,14 @@ def import_backbone(source: Path, folder: Path) -> Path:
     return path
 
 
-class _FormatError(Exception):
-    """The end of a sentence that begins with the file's name."""
-
-
 def _read(source: Path) -> tuple[str, Arrays]:
     """The backbone that a file is of, and its arrays, float32, by GluonCV's names."""
     from safetensors import SafetensorError, safe_open
 
     if not source.is_file():
-        raise _FormatError("is not there" if not source.exists() else "is not a file")
+        raise FormatError("is not there" if not source.exists() else "is not a file")
     if (size := source.stat().st_size) > MAX_BYTES:
-        raise _FormatError(f"has {size:,} bytes, more than the {MAX_BYTES:,} allowed")
+        raise FormatError(f"has {size:,} bytes, more than the {MAX_BYTES:,} allowed")
     try:
         with safe_open(source, framework="np") as file:
             backbone = _backbone(file.keys())
@@ -74,7 +70,7 @@ def _read(source: Path) -> tuple[str, Arrays]:
             _check_names(file, names)
             arrays = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise _FormatError(f"is no safetensors file, or a damaged one ({error!s:.200})") from error
+        raise FormatError(f"is no safetensors file, or a damaged one ({error!s:.200})") from error
     _check_values(arrays)
     return backbone, {names[name][0]: array.astype(np.float32) for name, array in arrays.items()}
 
@@ -82,7 +78,7 @@ def _read(source: Path) -> tuple[str, Arrays]:
 def _backbone(names: list[str]) -> str:
     blocks = sum(_BLOCK.fullmatch(name) is not None for name in names)
     if blocks not in _BACKBONES:
-        raise _FormatError(f"is of another network: layer3 has {blocks} blocks, ResNet-50 has 6 and ResNet-101 has 23")
+        raise FormatError(f"is of another network: layer3 has {blocks} blocks, ResNet-50 has 6 and ResNet-101 has 23")
     return _BACKBONES[blocks]
 
 
@@ -96,7 +92,7 @@ def _timm_names(backbone: str) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def _check_names(file: Any, names: dict[str, tuple[str, tuple[int, ...]]]) -> None:
-    """Raise _FormatError unless the file, opened but not read, has these arrays, and no other that has a use."""
+    """Raise FormatError unless the file, opened but not read, has these arrays, and no other that has a use."""
     found = set(file.keys())
     batches = {name.removesuffix(".running_var") + _BATCHES for name in names if name.endswith(".running_var")}
     unknown = found - names.keys() - batches - {*_CLASSIFIER}
@@ -128,7 +124,7 @@ def _check_values(arrays: Arrays) -> None:
 
 
 def _refuse(**faults: list[str]) -> None:
-    """Raise _FormatError if there is any fault, by kind and array."""
+    """Raise FormatError if there is any fault, by kind and array."""
     told = [f"{kind} {some(names, 4)}" for kind, names in faults.items() if names]
     if told:
-        raise _FormatError(f"does not fit the network: {'; '.join(told)}")
+        raise FormatError(f"does not fit the network: {'; '.join(told)}")
