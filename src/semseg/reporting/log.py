@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,11 @@ COUNTERS = (
     "Reset Count",
     "Number of Records Since Last Reset",
     "Number of Batches Since Last Reset",
+)
+
+_NO_NUMBERS = (
+    "Epoch %d: for validation pictures the network computes values that are no numbers, so that there is no validation "
+    "loss. Perhaps the learning rate is too high: try a tenth of learning_rate, or _gradient_clip=1."
 )
 
 
@@ -51,7 +57,10 @@ class LogSink:
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "validation pixel_accuracy", accuracy))
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU", mean_iou))
                 LOGGER.info(log_lines.throughput(self._host, event.epoch, "validation", event.samples_per_second))
-                LOGGER.info(log_lines.quality(self._host, event.epoch, "validation loss", event.loss))
+                if math.isfinite(event.loss):
+                    LOGGER.info(log_lines.quality(self._host, event.epoch, "validation loss", event.loss))
+                else:
+                    LOGGER.warning(_NO_NUMBERS, event.epoch)
                 if event.mean_iou_present is not None:
                     present = event.mean_iou_present
                     LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU_present", present))

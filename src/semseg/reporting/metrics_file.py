@@ -14,7 +14,10 @@ _NAMES = {"mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
 
 
 class MetricsFile:
-    """Writes `metrics.jsonl` and `metrics.json` anew whenever an epoch ends, so that both are right at any moment."""
+    """Writes `metrics.jsonl` and `metrics.json` anew whenever an epoch ends, so that both are right at any moment.
+
+    Those of an earlier run go at once.
+    """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -25,6 +28,7 @@ class MetricsFile:
         self._best: dict[str, Any] = {}
         self._whole_pictures: dict[str, Any] = {}
         _write(self._lines_file, self._lines)
+        self._summary_file.unlink(missing_ok=True)
 
     def __call__(self, event: Event) -> None:
         """Writes the numbers of an ended epoch, of whole pictures and of int8; other events say nothing here."""

@@ -25,7 +25,7 @@ from semseg.training.progress import Progress
 from semseg.types import Arrays, UInt8
 
 KEPT = 3
-"""So many checkpoints stay: should the newest be damaged, there are others."""
+"""So many checkpoints stay: should the newest be damaged, there are others. Known to be damaged, it is not counted."""
 
 _NAME = re.compile(r"checkpoint-(\d{1,9})-(\d{1,9})\.params")
 _UNFINISHED = ".sagemaker-ignore"  # the platform's agent does not upload such a file
@@ -34,7 +34,7 @@ _MAX_TEXT = 1 << 26
 
 _MAY_DIFFER = re.compile(
     "epochs|early_stopping.*|_workers|_logging_frequency|_checkpoint_minutes|_export_onnx|_quantize|_kvstore|"
-    "_num_kv_servers|_hybrid|_tuning_objective_metric"
+    "_num_kv_servers|_hybrid"
 )
 """The parts of a configuration that do not change what the updates so far have come to."""
 
@@ -67,6 +67,7 @@ class Checkpoints:
     def __init__(self, directory: Path, configuration: Mapping[str, str]) -> None:
         self._directory = directory
         self._configuration = dict(configuration)
+        self._damaged: set[Path] = set()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             (directory / f"checkpoint{_UNFINISHED}").touch()  # whether that is allowed is known now, not in an hour
@@ -88,6 +89,7 @@ class Checkpoints:
                 checkpoint, configuration = _read(path)
             except ArtifactError as error:
                 LOGGER.warning("The checkpoint is skipped: %s", error.message)
+                self._damaged.add(path)
                 continue
             self._require_same(configuration, path)
             place = checkpoint.progress.epoch, checkpoint.progress.iteration
@@ -109,6 +111,7 @@ class Checkpoints:
         path = self._directory / f"checkpoint-{progress.epoch:04}-{progress.iteration:06}.params"
         with replacing(path, path.with_name(path.name + _UNFINISHED)) as temporary:
             write_params(temporary, arrays)
+        self._damaged.discard(path)
         LOGGER.info("Checkpoint saved to %s", path)
         self._prune()
 
@@ -119,7 +122,8 @@ class Checkpoints:
         return [self._directory / match[0] for match in names]
 
     def _prune(self) -> None:
-        for path in self._paths()[KEPT:]:
+        sound_first = sorted(self._paths(), key=self._damaged.__contains__)
+        for path in sound_first[KEPT:]:
             uploading, uploaded = (
                 path.with_name(f"{path.name}.sagemaker-{word}") for word in ("uploading", "uploaded")
             )

@@ -12,7 +12,7 @@ from semseg.reporting.events import Quantized, Sink
 from semseg.sagemaker.channels import Channels
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.job import Stopped
-from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.extras import complete_without
 from semseg.training.inputs import Input, whole_pictures
 from semseg.types import Batch
 
@@ -41,16 +41,13 @@ def quantize_model(
         return whole_pictures(pairs, one, settings, stop)
 
     train, validation = inputs
-    try:
+    with complete_without(INT8):
+        if stop():
+            raise Stopped
         gate = int8.quantize(
             describe(directory),
             directory / INT8,
             (batch.images[0] for batch in pictures(train, int8.CALIBRATION_PICTURES)),
             lambda: ((batch.images[0], batch.labels[0]) for batch in pictures(validation, int8.VALIDATION_PICTURES)),
         )
-    except Stopped:
-        LOGGER.warning("Stopping as told, without %s.", INT8)
-    except Exception as error:  # whatever it is, the trained model is saved and complete
-        LOGGER.warning("%s was not written; the model is complete without it. %s", INT8, str(error) or repr(error))
-    else:
         emit(Quantized(gate.f32, gate.int8, gate.pictures, gate.passed))

@@ -78,8 +78,11 @@ class Fit:
     checkpoint_seconds: float = math.inf
 
     def run(self, stop: threading.Event, progress: Progress = BEGINNING) -> None:
-        """Trains and validates epoch by epoch, from `progress` on; returns within a step of `stop` being set."""
-        while progress.epoch < self.epochs and not self._ends_early(progress):
+        """Trains and validates epoch by epoch, from `progress` on; returns within a step of `stop` being set.
+
+        Set before, nothing is done.
+        """
+        while progress.epoch < self.epochs and not self._ends_early(progress) and not stop.is_set():
             if not progress.trained:
                 progress = self._train(progress, stop)
             validated = self._validate(progress.epoch, stop) if progress.trained else None

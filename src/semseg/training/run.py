@@ -33,6 +33,7 @@ from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
 from semseg.training.checkpoints import Checkpoints
+from semseg.training.extras import complete_without
 from semseg.training.inputs import (
     Input,
     check_inputs,
@@ -93,6 +94,8 @@ def train(paths: Paths, stop: threading.Event) -> None:
         artifact = ArtifactWriter(paths.model, settings, names, emit)
         if checkpoint and checkpoint.best:
             artifact.save(model_dir.BEST, checkpoint.write_best)
+        resumed = checkpoint is not None
+        del checkpoint  # its file is mapped, and would take room even when later ones have replaced it
         training = training_data(inputs[0], settings, samples, stop.is_set)
         validation = validation_data(inputs[1], settings, stop.is_set)
         fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, emit)
@@ -100,7 +103,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
         try:
             fit.run(stop, progress)
         except Stopped:  # by a pipe that has given nothing yet
-            if not checkpoint:
+            if not resumed:
                 raise
         _announce_end(stop)
         _save(learner, artifact, model_dir.LAST)
@@ -219,6 +222,7 @@ def _fit(
     """The loop as the settings say, which leaves the best model in the artifact."""
 
     def checkpoint(progress: Progress) -> None:
+        require_finite_parameters(learner.parameters())
         if checkpoints:
             checkpoints.save(progress, learner.state(), artifact.path(model_dir.BEST))
 
@@ -279,10 +283,8 @@ def _export_onnx(directory: Path) -> None:
     """Writes model.onnx of the parameters that would be served; without it they are converted there."""
     from semseg.inference.export import write_onnx
 
-    try:
+    with complete_without(model_dir.ONNX):
         write_onnx(model_dir.describe(directory), directory / model_dir.ONNX)
-    except Exception as error:  # whatever it is, the trained model is saved and complete
-        LOGGER.warning("%s was not written; the model is complete without it. %s", model_dir.ONNX, error or repr(error))
 
 
 def _print_totals(host: str, epochs: int, begun: float, set_up: float) -> None:

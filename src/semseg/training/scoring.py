@@ -15,6 +15,7 @@ from semseg.reporting.events import Scored, Sink
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.extras import complete_without
 from semseg.training.inputs import Input, whole_pictures
 from semseg.training.learner import Learner
 
@@ -32,17 +33,13 @@ def score(
     inputs: of validation and, if there is one, of test. The trained model is complete, whatever fails here; a warning
     then tells.
     """
-    try:
+    with complete_without("the measures on whole pictures"):
         if stop():
             raise Stopped
         learner.load(read_params(best), str(best))
         for one in inputs:
             if one and one.listing:
                 emit(_scored(learner, one, one.listing.pairs, settings, stop))
-    except Stopped:
-        LOGGER.warning("Stopping as told, without the measures on whole pictures.")
-    except Exception as error:  # whatever it is, the trained model is saved
-        LOGGER.warning("The model is complete, but not measured on whole pictures. %s", str(error) or repr(error))
     if inputs[1] is None:
         LOGGER.info("Test data is not provided.")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,19 @@ def test_the_validation_loss_and_the_mean_over_present_classes_have_lines_of_the
     ]
     sink(dataclasses.replace(VALIDATED, mean_iou_present=None))
     assert not [line for line in lines(capsys) if "present" in line]
+
+
+def test_a_validation_loss_that_is_no_number_is_a_warning(
+    capsys: pytest.CaptureFixture[str], clock: Iterator[float]
+) -> None:
+    set_up_logging()
+    sink = LogSink("algo-1", 20, clock.__next__)
+    for loss in (math.nan, math.inf):
+        sink(dataclasses.replace(VALIDATED, loss=loss))
+    out = capsys.readouterr().out
+    assert out.count("WARNING") == 2
+    assert out.count("Epoch 0: for validation pictures the network computes values that are no numbers") == 2
+    assert "validation loss:" not in out
 
 
 def test_the_measures_on_whole_pictures_are_lines_that_the_originals_regexes_do_not_find(

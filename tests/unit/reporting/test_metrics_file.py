@@ -39,6 +39,9 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
     MetricsFile(tmp_path)(ended(0, 0.4, True))
     MetricsFile(tmp_path)(ended(0, 0.2, True))
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    MetricsFile(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:

@@ -152,6 +152,22 @@ def test_a_damaged_one_is_skipped_with_a_warning(
     assert warning.startswith(f"The checkpoint is skipped: {damaged}")
 
 
+def test_damaged_ones_take_no_sound_ones_place(directory: Path, best: Path) -> None:
+    earlier = Checkpoints(directory, CONFIGURATION)
+    for iteration in (40, 50, 60):
+        earlier.save(within_epoch(iteration), STATE, best)
+        cut_short(directory / f"checkpoint-0001-{iteration:06}.params")
+    checkpoints = Checkpoints(directory, CONFIGURATION)
+    assert checkpoints.newest() is None
+    for iteration, sound, damaged in ((1, [1], [50, 60]), (2, [1, 2], [60]), (3, [1, 2, 3], []), (60, [2, 3, 60], [])):
+        checkpoints.save(within_epoch(iteration), STATE, best)
+        kept = [f"checkpoint-0001-{number:06}.params" for number in sorted(sound + damaged)]
+        assert names(directory) == kept
+        found = Checkpoints(directory, CONFIGURATION).newest()
+        assert found
+        assert found.progress.iteration == sound[-1]
+
+
 def test_what_does_not_change_the_training_may_differ(directory: Path, best: Path) -> None:
     Checkpoints(directory, CONFIGURATION).save(AFTER_EPOCH, STATE, best)
     changed = {"optimizer": "sgd", "epochs": "9", "_workers": "2", "early_stopping_patience": "4"}

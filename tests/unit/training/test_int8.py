@@ -96,7 +96,7 @@ def test_a_failure_leaves_the_model_and_a_warning(
     events: list[Event] = []
     with caplog.at_level("WARNING", logger="semseg"):
         quantize_model(tmp_path, inputs, SETTINGS, lambda: False, events.append)
-    assert "model_int8.onnx was not written; the model is complete without it." in caplog.text
+    assert "The model is complete, but without model_int8.onnx. " in caplog.text
     assert str(tmp_path / "model_algo-1") in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["model_algo-1"]
     assert events == []
@@ -105,9 +105,13 @@ def test_a_failure_leaves_the_model_and_a_warning(
 def test_a_job_that_is_told_to_stop_does_without(
     model_dir: Path, inputs: tuple[Input, Input], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("WARNING", logger="semseg"):
-        quantize_model(model_dir, inputs, SETTINGS, lambda: True, lambda event: pytest.fail("nothing was found"))
-    assert "Stopping as told, without model_int8.onnx." in caplog.messages
+    """Before or amid the pictures."""
+    for stops in ([True], [False, False, True]):
+        asked = iter(stops)
+        with caplog.at_level("WARNING", logger="semseg"):
+            quantize_model(model_dir, inputs, SETTINGS, asked.__next__, lambda _: pytest.fail("nothing was found"))
+        assert caplog.messages[-1] == "Stopping as told, without model_int8.onnx."
+        assert not list(asked)
     assert [path.name for path in model_dir.iterdir()] == ["model_best.params"]
 
 

@@ -254,12 +254,23 @@ def test_a_stop_in_training_ends_within_the_step_and_closes_the_loader() -> None
 def test_a_stop_while_waiting_for_a_batch_ends_the_run() -> None:
     """As a pipe does: it gives nothing any more."""
     learner = FakeLearner([1.0])
-    learner.stop.set()
-    done = run(learner, Pictures([0]), epochs=3)
-    assert done == Run()
+
+    class Waiting(Uncounted):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            learner.stop.set()
+            yield from ()
+
+    assert run(learner, Waiting([0]), epochs=3) == Run()
+    learner.stop.clear()
     trained = Progress(iteration=1, trained=TRAINED)
-    done = run(learner, Pictures([0]), epochs=3, validation=Uncounted([0]), progress=trained)
-    assert done == Run(saved=[trained])
+    assert run(learner, Pictures([0]), epochs=3, validation=Waiting([0]), progress=trained) == Run(saved=[trained])
+
+
+def test_a_stop_before_the_run_leaves_everything_as_it_is() -> None:
+    learner, training = FakeLearner([1.0]), Pictures([2])
+    learner.stop.set()
+    assert run(learner, training, epochs=3, checkpoint_seconds=0) == Run()
+    assert (learner.rates, training.closed) == ([], 0)
 
 
 def test_a_stop_in_validation_ends_within_the_batch() -> None:

@@ -109,7 +109,7 @@ def test_what_fails_here_is_a_warning(tmp_path: Path, best: Path, caplog: pytest
     (tmp_path / "validation/0001.jpg").unlink()
     assert scores(Background(), best, one, one) == []
     (warning,) = caplog.messages
-    assert warning.startswith("The model is complete, but not measured on whole pictures. validation/0001.jpg")
+    assert warning.startswith("The model is complete, but without the measures on whole pictures. validation/0001.jpg")
 
 
 def test_a_learner_scores(tiny_learner: Callable[..., Any], tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def test_the_defaults_value_is_finite_where_a_softmax_underflows_and_nan_where_a
     [
         BalancedLoss("cross_entropy", None, CLASSES, 0.5),
         BalancedLoss("cross_entropy", (7.0, 7.0, 7.0), CLASSES, 0.5),
-        BalancedLoss("focal", None, CLASSES, 0.5, focus=0),
-        BalancedLoss("dice+ce", None, CLASSES, 0.5, dice=0),
+        BalancedLoss("focal", None, CLASSES, 0.5, focus=1e-6),
+        BalancedLoss("dice+ce", None, CLASSES, 0.5, dice=1e-6),
     ],
 )
 def test_each_reduces_to_the_defaults_gradient(mx: Any, outputs: list[Any], labels: Any, reduced: BalancedLoss) -> None:
@@ -91,18 +91,19 @@ def test_each_reduces_to_the_defaults_gradient(mx: Any, outputs: list[Any], labe
 
 
 def probabilities(logits: Any) -> Any:
-    """float64 (pixels, C)."""
-    scores = np.exp(logits.asnumpy().astype(np.float64)).transpose(0, 2, 3, 1).reshape(-1, CLASSES)
+    """Of float64 (N, C, H, W): float64 (pixels, C)."""
+    scores = np.exp(logits).transpose(0, 2, 3, 1).reshape(-1, CLASSES)
     return scores / scores.sum(1, keepdims=True)
 
 
 @pytest.mark.parametrize("kind", ["cross_entropy", "focal", "dice+ce"])
-def test_values_are_those_of_the_formulas(outputs: list[Any], labels: Any, kind: str) -> None:
+def test_values_and_gradients_are_those_of_the_formulas(mx: Any, outputs: list[Any], labels: Any, kind: str) -> None:
     weights = np.array([0.5, 2.0, 4.0])
+    truths = labels.asnumpy().ravel()
 
     def loss(logits: Any) -> float:
-        known = labels.asnumpy().ravel() != IGNORED
-        truth = labels.asnumpy().ravel()[known].astype(int)
+        known = truths != IGNORED
+        truth = truths[known].astype(int)
         found = probabilities(logits)[known]
         likely = found[np.arange(len(truth)), truth]
         missed = (1 - likely) ** 2 if kind == "focal" else 1
@@ -114,9 +115,13 @@ def test_values_are_those_of_the_formulas(outputs: list[Any], labels: Any, kind:
         return float(value)
 
     criterion = BalancedLoss(kind, weights.tolist(), CLASSES, aux_weight=0.25)
-    assert float(criterion(outputs, labels).value) == pytest.approx(
-        loss(outputs[0]) + 0.25 * loss(outputs[1]), rel=1e-5
-    )
+    main, auxiliary = (logits.asnumpy().astype(np.float64) for logits in outputs)
+    assert float(criterion(outputs, labels).value) == pytest.approx(loss(main) + 0.25 * loss(auxiliary), rel=1e-5)
+    gradient = gradients(mx, criterion, outputs, labels)[0]
+    for place in np.ndindex(*main.shape):
+        step = np.zeros_like(main)
+        step[place] = 1e-5
+        assert gradient[place] == pytest.approx((loss(main + step) - loss(main - step)) / 2e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["cross_entropy", "focal", "dice+ce"])
