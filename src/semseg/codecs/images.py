@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from semseg.codecs.image_parts import png_of_pixels, require_sober_jpeg
 from semseg.errors import ImageError, TooLargeError
 from semseg.types import UInt8
 
@@ -32,10 +33,6 @@ _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\xd8\xff": JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImageFile,
 }
-_SCAN = b"\xff\xda"
-_MAX_SCANS = 50
-"""A progressive JPEG has some 10 scans of a few bytes at least, each of which goes over all pixels when decoded."""
-
 _ORIENTATION = 0x0112
 _SIDES_SWAPPED = range(5, 9)  # EXIF 2.3, tag Orientation: 5 to 8 are shown with rows as columns
 _WARNING_FILTERS = threading.Lock()
@@ -135,8 +132,10 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile
     if plugin is None:
         what = "begins like neither JPEG nor PNG" if data else "is empty"
         raise ImageError(f"The picture {what}.", "Give a JPEG or PNG file.")
-    if plugin is JpegImageFile and (scans := data.count(_SCAN)) > _MAX_SCANS:
-        raise ImageError(f"The JPEG has {scans} scans, more than the {_MAX_SCANS} allowed.", "Save it anew.")
+    if plugin is JpegImageFile:
+        require_sober_jpeg(data)
+    else:
+        data = png_of_pixels(data)
     with pillow_errors(), _no_warnings():
         image = plugin(io.BytesIO(data))
     width, height = image.size

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from semseg.codecs.images import (
     decode_image,
@@ -301,8 +302,47 @@ def test_a_jpeg_of_endless_scans_is_refused_unread() -> None:
     scans = data.count(b"\xff\xda")
     most = data[:last] + data[last:-2] * (51 - scans) + data[-2:]
     assert decode_image(most).shape == decode_image(data).shape
-    with pytest.raises(ImageError, match="has 51 scans"):
+    with pytest.raises(ImageError, match="more than the 50 scans"):
         open_image(data[:last] + data[last:-2] * (52 - scans) + data[-2:])
+
+
+def test_only_the_scans_of_the_picture_count() -> None:
+    """Not what phones append, such as a film, nor what stands in other segments, such as a thumbnail."""
+    data, scans = encode(smooth(), "JPEG"), 100 * b"\xff\xda\0\x02"
+    segment = b"\xff\xe5" + struct.pack(">H", 2 + len(scans)) + scans
+    restarts = encode(smooth(), "JPEG", restart_marker_blocks=1)
+    assert restarts.count(b"\xff\xd0") > 1
+    for file in (data + scans, data[:2] + segment + data[2:], restarts + scans):
+        np.testing.assert_array_equal(decode_image(file), decode_image(data))
+
+
+def test_a_jpeg_of_endless_segments_is_refused_unread() -> None:
+    """Pillow would take minutes for the 25 million that a body of 100 MB can have."""
+    data = encode(smooth(), "JPEG")
+    assert open_image(data[:2] + 9_000 * b"\xff\xe5\0\x02" + data[2:]).size == (64, 48)
+    for segment in (b"\xff\xe5\0\x02", b"\xff\xe5\0\0", b"\xff\x01"):
+        with pytest.raises(ImageError, match="more than the 10,000 segments"):
+            open_image(data[:2] + 10_000 * segment + data[2:])
+
+
+def test_what_a_png_tells_beside_its_pixels_takes_no_memory() -> None:
+    """A text of 73 kB unpacks to 64 million letters, and stayed as long as the picture."""
+    text = b"Comment\0\0" + zlib.compress(b"\xf0\x9f\x99\x82" + 100_000 * b"a")
+    others = [chunk(b"iTXt", b"Comment\0\1\0\0\0" + text[9:]), chunk(b"zTXt", text), chunk(b"tEXt", b"a\0b")]
+    rows = b"\0" + bytes(range(9))
+    whole = png(9, 1, 8, 0, rows, *others, *(chunk(b"prIv", b"") for _ in range(1000)))
+    whole = whole[:-12] + chunk(b"tEXt", b"c\0d") + whole[-12:]
+    image = open_image(whole)
+    np.testing.assert_array_equal(np.asarray(to_rgb(image)), np.arange(9, dtype=np.uint8)[None, :, None].repeat(3, 2))
+    assert isinstance(image, PngImageFile)
+    assert image.text == {}
+    assert image.info == {}
+    assert image.private_chunks == []
+
+
+def test_a_png_of_endless_chunks_is_refused_unread() -> None:
+    with pytest.raises(ImageError, match="more than the 1,000,000 chunks"):
+        open_image(png(9, 1, 8, 0, bytes(10), 1_000_000 * chunk(b"tEXt", b"")))
 
 
 def test_trailing_garbage_is_no_obstacle() -> None:
