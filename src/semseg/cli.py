@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SemsegError as error:
         print(f"semseg: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a file that was named, and is not there or cannot be written
+        print(f"semseg: {error}.", file=sys.stderr)
+        return UserError.exit_code
     return code
 
 

@@ -29,6 +29,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, done.stdout
 
 
+def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    done = subprocess.run([ROOT / "scripts/demo", "."], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "exists" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.req("R1", "R2", "R8", "R10", "R49", "R50", "R51")
 def test_it_learns_the_shapes(demo: tuple[Path, str]) -> None:
     """From scratch, on the CPU, within three minutes of training on two cores."""

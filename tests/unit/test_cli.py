@@ -10,6 +10,7 @@ import pytest
 
 from semseg import __version__
 from semseg.cli import main
+from semseg.engines.gluon import runtime
 
 
 def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,9 +38,20 @@ def test_demo_writes_the_four_directories_and_overlay_shows_a_pair(tmp_path: Pat
     assert out.stat().st_size > 0
 
 
+@pytest.mark.parametrize("command", [("overlay", "absent.jpg", "mask.png", "out.png"), ("demo", "/proc/shapes")])
+def test_a_file_that_is_not_there_or_cannot_be_written_is_named(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("semseg: [Errno 2] No such file or directory: '")
+    assert command[1] in error
+
+
 def test_fetch_weights_puts_both_backbones_into_mxnets_home(
     store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    runtime.load()  # which imports GluonCV without its warnings
     from gluoncv.model_zoo import model_store
 
     sha1 = hashlib.sha1(b"content", usedforsecurity=False).hexdigest()
