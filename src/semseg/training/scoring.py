@@ -39,6 +39,7 @@ def score(
         learner.load(read_params(best), str(best))
         for one in inputs:
             if one and one.listing:
+                LOGGER.info("Segmenting the %d whole pictures of %s.", len(one.listing.pairs), one.split.name)
                 emit(_scored(learner, one, one.listing.pairs, settings, stop))
     if inputs[1] is None:
         LOGGER.info("Test data is not provided.")

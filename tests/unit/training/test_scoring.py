@@ -90,7 +90,7 @@ def test_what_comes_through_a_pipe_is_left_out(tmp_path: Path, best: Path, caplo
         assert scores(Background(), best, dataclasses.replace(one, listing=None), None) == []
         assert caplog.messages == ["Test data is not provided."]
         assert len(scores(Background(), best, dataclasses.replace(one, listing=None), one)) == 1
-    assert len(caplog.messages) == 1
+    assert caplog.messages[1:] == ["Segmenting the 3 whole pictures of test."]
 
 
 def test_a_stop_ends_it(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
