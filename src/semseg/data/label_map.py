@@ -61,6 +61,11 @@ class LabelMap:
     source: dict[str, Any]
     colors: Mapping[int, int] | None = None
 
+    @property
+    def direct(self) -> bool:
+        """Whether pixel values are the classes: scale 1, the default (R29)."""
+        return _number(self.source.get("scale")) == 1
+
     def apply(self, mask: UInt8) -> UInt8:
         """Pixel values uint8 (H, W) to class ids and `IGNORED`: a new uint8 (H, W)."""
         labels: UInt8 = np.take(self.table, mask)
