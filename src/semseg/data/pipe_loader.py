@@ -37,8 +37,8 @@ class PipeTrainingLoader:
     that is restarted gets new FIFOs. What does not fill a batch opens the next epoch.
 
     path: what the FIFOs' names begin with. num_training_samples: the pairs of an epoch, as far as known; batches are
-    no larger. stop: whether the job was told to end. shuffle: whether each pair is drawn from a buffer of those that
-    come next; else they keep their order. timeout: seconds without data that are an error.
+    no larger, of which a warning tells. stop: whether the job was told to end. shuffle: whether each pair is drawn from
+    a buffer of those that come next; else they keep their order. timeout: seconds without data that are an error.
     """
 
     seekable = False
@@ -62,6 +62,14 @@ class PipeTrainingLoader:
         self._streams = count()
         self._carried: list[Place] = []
         self._warned = False
+        if num_training_samples < batch_size:
+            logger.warning(
+                "num_training_samples is %d, mini_batch_size %d: each batch has %d pictures only, however many the "
+                "pipe brings. If the manifest has more lines, set num_training_samples to their number.",
+                num_training_samples,
+                batch_size,
+                num_training_samples,
+            )
 
     def iterations(self, epoch: int) -> int:
         """The number of batches of an epoch, counted from 0, if num_training_samples is right."""

@@ -232,6 +232,20 @@ class TestTraining:
         (message,) = caplog.messages
         assert message.startswith("num_training_samples is 20, but train_0 held 17 samples; the learning rate")
 
+    def test_smaller_batches_than_asked_for_are_told_at_the_start(
+        self, channel: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        loader = training(channel, 3, batch_size=4)
+        (message,) = caplog.messages
+        assert message.startswith("num_training_samples is 3, mini_batch_size 4: each batch has 3 pictures only")
+        assert message.endswith("set num_training_samples to their number.")
+        put(channel, stream(PAIRS))
+        assert [len(batch) for batch in loader.epoch(0)] == [3] * 5
+
+    def test_batches_as_asked_for_are_not_told(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
+        training(channel, 4, batch_size=4)
+        assert not caplog.messages
+
 
 class TestStopping:
     def test_before_the_first_batch_the_epoch_has_none(self, channel: Path) -> None:
