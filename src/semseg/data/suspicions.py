@@ -75,9 +75,8 @@ def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
     if train is None:
         return
     unseen = train.class_pixels == 0
-    elsewhere = np.zeros_like(unseen)
-    for split in splits:
-        elsewhere |= unseen & (split.class_pixels > 0)
+    seen_in = {split.name: unseen & (split.class_pixels > 0) for split in splits}
+    elsewhere = np.logical_or.reduce(list(seen_in.values()))
     nowhere = np.flatnonzero(unseen & ~elsewhere)
     if len(nowhere):
         yield (
@@ -85,9 +84,10 @@ def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
             "num_classes may be too high, or the label map wrong"
         )
     if elsewhere.any():
+        others = " and ".join(name for name, seen in seen_in.items() if seen.any())
         yield (
             f"{_TRAIN}: the annotations never show {_named(train, np.flatnonzero(elsewhere).tolist())}, but those of "
-            "validation do: a network cannot learn what it never sees; divide the pictures anew"
+            f"{others} do: a network cannot learn what it never sees; divide the pictures anew"
         )
 
 
