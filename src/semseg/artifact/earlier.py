@@ -13,6 +13,7 @@ from semseg.errors import ArtifactError, ChannelError, one_line, some
 from semseg.types import Arrays
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
+_OUTPUT = "output.tar.gz"  # the platform puts output/data so packed beside model.tar.gz (container-contract.md 1.2)
 _MUST_AGREE = ("backbone", "algorithm", "crop_size", "num_classes")  # R46
 
 
@@ -33,7 +34,8 @@ def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Ear
     """Load the model of the channel's directory, the best parameters before the last ones.
 
     The directory holds one archive (*.tar.gz, *.tgz or *.tar), which is unpacked into `scratch`, an empty directory,
-    or else the files of one, model_best.params or model_algo-1 and hyperparams.json, which are used where they are.
+    or else the files of one, model_best.params or model_algo-1 and hyperparams.json, which are used where they are. A
+    job's output.tar.gz beside them is ignored.
     `scratch` may be removed afterwards: what is mapped stays. `wanted`: the new job's hyperparameters; of them
     backbone, algorithm, crop_size and num_classes must agree. A crop_size that the earlier model does not tell is not
     compared.
@@ -61,7 +63,7 @@ def _find_archive(channel: Path) -> Path | None:
         found = sorted(channel.iterdir())
     except OSError as error:
         raise ChannelError(f"The channel {channel.name} cannot be read: {channel}: {error.strerror}.") from error
-    archives = [path for path in found if path.name.endswith(_ARCHIVES) and path.is_file()]
+    archives = [path for path in found if path.name.endswith(_ARCHIVES) and path.name != _OUTPUT and path.is_file()]
     loose = [path for path in found if path.name in (BEST, LAST) and path.is_file()]
     if len(archives) + bool(loose) != 1:
         names = some([f"{path.name!r:.100}" for path in archives + loose or found])

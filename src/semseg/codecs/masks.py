@@ -20,12 +20,13 @@ _SIXTEEN_BIT = {"RGB;16B": "16-bit RGB", "LA;16B": "16-bit LA", "RGBA;16B": "16-
 _HINT = "Save masks as PNG of one 8-bit channel: mode P (palette, recommended) or L (grey)."
 
 
-def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
+def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS, spread: bool = False) -> UInt8:
     """The values stored in a PNG mask: uint8 (H, W), C-contiguous, orientation as stored.
 
     Of palettes the index counts, not the colour (R26, R27); 1-bit grey gives 0 and 1, 2- and 4-bit grey 0 to 3
-    and 0 to 15. Other modes are read if they provably hold one 8-bit value a pixel: 16-bit grey without a value
-    above 255, colour with equal channels, alpha that is the same everywhere.
+    and 0 to 15, or, with `spread`, these spread over 0 to 255, as Pillow gives them. Other modes are read if they
+    provably hold one 8-bit value a pixel: 16-bit grey without a value above 255, colour with equal channels, alpha
+    that is the same everywhere.
 
     Raises ImageError, which names the mode, and TooLargeError before decoding.
     """
@@ -38,7 +39,7 @@ def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
         samples = np.asarray(image)
     if raw_mode in _SIXTEEN_BIT:  # Pillow has cut them to 8 bits
         raise ImageError(f"The mask has mode {_SIXTEEN_BIT[raw_mode]}.", _HINT)
-    if raw_mode in _GREY_STEPS:
+    if raw_mode in _GREY_STEPS and not spread:
         return samples // np.uint8(_GREY_STEPS[raw_mode])
     return _one_channel(samples, image.mode)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator, Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from typing import TypeVar
 
 from PIL import Image
 from PIL.ImageFile import ImageFile
@@ -23,38 +26,67 @@ from semseg.data.threads import READERS, cores, map_in_order
 from semseg.errors import DataError, ImageError
 from semseg.sagemaker.job import Stopped
 
+logger = logging.getLogger("semseg")
+
+Item = TypeVar("Item")
+
+_TOLD_EVERY = 60
+
 
 def check(
     splits: Sequence[tuple[Listing, LabelMap]],
     workers: int,
     stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Report:
     """Read every file of every listing to its end and judge the masks by the label maps.
 
-    workers: threads that decode, at most one a core; 0 reads and decodes in the caller's.
+    workers: threads that decode, at most one a core; 0 reads and decodes in the caller's. clock: seconds, by which the
+    log is told every minute how far it is.
     Raises Stopped as soon as `stop()` is true; it is asked after each pair, and an Event's `is_set` will do.
     """
     tallies = [Tally(listing, label_map) for listing, label_map in splits]
     total = sum(len(listing.pairs) for listing, _ in splits)
-    with tqdm(desc="Checking data", total=total, disable=None, leave=False) as bar:
-        for tally in tallies:
-            with closing(_findings(tally.listing.pairs, tally.label_map, workers)) as findings:
-                for finding in findings:
-                    if stop():
-                        raise Stopped
-                    bar.update()
-                    tally.add(finding)
+    with (
+        tqdm(desc="Checking data", total=total, disable=None, leave=False) as bar,
+        closing(_findings(tallies, workers)) as findings,
+    ):
+        for tally, finding in _told(findings, total, clock):
+            if stop():
+                raise Stopped
+            bar.update()
+            tally.add(finding)
     found = tuple(tally.split() for tally in tallies)
     missing = [problem for listing, _ in splits for problem in listing.problems]
     problems = [problem for tally in tallies for problem in tally.problems()]
     return Report(found, (*missing, *problems), suspicions(found))
 
 
-def _findings(pairs: Sequence[Pair], label_map: LabelMap, workers: int) -> Generator[Finding, None, None]:
-    """What each pair holds, in order: files are read ahead of the decoding."""
+def _findings(tallies: Sequence[Tally], workers: int) -> Generator[tuple[Tally, Finding], None, None]:
+    """What each pair holds, in order, with the tally it belongs to: files are read ahead of the decoding."""
     threads = min(workers, cores())
-    with closing(map_in_order(Pair.loaded, pairs, READERS if workers else 0, READERS)) as loaded:
-        yield from map_in_order(partial(_inspect, label_map), loaded, threads, 4 * threads)
+    for tally in tallies:
+        inspect = partial(_inspect, tally.label_map)
+        with (
+            closing(map_in_order(Pair.loaded, tally.listing.pairs, READERS if workers else 0, READERS)) as loaded,
+            closing(map_in_order(inspect, loaded, threads, 4 * threads)) as findings,
+        ):
+            for finding in findings:
+                yield tally, finding
+
+
+def _told(items: Iterable[Item], total: int, clock: Callable[[], float]) -> Iterator[Item]:
+    """The items, of which the log is told: it has nothing of the bar, which only a terminal shows."""
+    if not total:
+        return
+    begun = said = clock()
+    logger.info("Checking the data: %d pairs.", total)
+    for done, item in enumerate(items, 1):
+        yield item
+        if clock() - said >= _TOLD_EVERY and done < total:
+            said = clock()
+            logger.info("Checking the data: %d of %d pairs are read.", done, total)
+    logger.info("Checking the data: all %d pairs are read, in %.0f s.", total, clock() - begun)
 
 
 def _inspect(label_map: LabelMap, pair: Pair) -> Finding:

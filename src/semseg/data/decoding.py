@@ -29,7 +29,9 @@ def verify_picture(pair: Pair) -> tuple[int, int]:
 def read_values(pair: Pair, label_map: LabelMap) -> UInt8:
     """The pixel values of the mask, which the label map translates: uint8 (H, W). Raises DataError.
 
-    They come from the colours if the label map is one of colours, else, under Ground Truth's map, as that says.
+    They come from the colours if the label map is one of colours, else, under Ground Truth's map, as that says. Grey of
+    2 and 4 bits counts as stored where values are classes, and else as Pillow gives it, so that a map made for the
+    mask in 8 bits holds (R26: it is read into 8 bits by Pillow's modes).
     """
     with naming(pair.mask):
         data = pair.mask.read()
@@ -37,7 +39,7 @@ def read_values(pair: Pair, label_map: LabelMap) -> UInt8:
             return colors.decode_colors(data, label_map.colors, UNLISTED_COLOR)
         if pair.colors is not None:
             return pair.colors.read_values(data, pair.mask.name)
-        return masks.decode_mask(data)
+        return masks.decode_mask(data, spread=not label_map.direct)
 
 
 def require_same_size(pair: Pair, image_size: tuple[int, int], mask_size: tuple[int, ...]) -> None:

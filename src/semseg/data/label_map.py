@@ -61,6 +61,11 @@ class LabelMap:
     source: dict[str, Any]
     colors: Mapping[int, int] | None = None
 
+    @property
+    def direct(self) -> bool:
+        """Whether pixel values are the classes: scale 1, the default (R29)."""
+        return _number(self.source.get("scale")) == 1
+
     def apply(self, mask: UInt8) -> UInt8:
         """Pixel values uint8 (H, W) to class ids and `IGNORED`: a new uint8 (H, W)."""
         labels: UInt8 = np.take(self.table, mask)
@@ -73,9 +78,10 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
     Looked for in this order: ``<channel>_label_map.json`` and ``label_map.json`` in the directory `label_map` of
     the channel of that name (None: not given), ``label_map.json`` in the directory `annotation` (R21, R22, R34;
     None: with a manifest or in Pipe mode there is no such channel).
-    Without one the default, scale 1, holds, and a warning says so.
+    Without one the default, scale 1, holds, and a warning says so (R34); but not for ``test``, a channel of ours, where
+    there are maps of other splits: it would be forgotten rather than meant.
 
-    Raises DataError for a map that is wrong, and for a `label_map` directory without a name we know.
+    Raises DataError for a map that is wrong or forgotten, and for a `label_map` directory without a name we know.
     """
     candidates = [annotation / _COMMON_NAME] if annotation else []
     if label_map is not None:
@@ -83,6 +89,8 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
         candidates = [label_map / f"{channel}_{_COMMON_NAME}", label_map / _COMMON_NAME, *candidates]
     found = [path for path in candidates if path.is_file()]
     if not found:
+        if label_map is not None and channel == TEST[0]:
+            raise _forgotten(channel, label_map)
         _warn_of_default(channel, label_map)
         return parse_label_map(DEFAULT, num_classes, f"the default label map of {channel}")
     for path in found[1:]:
@@ -211,6 +219,15 @@ def _require_known_name(label_map: Path) -> None:
     raise DataError(
         f"The label_map channel holds no label map, but {some(found)}.",
         f"Name the files {' and '.join(LABEL_MAP_NAMES[:2])}.",
+    )
+
+
+def _forgotten(channel: str, label_map: Path) -> DataError:
+    others = [printable(label_map / name) for name in LABEL_MAP_NAMES if (label_map / name).is_file()]
+    return DataError(
+        f"The label_map channel holds {some(others)}, but none for {channel}.",
+        f"Add {channel}_{_COMMON_NAME}, or call the map of all splits {_COMMON_NAME}; "
+        f'where pixel values are the classes, the map is {{"scale": 1}}.',
     )
 
 

@@ -15,7 +15,6 @@ from semseg.data.samples import BATCHES_AHEAD, Place, Sampler, batches, first_ba
 from semseg.data.shuffle import shuffled
 from semseg.data.threads import read_ahead
 from semseg.errors import DataError
-from semseg.sagemaker.job import Stopped
 from semseg.types import Batch
 
 logger = logging.getLogger("semseg")
@@ -38,8 +37,8 @@ class PipeTrainingLoader:
     that is restarted gets new FIFOs. What does not fill a batch opens the next epoch.
 
     path: what the FIFOs' names begin with. num_training_samples: the pairs of an epoch, as far as known; batches are
-    no larger. stop: whether the job was told to end. shuffle: whether each pair is drawn from a buffer of those that
-    come next; else they keep their order. timeout: seconds without data that are an error.
+    no larger, of which a warning tells. stop: whether the job was told to end. shuffle: whether each pair is drawn from
+    a buffer of those that come next; else they keep their order. timeout: seconds without data that are an error.
     """
 
     seekable = False
@@ -62,8 +61,15 @@ class PipeTrainingLoader:
         self._held = min(_SHUFFLED_PAIRS, -(-num_training_samples // _SHUFFLED_PART))
         self._streams = count()
         self._carried: list[Place] = []
-        self._begun = False
         self._warned = False
+        if num_training_samples < batch_size:
+            logger.warning(
+                "num_training_samples is %d, mini_batch_size %d: each batch has %d pictures only, however many the "
+                "pipe brings. If the manifest has more lines, set num_training_samples to their number.",
+                num_training_samples,
+                batch_size,
+                num_training_samples,
+            )
 
     def iterations(self, epoch: int) -> int:
         """The number of batches of an epoch, counted from 0, if num_training_samples is right."""
@@ -73,18 +79,14 @@ class PipeTrainingLoader:
     def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:  # noqa: ARG002 - always 0: not seekable
         """The batches of an epoch: images (N, crop, crop, 3).
 
-        Once `stop` is true it ends early, with few batches or none; it raises Stopped if there has never been one.
+        Once `stop` is true it ends early, with few batches or none.
         Raises DataError naming the record, or telling that the stream cannot fill a batch.
         """
         number, ahead = next(self._streams), BATCHES_AHEAD * self._batch_size
         rng = np.random.default_rng((self._sampler.seed, epoch)) if self._shuffle else None
         with closing(_places(self._pipe, number, epoch, rng, self._held)) as places:
             row = self._full_batches(places, self._pipe.stream(number))
-            for batch in batches(self._sampler.training(row, ahead), self._batch_size):
-                self._begun = True
-                yield batch
-        if not self._begun:
-            raise Stopped
+            yield from batches(self._sampler.training(row, ahead), self._batch_size)
 
     def _full_batches(self, places: Iterable[Place], stream: str) -> Iterator[Place]:
         """What was carried over and the stream's places, as far as they fill batches; the rest is carried over."""

@@ -38,6 +38,7 @@ _MAX_PAGES = 10_000
 _DOWNLOADS = 16
 _CONNECTIONS = 32
 _CHUNK = 1 << 18
+_LONGEST_PAUSE = 5.0
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
@@ -53,13 +54,23 @@ class ObjectStore:
     """S3, for all threads of the process. A context manager: on leaving it the cache is removed.
 
     The connection is made on first use. What may pass (no connection, a stalled or broken transfer, status 429 or
-    5xx) is tried again until nothing came for `patience` seconds; then nothing is asked for any more, or the faults of
-    thousands of files would add up. With these timeouts, in seconds, every fault ends within 30 s, also where S3's
-    name has several addresses, each tried for `connect_timeout`.
+    5xx, credentials that cannot be renewed) is tried again until nothing came for `patience` seconds; then nothing is
+    asked for any more, or the faults of thousands of files would add up. With these timeouts, in seconds, every fault
+    ends within 15 s after that, also where S3's name has several addresses, each tried for `connect_timeout`.
+
+    patience: may be changed at any time, and holds for what is asked for from then on.
+    stop: whether the job was told to end; nothing is tried again then.
     """
 
-    def __init__(self, patience: float = 15, connect_timeout: float = 3, read_timeout: float = 5) -> None:
-        self._patience = patience
+    def __init__(
+        self,
+        patience: float = 15,
+        connect_timeout: float = 3,
+        read_timeout: float = 5,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.patience = patience
+        self._stop = stop
         self._timeouts = connect_timeout, read_timeout
         self._cache = DiskCache()
         self._lock = threading.Lock()
@@ -88,7 +99,7 @@ class ObjectStore:
         return _S3File(self, bucket, key, name)
 
     def read(self, bucket: str, key: str, name: str) -> bytes:
-        """The bytes of an object. Raises DataError."""
+        """The bytes of an object. Raises DataError, and Stopped where it would have to wait once `stop()` is true."""
         content = self._cache.get(f"{bucket}/{key}")
         if content is None:
             memory = io.BytesIO()
@@ -151,7 +162,7 @@ class ObjectStore:
     def _fetch(self, bucket: str, key: str, name: str, sink: IO[bytes], max_bytes: int) -> None:
         """Write the bytes of an object to `sink`. Raises DataError, also if there are more than `max_bytes`."""
         self._client()  # making it takes a while, which is no fault
-        patience = _Patience(self._patience)
+        patience = _Patience(self.patience)
 
         def get(client: Any) -> None:
             sink.seek(0)
@@ -169,23 +180,25 @@ class ObjectStore:
         self._retry(name, get, patience)
 
     def _retry(self, name: str, request: Callable[[Any], Result], patience: _Patience | None = None) -> Result:
-        """What `request` gives when called with the client. Raises DataError.
+        """What `request` gives when called with the client. Raises DataError and Stopped.
 
         botocore's own retries are off: they know nothing of the body, and two layers would multiply the waiting.
         """
-        patience = patience or _Patience(self._patience)
+        patience = patience or _Patience(self.patience)
         pause = 0.25
         while not self._given_up:
             try:
                 return request(self._client())
             except raised_by_s3() as error:
+                if may_pass(error) and self._stop():
+                    raise Stopped from error
                 if not may_pass(error) or not patience.lasts(pause):
                     fault = told(error, name)
                     if may_pass(error):
                         self._given_up = fault.message.removeprefix(f"{name}: ")
                     raise fault from error
                 time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - it keeps threads from asking in step
-                pause *= 2
+                pause = min(2 * pause, _LONGEST_PAUSE)
         raise DataError(f"{name}: not asked for any more. {self._given_up}", "Start again when S3 answers.")
 
     def _client(self) -> Any:

@@ -26,7 +26,10 @@ def raised_by_s3() -> tuple[type[Exception], ...]:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether it is worth while to ask again: no connection, a stalled or broken transfer, a busy or failing server."""
+    """Whether it is worth while to ask again: no connection, a stalled or broken transfer, a busy or failing server.
+
+    Of credentials: that they could not be renewed, not that there are none.
+    """
     from botocore import exceptions
     from urllib3.exceptions import HTTPError
 
@@ -34,6 +37,7 @@ def may_pass(error: Exception) -> bool:
         return _status(error) in _PASSING_STATUS or _said(error, "Code") == "RequestTimeout"
     passing = (
         exceptions.ConnectionError,
+        exceptions.CredentialRetrievalError,
         exceptions.FlexibleChecksumError,
         exceptions.HTTPClientError,
         exceptions.IncompleteReadError,

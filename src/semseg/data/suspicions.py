@@ -75,9 +75,8 @@ def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
     if train is None:
         return
     unseen = train.class_pixels == 0
-    elsewhere = np.zeros_like(unseen)
-    for split in splits:
-        elsewhere |= unseen & (split.class_pixels > 0)
+    seen_in = {split.name: unseen & (split.class_pixels > 0) for split in splits}
+    elsewhere = np.logical_or.reduce(list(seen_in.values()))
     nowhere = np.flatnonzero(unseen & ~elsewhere)
     if len(nowhere):
         yield (
@@ -85,9 +84,10 @@ def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
             "num_classes may be too high, or the label map wrong"
         )
     if elsewhere.any():
+        others = " and ".join(name for name, seen in seen_in.items() if seen.any())
         yield (
             f"{_TRAIN}: the annotations never show {_named(train, np.flatnonzero(elsewhere).tolist())}, but those of "
-            "validation do: a network cannot learn what it never sees; divide the pictures anew"
+            f"{others} do: a network cannot learn what it never sees; divide the pictures anew"
         )
 
 
@@ -96,15 +96,15 @@ def _scale(split: SplitReport) -> int | None:
 
     Two values below num_classes are no sign: a set may well show the classes 0 and 2 alone.
     """
-    classes = np.arange(split.label_map.num_classes)
-    if "scale" not in split.label_map.source or (split.label_map.table[classes] != classes).any():
+    if not split.label_map.direct:
         return None
+    num_classes = split.label_map.num_classes
     values = _used(split.values)
     scale = math.gcd(*values.tolist())
-    if scale < 2 or values[-1] // scale >= len(classes) or len(values) < (2 if split.invalid else 3):
+    if scale < 2 or values[-1] // scale >= num_classes or len(values) < (2 if split.invalid else 3):
         return None
     white = IGNORED // scale  # the class that 255 would become under the scale
-    if split.values[IGNORED] and white < len(classes) and white != values[-1] // scale + 1:
+    if split.values[IGNORED] and white < num_classes and white != values[-1] // scale + 1:
         return None
     return scale
 

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Protocol, SupportsFloat
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Sink, Step
+from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.learner import Learner
 from semseg.training.loss_watch import require_finite, stuck
@@ -33,7 +34,10 @@ class TrainingData(Protocol):
         ...
 
     def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, one at least, but for the first `done`."""
+        """The batches of an epoch, one at least, but for the first `done`.
+
+        While they wait for data, a job that is told to stop has fewer of them, or Stopped.
+        """
         ...
 
     def iterations(self, epoch: int) -> int:
@@ -45,7 +49,7 @@ class ValidationData(Protocol):
     """The validation pictures, each once in an epoch."""
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:
-        """All batches."""
+        """All batches. While they wait for data, a job that is told to stop has fewer of them, or Stopped."""
         ...
 
     def iterations(self) -> int | None:
@@ -80,7 +84,7 @@ class Fit:
     def run(self, stop: threading.Event, progress: Progress = BEGINNING) -> None:
         """Trains and validates epoch by epoch, from `progress` on; returns within a step of `stop` being set.
 
-        Set before, nothing is done.
+        Set before, nothing is done. Raises Stopped if not even one update was made.
         """
         while progress.epoch < self.epochs and not self._ends_early(progress) and not stop.is_set():
             if not progress.trained:
@@ -88,9 +92,11 @@ class Fit:
             validated = self._validate(progress.epoch, stop) if progress.trained else None
             if not progress.trained or not validated:
                 self._checkpoint_within_epoch(progress)
-                return
+                break
             progress = self._end_epoch(progress, progress.trained, validated)
             self.checkpoint(progress)
+        if not progress.updates:
+            raise Stopped
 
     def _ends_early(self, progress: Progress) -> bool:
         curve = [epoch.validated.mean_iou for epoch in progress.ended]
@@ -103,7 +109,7 @@ class Fit:
         start = saved - progress.seconds
         step: _Step | None = None
         with closing(self.training.epoch(epoch, done)) as batches:
-            arriving = _Arriving(batches, progress.waiting)
+            arriving = _Arriving(_until_stopped(batches), progress.waiting)
             for iteration, batch in enumerate(arriving, done + 1):
                 rate = self.schedule(before - done + iteration)
                 loss = self.learner.train_step(batch, rate, self._step_seed(epoch, iteration))
@@ -117,7 +123,7 @@ class Fit:
                     self._checkpoint_within_epoch(progress)
                     saved = time.perf_counter()
         progress = _settled(progress, step, start, arriving)
-        if stop.is_set():  # a pipe ends early then
+        if stop.is_set():  # the batches have ended early
             return progress
         return self._end_training(progress)
 
@@ -136,7 +142,7 @@ class Fit:
         start, iterations = time.perf_counter(), self.validation.iterations()
         matrix, samples, loss, counted = ConfusionMatrix(self.num_classes), 0, 0.0, 0
         with closing(self.validation.epoch(epoch)) as batches:
-            for iteration, batch in enumerate(batches, 1):
+            for iteration, batch in enumerate(_until_stopped(batches), 1):
                 predicted, mean = self.learner.evaluate(batch)
                 matrix.update(batch.labels, predicted)
                 loss += mean * (int(matrix.counts.sum()) - counted)
@@ -184,6 +190,12 @@ class _Step:
     loss: SupportsFloat
     batch: Batch
     rate: float
+
+
+def _until_stopped(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches, none more once those who wait for their data were told to stop."""
+    with suppress(Stopped):
+        yield from batches
 
 
 class _Arriving:

@@ -52,6 +52,9 @@ from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
 from semseg.training.scoring import score
 
+_PATIENCE = 300
+"""Seconds without a byte of S3's that training bears: hours may be lost by then. The check before fails early."""
+
 
 def train(paths: Paths, stop: threading.Event) -> None:
     """Runs the job below `paths` and leaves its artifact in `paths.model`, its metrics in `paths.output_data`.
@@ -66,7 +69,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
     require_files(channels, settings)
     checkpoint_directory = read_checkpoint_directory(paths)
     _announce_worker(checkpoint_directory)
-    with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
+    with ObjectStore(stop=stop.is_set) as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
         names = class_names(inputs) or (earlier.class_names if earlier else None)
@@ -83,6 +86,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
             if not checkpoint:
                 raise
             weights = None  # nothing is trained any more, but the model of the checkpoint is to be saved
+        store.patience = _PATIENCE
 
         announce_devices()
         learner = build_learner(settings, earlier, checkpoint, weights)
@@ -94,17 +98,12 @@ def train(paths: Paths, stop: threading.Event) -> None:
         artifact = ArtifactWriter(paths.model, settings, names, emit)
         if checkpoint and checkpoint.best:
             artifact.save(model_dir.BEST, checkpoint.write_best)
-        resumed = checkpoint is not None
         del checkpoint  # its file is mapped, and would take room even when later ones have replaced it
         training = training_data(inputs[0], settings, samples, stop.is_set)
         validation = validation_data(inputs[1], settings, stop.is_set)
         fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, emit)
         set_up = time.time()
-        try:
-            fit.run(stop, progress)
-        except Stopped:  # by a pipe that has given nothing yet
-            if not resumed:
-                raise
+        fit.run(stop, progress)
         _announce_end(stop)
         _save(learner, artifact, model_dir.LAST)
         _add_other_forms(paths.model, inputs, settings, stop, emit)

@@ -83,6 +83,18 @@ def test_a_packed_model_is_loaded_and_may_be_removed_then(
     assert earlier.class_names is None
 
 
+@pytest.mark.req("R47")
+def test_the_output_folder_of_a_job_is_a_model(
+    channel: Path, scratch: Path, files: dict[str, bytes], network: Network
+) -> None:
+    """The platform puts output.tar.gz, made of output/data, beside the model."""
+    archive = pack(channel / "model.tar.gz", files)
+    pack(channel / "output.tar.gz", {"metrics.json": b"{}", "data_report.json": b"{}"})
+    earlier = load_earlier(channel, WANTED, scratch)
+    assert earlier.arrays.keys() == network().keys()
+    assert earlier.origin == f"{archive} (model_best.params)"
+
+
 @pytest.mark.req("R43", "R47")
 @pytest.mark.parametrize(("left", "value"), [("model_best.params", 1), ("model_algo-1", 0)])
 def test_loose_files_are_used_where_they_are(
@@ -166,7 +178,8 @@ def test_crop_sizes_are_compared_as_training_rounds_them(channel: Path, scratch:
     [
         ([], "it holds nothing."),
         (["hyperparams.json", "notes"], "it holds 'hyperparams.json', 'notes'."),
-        (["model.tar.gz", "output.tar.gz"], "it holds 'model.tar.gz', 'output.tar.gz'."),
+        (["model.tar.gz", "other.tar.gz"], "it holds 'model.tar.gz', 'other.tar.gz'."),
+        (["output.tar.gz"], "it holds 'output.tar.gz'."),
         (["a.tar", "hyperparams.json", "model_algo-1"], "it holds 'a.tar', 'model_algo-1'."),
         ([f"{number}.tgz" for number in range(8)], "it holds '0.tgz', '1.tgz', '2.tgz', '3.tgz', '4.tgz' and 3 more."),
         (["a\n.tar", "b.tar"], r"it holds 'a\n.tar', 'b.tar'."),

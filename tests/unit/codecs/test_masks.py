@@ -82,6 +82,14 @@ def test_few_bits_give_the_stored_samples(depth: int, colour: int) -> None:
     )
 
 
+@pytest.mark.req("R26")
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_few_bits_of_grey_give_what_pillow_gives_if_asked_for(depth: int) -> None:
+    samples: UInt8 = (np.arange(16) % (1 << depth)).astype(np.uint8)
+    data = png(16, depth, 0, np.packbits(np.unpackbits(samples[:, None], axis=1)[:, 8 - depth :]).tobytes())
+    np.testing.assert_array_equal(decode_mask(data, spread=True), np.asarray(Image.open(io.BytesIO(data))))
+
+
 @pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
 def test_equal_channels_prove_a_label(mode: str) -> None:
     np.testing.assert_array_equal(decode_mask(encode(Image.fromarray(LABELS).convert(mode))), LABELS)

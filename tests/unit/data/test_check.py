@@ -270,12 +270,43 @@ def test_it_stops_when_told(tmp_path: Path, write_pair: PairWriter) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("semseg-data")]
 
 
-def test_nothing_is_printed_or_logged_without_a_terminal(
+def test_nothing_is_printed_or_warned_of_without_a_terminal(
     tmp_path: Path, write_pair: PairWriter, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     write_pair("a", mask())
     assert report_of(tmp_path).suspicions
     assert capfd.readouterr() == ("", "")
+    assert not caplog.messages
+
+
+def test_the_log_tells_the_number_of_pairs_and_each_minute_how_many_are_read(
+    tmp_path: Path, write_pair: PairWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each pair takes 25 seconds."""
+    for number in range(5):
+        write_pair(str(number))
+    for number in range(2):
+        write_pair(str(number), split="validation")
+    now = 1000.0
+
+    def stop() -> bool:
+        nonlocal now
+        now += 25
+        return False
+
+    with caplog.at_level("INFO", "semseg"):
+        report_of(tmp_path, stop=stop, clock=lambda: now)
+    assert caplog.messages == [
+        "Checking the data: 7 pairs.",
+        "Checking the data: 3 of 7 pairs are read.",
+        "Checking the data: 6 of 7 pairs are read.",
+        "Checking the data: all 7 pairs are read, in 175 s.",
+    ]
+
+
+def test_pipes_are_not_checked_and_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "semseg"):
+        check([], workers=2)
     assert not caplog.messages
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +67,29 @@ class TestValues:
     def test_errors_name_the_mask(self, colors: ColorMap | None, label_map: LabelMap) -> None:
         with pytest.raises(DataError, match=r"^train_annotation/a\.png: The picture is empty"):
             read_values(pair(b"", colors), label_map)
+
+
+class TestFewBitsOfGrey:
+    """A 2-bit PNG file of a row of the samples 0 to 3, which Pillow gives as 0, 85, 170, 255."""
+
+    @pytest.fixture
+    def mask(self) -> Pair:
+        header, row = struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0), zlib.compress(b"\0\x1b")
+        chunks = [(b"IHDR", header), (b"IDAT", row), (b"IEND", b"")]
+        parts = [struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in chunks]
+        return pair(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+    @pytest.mark.req("R26", "R30")
+    @pytest.mark.parametrize("source", [{"scale": "85"}, {"map": {"0": 0, "1": 85, "2": 170, "3": 255}}])
+    def test_under_a_label_map_is_what_the_same_mask_in_8_bits_is(self, mask: Pair, source: dict[str, Any]) -> None:
+        label_map = parse_label_map(source, 4, "map.json")
+        eight = pair(encoded(Image.fromarray(np.array([[0, 85, 170, 255]], np.uint8))))
+        for one in (mask, eight):
+            assert label_map.apply(read_values(one, label_map)).tolist() == [[0, 1, 2, 3]]
+
+    @pytest.mark.parametrize("scale", [1, "1", "1.0"])
+    def test_under_scale_1_counts_as_stored(self, mask: Pair, scale: str | int) -> None:
+        assert read_values(mask, parse_label_map({"scale": scale}, 4, "map.json")).tolist() == [[0, 1, 2, 3]]
 
 
 class TestPictures:

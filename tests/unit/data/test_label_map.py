@@ -217,6 +217,25 @@ class TestFinding:
         assert find_label_map("train", annotation, channel, 3).source == {"scale": 1}
         assert "no map for train" in caplog.text
 
+    def test_the_map_of_test_must_not_be_forgotten(self, tmp_path: Path, channel: Path) -> None:
+        """Scored by the default map, its numbers would be wrong beside those of validation."""
+        for split in ("train", "validation"):
+            (channel / f"{split}_label_map.json").write_text('{"scale": 3}')
+        with pytest.raises(
+            DataError, match=r"train_label_map\.json.*validation_label_map\.json.*none for test"
+        ) as raised:
+            find_label_map("test", tmp_path, channel, 90)
+        assert "test_label_map.json" in raised.value.hint
+
+    @pytest.mark.parametrize("place", ["label_map/test_label_map.json", "label_map/label_map.json", "label_map.json"])
+    def test_the_map_of_test_has_its_own_name_or_that_of_all(self, tmp_path: Path, channel: Path, place: str) -> None:
+        (channel / "train_label_map.json").write_text('{"scale": 3}')
+        (tmp_path / place).write_text('{"scale": 2}')
+        assert find_label_map("test", tmp_path, channel, 130).source == {"scale": 2}
+
+    def test_without_any_map_test_has_the_default(self, tmp_path: Path) -> None:
+        assert find_label_map("test", tmp_path, None, 3).source == {"scale": 1}
+
     @pytest.mark.parametrize(
         ("names", "said"), [([], "nothing"), (["labels.json", "b.txt"], "label_map/b.txt, label_map/labels.json")]
     )

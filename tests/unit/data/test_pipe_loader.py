@@ -26,7 +26,6 @@ from semseg.data.pairs import Pair
 from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
-from semseg.sagemaker.job import Stopped
 from semseg.types import Batch, UInt8
 
 LABEL_MAP = parse_label_map({"scale": 1}, 250, "map.json")
@@ -233,13 +232,26 @@ class TestTraining:
         (message,) = caplog.messages
         assert message.startswith("num_training_samples is 20, but train_0 held 17 samples; the learning rate")
 
+    def test_smaller_batches_than_asked_for_are_told_at_the_start(
+        self, channel: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        loader = training(channel, 3, batch_size=4)
+        (message,) = caplog.messages
+        assert message.startswith("num_training_samples is 3, mini_batch_size 4: each batch has 3 pictures only")
+        assert message.endswith("set num_training_samples to their number.")
+        put(channel, stream(PAIRS))
+        assert [len(batch) for batch in loader.epoch(0)] == [3] * 5
+
+    def test_batches_as_asked_for_are_not_told(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
+        training(channel, 4, batch_size=4)
+        assert not caplog.messages
+
 
 class TestStopping:
-    def test_before_the_first_batch_there_is_nothing_to_save(self, channel: Path) -> None:
+    def test_before_the_first_batch_the_epoch_has_none(self, channel: Path) -> None:
         os.mkfifo(channel.with_name("train_0"))
         looks = itertools.count()
-        with pytest.raises(Stopped):
-            row(training(channel, 17, stop=lambda: next(looks) > 2), 1)
+        assert row(training(channel, 17, stop=lambda: next(looks) > 2), 1) == []
 
     def test_while_the_stream_stalls_the_epoch_ends_early(self, channel: Path) -> None:
         fifo, stop = channel.with_name("train_0"), threading.Event()

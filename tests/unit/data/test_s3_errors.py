@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
+import os
 import socket
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 from semseg.data import s3
 from semseg.data.s3 import ObjectStore
 from semseg.errors import DataError
+from semseg.sagemaker.job import Stopped
 
 NAME = "line 3 of train/x.manifest: source-ref s3://bucket/a.jpg"
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -254,6 +258,89 @@ class TestFaults:
         with pytest.raises(DataError, match="more than 1000000 objects"):
             steady.download("s3://bucket/data/", tmp_path)
         assert len(stub.requests) == 3
+
+
+class TestPatience:
+    """Of the check of the data, and, longer, of the training after it."""
+
+    FAULTS = [refusal(503, "SlowDown")] * 3  # the pauses between the answers are 0.8 s at least
+
+    @pytest.fixture
+    def impatient(self, server: Stub) -> Iterator[ObjectStore]:
+        with ObjectStore(patience=0.3) as store:
+            yield store
+
+    def test_it_is_short_at_first(self, stub: Stub, impatient: ObjectStore) -> None:
+        stub.replies = [*self.FAULTS, answer(b"whole")]
+        with pytest.raises(DataError, match="S3 answers 503 SlowDown"):
+            impatient.file("s3://bucket/a.jpg", NAME).read()
+
+    def test_it_may_be_lengthened(self, stub: Stub, impatient: ObjectStore) -> None:
+        stub.replies = [*self.FAULTS, answer(b"whole")]
+        impatient.patience = 60
+        assert impatient.file("s3://bucket/a.jpg", NAME).read() == b"whole"
+
+    def test_pauses_do_not_grow_with_it(
+        self, stub: Stub, impatient: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pauses: list[float] = []
+        monkeypatch.setattr("semseg.data.s3.time.sleep", pauses.append)
+        stub.replies = [*[refusal(503, "SlowDown")] * 20, answer(b"whole")]
+        impatient.patience = 600
+        assert impatient.file("s3://bucket/a.jpg", NAME).read() == b"whole"
+        assert len(pauses) == 20
+        assert max(pauses) <= 5
+
+    def test_a_job_that_is_told_to_stop_does_not_wait(self, stub: Stub) -> None:
+        told = threading.Event()
+
+        def busy(handler: BaseHTTPRequestHandler) -> None:
+            told.set()
+            refusal(503, "SlowDown")(handler)
+
+        stub.replies = [busy]
+        with ObjectStore(patience=600, stop=told.is_set) as store, pytest.raises(Stopped):
+            store.file("s3://bucket/a.jpg", NAME).read()
+        assert len(stub.requests) == 1
+
+    def test_a_job_that_is_told_to_stop_reads_what_it_can(self, stub: Stub) -> None:
+        stub.replies = [answer(b"whole"), refusal(404, "NoSuchKey")]
+        with ObjectStore(stop=lambda: True) as store:
+            assert store.file("s3://bucket/a.jpg", NAME).read() == b"whole"
+            with pytest.raises(DataError, match="NoSuchKey"):
+                store.file("s3://bucket/b.jpg", NAME).read()
+
+
+class TestCredentials:
+    """Those of a role, which the platform's server gives out for a while: the stub, as S3 is."""
+
+    @staticmethod
+    def given(key: str, minutes: int) -> Reply:
+        expiration = (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
+        body = {"AccessKeyId": key, "SecretAccessKey": "b", "Token": "c", "Expiration": expiration}
+        return answer(json.dumps(body).encode())
+
+    @pytest.fixture(autouse=True)
+    def _role(self, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+            monkeypatch.setenv(name, str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{os.environ['AWS_ENDPOINT_URL_S3']}/role")
+        monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.SLEEP_TIME", 0)
+
+    def test_a_renewal_that_fails_for_a_while_is_not_noticed(self, stub: Stub, store: ObjectStore) -> None:
+        """botocore asks three times, then it gives up."""
+        stub.replies = [self.given("old", 1), *[answer(b"busy", 500)] * 3, self.given("new", 60), answer(b"whole")]
+        assert store.file("s3://bucket/a.jpg", NAME).read() == b"whole"
+        assert "Credential=new/" in stub.requests[-1]["Authorization"]
+
+    def test_a_renewal_that_never_comes_is_told(self, stub: Stub, store: ObjectStore) -> None:
+        stub.replies = [self.given("old", 1), answer(b"busy", 500)]
+        with pytest.raises(DataError, match=f"^{NAME}: Error when retrieving credentials") as raised:
+            store.file("s3://bucket/a.jpg", NAME).read()
+        assert "role" in raised.value.hint
+        assert len(stub.requests) > 4
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ PairWriter = Callable[..., Pair]
 
 def report_of(root: Path, num_classes: int = 3, source: dict[str, Any] | None = None) -> Report:
     label_map = parse_label_map(source or {"scale": 1}, num_classes, "map.json")
-    names = [name for name in ("train", "validation") if (root / name).exists()]
+    names = [name for name in ("train", "validation", "test") if (root / name).exists()]
     splits = [(list_pairs(name, root / name, root / f"{name}_annotation"), label_map) for name in names]
     return check(splits, workers=0)
 
@@ -107,6 +107,20 @@ def test_classes_that_are_never_shown(tmp_path: Path, write_pair: PairWriter) ->
         " the annotations never show 4, but those of validation do: a network cannot learn what it never sees; "
         "divide the pictures anew",
     ]
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "said"),
+    [((1, 2), (4,), "4, but those of test do"), ((3,), (4,), "3, 4, but those of validation and test do")],
+)
+def test_classes_that_other_splits_show(
+    tmp_path: Path, write_pair: PairWriter, validation: tuple[int, ...], test: tuple[int, ...], said: str
+) -> None:
+    write_pair("a", HALF)
+    write_pair("b", mask(*validation * 10), split="validation")
+    write_pair("c", mask(*test * 10), split="test")
+    (line,) = (line for line in report_of(tmp_path, num_classes=5).suspicions if "those of" in line)
+    assert f"the annotations never show {said}: a network" in line
 
 
 def test_names_of_classes_are_said_on_one_line(write_pair: PairWriter) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from semseg.errors import DivergedError
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Step
+from semseg.sagemaker.job import Stopped
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.stopping import EarlyStopping
@@ -251,25 +252,53 @@ def test_a_stop_in_training_ends_within_the_step_and_closes_the_loader() -> None
     assert [progress.iteration for progress in done.saved] == [2]
 
 
-def test_a_stop_while_waiting_for_a_batch_ends_the_run() -> None:
-    """As a pipe does: it gives nothing any more."""
+@pytest.mark.parametrize("source", [Stopped, None], ids=["that of files", "that of a pipe"])
+def test_a_stop_while_waiting_for_a_batch_ends_the_run(source: type[Stopped] | None) -> None:
+    """Files that cannot be read yet raise Stopped, a pipe gives nothing any more."""
+    learner = FakeLearner([1.0])
+
+    class Waiting(Uncounted):
+        def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
+            yield from super().epoch(epoch, done)
+            learner.stop.set()
+            if source:
+                raise source
+
+    done = run(learner, Waiting([2]), epochs=3)
+    assert len(learner.rates) == 2
+    assert not done.of(EpochTrained)
+    assert [progress.iteration for progress in done.saved] == [2]
+    learner.stop.clear()
+    trained = Progress(iteration=1, trained=TRAINED)
+    done = run(learner, Pictures([0]), epochs=3, validation=Waiting([1]), progress=trained)
+    assert not done.of(EpochValidated)
+    assert done.saved == [trained]
+
+
+@pytest.mark.parametrize("source", [Stopped, None], ids=["that of files", "that of a pipe"])
+def test_a_stop_before_the_first_batch_of_all_leaves_nothing_to_save(source: type[Stopped] | None) -> None:
     learner = FakeLearner([1.0])
 
     class Waiting(Uncounted):
         def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
             learner.stop.set()
+            if source:
+                raise source
             yield from ()
 
-    assert run(learner, Waiting([0]), epochs=3) == Run()
+    with pytest.raises(Stopped):
+        run(learner, Waiting([0]), epochs=3)
     learner.stop.clear()
-    trained = Progress(iteration=1, trained=TRAINED)
-    assert run(learner, Pictures([0]), epochs=3, validation=Waiting([0]), progress=trained) == Run(saved=[trained])
+    before = run(FakeLearner([1.0]), Pictures([1]), epochs=1).saved[-1]
+    assert run(learner, Waiting([0]), epochs=3, progress=before) == Run()
 
 
 def test_a_stop_before_the_run_leaves_everything_as_it_is() -> None:
     learner, training = FakeLearner([1.0]), Pictures([2])
     learner.stop.set()
-    assert run(learner, training, epochs=3, checkpoint_seconds=0) == Run()
+    assert run(learner, training, epochs=3, progress=Progress(iteration=1), checkpoint_seconds=0) == Run()
+    with pytest.raises(Stopped):
+        run(learner, training, epochs=3)
     assert (learner.rates, training.closed) == ([], 0)
 
 

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from semseg.data.s3 import ObjectStore
+from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
 from semseg.errors import DivergedError
 from semseg.sagemaker.hyperparameters import parse
+from semseg.sagemaker.job import Stopped
+from semseg.sagemaker.paths import Paths
+from semseg.training import run
 from semseg.training.artifact_writer import ArtifactWriter
 from semseg.training.checkpoints import Checkpoints
+from semseg.training.inputs import check_inputs
 from semseg.training.progress import Progress
 from semseg.training.run import _export_onnx, _fit
 
@@ -28,6 +36,37 @@ def test_a_failed_export_leaves_the_model_and_a_warning(tmp_path: Path, caplog: 
     assert "The model is complete, but without model.onnx. " in caplog.text
     assert str(tmp_path / "model_algo-1") in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["model_algo-1"]
+
+
+def test_s3_is_given_minutes_once_the_data_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, a job that cannot read its data should fail at once; and at any time it stops when told."""
+    write_shapes(tmp_path / "input/data", train=2, validation=1, size=(40, 40), seed=0)
+    quick = {"num_classes": "4", "crop_size": "24", "mini_batch_size": "2"}
+    (tmp_path / "input/config").mkdir()
+    (tmp_path / "input/config/hyperparameters.json").write_text(json.dumps(quick))
+    stores: list[ObjectStore] = []
+
+    class Seen(ObjectStore):
+        def __enter__(self) -> ObjectStore:
+            stores.append(self)
+            return super().__enter__()
+
+    patience: list[float] = []
+
+    def checked(inputs: Any, workers: int, stop: Any) -> Any:
+        patience.append(stores[0].patience)
+        return check_inputs(inputs, workers, stop)
+
+    def begun(*_: Any) -> None:
+        patience.append(stores[0].patience)
+        raise Stopped
+
+    monkeypatch.setattr(run, "ObjectStore", Seen)
+    monkeypatch.setattr(run, "check_inputs", checked)
+    monkeypatch.setattr(run, "build_learner", begun)
+    with pytest.raises(Stopped):
+        run.train(Paths(tmp_path), threading.Event())
+    assert patience == [15, 300]
 
 
 class Lost:
