@@ -13,9 +13,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+import faulty_server
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
@@ -126,9 +127,9 @@ def test_a_bad_setting_is_the_user_s_error(tmp_path: Path) -> None:
 
 
 @contextmanager
-def serving(base: Path, logs: Path, **environ: str) -> Iterator[Server]:
-    """A server that is ready, and that has to end well when the block does."""
-    server = start(base, logs, **environ)
+def serving(base: Path, logs: Path, *program: str, **environ: str) -> Iterator[Server]:
+    """A server that is ready, and that has to end well when the block does; program: another than `serve`."""
+    server = start(base, logs, *program, **environ)
     try:
         statuses_until_ready(server)
         yield server
@@ -155,6 +156,36 @@ def test_a_worker_killed_in_a_request_closes_its_connection_and_another_takes_ov
         statuses_until_ready(server)
         assert workers(server) != [worker]
         assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+
+
+def answers_until_the_worker_ends(ask: Callable[[], int | None]) -> list[int | None]:
+    """What it answers until it closes a connection instead."""
+    answers: list[int | None] = []
+    with suppress(ConnectionError, http.client.HTTPException):
+        while len(answers) < 1000:
+            answers.append(ask())
+    return answers
+
+
+def test_a_worker_whose_engine_only_fails_is_replaced(tmp_path: Path, picture: UInt8) -> None:
+    with serving(tmp_path, tmp_path, faulty_server.__file__, "raises") as server:
+        (worker,) = workers(server)
+        assert answers_until_the_worker_ends(lambda: server.invoke(encode(picture))[0]) == [500] * 9
+        statuses_until_ready(server)
+        assert workers(server) != [worker]
+    says = "The last 10 predictions failed: this process ends, and another takes over.\nTraceback"
+    assert (tmp_path / "stdout").read_text().count(says) == 1
+
+
+def test_a_worker_whose_engine_hangs_is_replaced_when_anybody_asks(tmp_path: Path, picture: UInt8) -> None:
+    with serving(tmp_path, tmp_path, faulty_server.__file__, "hangs") as server:
+        (worker,) = workers(server)
+        with server.begin_post(encode(picture)) as connection:
+            connection.sendall(encode(picture))
+            assert len(answers_until_the_worker_ends(server.ping)) < 1000
+        statuses_until_ready(server)
+        assert workers(server) != [worker]
+    assert "The engine is stuck in a prediction: this process ends" in (tmp_path / "stdout").read_text()
 
 
 def half_a_header(server: Server) -> socket.socket:

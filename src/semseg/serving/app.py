@@ -40,6 +40,7 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     """The WSGI application that answers with the engine's predictions."""
     app, metrics = Flask("semseg", static_folder=None), Metrics()
     invocation = Invocation(engine, settings, metrics)
+    app.before_request(engine.end_if_stuck)
     app.register_error_handler(SemsegError, _refuse)
     app.register_error_handler(HTTPException, _refuse_in_general)
     app.register_error_handler(Exception, _report_defect)

@@ -331,6 +331,16 @@ def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, capl
     assert "Traceback" in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/ping", "/invocations", "/metrics"])
+def test_every_request_asks_whether_the_engine_is_stuck(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    engine, asked = Engine(lambda: model, queue=64), list[str]()
+    monkeypatch.setattr(engine, "end_if_stuck", lambda: asked.append(path))
+    client_of(engine).get(path)
+    assert asked == [path]
+
+
 def test_other_paths_and_methods_are_json_errors_too(client: FlaskClient) -> None:
     assert_error(client.get("/models"), 404, "/models")
     assert_error(client.get("/" + "x" * 5000), 404)
