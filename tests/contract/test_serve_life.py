@@ -233,6 +233,61 @@ def test_clients_that_stall_hold_up_nobody_and_are_closed_in_the_end(server: Ser
                 pass
 
 
+@contextmanager
+def stopped(worker: int) -> Iterator[None]:
+    """A worker that does nothing during the block: another has to answer."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+def ping_to_the_end(server: Server) -> None:
+    """Returns when the server has closed the connection, which it does when it has counted the request."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.0 200")
+        while connection.recv(1000):
+            pass
+
+
+def resident(process: int) -> int:
+    """The bytes that a process has in memory."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(re.findall(r"VmRSS:\s*(\d+)", status)[0]) << 10
+
+
+def loaded_models(logs: Path) -> int:
+    """How often a worker has said that its model is loaded."""
+    return (logs / "stdout").read_text().count("...model loaded.")
+
+
+def have_each_answer(server: Server, logs: Path) -> list[int]:
+    """Waits until both workers are ready, and has each answer once while the other is stopped; their process ids."""
+    while loaded_models(logs) < 2:
+        assert server.process.poll() is None, "the server ended"
+        time.sleep(0.01)
+    for worker in workers(server):
+        with stopped(worker):
+            ping_to_the_end(server)
+    return workers(server)
+
+
+def test_a_worker_that_loads_leaves_requests_to_one_that_is_ready(base: Path, tmp_path: Path) -> None:
+    with serving(base, tmp_path, SAGEMAKER_MODEL_SERVER_WORKERS="2", **EXACT) as server:
+        killed, survivor = have_each_answer(server, tmp_path)
+        os.kill(killed, signal.SIGKILL)
+        while killed in workers(server):
+            pass
+        statuses = []
+        while loaded_models(tmp_path) < 3:
+            statuses.append(server.ping())
+        assert set(statuses) == {200}
+        with stopped(survivor):  # the new one takes requests too
+            assert server.ping() == 200
+
+
 def told(server: Server) -> dict[str, float]:
     """What /metrics says of requests and the model, by name and labels."""
     families = text_string_to_metric_families(server.ask("GET", "/metrics")[2].decode())
