@@ -13,9 +13,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+import faulty_server
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
@@ -126,9 +127,9 @@ def test_a_bad_setting_is_the_user_s_error(tmp_path: Path) -> None:
 
 
 @contextmanager
-def serving(base: Path, logs: Path, **environ: str) -> Iterator[Server]:
-    """A server that is ready, and that has to end well when the block does."""
-    server = start(base, logs, **environ)
+def serving(base: Path, logs: Path, *program: str, **environ: str) -> Iterator[Server]:
+    """A server that is ready, and that has to end well when the block does; program: another than `serve`."""
+    server = start(base, logs, *program, **environ)
     try:
         statuses_until_ready(server)
         yield server
@@ -155,6 +156,36 @@ def test_a_worker_killed_in_a_request_closes_its_connection_and_another_takes_ov
         statuses_until_ready(server)
         assert workers(server) != [worker]
         assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+
+
+def answers_until_the_worker_ends(ask: Callable[[], int | None]) -> list[int | None]:
+    """What it answers until it closes a connection instead."""
+    answers: list[int | None] = []
+    with suppress(ConnectionError, http.client.HTTPException):
+        while len(answers) < 1000:
+            answers.append(ask())
+    return answers
+
+
+def test_a_worker_whose_engine_only_fails_is_replaced(tmp_path: Path, picture: UInt8) -> None:
+    with serving(tmp_path, tmp_path, faulty_server.__file__, "raises") as server:
+        (worker,) = workers(server)
+        assert answers_until_the_worker_ends(lambda: server.invoke(encode(picture))[0]) == [500] * 9
+        statuses_until_ready(server)
+        assert workers(server) != [worker]
+    says = "The last 10 predictions failed: this process ends, and another takes over.\nTraceback"
+    assert (tmp_path / "stdout").read_text().count(says) == 1
+
+
+def test_a_worker_whose_engine_hangs_is_replaced_when_anybody_asks(tmp_path: Path, picture: UInt8) -> None:
+    with serving(tmp_path, tmp_path, faulty_server.__file__, "hangs") as server:
+        (worker,) = workers(server)
+        with server.begin_post(encode(picture)) as connection:
+            connection.sendall(encode(picture))
+            assert len(answers_until_the_worker_ends(server.ping)) < 1000
+        statuses_until_ready(server)
+        assert workers(server) != [worker]
+    assert "The engine is stuck in a prediction: this process ends" in (tmp_path / "stdout").read_text()
 
 
 def half_a_header(server: Server) -> socket.socket:
@@ -202,6 +233,61 @@ def test_clients_that_stall_hold_up_nobody_and_are_closed_in_the_end(server: Ser
                 pass
 
 
+@contextmanager
+def stopped(worker: int) -> Iterator[None]:
+    """A worker that does nothing during the block: another has to answer."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+def ping_to_the_end(server: Server) -> None:
+    """Returns when the server has closed the connection, which it does when it has counted the request."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.0 200")
+        while connection.recv(1000):
+            pass
+
+
+def resident(process: int) -> int:
+    """The bytes that a process has in memory."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(re.findall(r"VmRSS:\s*(\d+)", status)[0]) << 10
+
+
+def loaded_models(logs: Path) -> int:
+    """How often a worker has said that its model is loaded."""
+    return (logs / "stdout").read_text().count("...model loaded.")
+
+
+def have_each_answer(server: Server, logs: Path) -> list[int]:
+    """Waits until both workers are ready, and has each answer once while the other is stopped; their process ids."""
+    while loaded_models(logs) < 2:
+        assert server.process.poll() is None, "the server ended"
+        time.sleep(0.01)
+    for worker in workers(server):
+        with stopped(worker):
+            ping_to_the_end(server)
+    return workers(server)
+
+
+def test_a_worker_that_loads_leaves_requests_to_one_that_is_ready(base: Path, tmp_path: Path) -> None:
+    with serving(base, tmp_path, SAGEMAKER_MODEL_SERVER_WORKERS="2", **EXACT) as server:
+        killed, survivor = have_each_answer(server, tmp_path)
+        os.kill(killed, signal.SIGKILL)
+        while killed in workers(server):
+            pass
+        statuses = []
+        while loaded_models(tmp_path) < 3:
+            statuses.append(server.ping())
+        assert set(statuses) == {200}
+        with stopped(survivor):  # the new one takes requests too
+            assert server.ping() == 200
+
+
 def told(server: Server) -> dict[str, float]:
     """What /metrics says of requests and the model, by name and labels."""
     families = text_string_to_metric_families(server.ask("GET", "/metrics")[2].decode())
@@ -211,20 +297,22 @@ def told(server: Server) -> dict[str, float]:
 
 def test_several_processes_count_together_and_one_may_die(base: Path, tmp_path: Path, picture: UInt8) -> None:
     with serving(base, tmp_path, SAGEMAKER_MODEL_SERVER_WORKERS="2", **EXACT) as server:
-        while len(workers(server)) < 2 or any(server.ping() != 200 for _ in range(20)):
-            assert server.process.poll() is None
+        memory = sum(map(resident, have_each_answer(server, tmp_path)))
+        assert told(server)["semseg_resident_memory_bytes "] == pytest.approx(memory, rel=0.1)
         for _ in range(12):
             assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+        counts = (told(server)["semseg_requests_total /invocations 200"] for _ in range(1000))
+        assert 12 in counts  # soon: the last one counts when its client has it
         for _ in range(6):
             assert told(server)["semseg_requests_total /invocations 200"] == 12
         os.kill(workers(server)[0], signal.SIGKILL)
         statuses_until_ready(server)
         for _ in range(6):
             assert told(server)["semseg_requests_total /invocations 200"] == 12
-        folder = os.environ.get("TMPDIR", "/tmp")
-        kept = [path for place in ("/dev/shm", folder) for path in Path(place).glob("semseg-metrics-*")]
-        assert len(kept) == 1
-    assert not kept[0].exists()
+        files = [path.readlink() for path in Path(f"/proc/{workers(server)[0]}/fd").iterdir()]
+        (kept,) = {path.parent for path in files if path.parent.name.startswith("semseg-metrics-")}
+        assert kept.exists()
+    assert not kept.exists()
 
 
 def test_a_body_of_an_asynchronous_request_may_have_a_gigabyte(base: Path, tmp_path: Path) -> None:

@@ -72,14 +72,14 @@ class Server(Client):
     process: subprocess.Popen[bytes]
 
 
-def start(base: Path, logs: Path, **environ: str) -> Server:
-    """Starts `serve`; its output goes to the files stdout and stderr in `logs`."""
+def start(base: Path, logs: Path, *program: str, **environ: str) -> Server:
+    """Starts `serve`, or another program of Python; its output goes to the files stdout and stderr in `logs`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environ |= {"SAGEMAKER_BASE_DIR": str(base), "SAGEMAKER_BIND_TO_PORT": str(port)}
     with (logs / "stdout").open("w") as stdout, (logs / "stderr").open("w") as stderr:
-        command = [sys.executable, "-m", "semseg", "serve"]
+        command = [sys.executable, *(program or ("-m", "semseg", "serve"))]
         return Server(port, subprocess.Popen(command, env=os.environ | environ, stdout=stdout, stderr=stderr))
 
 

@@ -55,7 +55,7 @@ def load_predictor(
     compiled, for the next start; with a warning, none if it is not this user's own. cores: that OpenVINO computes on,
     None for all of this process. processes: that share the memory.
     Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
-    does not know the precision.
+    or the CPU does not compute in the precision.
     """
     model = describe(model_dir)  # first: what is wrong here should not wait for MXNet
     ask_mxnet = backend == "mxnet" or (backend == AUTO and runtime.seems_to_have_gpu())
@@ -104,6 +104,11 @@ def _load_openvino(model: ModelDescription, model_dir: Path, precision: str, cac
     from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 
     compiled = partial(OpenVinoBackend, cores=cores, num_classes=model.num_classes, cache=cache)
+    if precision == "bf16" and not has_bf16():
+        raise UserError(
+            "SEMSEG_PRECISION is bf16, but this CPU has neither AVX512-BF16 nor AMX, which compute in it.",
+            "Set SEMSEG_PRECISION to auto or f32, or serve on another machine.",
+        )
     path = model_dir / INT8
     if precision == "int8" or (precision == AUTO and path.exists()):
         try:

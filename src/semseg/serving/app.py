@@ -40,6 +40,7 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     """The WSGI application that answers with the engine's predictions."""
     app, metrics = Flask("semseg", static_folder=None), Metrics()
     invocation = Invocation(engine, settings, metrics)
+    app.before_request(engine.end_if_stuck)
     app.register_error_handler(SemsegError, _refuse)
     app.register_error_handler(HTTPException, _refuse_in_general)
     app.register_error_handler(Exception, _report_defect)
@@ -56,8 +57,11 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:
-        megabytes = min(settings.max_payload >> 20, 100)  # the most that Batch Transform takes
-        return _json(200, {"MaxConcurrentTransforms": 1, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": megabytes})
+        at_once = settings.workers
+        megabytes = min(settings.max_payload >> 20, 100 // at_once)  # Batch Transform's limit of the product
+        return _json(
+            200, {"MaxConcurrentTransforms": at_once, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": megabytes}
+        )
 
     @app.get("/info")
     def info() -> Response:

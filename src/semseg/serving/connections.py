@@ -9,7 +9,7 @@ import errno
 import math
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -80,6 +80,15 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     seconds = math.inf
     """Of its ClientSockets."""
+
+    may_accept: Callable[[], bool]
+    """Asked again and again: whether to take connections, or leave them to other workers."""
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Called in a loop that, before each call, begins to accept if there is room."""
+        if not self.may_accept():
+            self.set_accept_enabled(False)
+        super().wait_for_and_dispatch_events(timeout)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Called when a connection is new, and when one that was kept open has a further request."""

@@ -24,6 +24,17 @@ logger = logging.getLogger(__name__)
 LOAD_FAILED = 3
 """The exit code of a worker that makes gunicorn end, with the same code, instead of starting another."""
 
+FAULTY = 1
+"""The exit code of a worker whose engine is broken or stuck: gunicorn starts another."""
+
+_FAILURES = 10
+"""So many predictions in a row that raise are the engine's fault, not that of pictures, which are decoded by then: an
+error of CUDA lasts as long as the process, and so may a lack of memory."""
+
+_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL = 600.0, 3e-4
+"""A prediction is stuck after so many in all, or so many for each pixel if that is more: ten times a request's usual
+time, and ten times what PSP on ResNet-101 takes with MXNet on one core, 31 microseconds [measured]."""
+
 _WARM_UP_SIZE = 64
 _LONGEST_ADVICE = 60
 """Seconds: nobody is told to stay away for longer."""
@@ -41,14 +52,16 @@ class Engine:
     ) -> None:
         """load: makes the model ready; queue: how many pictures may wait while the network has one.
 
-        exit_process: ends the server, with LOAD_FAILED, when loading fails. on_ready: is called once the model is
-        loaded and warm.
+        exit_process: ends the server, with LOAD_FAILED, when loading fails, and this process, with FAULTY, when
+        predictions only fail or one never ends. on_ready: is called once the model is loaded and warm.
         """
         self._load = load
         self._places = 1 + queue
         self._taken = 0
         self._counting = threading.Lock()
         self._seconds = 0.0
+        self._failures = 0
+        self._stuck_at = math.inf
         self._on_ready = on_ready
         self._exit_process = exit_process
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
@@ -68,6 +81,15 @@ class Engine:
     def memory(self) -> int:
         """Bytes for pictures and answers; waits until the model is loaded."""
         return self._model.result().memory
+
+    def end_if_stuck(self) -> None:
+        """End the process when the prediction under way takes longer than one does on any machine that works.
+
+        It is for requests to call, whatever they ask: the thread that is stuck cannot.
+        """
+        if time.monotonic() > self._stuck_at:
+            logger.critical("The engine is stuck in a prediction: this process ends, and another takes over.")
+            self._exit_process(FAULTY)
 
     def check_line(self) -> None:
         """Raises BusyError when there is no place in the line now, for who will need one later."""
@@ -108,8 +130,23 @@ class Engine:
             ) from None
 
     def _predict(self, model: LoadedModel, image: UInt8) -> Prediction:
-        begin = time.monotonic()
-        prediction = model.predictor.predict(image)
+        begin, pixels = time.monotonic(), image.shape[0] * image.shape[1]
+        self._stuck_at = begin + max(_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL * pixels)
+        try:
+            prediction = model.predictor.predict(image)
+        except Exception:
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                logger.critical(
+                    "The last %d predictions failed: this process ends, and another takes over.",
+                    _FAILURES,
+                    exc_info=True,
+                )
+                self._exit_process(FAULTY)
+            raise
+        finally:
+            self._stuck_at = math.inf
+        self._failures = 0
         latest = time.monotonic() - begin
         self._seconds = 0.8 * self._seconds + 0.2 * latest if self._seconds else latest
         return prediction

@@ -47,6 +47,7 @@ class Exchange:
         log: the line of an invocation, `metrics` for the original's, `json` for ours, or `none`.
         """
         metrics.requests.labels(self.path if known_path else "other", status).inc()
+        metrics.note_memory()
         if self.path != INVOCATIONS:
             return
         for name, seconds in self.stages.items():

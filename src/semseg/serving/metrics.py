@@ -50,12 +50,16 @@ class Metrics:
         """All numbers of all processes, in Prometheus' text format; model: what is served, once it is loaded."""
         if model:
             self._model.labels(model.algorithm, model.backbone, model.num_classes, __version__).set(1)
-        self._memory.set(_resident_bytes())
+        self.note_memory()
         if DIRECTORY not in os.environ:
             return generate_latest(self._registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+    def note_memory(self) -> None:
+        """Tells how much memory this process has now, for whichever process is asked next."""
+        self._memory.set(_resident_bytes())
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
         return Gauge(name, meaning, registry=self._registry, multiprocess_mode="livesum")

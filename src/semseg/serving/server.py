@@ -64,13 +64,14 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._was_ready = mmap.mmap(-1, 1)  # one byte that master and workers share
+        self._ready = mmap.mmap(-1, mmap.PAGESIZE)  # one for each worker that lives, at its _place
         self._metrics_dir = _metrics_dir() if settings.workers > 1 else None
         super().__init__()
 
     def load_config(self) -> None:
         for name, value in _options(self._settings).items():
             self.cfg.set(name, value)
-        self.cfg.set("post_worker_init", self._set_patience)
+        self.cfg.set("post_worker_init", self._set_up)
         self.cfg.set("child_exit", self._after_worker)
         self.cfg.set("on_exit", self._clean_up)
 
@@ -94,10 +95,14 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return create_app(Engine(load, settings.queue, on_ready=self._mark_ready), settings)
 
     def _mark_ready(self) -> None:
-        self._was_ready[0] = 1
+        self._was_ready[0] = self._ready[_place(os.getpid())] = 1
 
-    def _set_patience(self, worker: PatientWorker) -> None:
-        worker.seconds = self._settings.timeout
+    def _may_accept(self) -> bool:
+        """Whether this worker is to take connections: not as long as it loads and another is ready."""
+        return self._ready[_place(os.getpid())] == 1 or self._ready.find(b"\1") < 0
+
+    def _set_up(self, worker: PatientWorker) -> None:
+        worker.seconds, worker.may_accept = self._settings.timeout, self._may_accept
 
     def _after_worker(self, arbiter: Any, worker: PatientWorker) -> None:
         """Called in the master at a worker's end: one that dies while it loads would die for ever.
@@ -108,6 +113,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             from prometheus_client import multiprocess
 
             multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        self._ready[_place(worker.pid)] = 0
         if arbiter.LISTENERS and not self._was_ready[0]:
             raise HaltServer("The worker died before the model was loaded.", LOAD_FAILED)
 
@@ -115,6 +121,11 @@ class _Server(BaseApplication):  # type: ignore[misc]
         """Called in the master at its end."""
         if self._metrics_dir:
             shutil.rmtree(self._metrics_dir, ignore_errors=True)
+
+
+def _place(process: int) -> int:
+    """Where a process has its byte. Should two workers ever share one, some requests may meet a worker that loads."""
+    return process % mmap.PAGESIZE
 
 
 def _metrics_dir() -> str:

@@ -16,7 +16,7 @@ from semseg.engines import machine
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.backend import GluonBackend
 from semseg.errors import ArtifactError, UserError
-from semseg.inference import load
+from semseg.inference import load, openvino_backend
 from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
 from semseg.inference.memory import BYTES_PER_PIXEL
@@ -133,7 +133,9 @@ def test_an_int8_model_that_passed_is_used(quantized: Path, precision: str, capl
     assert caplog.messages[-2] == f"Loading weights from {quantized / 'model_int8.onnx'}"
 
 
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize(
+    "precision", ["f32", pytest.param("bf16", marks=pytest.mark.skipif(not has_bf16(), reason="a CPU without bf16"))]
+)
 def test_another_precision_can_be_told(quantized: Path, precision: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         load_predictor(quantized, precision=precision)
@@ -183,10 +185,32 @@ def test_an_f32_model_in_the_place_of_an_int8_one_is_refused(copy: Path) -> None
         load_predictor(copy, precision="int8")
 
 
-def test_precision_follows_the_cpu_unless_told(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        load_predictor(model_dir)
-    assert f"computes in {'bf16' if has_bf16() else 'f32'} on" in caplog.text
+class Compiled:
+    """Stands in for a network that is compiled, which not every CPU can be for bf16."""
+
+    def __init__(self, model: Path | bytes, precision: str, **_: object) -> None:
+        self.precision = precision
+
+
+@pytest.mark.parametrize(
+    ("bf16", "told", "expected"), [(True, "auto", "bf16"), (True, "bf16", "bf16"), (False, "auto", "f32")]
+)
+def test_precision_follows_the_cpu(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool, told: str, expected: str
+) -> None:
+    monkeypatch.setattr(openvino_backend, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(openvino_backend, "OpenVinoBackend", Compiled)
+    backend = load_predictor(model_dir, precision=told).predictor._backend
+    assert isinstance(backend, Compiled)
+    assert backend.precision == expected
+
+
+def test_bf16_on_a_cpu_without_it_is_the_user_s_error(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend, "has_bf16", lambda: False)
+    with pytest.raises(
+        UserError, match=r"SEMSEG_PRECISION is bf16, but this CPU .* Set SEMSEG_PRECISION to auto or f32"
+    ):
+        load_predictor(model_dir, precision="bf16")
 
 
 def test_a_model_onnx_of_the_same_parameters_is_used(copy: Path, caplog: pytest.LogCaptureFixture) -> None:

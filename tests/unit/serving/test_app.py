@@ -331,6 +331,16 @@ def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, capl
     assert "Traceback" in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/ping", "/invocations", "/metrics"])
+def test_every_request_asks_whether_the_engine_is_stuck(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    engine, asked = Engine(lambda: model, queue=64), list[str]()
+    monkeypatch.setattr(engine, "end_if_stuck", lambda: asked.append(path))
+    client_of(engine).get(path)
+    assert asked == [path]
+
+
 def test_other_paths_and_methods_are_json_errors_too(client: FlaskClient) -> None:
     assert_error(client.get("/models"), 404, "/models")
     assert_error(client.get("/" + "x" * 5000), 404)
@@ -346,11 +356,18 @@ def test_every_error_fits_what_the_platform_passes_on(message: str, hint: str) -
     assert message.startswith(json.loads(body)["error"])
 
 
-@pytest.mark.parametrize(("limit", "told"), [(6 << 20, 6), (100 << 20, 100), (1024 << 20, 100)])
-def test_execution_parameters_are_for_one_picture_at_a_time(model: LoadedModel, limit: int, told: int) -> None:
-    app = create_app(Engine(lambda: model, queue=64), Settings(Path("/nowhere"), max_payload=limit))
+@pytest.mark.parametrize(
+    ("workers", "limit", "told"),
+    [(1, 6 << 20, 6), (1, 100 << 20, 100), (1, 1024 << 20, 100), (3, 6 << 20, 6), (3, 100 << 20, 33), (64, 6 << 20, 1)],
+)
+def test_execution_parameters_are_for_one_picture_at_a_time_in_each_process(
+    model: LoadedModel, workers: int, limit: int, told: int
+) -> None:
+    """The platform takes up to 100 MB for all that are sent at a time."""
+    settings = Settings(Path("/nowhere"), workers=workers, max_payload=limit)
+    app = create_app(Engine(lambda: model, queue=64), settings)
     assert app.test_client().get("/execution-parameters").json == {
-        "MaxConcurrentTransforms": 1,
+        "MaxConcurrentTransforms": workers,
         "BatchStrategy": "SINGLE_RECORD",
         "MaxPayloadInMB": told,
     }

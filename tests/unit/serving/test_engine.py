@@ -11,7 +11,7 @@ import pytest
 
 from semseg.errors import ArtifactError, BusyError
 from semseg.inference.load import LoadedModel
-from semseg.serving.engine import LOAD_FAILED, Engine
+from semseg.serving.engine import FAULTY, LOAD_FAILED, Engine
 from semseg.types import Float32, UInt8
 
 LATER = time.monotonic() + 1000
@@ -162,6 +162,65 @@ def test_what_has_begun_is_finished_though_its_time_is_over(loaded: Loaded) -> N
             begun.result(0.5)
         gate.may_end.set()
         assert begun.result().labels().shape == (1, 1)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error"), MemoryError()])
+def test_ten_failures_in_a_row_end_the_process(
+    loaded: Loaded, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Moody:
+        """Fails for pictures that are wider than high."""
+
+        def logits(self, images: Float32) -> Float32:
+            if images.shape[3] > images.shape[2]:
+                raise error
+            return images[:, :, ::8, ::8]
+
+    exits: list[int] = []
+    engine = Engine(lambda: loaded(Moody()), queue=64, exit_process=exits.append)
+
+    def fail(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(type(error)):
+                engine.predict(np.zeros((1, 2, 3), np.uint8), LATER)
+
+    fail(9)
+    engine.predict(picture(0), LATER)
+    fail(9)
+    assert exits == []
+    assert "this process ends" not in caplog.text
+    fail(1)
+    assert exits == [FAULTY]
+    assert "The last 10 predictions failed: this process ends" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("size", "patience"), [((1, 1), 600), ((1000, 4000), 1200)], ids=["small picture", "large picture"]
+)
+def test_a_prediction_without_end_ends_the_process_when_somebody_asks(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], patience: float
+) -> None:
+    gate, exits = Gate(), list[int]()
+    engine = Engine(lambda: loaded(gate), queue=64, exit_process=exits.append)
+    assert engine.description
+    now = time.monotonic()
+
+    def ask_at(moment: float) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("semseg.serving.engine.time.monotonic", lambda: moment)
+            engine.end_if_stuck()
+
+    with ThreadPoolExecutor(1) as client:
+        begun = client.submit(engine.predict, np.zeros((*size, 3), np.uint8), LATER)
+        gate.begun.acquire()
+        ask_at(now + patience - 1)
+        assert exits == []
+        ask_at(now + patience + 60)
+        assert exits == [FAULTY]
+        gate.may_end.set()
+        begun.result()
+    ask_at(now + 1e6)
+    assert exits == [FAULTY]
 
 
 def test_the_line_has_so_many_places_and_one_for_the_picture_at_work(model: LoadedModel) -> None:
