@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, SupportsFloat
 
@@ -19,9 +20,6 @@ _SMOOTH = 1.0
 """Pixels added to both sides of a dice coefficient, which so is defined, and close to 1, for a class of none."""
 
 _LEAST = 1e-6
-
-_TINY = 1e-37
-"""Added to a probability before its logarithm: lost in all that are not about as small."""
 
 
 class Objective(NamedTuple):
@@ -48,7 +46,7 @@ class MixedCrossEntropy:
     """What GluonCV's MixSoftmaxCrossEntropyLoss does. Its gradient is SoftmaxOutput's, with both heads at weight 1.
 
     The value is the mean over all pixels of a picture, those that do not count at 0. Unlike GluonCV's it takes no
-    logarithm of what no pixel is labelled as, and is finite where a softmax underflows: a pixel is 85 off at most.
+    logarithm of what no pixel is labelled as, and is finite where a softmax underflows.
     """
 
     def __init__(self, aux_weight: float) -> None:
@@ -58,13 +56,18 @@ class MixedCrossEntropy:
         """The objective of a batch."""
         found = [
             mx.nd.SoftmaxOutput(
-                logits, labels, multi_output=True, use_ignore=True, ignore_label=IGNORED, normalization="valid"
+                logits,
+                labels.astype(logits.dtype, copy=False),
+                multi_output=True,
+                use_ignore=True,
+                ignore_label=IGNORED,
+                normalization="valid",
             )
             for logits in outputs
         ]
         with mx.autograd.pause():
-            means = [-_counted(mx.nd.log(_picked(scores, labels) + _TINY), labels).mean() for scores in found]
-        return Objective(found, _Weighted(means, self._weights))
+            values = [_CrossEntropy(*both, labels) for both in zip(found, outputs, strict=True)]
+        return Objective(found, _Weighted(values, self._weights))
 
 
 class BalancedLoss:
@@ -112,6 +115,19 @@ class BalancedLoss:
         coefficients = (2 * both + _SMOOTH) / (total + _SMOOTH)
         weights = of_class * (pixels > 0)
         return (weights * (1 - coefficients)).sum() / mx.nd.maximum(weights.sum(), _LEAST)
+
+
+class _CrossEntropy:
+    """The mean over all pixels, of probabilities or, where one is 0, of logits; waits for the device as arrays do."""
+
+    def __init__(self, probabilities: Any, logits: Any, labels: Any) -> None:
+        self._mean = -_counted(mx.nd.log(_picked(probabilities, labels)), labels).mean()
+        self._logits, self._labels = logits.detach(), labels
+
+    def asscalar(self) -> float:
+        """The mean."""
+        mean = float(self._mean.asscalar())
+        return mean if math.isfinite(mean) else -float(log_likelihood(self._logits, self._labels).mean().asscalar())
 
 
 class _Weighted:

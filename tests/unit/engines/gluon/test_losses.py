@@ -69,7 +69,7 @@ def test_the_defaults_value_is_finite_where_a_softmax_underflows_and_nan_where_a
         return float(MixedCrossEntropy(0.5)([on_device(logits).reshape(1, 2, 1, 1)], mx.nd.ones((1, 1, 1))).value)
 
     assert value(0.0, -80.0) == pytest.approx(80, abs=0.01)
-    assert 85 <= value(0.0, -1000.0) < 86
+    assert value(0.0, -1000.0) == 1000
     assert math.isnan(value(math.nan, 0.0))
     assert math.isnan(value(math.inf, 0.0))
 
