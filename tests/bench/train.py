@@ -43,7 +43,6 @@ from semseg.data.shapes import write_shapes
 from semseg.data.threads import cores
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.learner import Optimizer, build_learner
-from semseg.engines.machine import keep_memory_flat
 
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()
@@ -60,7 +59,6 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=7)
     pairs_of_turns = parser.parse_args().pairs
-    keep_memory_flat()  # as a job does
     with tempfile.TemporaryDirectory() as folder:
         pairs = pictures(Path(folder))
         loader = loader_over_cores(pairs)

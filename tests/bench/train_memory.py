@@ -27,7 +27,6 @@ from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.pairs import Pair
 from semseg.data.samples import Sampler
 from semseg.engines.gluon.learner import Optimizer, build_learner
-from semseg.engines.machine import keep_memory_flat
 
 WARM_UP, STEPS, BAR = 20, 200, 1.01
 PAGES_IN_MIB = 256
@@ -59,8 +58,7 @@ def resident(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> lis
 
 
 def trained(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list[float]:
-    """Trains in this process, as a job does."""
-    keep_memory_flat()
+    """Trains in this process."""
     sampler = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), crop, max(BASE, crop), seed=0, workers=16)
     learner = build_learner(
         "fcn", backbone, CLASSES, Optimizer("sgd"), aux_loss=True, aux_weight=0.5, use_pretrained=False, seed=0

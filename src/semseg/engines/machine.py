@@ -5,7 +5,6 @@ And folders, of which it trusts its own.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import stat
@@ -13,11 +12,6 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-"""glibc's numbers for mallopt (malloc.h)."""
-
-_LARGE = 4 << 20
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
@@ -84,15 +78,3 @@ def is_own(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
-
-
-def keep_memory_flat() -> None:
-    """Tell glibc to give large blocks back at once, and to share what is left among threads, of which there are many.
-
-    It holds for the whole process. On its own it keeps ever larger blocks, and some for each thread. What is smaller
-    than _LARGE, such as the blocks of an upsampled picture, is worth keeping: given back each time, it costs 6 ms a
-    picture [measured, 480 x 480]. Other C libraries have no mallopt.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        for option, value in ((_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, 4 * _LARGE), (_M_ARENA_MAX, 2)):
-            mallopt(option, value)

@@ -17,7 +17,6 @@ from semseg.artifact.params import write_params
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
-from semseg.engines.machine import keep_memory_flat
 from semseg.errors import ChannelError, HyperparameterError
 from semseg.reporting.data_report import write_report
 from semseg.reporting.events import Event, Sink
@@ -64,7 +63,6 @@ def train(paths: Paths, stop: threading.Event) -> None:
     begun. Raises UserError for whatever the user can mend.
     """
     begun = time.time()
-    keep_memory_flat()
     settings = _read_hyperparameters(paths)
     host = read_hosts(paths).current
     channels = read_channels(paths)
