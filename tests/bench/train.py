@@ -117,9 +117,9 @@ class Ours:
             self.seconds += time.perf_counter() - begin
 
 
-def endless(pairs: Sequence[Pair]) -> Iterator[Any]:
+def endless(pairs: Sequence[Pair], sampler: Sampler = SAMPLER) -> Iterator[Any]:
     """The batches of one epoch after the other."""
-    loader = TrainingLoader(pairs, SAMPLER, BATCH)
+    loader = TrainingLoader(pairs, sampler, BATCH)
     return chain.from_iterable(map(loader.epoch, count()))
 
 

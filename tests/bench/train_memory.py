@@ -17,13 +17,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import chain, count, islice
+from itertools import islice
 from pathlib import Path
 
-from train import BASE, BATCH, CLASSES, pictures
+from train import BASE, BATCH, CLASSES, endless, pictures
 
 from semseg.data.label_map import DEFAULT, parse_label_map
-from semseg.data.loader import TrainingLoader, ValidationLoader
+from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import Pair
 from semseg.data.samples import Sampler
 from semseg.engines.gluon.learner import Optimizer, build_learner
@@ -63,9 +63,8 @@ def trained(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list
     learner = build_learner(
         "fcn", backbone, CLASSES, Optimizer("sgd"), aux_loss=True, aux_weight=0.5, use_pretrained=False, seed=0
     )
-    batches = chain.from_iterable(map(TrainingLoader(pairs, sampler, BATCH).epoch, count()))
     sizes = []
-    for step, batch in enumerate(islice(batches, steps)):
+    for step, batch in enumerate(islice(endless(pairs, sampler), steps)):
         float(learner.train_step(batch, 0.001, step))
         sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) / PAGES_IN_MIB)
     learner.evaluate(next(ValidationLoader(pairs, sampler, BATCH).epoch(0)))
