@@ -64,8 +64,9 @@ class Fit:
     keep_best: called whenever a validation's mIOU is the best so far, the first one included.
     early_stopping: None to run all epochs.
     seed: with the epoch and the iteration, it gives the seed of each step.
-    checkpoint: called at the end of each epoch, when the run is stopped, and, if `training` is seekable, within an
-    epoch every `checkpoint_seconds`; a run with the same learner and this progress goes on from there.
+    checkpoint: called at the end of each epoch, when the run is stopped, and every `checkpoint_seconds`; a run with the
+    same learner and this progress goes on from there. Validation begins anew then, and so does the epoch of a training
+    that is not seekable, which is saved only when it is done.
     """
 
     learner: Learner
@@ -86,15 +87,17 @@ class Fit:
 
         Set before, nothing is done. Raises Stopped if not even one update was made.
         """
+        keeper = _Keeper(self.checkpoint, self.checkpoint_seconds)
         while progress.epoch < self.epochs and not self._ends_early(progress) and not stop.is_set():
             if not progress.trained:
-                progress = self._train(progress, stop)
-            validated = self._validate(progress.epoch, stop) if progress.trained else None
+                progress = self._train(progress, stop, keeper)
+            validated = self._validate(progress, stop, keeper) if progress.trained else None
             if not progress.trained or not validated:
-                self._checkpoint_within_epoch(progress)
+                if progress.trained or (progress.iteration and self.training.seekable):
+                    keeper.save(progress)
                 break
             progress = self._end_epoch(progress, progress.trained, validated)
-            self.checkpoint(progress)
+            keeper.save(progress)
         if not progress.updates:
             raise Stopped
 
@@ -102,11 +105,10 @@ class Fit:
         curve = [epoch.validated.mean_iou for epoch in progress.ended]
         return self.early_stopping is not None and self.early_stopping.ends(curve)
 
-    def _train(self, progress: Progress, stop: threading.Event) -> Progress:
+    def _train(self, progress: Progress, stop: threading.Event, keeper: _Keeper) -> Progress:
         """The rest of a pass over the training data; `trained` in what comes of it stays None if it was stopped."""
         epoch, done, before = progress.epoch, progress.iteration, progress.updates
-        iterations, saved = self.training.iterations(epoch), time.perf_counter()
-        start = saved - progress.seconds
+        iterations, start = self.training.iterations(epoch), time.perf_counter() - progress.seconds
         step: _Step | None = None
         with closing(self.training.epoch(epoch, done)) as batches:
             arriving = _Arriving(_until_stopped(batches), progress.waiting)
@@ -118,10 +120,9 @@ class Fit:
                 if stop.is_set():
                     return _settled(progress, step, start, arriving)
                 self.emit(Step(epoch, "training", iteration, iterations, len(batch), rate))
-                if time.perf_counter() - saved >= self.checkpoint_seconds:
+                if self.training.seekable and keeper.is_due():
                     progress, step = _settled(progress, step, start, arriving), None
-                    self._checkpoint_within_epoch(progress)
-                    saved = time.perf_counter()
+                    keeper.save(progress)
         progress = _settled(progress, step, start, arriving)
         if stop.is_set():  # the batches have ended early
             return progress
@@ -137,12 +138,14 @@ class Fit:
             LOGGER.warning(warning)
         return dataclasses.replace(progress, trained=trained)
 
-    def _validate(self, epoch: int, stop: threading.Event) -> EpochValidated | None:
+    def _validate(self, progress: Progress, stop: threading.Event, keeper: _Keeper) -> EpochValidated | None:
         """One pass over the validation data; None if it was stopped."""
-        start, iterations = time.perf_counter(), self.validation.iterations()
+        epoch, start, iterations = progress.epoch, time.perf_counter(), self.validation.iterations()
         matrix, samples, loss, counted = ConfusionMatrix(self.num_classes), 0, 0.0, 0
         with closing(self.validation.epoch(epoch)) as batches:
             for iteration, batch in enumerate(_until_stopped(batches), 1):
+                if keeper.is_due():
+                    keeper.save(progress)
                 predicted, mean = self.learner.evaluate(batch)
                 matrix.update(batch.labels, predicted)
                 loss += mean * (int(matrix.counts.sum()) - counted)
@@ -173,14 +176,30 @@ class Fit:
         self.emit(ended)
         return Progress((*progress.ended, ended))
 
-    def _checkpoint_within_epoch(self, progress: Progress) -> None:
-        """What is saved in the midst of a pass over a pipe could not go on: its records do not come again."""
-        if progress.trained or (progress.iteration and self.training.seekable):
-            self.checkpoint(progress)
-
     def _step_seed(self, epoch: int, iteration: int) -> int:
         """A seed from 0 to 2^31 - 1 that depends on nothing but its three numbers."""
         return int(np.random.SeedSequence([self.seed, epoch, iteration]).generate_state(1)[0] >> 1)
+
+
+class _Keeper:
+    """Saves the progress of a run, and knows how long ago it did: so long a part of the run may be lost."""
+
+    def __init__(self, save: Callable[[Progress], None], seconds: float) -> None:
+        self._save = save
+        self._seconds = seconds
+        self._kept: Progress | None = None
+        self._since = time.perf_counter()
+
+    def is_due(self) -> bool:
+        """Whether the last time was `seconds` ago."""
+        return time.perf_counter() - self._since >= self._seconds
+
+    def save(self, progress: Progress) -> None:
+        """Save it, unless it is what was saved last."""
+        if progress is not self._kept:
+            self._save(progress)
+        self._kept = progress
+        self._since = time.perf_counter()
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,6 @@ def train(paths: Paths, stop: threading.Event) -> None:
         announce_devices()
         learner = build_learner(settings, earlier, checkpoint, weights)
         rates = announced_schedule(settings, samples)
-        if stop.is_set() and not checkpoint:
-            raise Stopped
 
         emit = _sinks(host, settings, paths, progress)
         artifact = ArtifactWriter(paths.model, settings, names, emit)

@@ -331,22 +331,57 @@ def test_each_epoch_and_each_so_many_seconds_end_with_a_checkpoint() -> None:
     assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(1, 0), (2, 0)]
     assert done.saved[-1].ended == tuple(done.of(EpochEnded))
     done = run(FakeLearner([1.0]), Pictures([2, 1]), epochs=2, checkpoint_seconds=0)
-    assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
+    places = [(progress.epoch, progress.iteration, progress.trained is not None) for progress in done.saved]
+    first = (0, 1, False), (0, 2, False), (0, 2, True), (1, 0, False)
+    assert places == [*first, (1, 1, False), (1, 1, True), (2, 0, False)]
 
 
 def test_what_comes_through_a_pipe_is_not_left_in_the_midst() -> None:
     learner = FakeLearner([1.0], stop_at=4)
     done = run(learner, Pictures([3], seekable=False), epochs=2, checkpoint_seconds=0)
-    assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(1, 0)]
+    assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(0, 3), (1, 0)]
+    assert done.saved[0].trained == done.of(EpochTrained)[0]
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("seekable", [True, False], ids=["files", "pipe"])
+@pytest.mark.parametrize(("minutes", "before_validation"), [(3, []), (9, [9])])
+def test_a_long_validation_puts_no_long_training_at_risk(
+    minutes: int, before_validation: list[int], seekable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that moves a minute for each step and for each batch of ten in the validation."""
+    now = 0.0
+
+    class Timed(FakeLearner):
+        def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
+            nonlocal now
+            now += 1
+            return super().train_step(batch, learning_rate, seed)
+
+        def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
+            nonlocal now
+            now += 1
+            found.append([progress.iteration for progress in saved if progress.trained])
+            return super().evaluate(batch)
+
+    found: list[list[int]] = []
+    saved: list[Progress] = []
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    learner = Timed([1.0])
+    fit = fit_of(learner, Pictures([minutes], seekable=seekable), validation=Uncounted([20]))
+    dataclasses.replace(fit, checkpoint=saved.append, checkpoint_seconds=8).run(learner.stop)
+    within = [8] if seekable and minutes > 8 else []
+    due = 8 - minutes if minutes < 8 else 0
+    assert found == (due * [[]] + (20 - due) * [[minutes]] if not within else (7 * [[]] + 13 * [[minutes]]))
+    assert [progress.iteration for progress in saved] == [*within, minutes, 0]
+
+
+@pytest.mark.parametrize("number", range(10))
 def test_a_run_goes_on_from_any_checkpoint(number: int) -> None:
     """Rates, seeds, what is told of the epochs and which models are kept, all as if there had been one run."""
     right = [0.5, 1.0, 0.75]
     straight = FakeLearner(right)
     expected = run(straight, Pictures([1, 2]), epochs=3, checkpoint_seconds=0)
-    assert len(expected.saved) == 7
+    assert len(expected.saved) == 10
     progress = expected.saved[number]
     second = FakeLearner(right[progress.epoch :], begun_with=progress.updates)
     done = run(second, Pictures([1, 2]), epochs=3, progress=progress)
