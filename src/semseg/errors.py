@@ -7,7 +7,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
 │   ├── DeviceError             exit 1   400   the machine: a GPU or driver that MXNet cannot use
 │   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
-│   ├── DivergedError           exit 1   400   the training: a loss that is no number
+│   ├── DivergedError           exit 1   400   the training: numbers that are none
 │   ├── DiskFullError           exit 1   400   the machine: no room for a file
 │   ├── ImageError              exit 1   400   one picture or mask: damaged, wrong kind
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
@@ -66,7 +66,7 @@ class WeightsError(UserError):
 
 
 class DivergedError(UserError):
-    """The loss of a training is infinite or no number."""
+    """The loss of a training, or a parameter of its network, is infinite or no number."""
 
 
 class DiskFullError(UserError):

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from semseg.artifact.params import digest, read_params, write_params
+from semseg.data.s3 import ObjectStore
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
+from semseg.sagemaker.channels import read_channels
 from semseg.sagemaker.hyperparameters import parse
 from semseg.training.checkpoints import Checkpoints
+from semseg.training.inputs import fingerprint, open_inputs
 from semseg.training.parts import build_learner
 from semseg.training.progress import Progress
 from semseg.training.run import train
@@ -97,7 +100,7 @@ def test_a_training_killed_and_stopped_ends_as_one_left_alone(new_job: Callable[
         first.rename(first.with_stem("another"))
     code, log = job.run()
     assert code == 1
-    assert "the SHA-256 of their names was " in job.paths.failure.read_text()
+    assert "the SHA-256 of their names in train was " in job.paths.failure.read_text()
 
 
 def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkpoint(job: Any, tmp_path: Path) -> None:
@@ -107,11 +110,13 @@ def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkp
     shutil.rmtree(job.paths.channel(""))
     directory = configure(job, num_training_samples="8")
     settings, _ = parse(json.loads(job.paths.hyperparameters.read_text()))
+    with ObjectStore() as store:
+        data = fingerprint(open_inputs(read_channels(job.paths), settings.num_classes, store))
     learner = build_learner(settings, None, None, None)
     write_params(tmp_path / "best", learner.parameters())
     trained, validated = EpochTrained(0, 2, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [None], 8.0)
     progress = Progress((EpochEnded(trained, validated, 2, True),))
-    Checkpoints(directory, settings.as_strings()).save(progress, learner.state(), tmp_path / "best")
+    Checkpoints(directory, settings.as_strings() | data).save(progress, learner.state(), tmp_path / "best")
 
     code, log = job.run_until("LRScheduler setup")
     assert code == 0, log

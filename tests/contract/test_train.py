@@ -235,7 +235,7 @@ def test_an_empty_model_channel_fails_clearly(job: Any) -> None:
             "head.block.4.bias",
             "The loss is nan in epoch 0, iteration 1: the training has diverged. The batch was of train/",
         ),
-        ("conv1.0.weight", "The training has diverged: of its parameters, conv1.0.weight"),
+        ("conv1.0.weight", "The training has diverged: conv1.0.weight"),
     ],
 )
 def test_a_training_that_diverges_fails_with_place_and_files(
@@ -265,6 +265,7 @@ def test_absent_backbone_weights_fail_with_the_ways_out(job: Any, monkeypatch: p
     failure = job.paths.failure.read_text()
     for words in ("SEMSEG_OFFLINE is set", "Set use_pretrained_model to False", "--with-weights", "import-weights"):
         assert words in failure
+    assert not (job.paths.output_data / "data_report.json").exists()  # it is told before all data is read
 
 
 def test_wrong_data_fails_with_all_that_is_wrong(job: Any) -> None:

@@ -76,7 +76,7 @@ class Checkpoints:
         except OSError as error:
             raise UserError(
                 f"Checkpoints cannot be kept in {one_line(str(directory))}: {error.strerror}.",
-                "The LocalPath of the job's CheckpointConfig names another directory.",
+                "Name a directory that can be written to, with some room, as LocalPath of the job's CheckpointConfig.",
             ) from error
 
     def newest(self) -> Checkpoint | None:
@@ -104,7 +104,7 @@ class Checkpoints:
         """
         arrays = {_LEARNER + name: array for name, array in state.items()}
         if progress.ended:
-            arrays[_BEST] = np.fromfile(best, np.uint8)
+            arrays[_BEST] = np.memmap(best, np.uint8, "r")
         arrays[_PROGRESS] = _encoded(progress.to_json())
         arrays[_CONFIGURATION] = _encoded(json.dumps(self._configuration))
         arrays[_DIGEST] = _digest(arrays)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -68,21 +70,41 @@ def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool]
     return check([(one.listing, one.label_map) for one in inputs if one.listing], workers, stop)
 
 
-def class_names(inputs: tuple[Input, Input]) -> tuple[str, ...] | None:
-    """The name of each class, ``class 3`` where neither train nor validation tells one; None if no name is told.
+def class_names(inputs: Sequence[Input]) -> tuple[str, ...] | None:
+    """The name of each class, ``class 3`` where no split tells one; None if no name is told.
 
-    Raises DataError if the two tell different ones.
+    Raises DataError if two splits tell different ones.
     """
-    train, validation = (one.class_names() for one in inputs)
-    for number in sorted(train.keys() & validation.keys()):
-        if train[number] != validation[number]:
-            raise DataError(
-                f"Class {number} is called {train[number]!r} in train, but {validation[number]!r} in validation.",
-                "Give both channels manifests of labeling jobs with the same classes.",
-            )
-    names = train | validation
+    names: dict[int, str] = {}
+    told_by: dict[int, str] = {}
+    for one in inputs:
+        for number, name in sorted(one.class_names().items()):
+            if names.setdefault(number, name) != name:
+                raise DataError(
+                    f"Class {number} is called {names[number]!r} in {told_by[number]}, but {name!r} in "
+                    f"{one.split.name}.",
+                    "Give all channels manifests of labeling jobs with the same classes.",
+                )
+            told_by.setdefault(number, one.split.name)
     num_classes = inputs[0].label_map.num_classes
     return tuple(names.get(number, f"class {number}") for number in range(num_classes)) if names else None
+
+
+def fingerprint(inputs: Sequence[Input]) -> dict[str, str]:
+    """What tells these data from others, as far as it can be known before they are read, by names for people."""
+    found = {}
+    for one in inputs:
+        name = one.split.name
+        found[f"the SHA-256 of {name}'s label map"] = _sha256(json.dumps(one.label_map.source, sort_keys=True))
+        if one.listing:
+            pairs = one.listing.pairs
+            found[f"the number of {name}'s pairs"] = str(len(pairs))
+            found[f"the SHA-256 of their names in {name}"] = _sha256("\n".join(pair.image.name for pair in pairs))
+    return found
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:

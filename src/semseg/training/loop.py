@@ -18,7 +18,7 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Si
 from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.learner import Learner
-from semseg.training.loss_watch import require_finite, stuck
+from semseg.training.loss_watch import require_finite_loss, stuck
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
 from semseg.training.stopping import EarlyStopping
@@ -88,7 +88,9 @@ class Fit:
         Set before, nothing is done. Raises Stopped if not even one update was made.
         """
         keeper = _Keeper(self.checkpoint, self.checkpoint_seconds)
-        while progress.epoch < self.epochs and not self._ends_early(progress) and not stop.is_set():
+        while progress.epoch < self.epochs and not stop.is_set():
+            if self._ends_early(progress):
+                break
             if not progress.trained:
                 progress = self._train(progress, stop, keeper)
             validated = self._validate(progress, stop, keeper) if progress.trained else None
@@ -102,8 +104,18 @@ class Fit:
             raise Stopped
 
     def _ends_early(self, progress: Progress) -> bool:
-        curve = [epoch.validated.mean_iou for epoch in progress.ended]
-        return self.early_stopping is not None and self.early_stopping.ends(curve)
+        rule, curve = self.early_stopping, [epoch.validated.mean_iou for epoch in progress.ended]
+        if rule is None or not rule.ends(curve):
+            return False
+        LOGGER.info(
+            "Early stopping after epoch %d: the mIOU is at best %.4g, and in %d epochs has not gained enough "
+            "(early_stopping_tolerance: %g).",
+            progress.epoch - 1,
+            progress.best,
+            rule.patience,
+            rule.tolerance,
+        )
+        return True
 
     def _train(self, progress: Progress, stop: threading.Event, keeper: _Keeper) -> Progress:
         """The rest of a pass over the training data; `trained` in what comes of it stays None if it was stopped."""
@@ -239,5 +251,5 @@ def _settled(progress: Progress, step: _Step | None, start: float, arriving: _Ar
     if step is None:
         return progress
     loss = float(step.loss)
-    require_finite(loss, progress.epoch, progress.iteration + 1, step.batch.names, step.rate)
+    require_finite_loss(loss, progress.epoch, progress.iteration + 1, step.batch.names, step.rate)
     return progress.stepped(loss, len(step.batch), time.perf_counter() - start, arriving.seconds)

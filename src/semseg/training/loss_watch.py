@@ -19,7 +19,7 @@ _HINT = (
 )
 
 
-def require_finite(loss: float, epoch: int, iteration: int, names: Sequence[str], learning_rate: float) -> None:
+def require_finite_loss(loss: float, epoch: int, iteration: int, names: Sequence[str], learning_rate: float) -> None:
     """Raise DivergedError unless the loss is a number, with its place, the files of its batch and likely causes."""
     if math.isfinite(loss):
         return
@@ -30,15 +30,15 @@ def require_finite(loss: float, epoch: int, iteration: int, names: Sequence[str]
     )
 
 
-def require_finite_parameters(arrays: Arrays) -> None:
-    """Raise DivergedError, naming them, if there are arrays with values that are infinite or no number.
+def require_finite(arrays: Arrays) -> None:
+    """Raise DivergedError, naming them, if there are parameters, or others of a learner's arrays, with no numbers.
 
     oneDNN's ReLU makes 0 of what is no number: with the weights of a backbone lost, the loss would still be fine.
     """
     damaged = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if damaged:
         raise DivergedError(
-            f"The training has diverged: of its parameters, {some(damaged)} have values that are no numbers.", _HINT
+            f"The training has diverged: {some(damaged)} of its network have values that are no numbers.", _HINT
         )
 
 

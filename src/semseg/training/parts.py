@@ -28,6 +28,17 @@ def announce_devices() -> None:
         LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
 
 
+def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> None:
+    """Find or fetch the backbone's file if a learner needs it, which it would else tell only when all data is read.
+
+    Raises HyperparameterError when the file is not to be had.
+    """
+    from semseg.engines.gluon.weights import find_backbone
+
+    if _is_pretrained(settings, earlier, checkpoint):
+        find_backbone(settings.backbone)
+
+
 def balance(settings: Hyperparameters, report: Report) -> tuple[float, ...] | None:
     """What a pixel of each class counts for; None if nothing is said of that. `auto` is logged.
 
@@ -67,15 +78,15 @@ def build_learner(
         settings.num_classes,
         gluon.Optimizer(
             settings.optimizer,
-            settings.momentum,
-            settings.weight_decay,
-            settings.gamma1,
-            settings.gamma2,
-            settings.gradient_clip,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            gamma1=settings.gamma1,
+            gamma2=settings.gamma2,
+            gradient_clip=settings.gradient_clip,
         ),
         aux_loss=settings.aux_loss,
         aux_weight=settings.aux_weight,
-        use_pretrained=settings.use_pretrained_model and not earlier and not checkpoint,
+        use_pretrained=_is_pretrained(settings, earlier, checkpoint),
         seed=settings.seed,
         criterion=criterion,
     )
@@ -84,6 +95,11 @@ def build_learner(
     elif earlier:
         learner.load(earlier.arrays, earlier.origin)
     return learner
+
+
+def _is_pretrained(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> bool:
+    """Whether the network begins with the backbone's weights: not if it begins with a whole model's."""
+    return settings.use_pretrained_model and not earlier and not checkpoint
 
 
 def announced_schedule(settings: Hyperparameters, samples: int) -> Schedule:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from semseg.training.inputs import (
     Input,
     check_inputs,
     class_names,
+    fingerprint,
     open_inputs,
     open_test,
     training_data,
@@ -46,8 +46,15 @@ from semseg.training.inputs import (
 from semseg.training.int8 import quantize_model, require_files
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit, TrainingData, ValidationData
-from semseg.training.loss_watch import require_finite_parameters
-from semseg.training.parts import announce_devices, announced_schedule, balance, build_learner, early_stopping
+from semseg.training.loss_watch import require_finite
+from semseg.training.parts import (
+    announce_devices,
+    announced_schedule,
+    balance,
+    build_learner,
+    early_stopping,
+    require_backbone,
+)
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
 from semseg.training.scoring import score
@@ -72,15 +79,22 @@ def train(paths: Paths, stop: threading.Event) -> None:
     with ObjectStore(stop=stop.is_set) as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
-        names = class_names(inputs) or (earlier.class_names if earlier else None)
         test = open_test(channels, settings.num_classes, store)
+        splits = (*inputs, test) if test else inputs
+        names = class_names(splits) or (earlier.class_names if earlier else None)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
         settings = dataclasses.replace(settings, num_training_samples=samples)
-        checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs[0].listing)
+        checkpoints = (
+            Checkpoints(checkpoint_directory, settings.as_strings() | fingerprint(inputs))
+            if checkpoint_directory
+            else None
+        )
         checkpoint = checkpoints.newest() if checkpoints else None
         progress = checkpoint.progress if checkpoint else BEGINNING
+        announce_devices()
+        require_backbone(settings, earlier, checkpoint)
         try:
-            report = _check((*inputs, test) if test else inputs, settings.workers, stop, paths.output_data)
+            report = _check(splits, settings.workers, stop, paths.output_data)
             weights = balance(settings, report)
         except Stopped:
             if not checkpoint:
@@ -88,7 +102,6 @@ def train(paths: Paths, stop: threading.Event) -> None:
             weights = None  # nothing is trained any more, but the model of the checkpoint is to be saved
         store.patience = _PATIENCE
 
-        announce_devices()
         learner = build_learner(settings, earlier, checkpoint, weights)
         rates = announced_schedule(settings, samples)
 
@@ -122,9 +135,10 @@ def check(paths: Paths) -> Report:
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         _load_earlier(channels.model, settings, Path(scratch))
         inputs = open_inputs(channels, settings.num_classes, store)
-        class_names(inputs)
         test = open_test(channels, settings.num_classes, store)
-        return check_inputs((*inputs, test) if test else inputs, settings.workers)
+        splits = (*inputs, test) if test else inputs
+        class_names(splits)
+        return check_inputs(splits, settings.workers)
 
 
 def _read_hyperparameters(paths: Paths) -> Hyperparameters:
@@ -194,18 +208,6 @@ def _training_samples(given: int | None, listing: Listing | None) -> int:
     return counted if given is None else given
 
 
-def _open_checkpoints(directory: Path | None, settings: Hyperparameters, listing: Listing | None) -> Checkpoints | None:
-    """The checkpoints of this job, which a change of its hyperparameters or training pairs makes useless."""
-    if directory is None:
-        return None
-    pairs = {}
-    if listing:
-        names = "\n".join(pair.image.name for pair in listing.pairs)
-        pairs["the number of training pairs"] = str(len(listing.pairs))
-        pairs["the SHA-256 of their names"] = hashlib.sha256(names.encode()).hexdigest()
-    return Checkpoints(directory, settings.as_strings() | pairs)
-
-
 def _fit(
     learner: Learner,
     training: TrainingData,
@@ -219,9 +221,10 @@ def _fit(
     """The loop as the settings say, which leaves the best model in the artifact."""
 
     def checkpoint(progress: Progress) -> None:
-        require_finite_parameters(learner.parameters())
+        state = learner.state() if checkpoints else learner.parameters()
+        require_finite(state)
         if checkpoints:
-            checkpoints.save(progress, learner.state(), artifact.path(model_dir.BEST))
+            checkpoints.save(progress, state, artifact.path(model_dir.BEST))
 
     return Fit(
         learner=learner,
@@ -257,7 +260,7 @@ def _sinks(host: str, settings: Hyperparameters, paths: Paths, progress: Progres
 
 def _save(learner: Learner, artifact: ArtifactWriter, name: str) -> None:
     parameters = learner.parameters()
-    require_finite_parameters(parameters)
+    require_finite(parameters)
     artifact.save(name, lambda path: write_params(path, parameters))
 
 

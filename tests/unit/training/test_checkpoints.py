@@ -15,6 +15,7 @@ from semseg.artifact.model_dir import replacing
 from semseg.artifact.params import read_params, write_params
 from semseg.errors import DiskFullError, HyperparameterError, UserError
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event
+from semseg.sagemaker.hyperparameters import rules
 from semseg.training.checkpoints import Checkpoints
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
@@ -168,10 +169,32 @@ def test_damaged_ones_take_no_sound_ones_place(directory: Path, best: Path) -> N
         assert found.progress.iteration == sound[-1]
 
 
-def test_what_does_not_change_the_training_may_differ(directory: Path, best: Path) -> None:
-    Checkpoints(directory, CONFIGURATION).save(AFTER_EPOCH, STATE, best)
-    changed = {"optimizer": "sgd", "epochs": "9", "_workers": "2", "early_stopping_patience": "4"}
-    assert Checkpoints(directory, changed).newest()
+MAY_DIFFER = {
+    "epochs",
+    "early_stopping",
+    "early_stopping_min_epochs",
+    "early_stopping_patience",
+    "early_stopping_tolerance",
+    "_workers",
+    "_logging_frequency",
+    "_checkpoint_minutes",
+    "_export_onnx",
+    "_quantize",
+    "_kvstore",
+    "_num_kv_servers",
+    "_hybrid",
+}
+
+
+@pytest.mark.parametrize("name", [rule.name for rule in rules()])
+def test_only_what_does_not_change_the_training_may_differ(directory: Path, best: Path, name: str) -> None:
+    Checkpoints(directory, CONFIGURATION | {name: "1"}).save(AFTER_EPOCH, STATE, best)
+    later = Checkpoints(directory, CONFIGURATION | {name: "2"})
+    if name in MAY_DIFFER:
+        assert later.newest()
+    else:
+        with pytest.raises(HyperparameterError, match=f"{name} was 1, now it is 2"):
+            later.newest()
 
 
 def test_another_configuration_is_refused_with_the_differences(directory: Path, best: Path) -> None:

@@ -8,20 +8,26 @@ from PIL import Image
 from semseg.codecs.recordio import frame
 from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import LabelMap, parse_label_map
-from semseg.data.pairs import Listing
+from semseg.data.pairs import Listing, list_pairs
 from semseg.data.shapes import write_shapes
 from semseg.errors import DataError
 from semseg.sagemaker.channels import Split
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training.inputs import Input, class_names, training_data
+from semseg.training.inputs import Input, class_names, fingerprint, training_data
 
 PLAIN = '{"scale": 1}'
 NAMES = {0: "void", 1: "road", 2: "tree"}
 
 
-def one(names: dict[int, str] | None, label_map: str = PLAIN, piped: bool = False, num_classes: int = 3) -> Input:
+def one(
+    names: dict[int, str] | None,
+    label_map: str = PLAIN,
+    piped: bool = False,
+    num_classes: int = 3,
+    channel: str = "train",
+) -> Input:
     """A split whose masks have so named values; the colour of value 1 is #000001."""
-    split = Split("train", Path("train"), None, None, piped)
+    split = Split(channel, Path(channel), None, None, piped)
     colors = ColorMap(tuple((value, name, value) for value, name in names.items())) if names else None
     return Input(split, None if piped else Listing("train", (), (), colors), label_map_of(label_map, num_classes))
 
@@ -53,8 +59,11 @@ def test_either_split_may_tell_the_names() -> None:
 
 
 def test_splits_that_disagree_are_an_error() -> None:
+    other = NAMES | {1: "path"}
     with pytest.raises(DataError, match="Class 1 is called 'road' in train, but 'path' in validation"):
-        class_names((one(NAMES), one(NAMES | {1: "path"})))
+        class_names((one(NAMES), one(other, channel="validation")))
+    with pytest.raises(DataError, match="Class 1 is called 'road' in validation, but 'path' in test"):
+        class_names((one(None), one(NAMES, channel="validation"), one(other, channel="test")))
 
 
 def test_masks_from_pipes_are_checked_as_they_come(tmp_path: Path) -> None:
@@ -70,3 +79,25 @@ def test_masks_from_pipes_are_checked_as_they_come(tmp_path: Path) -> None:
     settings, _ = parse({"num_classes": "4", "crop_size": "24", "mini_batch_size": "2"})
     with pytest.raises(DataError, match=r"record [13] of train_0: pixel values 9 are no class"):
         list(training_data(piped, settings, 2, lambda: False).epoch(0))
+
+
+def test_other_pairs_or_another_label_map_of_either_split_tell_data_from_others(tmp_path: Path) -> None:
+    def split(channel: str, stems: str, label_map: str) -> Input:
+        for stem in stems:
+            for folder, suffix in ((channel, "jpg"), (f"{channel}_annotation", "png")):
+                path = tmp_path / stems / folder / f"{stem}.{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        images, masks = tmp_path / stems / channel, tmp_path / stems / f"{channel}_annotation"
+        listing = list_pairs(channel, images, masks)
+        return Input(Split(channel, images, masks, None, False), listing, label_map_of(label_map, 3))
+
+    turned = '{"map": {"0": 1, "1": 0}}'
+    found = [
+        fingerprint((split("train", *train), split("validation", *validation)))
+        for train in (("ab", PLAIN), ("abc", PLAIN), ("xy", PLAIN), ("ab", turned))
+        for validation in (("ab", PLAIN), ("xy", PLAIN), ("ab", turned))
+    ]
+    assert len({tuple(sorted(one.items())) for one in found}) == 12
+    assert found[0] == fingerprint((split("train", "ab", PLAIN), split("validation", "ab", ' {"scale":1}')))
+    assert found[0]["the number of train's pairs"] == "2"

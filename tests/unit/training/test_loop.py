@@ -224,12 +224,15 @@ def test_keeps_the_model_at_the_first_validation_and_at_each_improvement() -> No
     assert [epoch.improved for epoch in done.of(EpochEnded)] == [True, True, False, True, False]
 
 
-def test_early_stopping_ends_the_run() -> None:
+def test_early_stopping_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="semseg")
     learner = FakeLearner([1.0, 0.5])
     done = run(learner, Pictures([1]), epochs=10, early_stopping=EarlyStopping(1, 2, 0.0))
     assert len(done.of(EpochEnded)) == 3
     again = run(FakeLearner([0.9]), Pictures([1]), 10, EarlyStopping(1, 2, 0.0), progress=done.saved[-1])
     assert again.events == []  # a restart knows of it
+    said = "Early stopping after epoch 2: the mIOU is at best 1, and in 2 epochs has not gained enough"
+    assert [message.split(" (")[0] for message in caplog.messages] == [said, said]
 
 
 def test_steps_have_seeds_of_their_own_that_a_second_run_repeats() -> None:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from semseg.errors import DivergedError
-from semseg.training.loss_watch import require_finite, require_finite_parameters, stuck
+from semseg.training.loss_watch import require_finite, require_finite_loss, stuck
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_no_number_is_told_with_its_place_files_and_causes(loss: float) -> None:
     names = [f"train/{number}.jpg" for number in range(20)]
     with pytest.raises(DivergedError) as raised:
-        require_finite(loss, 3, 17, names, 0.1)
+        require_finite_loss(loss, 3, 17, names, 0.1)
     text = str(raised.value)
     assert f"The loss is {loss} in epoch 3, iteration 17" in text
     assert "train/0.jpg, train/1.jpg" in text
@@ -24,14 +24,14 @@ def test_a_loss_that_is_no_number_is_told_with_its_place_files_and_causes(loss: 
 
 
 def test_a_number_is_fine() -> None:
-    require_finite(1e30, 0, 1, [], 0.1)
+    require_finite_loss(1e30, 0, 1, [], 0.1)
 
 
 def test_parameters_that_are_no_numbers_are_named() -> None:
     sound = {"a": np.ones((2, 3), np.float32), "count": np.array([3])}
-    require_finite_parameters(sound)
-    with pytest.raises(DivergedError, match=r"of its parameters, b, c have values .* _gradient_clip"):
-        require_finite_parameters(sound | {"b": np.array([1, np.inf]), "c": np.array([np.nan])})
+    require_finite(sound)
+    with pytest.raises(DivergedError, match=r"diverged: b, c of its network have values .* _gradient_clip"):
+        require_finite(sound | {"b": np.array([1, np.inf]), "c": np.array([np.nan])})
 
 
 @pytest.mark.parametrize(

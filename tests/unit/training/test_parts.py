@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,12 @@ from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.tally import Finding, Tally
+from semseg.engines.gluon import learner as gluon
 from semseg.engines.gluon import runtime
+from semseg.engines.gluon.losses import BalancedLoss
 from semseg.errors import HyperparameterError
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training.parts import announce_devices, balance
+from semseg.training.parts import announce_devices, balance, build_learner
 
 
 @pytest.mark.parametrize(("gpus", "used", "warnings"), [(0, 0, 0), (1, 1, 0), (4, 1, 1)])
@@ -49,3 +53,38 @@ def test_pixels_that_come_through_a_pipe_cannot_be_counted() -> None:
     settings, _ = parse({"num_classes": "2", "_class_weights": "auto"})
     with pytest.raises(HyperparameterError, match="_class_weights=auto needs the channel train in File mode"):
         balance(settings, report("validation"))
+
+
+def test_a_learner_is_built_as_the_hyperparameters_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a value of its own, so that none can stand for another."""
+    built: dict[str, Any] = {}
+
+    def build(*positional: Any, **named: Any) -> None:
+        built.update(named, positional=positional)
+
+    monkeypatch.setattr(gluon, "build_learner", build)
+    given = {"algorithm": "psp", "backbone": "resnet-101", "num_classes": "3", "optimizer": "nag", "aux_loss": "False"}
+    rates = {"momentum": "0.11", "weight_decay": "0.12", "gamma1": "0.13", "gamma2": "0.14", "_gradient_clip": "0.15"}
+    settings, _ = parse({**given, **rates, "aux_weight": "0.16", "_seed": "17", "_loss": "focal"})
+    build_learner(settings, None, None, (0.5, 1.0, 2.0))
+    optimizer = gluon.Optimizer("nag", 0.11, 0.12, 0.13, 0.14, 0.15)
+    assert built.pop("positional") == ("psp", "resnet-101", 3, optimizer)
+    criterion = built.pop("criterion")
+    assert built == {"aux_loss": False, "aux_weight": 0.16, "use_pretrained": True, "seed": 17}
+    assert vars(criterion).keys() == vars(BalancedLoss("focal", None, 3, 0.16)).keys()
+    expected = BalancedLoss("focal", (0.5, 1.0, 2.0), 3, 0.16)
+    assert all(np.array_equal(value, vars(expected)[name]) for name, value in vars(criterion).items())
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights", "balanced"),
+    [("cross_entropy", None, False), ("cross_entropy", (1.0, 2.0), True), ("dice+ce", None, True)],
+)
+def test_the_criterion_is_gluoncvs_unless_something_else_is_asked_for(
+    loss: str, weights: tuple[float, ...] | None, balanced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr(gluon, "build_learner", lambda *_, criterion, **__: found.append(criterion))
+    settings, _ = parse({"num_classes": "2", "_loss": loss})
+    build_learner(settings, None, None, weights)
+    assert [type(criterion) for criterion in found] == [BalancedLoss if balanced else type(None)]

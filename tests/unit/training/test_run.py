@@ -87,6 +87,6 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_ep
     checkpoints = Checkpoints(tmp_path / "checkpoints", {}) if kept else None
     unused: Any = None
     fit = _fit(Lost(), unused, unused, unused, settings, artifact, checkpoints, unused)  # type: ignore[arg-type]
-    with pytest.raises(DivergedError, match=r"layer2\.weight have values that are no numbers"):
+    with pytest.raises(DivergedError, match=r"layer2\.weight of its network have values that are no numbers"):
         fit.checkpoint(Progress(iteration=3))
     assert not kept or not list((tmp_path / "checkpoints").iterdir())

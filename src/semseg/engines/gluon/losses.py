@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, SupportsFloat
 
@@ -66,7 +65,7 @@ class MixedCrossEntropy:
             for logits in outputs
         ]
         with mx.autograd.pause():
-            values = [_CrossEntropy(*both, labels) for both in zip(found, outputs, strict=True)]
+            values = [-_of_softmax(*both, labels).mean() for both in zip(found, outputs, strict=True)]
         return Objective(found, _Weighted(values, self._weights))
 
 
@@ -117,21 +116,8 @@ class BalancedLoss:
         return (weights * (1 - coefficients)).sum() / mx.nd.maximum(weights.sum(), _LEAST)
 
 
-class _CrossEntropy:
-    """The mean over all pixels, of probabilities or, where one is 0, of logits; waits for the device as arrays do."""
-
-    def __init__(self, probabilities: Any, logits: Any, labels: Any) -> None:
-        self._mean = -_counted(mx.nd.log(_picked(probabilities, labels)), labels).mean()
-        self._logits, self._labels = logits.detach(), labels
-
-    def asscalar(self) -> float:
-        """The mean."""
-        mean = float(self._mean.asscalar())
-        return mean if math.isfinite(mean) else -float(log_likelihood(self._logits, self._labels).mean().asscalar())
-
-
 class _Weighted:
-    """A weighted sum of values on their way from the device: `float` waits for them."""
+    """A weighted sum of arrays of one value, on their way from the device: `float` waits for them."""
 
     def __init__(self, values: list[Any], weights: tuple[float, ...]) -> None:
         self._parts = list(zip(values, weights, strict=False))
@@ -143,6 +129,12 @@ class _Weighted:
 def log_likelihood(logits: Any, labels: Any) -> Any:
     """The logarithm of the probability of each pixel's label, float32 (N, H, W); 0 where the label does not count."""
     return _counted(_picked(mx.nd.log_softmax(logits, axis=1), labels), labels)
+
+
+def _of_softmax(probabilities: Any, logits: Any, labels: Any) -> Any:
+    """What `log_likelihood` returns, where the softmax is known: log p = z - max z + log max p, as no max p is 0."""
+    behind = _picked(logits, labels) - logits.max(axis=1)
+    return _counted(behind + mx.nd.log(probabilities.max(axis=1)), labels)
 
 
 def _picked(scores: Any, labels: Any) -> Any:

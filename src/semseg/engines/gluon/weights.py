@@ -27,12 +27,10 @@ PATIENT_SECONDS = 600.0
 def load_backbone(model: Any, backbone: str) -> None:
     """Give the model's backbone weights trained on ImageNet; the heads keep theirs.
 
-    backbone: resnet-50 or resnet-101. The file is, in this order, GluonCV's in the models' folder or in the spare one,
-    the imported one in the models' folder, or GluonCV's fetched now, in one attempt. GluonCV's must have its SHA-1; a
-    damaged one is replaced by what is fetched. An imported one must fit by names and shapes.
+    backbone: resnet-50 or resnet-101. An imported file must fit by names and shapes.
     Raises HyperparameterError when no file is to be had, ArtifactError when an imported one is damaged or foreign.
     """
-    path = _find(backbone)
+    path = find_backbone(backbone)
     arrays = _read(path)
     wanted = networks.backbone_parameters(model)
     networks.assign(wanted, {name: arrays[name] for name in arrays if name in wanted}, str(path))
@@ -70,7 +68,13 @@ def _gluon_name(backbone: str) -> str:
     return backbone.replace("-", "") + "_v1s"
 
 
-def _find(backbone: str) -> Path:
+def find_backbone(backbone: str) -> Path:
+    """Return the file of a backbone, resnet-50 or resnet-101.
+
+    It is, in this order, GluonCV's in the models' folder or in the spare one, the imported one in the models' folder,
+    or GluonCV's fetched now, in one attempt. GluonCV's must have its SHA-1; a damaged one is replaced by what is
+    fetched. Raises HyperparameterError when no file is to be had.
+    """
     file = stored_file(backbone)
     folder, spare = weights_store.models_folder(), weights_store.spare_folder()
     path, imported = folder / file.name, folder / imported_name(backbone)
