@@ -2,9 +2,12 @@
 
 `train_speed`: pictures a second of FCN-ResNet50 over those of GluonCV's loop, as its scripts/segmentation/train.py has
 it: the eager network, two worker processes that load, a wait after each step. Both have batches of 4, crop 240, two
-threads that compute, the same files, and take turns, a few steps each; the median of the pairs counts.
-`train_waiting`: the share of our steps' time that passed waiting for data.
-`train_loader`: batches a second with nothing to train, over what the cores do together without a loader.
+threads that compute, the same files, a process of their own, and take turns, a few steps each; the median of the pairs
+counts.
+`train_waiting`: the share of our steps' time that passed waiting for data, in steps without a pause: in a pause the
+loader would get ahead.
+`train_loader`: batches a second with nothing to train, over what the cores do together without a loader: what the
+bench `input` tells for one thread, times the cores.
 Besides it tells how near a step comes to what a lone convolution reaches, forward and backward: 512 to 512 channels,
 3 x 3, on the 30 x 30 places of the last stage.
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import statistics
 import sys
@@ -24,6 +28,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
@@ -43,15 +48,19 @@ from semseg.data.shapes import write_shapes
 from semseg.data.threads import cores
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.learner import Optimizer, build_learner
+from semseg.engines.machine import keep_memory_flat
+from semseg.training.run import LARGE
 
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()
 CLASSES, CROP, BASE, BATCH, STEPS, LOADED = 12, 240, 520, 4, 2, 40
+FIRST, LONG = 4, 20
 LONE, PLACES, LONE_REPEATS = 512, 30, 4
 LONE_GFLOP = 3 * 2 * 9 * LONE * LONE * BATCH * PLACES * PLACES / 1e9
 SPEED_BAR, WAITING_BAR, LOADER_BAR = 1.10, 0.03, 0.80
 SAMPLER = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), CROP, BASE, seed=0, workers=16)
 Turn = Callable[[], object]
+Timed = Callable[[], float]
 
 
 def main() -> int:
@@ -62,12 +71,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         pairs = pictures(Path(folder))
         loader = loader_over_cores(pairs)
-        mine, theirs = Ours(pairs), gluoncv(pairs)
-        turns = theirs, mine.turn, lone_convolution()
-        for turn in turns:  # warms up
-            turn()
-        mine.waited = mine.seconds = 0.0
-        seconds = np.array([[timed(turn) for turn in turns] for _ in range(pairs_of_turns)])
+        with in_process(gluoncv, pairs) as theirs, in_process(ours, pairs) as mine:
+            turns = partial(theirs, 0), partial(mine, 0), partial(theirs, 1)
+            for turn in turns:  # warms up
+                turn()
+            seconds = np.array([[turn() for turn in turns] for _ in range(pairs_of_turns)])
+            waiting = mine(1)
     rates = STEPS * BATCH / np.median(seconds[:, :2], axis=0)
     print(f"pictures a second: GluonCV {rates[0]:.2f}, ours {rates[1]:.2f}")
     works = STEPS * convolutions_gflop(), LONE_REPEATS * LONE_GFLOP
@@ -75,7 +84,6 @@ def main() -> int:
     print(f"GFLOP/s, forward and backward: {reached:.0f}, {reached / lone:.2f} of a lone convolution's {lone:.0f}")
     results = [("train_speed", float(np.median(seconds[:, 0] / seconds[:, 1])), SPEED_BAR)]
     results.append(("train_loader", loader, LOADER_BAR))
-    waiting = mine.waited / mine.seconds
     for name, value, bar in results:
         print(f"{name}: {value:.2f}, bar {bar:.2f}, {'ok' if value >= bar else 'short'}")
     print(f"train_waiting: {waiting:.3f}, bar {WAITING_BAR:.3f}, {'ok' if waiting < WAITING_BAR else 'short'}")
@@ -89,32 +97,63 @@ def timed(turn: Turn) -> float:
     return time.perf_counter() - begin
 
 
-class Ours:
-    """Our loader and learner."""
+@contextmanager
+def in_process(
+    build: Callable[[Sequence[Pair]], Sequence[Timed]], pairs: Sequence[Pair]
+) -> Iterator[Callable[[int], float]]:
+    """What `build` makes, in a process of its own: called with a number, it does that one and returns its result."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=obey, args=(build, pairs, there))
+    process.start()
+    there.close()
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._batches = endless(pairs)
-        self._learner = build_learner(
-            "fcn",
-            "resnet-50",
-            CLASSES,
-            Optimizer("sgd"),
-            aux_loss=True,
-            aux_weight=0.5,
-            use_pretrained=False,
-            seed=0,
-        )
-        self.waited = self.seconds = 0.0
+    def call(number: int) -> float:
+        here.send(number)
+        found: float = here.recv()
+        return found
 
-    def turn(self) -> None:
-        """Some steps."""
-        for step in range(STEPS):
-            begin = time.perf_counter()
-            batch = next(self._batches)
-            arrived = time.perf_counter()
-            float(self._learner.train_step(batch, 0.001, step))
-            self.waited += arrived - begin
-            self.seconds += time.perf_counter() - begin
+    try:
+        yield call
+    finally:
+        here.send(None)
+        process.join()
+
+
+def obey(build: Callable[[Sequence[Pair]], Sequence[Timed]], pairs: Sequence[Pair], connection: Any) -> None:
+    """The life of such a process."""
+    made = build(pairs)
+    while (number := connection.recv()) is not None:
+        connection.send(made[number]())
+
+
+def ours(pairs: Sequence[Pair]) -> Sequence[Timed]:
+    """Seconds of some steps of our loader and learner, and the share of waiting in many."""
+    keep_memory_flat(LARGE, kept=LARGE)  # as a job does
+    batches = endless(pairs)
+    learner = build_learner(
+        "fcn", "resnet-50", CLASSES, Optimizer("sgd"), aux_loss=True, aux_weight=0.5, use_pretrained=False, seed=0
+    )
+
+    def step(batch: Any) -> None:
+        float(learner.train_step(batch, 0.001, 0))
+
+    def turn() -> None:
+        for batch in islice(batches, STEPS):
+            step(batch)
+
+    def waiting() -> float:
+        waited = 0.0
+        for number in range(FIRST + LONG):
+            if number == FIRST:
+                waited, begin = 0.0, time.perf_counter()
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            step(batch)
+        return waited / (time.perf_counter() - begin)
+
+    return partial(timed, turn), waiting
 
 
 def endless(pairs: Sequence[Pair], sampler: Sampler = SAMPLER) -> Iterator[Any]:
@@ -123,8 +162,8 @@ def endless(pairs: Sequence[Pair], sampler: Sampler = SAMPLER) -> Iterator[Any]:
     return chain.from_iterable(map(loader.epoch, count()))
 
 
-def gluoncv(pairs: Sequence[Pair]) -> Turn:
-    """Some steps of GluonCV's loop."""
+def gluoncv(pairs: Sequence[Pair]) -> Sequence[Timed]:
+    """Seconds of some steps of GluonCV's loop, and of some lone convolutions."""
     mx = runtime.load()
     from gluoncv.data.segbase import SegmentationDataset
     from gluoncv.loss import MixSoftmaxCrossEntropyLoss
@@ -160,7 +199,7 @@ def gluoncv(pairs: Sequence[Pair]) -> Turn:
             trainer.step(BATCH)
             mx.nd.waitall()
 
-    return turn
+    return partial(timed, turn), partial(timed, lone_convolution())
 
 
 def lone_convolution() -> Turn:

@@ -1,6 +1,7 @@
 """How much memory training takes, and whether it grows.
 
-Tells the peak of a process that trains FCN with batches of 4 and validates, for both backbones at crop 240 and 480.
+Tells the peak of a process that trains FCN with batches of 4, validates and saves a checkpoint, for both backbones at
+crop 240 and 480.
 `train_memory_growth`: what a process of ResNet-50 at crop 240 has resident after 200 steps more, with our loader, over
 what it had after the first 20.
 
@@ -27,6 +28,10 @@ from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import Pair
 from semseg.data.samples import Sampler
 from semseg.engines.gluon.learner import Optimizer, build_learner
+from semseg.engines.machine import keep_memory_flat
+from semseg.training.checkpoints import Checkpoints
+from semseg.training.progress import Progress
+from semseg.training.run import LARGE
 
 WARM_UP, STEPS, BAR = 20, 200, 1.01
 PAGES_IN_MIB = 256
@@ -52,13 +57,14 @@ def main() -> int:
 
 
 def resident(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list[float]:
-    """MiB that a process of its own has resident after each step, and, last, its peak after a validation."""
+    """MiB that a process of its own has resident after each step, and, last, its peak after all."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(trained, pairs, backbone, crop, steps).result()
 
 
 def trained(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list[float]:
-    """Trains in this process."""
+    """Trains in this process, as a job does."""
+    keep_memory_flat(LARGE, kept=LARGE)
     sampler = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), crop, max(BASE, crop), seed=0, workers=16)
     learner = build_learner(
         "fcn", backbone, CLASSES, Optimizer("sgd"), aux_loss=True, aux_weight=0.5, use_pretrained=False, seed=0
@@ -68,6 +74,8 @@ def trained(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list
         float(learner.train_step(batch, 0.001, step))
         sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) / PAGES_IN_MIB)
     learner.evaluate(next(ValidationLoader(pairs, sampler, BATCH).epoch(0)))
+    with tempfile.TemporaryDirectory() as folder:
+        Checkpoints(Path(folder), {}).save(Progress(iteration=steps), learner.state(), Path(folder) / "best")
     return [*sizes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
 
 

@@ -5,6 +5,7 @@ And folders, of which it trusts its own.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import stat
@@ -12,6 +13,9 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+"""glibc's numbers for mallopt (malloc.h)."""
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
@@ -78,3 +82,17 @@ def is_own(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def keep_memory_flat(large: int, kept: int, arenas: int | None = None) -> None:
+    """Tell glibc to give memory back, of which it else keeps ever larger blocks, and some for each thread.
+
+    It holds for the whole process. Blocks of `large` bytes and more go back at once, smaller ones when `kept` bytes are
+    free at the end of an arena. Threads share so many arenas; None for as many as glibc likes, which spares them
+    waiting for each other. Other C libraries have no mallopt.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_M_MMAP_THRESHOLD, large)
+        mallopt(_M_TRIM_THRESHOLD, kept)
+        if arenas:
+            mallopt(_M_ARENA_MAX, arenas)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import mmap
 import os
@@ -17,17 +16,16 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
 
-from semseg.engines.machine import usable_cores
+from semseg.engines.machine import keep_memory_flat, usable_cores
 from semseg.errors import UserError
 from semseg.inference.load import load_predictor
 from semseg.serving.connections import PatientWorker
 from semseg.serving.engine import LOAD_FAILED, Engine
 from semseg.serving.settings import Settings
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-"""glibc's numbers for mallopt (malloc.h)."""
-
 _LARGE = 4 << 20
+"""Bytes of a block that is given back at once. What is smaller, such as the blocks of an upsampled picture, is worth
+keeping: given back each time, it costs 6 ms a picture [measured, 480 x 480]."""
 
 
 def serve(environ: Mapping[str, str]) -> int:
@@ -43,21 +41,9 @@ def serve(environ: Mapping[str, str]) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    _keep_memory_flat()
+    keep_memory_flat(_LARGE, kept=4 * _LARGE, arenas=2)
     _Server(settings).run()
     return 0
-
-
-def _keep_memory_flat() -> None:
-    """Tell glibc to give large blocks back at once, and to share what is left among threads, of which there are many.
-
-    On its own it keeps ever larger blocks, and some for each thread. What is smaller than _LARGE, such as the blocks of
-    an upsampled picture, is worth keeping: given back each time, it costs 6 ms a picture [measured, 480 x 480]. Other C
-    libraries have no mallopt.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        for option, value in ((_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, 4 * _LARGE), (_M_ARENA_MAX, 2)):
-            mallopt(option, value)
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,38 @@ def test_a_folder_is_own_when_no_other_can_write_it(tmp_path: Path, monkeypatch:
     own.chmod(0o755)
     monkeypatch.setattr(os, "getuid", lambda: own.stat().st_uid + 1)
     assert not is_own(own)
+
+
+KEPT = """
+import ctypes, sys
+from pathlib import Path
+from semseg.engines.machine import keep_memory_flat
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def block(size):
+    address = libc.malloc(size)
+    ctypes.memset(address, 1, size)
+    return address
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) / 256
+
+if sys.argv[1] == "flat":
+    keep_memory_flat(1 << 20, kept=1 << 20)
+libc.free(block(30 << 20))  # on its own, glibc takes from this that blocks of such a size come again
+before = resident()
+blocks = [block(2 << 20) for _ in range(50)]
+pin = block(500_000)
+for one in blocks:
+    libc.free(one)
+print(resident() - before)
+"""
+
+
+@pytest.mark.parametrize(("how", "low", "high"), [("flat", -1, 4), ("glibc's own", 90, 110)])
+def test_freed_blocks_go_back_though_one_behind_them_is_in_use(how: str, low: float, high: float) -> None:
+    """100 MB in blocks of 2, which glibc on its own would keep."""
+    run = subprocess.run([sys.executable, "-c", KEPT, how], capture_output=True, text=True, check=True, timeout=60)
+    assert low < float(run.stdout) < high
