@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,9 +91,12 @@ def train(paths: Paths, kill_after: int | None = None) -> None:
             ended += line.count("Checkpoint saved to")
             if kill_after is not None and ended >= kill_after and "#progress_notice" in line:
                 process.kill()
-                shutil.rmtree(paths.model, ignore_errors=True)
-                return
-    assert process.returncode == 0
+                break
+    if kill_after is None:
+        assert process.returncode == 0
+    else:
+        assert process.returncode == -signal.SIGKILL
+        shutil.rmtree(paths.model, ignore_errors=True)
 
 
 def same(one: Paths, other: Paths) -> bool:

@@ -278,6 +278,10 @@ class Job:
                 write_params(temporary, self.learner.parameters())
                 self.moment()
 
+        def keep(progress: Progress) -> None:
+            if progress.iteration % 3 != 1:  # so that some restarts have several steps to make again
+                checkpoints.save(progress, self.learner.state(), best)
+
         Fit(
             learner=self.learner,
             training=Noise(),
@@ -289,7 +293,7 @@ class Job:
             early_stopping=None,
             keep_best=keep_best,
             emit=emit,
-            checkpoint=lambda progress: checkpoints.save(progress, self.learner.state(), best),
+            checkpoint=keep,
             checkpoint_seconds=0,
         ).run(threading.Event(), newest.progress if newest else BEGINNING)
         return tuple(map(without_speeds, ended))

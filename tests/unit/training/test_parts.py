@@ -63,9 +63,11 @@ def test_a_learner_is_built_as_the_hyperparameters_say(monkeypatch: pytest.Monke
         built.update(named, positional=positional)
 
     monkeypatch.setattr(gluon, "build_learner", build)
-    given = {"algorithm": "psp", "backbone": "resnet-101", "num_classes": "3", "optimizer": "nag", "aux_loss": "False"}
+    given = {"algorithm": "psp", "backbone": "resnet-101", "num_classes": "3", "optimizer": "nag"}
     rates = {"momentum": "0.11", "weight_decay": "0.12", "gamma1": "0.13", "gamma2": "0.14", "_gradient_clip": "0.15"}
-    settings, _ = parse({**given, **rates, "aux_weight": "0.16", "_seed": "17", "_loss": "focal"})
+    settings, _ = parse(
+        {**given, **rates, "_aux_weight": "0.16", "_aux_loss": "False", "_seed": "17", "_loss": "focal"}
+    )
     build_learner(settings, None, None, (0.5, 1.0, 2.0))
     optimizer = gluon.Optimizer("nag", 0.11, 0.12, 0.13, 0.14, 0.15)
     assert built.pop("positional") == ("psp", "resnet-101", 3, optimizer)

@@ -109,13 +109,14 @@ def test_a_clipped_gradient_keeps_its_direction(tiny_learner: Callable[..., Any]
     def step(**optimizer: float) -> np.ndarray[Any, Any]:
         learner = tiny_learner("sgd", momentum=0.0, weight_decay=0.0, **optimizer)
         before = learner.parameters()
-        learner.train_step(batch, 0.01, 0)
+        learner.train_step(batch, 1.0, 0)
         after = learner.parameters()
-        return np.concatenate([(after[n] - before[n]).ravel() for n in before if n.startswith("layer")])
+        faster = {name: 10 if name.startswith(("head", "auxlayer")) else 1 for name in before if "running" not in name}
+        return np.concatenate([(after[name] - before[name]).ravel() / times for name, times in faster.items()])
 
     free, long, short = step(), step(gradient_clip=1e6), step(gradient_clip=1e-3)
     np.testing.assert_array_equal(free, long)
-    assert 0 < np.linalg.norm(short) < 0.01 * 1e-3 / len(batch)
+    assert np.linalg.norm(short) == pytest.approx(1e-3 / len(batch), rel=1e-2)
     np.testing.assert_allclose(short / np.linalg.norm(short), free / np.linalg.norm(free), atol=1e-2)
 
 
