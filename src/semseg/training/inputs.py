@@ -110,7 +110,12 @@ def _sha256(text: str) -> str:
 def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:
     """The training pictures as batches, of `samples` pictures an epoch. `stop` is asked while waiting for a pipe."""
     if train.listing:
-        return TrainingLoader(train.listing.pairs, sampler(train, settings), settings.mini_batch_size)
+        pairs, size = train.listing.pairs, settings.mini_batch_size
+        if len(pairs) < size:
+            LOGGER.warning(
+                "The train channel has %d pairs, fewer than mini_batch_size=%d: all are one batch.", len(pairs), size
+            )
+        return TrainingLoader(pairs, sampler(train, settings), size)
     return PipeTrainingLoader(train.split.images, sampler(train, settings), settings.mini_batch_size, samples, stop)
 
 

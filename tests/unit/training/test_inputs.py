@@ -101,3 +101,15 @@ def test_other_pairs_or_another_label_map_of_either_split_tell_data_from_others(
     assert len({tuple(sorted(one.items())) for one in found}) == 12
     assert found[0] == fingerprint((split("train", "ab", PLAIN), split("validation", "ab", ' {"scale":1}')))
     assert found[0]["the number of train's pairs"] == "2"
+
+
+@pytest.mark.parametrize(("size", "told"), [("2", []), ("3", ["The train channel has 2 pairs, fewer than "])])
+def test_a_batch_that_cannot_be_filled_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: str, told: list[str]
+) -> None:
+    write_shapes(tmp_path, train=2, validation=1, size=(40, 40), seed=0)
+    settings, _ = parse({"num_classes": "4", "mini_batch_size": size})
+    split = Split("train", tmp_path / "train", tmp_path / "train_annotation", None, False)
+    listing = list_pairs("train", split.images, tmp_path / "train_annotation")
+    training_data(Input(split, listing, label_map_of(PLAIN, 4)), settings, 2, lambda: False)
+    assert [message.split("mini_batch")[0] for message in caplog.messages] == told
