@@ -255,6 +255,14 @@ def test_an_answer_over_the_limit_is_413_before_the_network_runs(loaded: Loaded)
     assert_error(limited.post("/invocations", data=large), 413, "1,080,000", "1,048,576", "uint8", "image/png")
 
 
+def test_the_limit_that_batch_transform_sets_for_requests_is_none_of_answers(loaded: Loaded) -> None:
+    engine = Engine(lambda: loaded(Channels()), queue=9)
+    assert engine.description
+    batch = create_app(engine, Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"})).test_client()
+    response = batch.post("/invocations", data=encoded((300, 300)))
+    assert (response.status_code, len(response.data) > 1 << 20) == (200, True)
+
+
 @pytest.mark.parametrize(
     ("accept", "encodings", "packed"),
     [
