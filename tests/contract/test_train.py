@@ -219,7 +219,12 @@ def test_a_wrong_hyperparameter_fails_in_the_originals_words(job: Any) -> None:
 
 def test_half_precision_fails_clearly(job: Any) -> None:
     job.configure(precision_dtype="float16")
-    fails(job, 1, "ClientError: precision_dtype=float16 is not supported yet")
+    fails(
+        job,
+        1,
+        "ClientError: The value 'float16' is not valid for the 'precision_dtype' hyperparameter which accepts one of "
+        "the following: 'float32' (caused by ValidationError)",
+    )
 
 
 @pytest.mark.req("R44", "R45")

@@ -350,10 +350,10 @@ def test_every_request_asks_whether_the_engine_is_stuck(
 
 
 def test_other_paths_and_methods_are_json_errors_too(client: FlaskClient) -> None:
-    assert_error(client.get("/models"), 404, "/models")
+    assert_error(client.get("/models"), 404, "/models", "POST /invocations", "/openapi.json")
     assert_error(client.get("/" + "x" * 5000), 404)
     response = client.get("/invocations")
-    assert_error(response, 405, "GET /invocations")
+    assert_error(response, 405, "GET /invocations", "POST /invocations")
     assert "POST" in response.headers["Allow"]
 
 
