@@ -36,7 +36,9 @@ class Hyperparameters:
     optimizer: str = choice("optimizer", "sgd", ("sgd", "adam", "rmsprop", "adagrad", "nag"), "optimizer")
     lr_scheduler: str = choice("lr_scheduler", "poly", ("step", "poly", "cosine"), "learning rate schedule")
     lr_scheduler_factor: float = real("lr_scheduler_factor", "0.1", "step: the rate's factor at a step", "[0, 1]")
-    lr_scheduler_step: tuple[int, ...] = epoch_list("lr_scheduler_step", "step: the epochs after which the rate falls")
+    lr_scheduler_step: tuple[int, ...] = epoch_list(
+        "lr_scheduler_step", "step, which requires it: the epochs after which the rate falls"
+    )
     weight_decay: float = real("weight_decay", "0.0001", "sgd and nag: weight decay", "(0, 1)")
     momentum: float = real("momentum", "0.9", "sgd and nag: momentum", "(0, 1]")
     gamma1: float = real("gamma1", "0.9", "rmsprop: decay of the average of the squared gradient", "[0, 1]")

@@ -144,6 +144,8 @@ def test_otherwise_it_is_the_record_of_all_probabilities(
         "image/png",
         "application/x-image",
         "application/octet-stream",
+        "image/jpg",
+        "binary/octet-stream",
         "application/x-www-form-urlencoded",
         None,
     ],
@@ -379,6 +381,13 @@ def test_execution_parameters_are_for_one_picture_at_a_time_in_each_process(
         "BatchStrategy": "SINGLE_RECORD",
         "MaxPayloadInMB": told,
     }
+
+
+def test_the_readme_tells_the_execution_parameters(model: LoadedModel) -> None:
+    """Those of a server without settings."""
+    app = create_app(Engine(lambda: model, queue=0), Settings(Path("/nowhere")))
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    assert f"| `GET /execution-parameters` | `{app.test_client().get('/execution-parameters').text}`" in readme
 
 
 @pytest.mark.parametrize(("crop_size", "names"), [(240, ("background", "scratch", "öl")), (None, None)])
