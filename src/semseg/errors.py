@@ -5,7 +5,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── HyperparameterError     exit 1   400   the value of a hyperparameter
 │   ├── ChannelError            exit 1   400   a channel: absent, empty, in a mode we cannot read
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
-│   ├── DeviceError             exit 1   400   the machine: a GPU or driver that MXNet cannot use
+│   ├── DeviceError             exit 1   400   the machine: a GPU or driver that will not do for MXNet
 │   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
 │   ├── DivergedError           exit 1   400   the training: numbers that are none
 │   ├── DiskFullError           exit 1   400   the machine: no room for a file
@@ -58,7 +58,7 @@ class DataError(UserError):
 
 
 class DeviceError(UserError):
-    """The machine has a GPU or a driver that MXNet cannot use."""
+    """The machine has a GPU or a driver that MXNet cannot use, or a GPU with too little memory."""
 
 
 class WeightsError(UserError):

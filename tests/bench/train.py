@@ -165,6 +165,7 @@ def endless(pairs: Sequence[Pair], sampler: Sampler = SAMPLER) -> Iterator[Any]:
 def gluoncv(pairs: Sequence[Pair]) -> Sequence[Timed]:
     """Seconds of some steps of GluonCV's loop, and of some lone convolutions."""
     mx = runtime.load()
+    multiprocessing.set_start_method("fork", force=True)  # of its loader's processes, as by default on Linux
     from gluoncv.data.segbase import SegmentationDataset
     from gluoncv.loss import MixSoftmaxCrossEntropyLoss
 

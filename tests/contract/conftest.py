@@ -21,7 +21,7 @@ from semseg.engines.gluon import networks, runtime
 from semseg.sagemaker.paths import Paths
 from semseg.types import UInt8
 
-LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": "60000"}
+LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_RESPONSE_MB": "1", "SEMSEG_MAX_PIXELS": "60000"}
 
 
 @dataclass(frozen=True)

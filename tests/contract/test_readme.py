@@ -19,6 +19,7 @@ from PIL import Image
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.media_types import PROTOBUF, SHARE
 from semseg.codecs.recordio import total_bytes
+from semseg.codecs.tensors import ENVELOPE
 from semseg.inference.predictor import LogitsPrediction
 from semseg.sagemaker.hyperparameters import rules
 from semseg.serving.answers import OFFERS, Segmented, answer_to
@@ -54,6 +55,15 @@ def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
         assert mask.size == overlay.size == (128, 96)
     assert (tmp_path / "job/model/model.onnx").stat().st_size > 100_000_000
     assert (tmp_path / "network-0000.params").stat().st_size > 100_000_000
+
+
+def test_the_sizes_of_pictures_that_the_platform_s_limits_allow_are_right() -> None:
+    """Float32 probabilities of 21 classes (container-contract.md section 2.4)."""
+    rows = re.findall(r"^\| [^|]+ \| (\d+) MiB \| (\d+) x (\d+) pixels", README, re.MULTILINE)
+    assert len(rows) == 5
+    for limit, width, height in rows:
+        assert width == height
+        assert 84 * int(width) ** 2 + ENVELOPE <= int(limit) << 20 < 84 * (int(width) + 1) ** 2
 
 
 def test_the_table_of_hyperparameters_is_complete() -> None:

@@ -143,6 +143,6 @@ def blocks(image: str) -> dict[str, str]:
     readme = (ROOT / "README.md").read_text()
     (section,) = re.findall(r"^## On SageMaker\n(.*?)(?=^## )", readme, re.MULTILINE | re.DOTALL)
     found = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    names = ("shared", "v2", "serverless", "local", "v3", "v3 local")
+    names = ("shared", "v2", "serverless", "tuning", "earlier", "local", "v3", "v3 local")
     assert len(found) == len(names) == section.count("```") / 2
     return {name: block.replace('"semseg:cpu"', f'"{image}"') for name, block in zip(names, found, strict=True)}

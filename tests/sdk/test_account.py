@@ -165,3 +165,39 @@ def test_a_serverless_endpoint(
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 4096, "MaxConcurrency": 2}
     assert "InstanceType" not in variant
     assert played.of("CreateModel")[0]["PrimaryContainer"]["Image"] == f"{REGISTRY}/semseg:cpu"
+
+
+def test_a_tuning_job(
+    workplace: Callable[[str], Any],
+    blocks: dict[str, str],
+    account: tuple[Account, str],
+    metric_definitions: dict[str, str],
+) -> None:
+    played, address = account
+    head = blocks["v2"].partition("estimator.fit(")[0]
+    done = workplace("v2").run(NO_WAITING, blocks["shared"], head, blocks["tuning"], AWS_ENDPOINT_URL=address)
+    assert done.returncode == 0, done.stdout
+    (request,) = played.of("CreateHyperParameterTuningJob")
+    objective = request["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
+    assert objective == {"Type": "Maximize", "MetricName": "validation:mIOU"}
+    told = request["TrainingJobDefinition"]["AlgorithmSpecification"]["MetricDefinitions"]
+    assert {"Name": "validation:mIOU", "Regex": metric_definitions["validation:mIOU"]} in told
+
+
+def test_a_model_of_the_original_is_served_and_trained_further(
+    workplace: Callable[[str], Any], blocks: dict[str, str], account: tuple[Account, str]
+) -> None:
+    played, address = account
+    head = blocks["v2"].partition("estimator = ")[0]
+    done = workplace("v2").run(NO_WAITING, blocks["shared"], head, blocks["earlier"], AWS_ENDPOINT_URL=address)
+    assert done.returncode == 0, done.stdout
+    earlier = "s3://bucket/earlier/output/model.tar.gz"
+    (model,) = played.of("CreateModel")
+    assert (model["PrimaryContainer"]["Image"], model["PrimaryContainer"]["ModelDataUrl"]) == (
+        f"{REGISTRY}/semseg:cpu",
+        earlier,
+    )
+    (request,) = played.of("CreateTrainingJob")
+    channels = {channel["ChannelName"]: channel for channel in request["InputDataConfig"]}
+    assert channels["model"]["DataSource"]["S3DataSource"]["S3Uri"] == earlier
+    assert channels["model"]["InputMode"] == "File"

@@ -19,10 +19,10 @@ PROTOBUF = "application/x-protobuf"
 NPY = "application/x-npy"
 JSON = "application/json"
 
-IMAGE_TYPES = ("image/jpeg", "image/png", "application/x-image")
+IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "application/x-image")
 
-UNDECLARED_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")
-"""What says nothing about the body; the last is what curl sends unasked."""
+UNDECLARED_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
+"""What says nothing about the body; the third is S3's own, the last is what curl sends unasked."""
 
 
 @dataclass(frozen=True)

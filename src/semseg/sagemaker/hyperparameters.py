@@ -36,7 +36,9 @@ class Hyperparameters:
     optimizer: str = choice("optimizer", "sgd", ("sgd", "adam", "rmsprop", "adagrad", "nag"), "optimizer")
     lr_scheduler: str = choice("lr_scheduler", "poly", ("step", "poly", "cosine"), "learning rate schedule")
     lr_scheduler_factor: float = real("lr_scheduler_factor", "0.1", "step: the rate's factor at a step", "[0, 1]")
-    lr_scheduler_step: tuple[int, ...] = epoch_list("lr_scheduler_step", "step: the epochs after which the rate falls")
+    lr_scheduler_step: tuple[int, ...] = epoch_list(
+        "lr_scheduler_step", "step, which requires it: the epochs after which the rate falls"
+    )
     weight_decay: float = real("weight_decay", "0.0001", "sgd and nag: weight decay", "(0, 1)")
     momentum: float = real("momentum", "0.9", "sgd and nag: momentum", "(0, 1]")
     gamma1: float = real("gamma1", "0.9", "rmsprop: decay of the average of the squared gradient", "[0, 1]")
@@ -53,8 +55,8 @@ class Hyperparameters:
     early_stopping_tolerance: float = real(
         "early_stopping_tolerance", "0.0", "a smaller relative gain of mIOU is none", "[0, 1]"
     )
-    syncbn: bool = boolean("syncbn", "False", "batch normalisation over all devices")
-    precision_dtype: str = choice("precision_dtype", "float32", ("float32", "float16"), "precision of training")
+    syncbn: bool = boolean("syncbn", "False", "accepted, without effect")
+    precision_dtype: str = choice("precision_dtype", "float32", ("float32",), "precision of training")
     kvstore: str = text("_kvstore", "device", "accepted, without effect")
     num_kv_servers: str = text("_num_kv_servers", "auto", "accepted, without effect")
     workers: int = integer("_workers", "16", "threads that decode and augment, at most the cores", low=0)
@@ -104,7 +106,7 @@ def defaults() -> dict[str, str]:
 
 
 def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
-    """The hyperparameters of a job and warnings about names nobody knows.
+    """The hyperparameters of a job and warnings about those that have no effect.
 
     `given` maps names to strings, bare or in one layer of JSON quotes (container-contract.md section 1.3); numbers and
     truth values are read too. crop_size is rounded up to a multiple of 8.
@@ -125,6 +127,8 @@ def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
     values = {field: _value(rule, texts.get(rule.name)) for field, rule in _rules().items()}
     values["crop_size"] = -(-values["crop_size"] // 8) * 8
     _require_weight_for_each_class(values["class_weights"], values["num_classes"])
+    if values["syncbn"]:
+        warnings.append("The hyperparameter 'syncbn' has no effect: one device trains, which sees the whole batch.")
     return Hyperparameters(**values), warnings
 
 
@@ -149,7 +153,8 @@ def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise HyperparameterError(
             f"The value of the '{name:.100}' hyperparameter must be a string, not {type(value).__name__} "
-            "(caused by ValidationError)"
+            "(caused by ValidationError)",
+            "Give the value in quotes, or leave the name out.",
         )
     value = value.strip()
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from semseg.errors import DiskFullError, SemsegError
+from semseg.errors import DeviceError, DiskFullError, SemsegError
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
@@ -47,17 +47,44 @@ def _explain(error: Exception) -> tuple[int, str, str]:
     """The exit code, the reason in a sentence and, for our own errors, the traceback."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         error = DiskFullError(error.filename or "the job's folder, or in the temporary one")
+    if "cudaMalloc" in str(error) and "out of memory" in str(error):  # MXNet's words; its class is not known here
+        error = _gpu_too_small()
     if isinstance(error, SemsegError):
         if error.exit_code == 1:
             return 1, f"ClientError: {error}", ""
         return error.exit_code, f"AlgorithmError: {error}", traceback.format_exc()
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
-    return 2, f"AlgorithmError: {type(error).__name__}: {error}{notes}", traceback.format_exc()
+    return 2, f"AlgorithmError: {_named(error)}{notes}", traceback.format_exc()
+
+
+def _gpu_too_small() -> DeviceError:
+    return DeviceError(
+        "The GPU's memory is too small for the batch.",
+        "Lower mini_batch_size or crop_size (in validation validation_mini_batch_size, but not to 1, which takes whole "
+        "pictures), or take an instance whose GPU has more memory.",
+    )
+
+
+def _named(error: Exception) -> str:
+    """The class of an error and its text; of one whose text is a traceback, as MXNet's are, the last line."""
+    name, text = type(error).__name__, str(error)
+    if text.startswith("Traceback (most recent call last)"):
+        text = text.rstrip().rpartition("\n")[2].removeprefix(f"{name}: ")
+    return f"{name}: {text}"
+
+
+def _shortened(text: str) -> str:
+    """What the failure file takes: of a longer text the beginning, which is the reason, and the end, often the hint."""
+    if len(text) <= FAILURE_CHARACTERS:
+        return text
+    gap = "\n[...]\n"
+    end = (FAILURE_CHARACTERS - len(gap)) // 2
+    return text[: FAILURE_CHARACTERS - len(gap) - end] + gap + text[-end:]
 
 
 def _write_failure(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text[:FAILURE_CHARACTERS], encoding="utf-8")
+        path.write_text(_shortened(text), encoding="utf-8")
     except OSError as error:
         LOGGER.error("The failure file cannot be written: %s", error)

@@ -1,4 +1,4 @@
-"""The original's log lines, to the letter (algorithm.md section 6)."""
+"""The original's log lines that hold metrics, to the letter, and how the log is set up (algorithm.md section 6)."""
 
 from __future__ import annotations
 
@@ -74,4 +74,6 @@ def scoring(start: float, end: float) -> str:
 
 
 def _seen_once(value: float) -> dict[str, float]:
-    return {"sum": value, "count": 1, "min": value, "max": value}
+    """The original counted in whole numbers, of which the sum alone is a float: `"sum": 10.0, "min": 10`."""
+    extreme = int(value) if value.is_integer() else value
+    return {"sum": value, "count": 1, "min": extreme, "max": extreme}

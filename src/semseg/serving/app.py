@@ -133,7 +133,11 @@ def _refuse(error: SemsegError) -> Response:
 
 def _refuse_in_general(error: HTTPException) -> Response:
     """Flask's own refusals: 404, and 405 with its Allow."""
-    response = _error(error.code or 500, f"{error.name}: {request.method} {request.path}")
+    response = _error(
+        error.code or 500,
+        f"{error.name}: {request.method} {request.path}",
+        "Pictures go to POST /invocations; GET /openapi.json tells all paths and methods.",
+    )
     response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
     return response
 
@@ -143,7 +147,7 @@ def _report_defect(error: Exception) -> Response:
     return _error(500, f"Internal error: {type(error).__name__}.", "The server's log has the details.")
 
 
-def _error(status: int, message: str, hint: str = "") -> Response:
+def _error(status: int, message: str, hint: str) -> Response:
     """An error as JSON that the platform passes on whole."""
     response = _json(status, {"error": message, "hint": hint})
     if len(response.get_data()) >= _LONGEST_ERROR:  # a character takes up to 12 bytes of JSON

@@ -110,7 +110,7 @@ MAX_RESPONSE = Number(
     1,
     1 << 20,
     "the size of the largest array in an answer, in units of 1,048,576 bytes and before gzip; a larger one is refused "
-    "before the network runs (0: that of `SAGEMAKER_MAX_PAYLOAD_IN_MB` if it is set, else any)",
+    "before the network runs (0: any)",
 )
 MAX_PIXELS = Number("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
 MAX_TILE_PIXELS = Number(
@@ -184,8 +184,6 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Raises UserError when a variable has a value that is none."""
         batch = environ.get("SAGEMAKER_BATCH", "").lower() == "true"
-        payload = MAX_PAYLOAD.read(environ)
-        told = payload if environ.get(MAX_PAYLOAD.name) else 0  # its default limits no answer
         return cls(
             model_dir=Paths.from_environment(environ).model,
             port=PORT.read(environ),
@@ -194,8 +192,8 @@ class Settings:
             timeout=TIMEOUT.highest if batch and not environ.get(TIMEOUT.name) else TIMEOUT.read(environ),
             queue=QUEUE.read(environ),
             max_connections=MAX_CONNECTIONS.read(environ),
-            max_payload=(payload or MAX_PAYLOAD.default) << 20,
-            max_response=(MAX_RESPONSE.read(environ) or told) << 20,
+            max_payload=(MAX_PAYLOAD.read(environ) or MAX_PAYLOAD.default) << 20,
+            max_response=MAX_RESPONSE.read(environ) << 20,
             max_pixels=MAX_PIXELS.read(environ),
             max_tile_pixels=MAX_TILE_PIXELS.read(environ),
             backend=BACKEND.read(environ),

@@ -157,8 +157,6 @@ def _read_hyperparameters(paths: Paths) -> Hyperparameters:
     settings, warnings = hyperparameters.parse(given)
     for warning in warnings:
         LOGGER.warning(warning)
-    if settings.precision_dtype == "float16":
-        raise HyperparameterError("precision_dtype=float16 is not supported yet.", "Use float32, the default.")
     return settings
 
 

@@ -31,6 +31,8 @@ OFFERS: Offers = {
         None,
         "",
         "application/octet-stream",
+        "image/jpg",
+        "binary/octet-stream",
         "application/x-www-form-urlencoded",
     ],
 )

@@ -129,6 +129,7 @@ def test_reads_what_clients_send(name: str, field: str, text: Any, value: object
         ("_gradient_clip", "-1"),
         ("_checkpoint_minutes", "0"),
         ("_workers", "-1"),
+        ("precision_dtype", "float16"),
         ("_aux_weight", "inf"),
     ],
 )
@@ -140,8 +141,9 @@ def test_refuses_values_out_of_range(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("value", [None, [], {}])
 def test_refuses_values_that_are_no_text(value: object) -> None:
-    with pytest.raises(HyperparameterError, match="'epochs' hyperparameter must be a string"):
+    with pytest.raises(HyperparameterError, match="'epochs' hyperparameter must be a string") as error:
         parse({"num_classes": "2", "epochs": value})
+    assert error.value.hint == "Give the value in quotes, or leave the name out."
 
 
 def test_refusal_of_a_choice_is_in_the_originals_words() -> None:
@@ -176,6 +178,14 @@ def test_names_of_the_platform_pass() -> None:
 def test_an_unknown_private_name_is_warned_about_with_the_nearest_one() -> None:
     _, warnings = parse({"num_classes": "2", "_wrkers": "3"})
     assert warnings == ["The hyperparameter '_wrkers' is unknown and has no effect. Did you mean '_workers'?"]
+
+
+@pytest.mark.parametrize(("text", "count"), [("True", 1), ("False", 0)])
+def test_syncbn_is_warned_about_because_nothing_reads_it(text: str, count: int) -> None:
+    parsed, warnings = parse({"num_classes": "2", "syncbn": text})
+    assert parsed.as_strings()["syncbn"] == text
+    assert len(warnings) == count
+    assert all("'syncbn' has no effect" in warning for warning in warnings)
 
 
 def test_any_other_unknown_name_is_refused_with_the_nearest_one() -> None:

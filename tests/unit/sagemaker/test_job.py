@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from semseg.data.check import check
 from semseg.data.label_map import parse_label_map
 from semseg.data.loader import TrainingLoader
 from semseg.data.pairs import list_pairs
 from semseg.data.samples import Sampler
 from semseg.data.shapes import write_shapes
+from semseg.engines.gluon import runtime
 from semseg.errors import DataError, SemsegError
 from semseg.sagemaker.job import Stopped, run_job
 from semseg.sagemaker.paths import Paths
@@ -91,6 +94,57 @@ def test_what_is_noted_on_an_error_stands_beside_the_reason(failure: Path) -> No
 def test_the_failure_stays_under_1024_characters(failure: Path) -> None:
     assert raising(DataError("ü" * 5000)) == 1
     assert len(failure.read_text()) == 1023
+
+
+def test_a_long_list_keeps_its_beginning_and_its_hint(tmp_path: Path, failure: Path) -> None:
+    """Forty masks have a label that is no class."""
+    write_shapes(tmp_path, train=40, validation=1, size=(16, 16), seed=0)
+    for mask in (tmp_path / "train_annotation").iterdir():
+        Image.new("L", (16, 16), 7).save(mask)
+    listing = list_pairs("train", tmp_path / "train", tmp_path / "train_annotation")
+    report = check([(listing, parse_label_map({"scale": 1}, 4, "map.json"))], workers=1)
+
+    def job(_: threading.Event) -> None:
+        report.raise_problems()
+
+    assert run_job(job, Paths(failure.parents[1])) == 1
+    text = failure.read_text()
+    assert len(text) == 1023
+    assert text.startswith("ClientError: 40 problems in the data:\n")
+    assert text.endswith("Raise num_classes, or give a label map.")
+
+
+def test_a_long_text_of_ours_keeps_the_end_of_the_traceback(failure: Path) -> None:
+    assert raising(KeyError("lost" * 150)) == 2
+    text = failure.read_text()
+    assert text.startswith("AlgorithmError: KeyError: 'lostlost")
+    assert text.endswith("lostlost'\n")
+
+
+def test_too_small_a_gpu_is_the_user_s_to_mend(failure: Path) -> None:
+    """The text is that of MXNet 1.9.1's base.py, of an error of its pooled_storage_manager.h."""
+    error = runtime.load().base.MXNetError(
+        'Traceback (most recent call last):\n  File "../src/storage/./pooled_storage_manager.h", line 187\n'
+        "MXNetError: cudaMalloc retry failed: out of memory"
+    )
+    assert raising(error) == 1
+    text = failure.read_text()
+    assert text.startswith(
+        "ClientError: The GPU's memory is too small for the batch. Lower mini_batch_size or crop_size"
+    )
+    assert "validation_mini_batch_size" in text
+
+
+def test_other_errors_of_mxnet_begin_with_what_went_wrong(failure: Path) -> None:
+    mx = runtime.load()
+
+    def job(_: threading.Event) -> None:
+        mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3))).wait_to_read()
+
+    assert run_job(job, Paths(failure.parents[1])) == 2
+    text = failure.read_text()
+    assert text.startswith("AlgorithmError: MXNetError: Check failed: ")
+    assert "dot shape error: [2,3] X [2,3]\n\nTraceback (most recent call last)" in text
 
 
 def test_a_full_disk_is_told_plainly(failure: Path) -> None:

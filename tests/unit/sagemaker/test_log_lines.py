@@ -41,6 +41,19 @@ def test_a_metrics_line_is_json_of_values_seen_once() -> None:
     }
 
 
+def test_whole_numbers_of_a_metrics_line_are_written_as_the_original_wrote_them() -> None:
+    """The last line of the log of a job (algorithm.md section 6)."""
+    values = {"epochs": 10.0, "setuptime": 13.821125030517578, "totaltime": 684147.8126049042}
+    line = log_lines.metrics(1736726227.476801, 1736726910.3292582, {"Host": "algo-1", "Operation": "training"}, values)
+    assert line == (
+        '#metrics {"StartTime": 1736726227.476801, "EndTime": 1736726910.3292582, "Dimensions": {"Algorithm": '
+        '"AWS/Semantic Segmentation", "Host": "algo-1", "Operation": "training"}, "Metrics": {"epochs": {"sum": 10.0, '
+        '"count": 1, "min": 10, "max": 10}, "setuptime": {"sum": 13.821125030517578, "count": 1, "min": '
+        '13.821125030517578, "max": 13.821125030517578}, "totaltime": {"sum": 684147.8126049042, "count": 1, "min": '
+        '684147.8126049042, "max": 684147.8126049042}}}'
+    )
+
+
 def test_the_log_goes_to_stdout_in_the_originals_format(capsys: pytest.CaptureFixture[str]) -> None:
     log_lines.set_up_logging()
     log_lines.LOGGER.info("Test data is not provided.")

@@ -144,6 +144,8 @@ def test_otherwise_it_is_the_record_of_all_probabilities(
         "image/png",
         "application/x-image",
         "application/octet-stream",
+        "image/jpg",
+        "binary/octet-stream",
         "application/x-www-form-urlencoded",
         None,
     ],
@@ -255,6 +257,14 @@ def test_an_answer_over_the_limit_is_413_before_the_network_runs(loaded: Loaded)
     assert_error(limited.post("/invocations", data=large), 413, "1,080,000", "1,048,576", "uint8", "image/png")
 
 
+def test_the_limit_that_batch_transform_sets_for_requests_is_none_of_answers(loaded: Loaded) -> None:
+    engine = Engine(lambda: loaded(Channels()), queue=9)
+    assert engine.description
+    batch = create_app(engine, Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"})).test_client()
+    response = batch.post("/invocations", data=encoded((300, 300)))
+    assert (response.status_code, len(response.data) > 1 << 20) == (200, True)
+
+
 @pytest.mark.parametrize(
     ("accept", "encodings", "packed"),
     [
@@ -342,10 +352,10 @@ def test_every_request_asks_whether_the_engine_is_stuck(
 
 
 def test_other_paths_and_methods_are_json_errors_too(client: FlaskClient) -> None:
-    assert_error(client.get("/models"), 404, "/models")
+    assert_error(client.get("/models"), 404, "/models", "POST /invocations", "/openapi.json")
     assert_error(client.get("/" + "x" * 5000), 404)
     response = client.get("/invocations")
-    assert_error(response, 405, "GET /invocations")
+    assert_error(response, 405, "GET /invocations", "POST /invocations")
     assert "POST" in response.headers["Allow"]
 
 
@@ -371,6 +381,13 @@ def test_execution_parameters_are_for_one_picture_at_a_time_in_each_process(
         "BatchStrategy": "SINGLE_RECORD",
         "MaxPayloadInMB": told,
     }
+
+
+def test_the_readme_tells_the_execution_parameters(model: LoadedModel) -> None:
+    """Those of a server without settings."""
+    app = create_app(Engine(lambda: model, queue=0), Settings(Path("/nowhere")))
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    assert f"| `GET /execution-parameters` | `{app.test_client().get('/execution-parameters').text}`" in readme
 
 
 @pytest.mark.parametrize(("crop_size", "names"), [(240, ("background", "scratch", "öl")), (None, None)])

@@ -78,7 +78,7 @@ def test_it_has_the_media_types_and_parameters_of_the_code(described: Any) -> No
         for media_type, parameters in OFFERS.items()
     }
     assert next(iter(told)) == answer_to(None).media_type
-    assert set(operation["requestBody"]["content"]) == {*IMAGE_TYPES, "application/octet-stream"}
+    assert set(operation["requestBody"]["content"]) == {*IMAGE_TYPES, "application/octet-stream", "binary/octet-stream"}
 
 
 def test_every_default_is_what_holds_without_the_parameter(described: Any) -> None:

@@ -90,12 +90,9 @@ def test_no_limit_of_batch_transform_leaves_the_server_s_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "response", "megabytes"),
-    [("", "", 0), ("0", "", 0), ("6", "", 6), ("6", "0", 6), ("6", "200", 200), ("", "4", 4), ("100", "", 100)],
+    ("payload", "response", "megabytes"), [("", "", 0), ("6", "", 0), ("6", "0", 0), ("6", "200", 200), ("", "4", 4)]
 )
-def test_answers_are_limited_by_what_is_set_for_them_or_for_requests(
-    payload: str, response: str, megabytes: int
-) -> None:
+def test_answers_are_limited_by_what_is_set_for_them_alone(payload: str, response: str, megabytes: int) -> None:
     environ = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": payload, "SEMSEG_MAX_RESPONSE_MB": response}
     assert Settings.from_environment(environ).max_response == megabytes << 20
 
