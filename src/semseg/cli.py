@@ -182,8 +182,8 @@ def _lay_out(
     channels = _options(arguments, CHANNELS)
     hyperparameters = _options(arguments, [rule.name for rule in rules()])
     if channels:
-        with ObjectStore() as store:
-            lay_out(paths, channels, hyperparameters, store, stop, checkpoints)
+        with ObjectStore(stop=stop) as store:
+            lay_out(paths, channels, hyperparameters, store, checkpoints)
     elif hyperparameters:
         raise ChannelError(f"--{_dashed(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
 

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import signal
+import subprocess
+import sys
 import zipfile
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +108,22 @@ def test_fetch_weights_knows_two_backbones(store: Any, capsys: pytest.CaptureFix
     assert end.value.code == 2
     assert "'resnet-152' is neither resnet-50 nor resnet-101" in capsys.readouterr().err
     assert store.asked == []
+
+
+def test_a_training_that_is_told_to_stop_while_s3_is_busy_ends_well(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.url)
+    command = [sys.executable, "-m", "semseg", "train", "--job", str(tmp_path / "job"), "--train", "s3://bucket/train"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+
+        def busy(request: BaseHTTPRequestHandler) -> None:
+            training.send_signal(signal.SIGTERM)
+            request.send_error(503)
+
+        store.answer = busy
+        log, _ = training.communicate(timeout=120)
+    assert training.returncode == 0
+    assert "Stopped before the first training step" in log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from semseg.data.label_map import LABEL_MAP_NAMES
@@ -22,7 +22,6 @@ def lay_out(
     channels: Mapping[str, str],
     hyperparameters: Mapping[str, str],
     store: ObjectStore,
-    stop: Callable[[], bool] = lambda: False,
     checkpoints: Path | None = None,
 ) -> None:
     """Fill the channels and write the hyperparameters of the job below `paths`.
@@ -31,7 +30,7 @@ def lay_out(
     whose objects are downloaded. Folders and files are linked to, not copied. The job's ``input`` is made anew if an
     earlier call made it. checkpoints: the directory for them; None for none.
     Raises ChannelError naming the channel that is not there, or if ``input`` is somebody else's; DataError for what S3
-    refuses; Stopped as soon as `stop()` is true.
+    refuses; Stopped where the store is told to stop.
     """
     directory = paths.base / "input"
     for name, source in channels.items():
@@ -51,7 +50,7 @@ def lay_out(
         channel.parent.mkdir(exist_ok=True)
         if source.startswith(_S3):
             channel.mkdir()
-            store.download(source, channel, stop)
+            store.download(source, channel)
         else:
             _link(Path(source).resolve(), channel)
         if name == _LABEL_MAP and not channel.is_symlink():

@@ -128,7 +128,7 @@ def test_a_job_that_is_a_file_is_named(data: Path) -> None:
 def test_objects_of_s3_are_downloaded(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the store's own `download`, which test_s3 shows: here, where to."""
     asked: list[tuple[str, Path]] = []
-    monkeypatch.setattr(ObjectStore, "download", lambda _, uri, directory, stop: asked.append((uri, directory)))
+    monkeypatch.setattr(ObjectStore, "download", lambda _, uri, directory: asked.append((uri, directory)))
     with ObjectStore() as store:
         lay_out(Paths(tmp_path / "job"), {"train": "s3://bucket/train"}, {}, store)
     assert asked == [("s3://bucket/train", tmp_path / "job/input/data/train")]
