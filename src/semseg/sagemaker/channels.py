@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semseg.errors import ChannelError, UserError, some
+from semseg.errors import ChannelError, UserError, one_line, some
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.paths import Paths
 
@@ -54,13 +54,13 @@ def read_channels(paths: Paths) -> Channels:
     wrapper that cannot be read, and for more than one manifest in a channel.
     """
     config = read_json_object(paths.input_data_config)
-    piped = _piped(config, paths.input_data_config)
     unknown = sorted(set(config) - set(CHANNELS))
     if unknown:
         raise ChannelError(
-            f"Extraneous channel found: {', '.join(unknown)}.",
+            f"Extraneous channel found: {some([one_line(name[:100]) for name in unknown])}.",
             f"The channels are {', '.join((*SPLITS, *ANNOTATIONS))} and, optionally, {', '.join(OPTIONAL)}.",
         )
+    piped = _piped(config, paths.input_data_config)
     present = {name: paths.channel(name) for name in CHANNELS if paths.channel(name).is_dir()}
     train, validation = (_split(name, name in piped, present, paths) for name in SPLITS)
     test = _split(TEST[0], False, present, paths) if any(name in present for name in TEST) else None

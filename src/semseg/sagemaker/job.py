@@ -36,7 +36,8 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
     except Stopped:
         LOGGER.warning("Stopped before the first training step: there is no model to save.")
     except Exception as error:
-        code, reason, details = _explain(error)
+        code, *texts = _explain(error)
+        reason, details = map(_encodable, texts)
         LOGGER.error("%s%s", reason, f"\n{details}" if details else "")
         _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
         return code
@@ -53,6 +54,11 @@ def _explain(error: Exception) -> tuple[int, str, str]:
         return error.exit_code, f"AlgorithmError: {error}", traceback.format_exc()
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
     return 2, f"AlgorithmError: {type(error).__name__}: {error}{notes}", traceback.format_exc()
+
+
+def _encodable(text: str) -> str:
+    """The text with lone surrogates, which file names and JSON may hold, escaped: nothing can write them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _write_failure(path: Path, text: str) -> None:

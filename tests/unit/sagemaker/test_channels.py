@@ -79,6 +79,16 @@ def test_refuses_what_it_cannot_read(paths: Paths, config: dict[str, Any], words
         read_channels(paths)
 
 
+def test_a_name_cannot_forge_a_line_of_the_log(paths: Paths) -> None:
+    """One that is no channel at all, and whose description is none either."""
+    names = [f"x{number}\n#quality_metric. {'y' * 500}" for number in range(10)]
+    configure(paths, dict.fromkeys(names, "File"))
+    with pytest.raises(ChannelError, match="Extraneous channel found: ") as error:
+        read_channels(paths)
+    assert error.value.message.isprintable()
+    assert len(error.value.message) < 1000
+
+
 @pytest.mark.parametrize("mode", ["File", "FastFile"])
 def test_reads_file_and_fast_file(paths: Paths, mode: str) -> None:
     configure(paths, {name: {"ContentType": "image/jpeg", "TrainingInputMode": mode} for name in FOUR})

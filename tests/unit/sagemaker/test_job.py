@@ -93,6 +93,15 @@ def test_the_failure_stays_under_1024_characters(failure: Path) -> None:
     assert len(failure.read_text()) == 1023
 
 
+def test_what_nothing_can_write_is_escaped(failure: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lone surrogates: those of a file name that is not UTF-8, and those that JSON can hold."""
+    assert raising(DataError("caf\udce9.png is not an image.")) == 1
+    assert failure.read_text() == "ClientError: caf\\udce9.png is not an image."
+    assert raising(KeyError("\ud800")) == 2
+    assert failure.read_text().startswith("AlgorithmError: KeyError: '\\ud800'\n\nTraceback")
+    assert "Logging error" not in capfd.readouterr().err
+
+
 def test_a_full_disk_is_told_plainly(failure: Path) -> None:
     assert raising(OSError(errno.ENOSPC, "No space left on device", "/opt/ml/model/x")) == 1
     assert failure.read_text().startswith("ClientError: The disk is full: there is no room in /opt/ml/model/x.")
