@@ -6,8 +6,6 @@ import errno
 import logging
 import os
 import select
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
@@ -18,6 +16,7 @@ from semseg.codecs.recordio import MAGIC, frame
 from semseg.data.pairs import Pair
 from semseg.data.threads import READERS, map_in_order
 from semseg.errors import DataError, UserError
+from semseg.sagemaker.job import stop_on_signals
 
 logger = logging.getLogger("semseg")
 
@@ -28,14 +27,8 @@ _SLICE = 0.05
 
 def feed(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
     """As `feed_until`, until SIGTERM or SIGINT; for a process that does nothing else."""
-    told = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: told.set()) for number in numbers]
-    try:
+    with stop_on_signals() as told:
         feed_until(told.is_set, pairs, directory, channel, epochs)
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def feed_until(
