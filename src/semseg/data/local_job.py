@@ -10,6 +10,7 @@ from pathlib import Path
 from semseg.data.label_map import LABEL_MAP_NAMES
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, one_line
+from semseg.sagemaker.channels import readable
 from semseg.sagemaker.paths import Paths
 
 _MARK = ".laid-out-by-semseg"
@@ -29,8 +30,8 @@ def lay_out(
     channels: by name, a folder, a file (an augmented manifest, a label map, a model.tar.gz) or ``s3://bucket/prefix``,
     whose objects are downloaded. Folders and files are linked to, not copied. The job's ``input`` is made anew if an
     earlier call made it. checkpoints: the directory for them; None for none.
-    Raises ChannelError naming the channel that is not there, or if ``input`` is somebody else's; DataError for what S3
-    refuses; Stopped where the store is told to stop.
+    Raises ChannelError naming the channel that is not there or cannot be read, or if ``input`` is somebody else's;
+    DataError for what S3 refuses; Stopped where the store is told to stop.
     """
     directory = paths.base / "input"
     for name, source in channels.items():
@@ -41,9 +42,9 @@ def lay_out(
         paths.hyperparameters.write_text(json.dumps(dict(hyperparameters)))
         if checkpoints:
             paths.checkpoint_config.write_text(json.dumps({"LocalPath": str(checkpoints.resolve())}))
-    except (NotADirectoryError, FileExistsError, PermissionError) as error:
+    except OSError as error:
         raise ChannelError(
-            f"The job cannot be laid out in {one_line(str(paths.base))}: {error.strerror}.", "Name another folder."
+            f"The job cannot be laid out in {one_line(str(paths.base)):.300}: {error.strerror}.", "Name another folder."
         ) from error
     for name, source in channels.items():
         channel = paths.channel(name)
@@ -61,7 +62,9 @@ def _require_source(name: str, source: str, directory: Path) -> None:
     """Raise ChannelError unless there is something to link to, outside the folder that is made anew."""
     if source.startswith(_S3):
         return
-    if not source or not Path(source).exists():
+    with readable(name):
+        exists = bool(source) and Path(source).exists()
+    if not exists:
         raise ChannelError(
             f"The channel {name}: {one_line(source) or 'nothing'} does not exist.",
             "Give a folder, a file or s3://bucket/prefix.",

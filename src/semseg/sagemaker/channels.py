@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,26 @@ class Channels:
     model: Path | None
 
 
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Make of an OSError the user's: a directory that may not be entered, a name that is too long.
+
+    Raises ChannelError, which names the channel `name` and the place.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ChannelError(
+            f"The channel {name}: {one_line(str(error.filename)):.300} cannot be read: {error.strerror}.",
+            "Check the name and the permissions.",
+        ) from error
+
+
 def read_channels(paths: Paths) -> Channels:
     """The channels of the job, all in File or FastFile mode, train and validation in Pipe mode too.
 
-    Raises ChannelError for a missing channel (naming all that are missing), an unknown channel, a mode or record
-    wrapper that cannot be read, and for more than one manifest in a channel.
+    Raises ChannelError for a missing channel (naming all that are missing), an unknown channel, one that cannot be
+    read, be it for its mode or record wrapper, and for more than one manifest in a channel.
     """
     config = read_json_object(paths.input_data_config)
     unknown = sorted(set(config) - set(CHANNELS))
@@ -61,7 +77,7 @@ def read_channels(paths: Paths) -> Channels:
             f"The channels are {', '.join((*SPLITS, *ANNOTATIONS))} and, optionally, {', '.join(OPTIONAL)}.",
         )
     piped = _piped(config, paths.input_data_config)
-    present = {name: paths.channel(name) for name in CHANNELS if paths.channel(name).is_dir()}
+    present = {name: paths.channel(name) for name in CHANNELS if _is_given(name, paths)}
     train, validation = (_split(name, name in piped, present, paths) for name in SPLITS)
     test = _split(TEST[0], False, present, paths) if any(name in present for name in TEST) else None
     missing = [name for split in (train, validation, test) if split for name in _missing(split, present)]
@@ -72,6 +88,11 @@ def read_channels(paths: Paths) -> Channels:
             f"(*.manifest or *.jsonl) into each of {' and '.join(SPLITS)}; {' and '.join(TEST)} are optional.",
         )
     return Channels(train, validation, test, present.get("label_map"), present.get("model"))
+
+
+def _is_given(name: str, paths: Paths) -> bool:
+    with readable(name):
+        return paths.channel(name).is_dir()
 
 
 def _split(name: str, piped: bool, present: Mapping[str, Path], paths: Paths) -> Split:
@@ -132,8 +153,9 @@ def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
 
 def _find_manifest(directory: Path) -> Path | None:
     """The augmented manifest of a channel, which stands in its directory like any file; None if there is none."""
-    suffixed = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS)
-    found = [path for path in suffixed if not path.name.startswith(".") and path.is_file()]
+    with readable(directory.name):
+        suffixed = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS)
+        found = [path for path in suffixed if not path.name.startswith(".") and path.is_file()]
     if len(found) > 1:
         names = some([ascii(path.name) for path in found])
         raise ChannelError(f"The channel {directory.name} has {len(found)} manifests: {names}.", "Leave one of them.")

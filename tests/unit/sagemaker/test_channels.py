@@ -117,6 +117,17 @@ def test_a_pipe_without_records_is_refused(paths: Paths, wrapper: str | None) ->
         read_channels(paths)
 
 
+def test_a_channel_that_cannot_be_read_is_named(paths: Paths) -> None:
+    """Where a link leads to a name that is too long, as where the permission lacks."""
+    paths.channel("train_annotation").rmdir()
+    (paths.channel("train") / "x.manifest").symlink_to("x" * 300)
+    with pytest.raises(ChannelError, match=r"^The channel train: .*/train/x\.manifest cannot be read: File name too"):
+        read_channels(paths)
+    paths.channel("train_annotation").symlink_to("x" * 300)
+    with pytest.raises(ChannelError, match=r"^The channel train_annotation: .* cannot be read: File name too long\."):
+        read_channels(paths)
+
+
 def test_a_manifest_takes_the_place_of_annotations(paths: Paths) -> None:
     for name, suffix in [("train", ".manifest"), ("validation", ".JSONL")]:
         paths.channel(f"{name}_annotation").rmdir()
