@@ -129,6 +129,11 @@ class ObjectStore:
                 bar.update()
         return len(jobs)
 
+    def heed_stop(self) -> None:
+        """Raise Stopped if the job was told to end."""
+        if self._stop():
+            raise Stopped
+
     def _keys(self, bucket: str, prefix: str, name: str) -> list[str]:
         """`prefix` alone if it is the key of an object, else the keys below it but for those of mere folders."""
         if prefix and not prefix.endswith("/"):
@@ -169,7 +174,7 @@ class ObjectStore:
             with closing(response["Body"]) as body:
                 size = response.get("ContentLength") or 0
                 while size <= max_bytes and (chunk := body.read(_CHUNK)):
-                    self._heed_stop()
+                    self.heed_stop()
                     sink.write(chunk)
                     size = max(size, sink.tell())
                     patience.renew(sink.tell())
@@ -186,12 +191,12 @@ class ObjectStore:
         patience = patience or _Patience(self.patience)
         pause = 0.25
         while not self._given_up:
-            self._heed_stop()
+            self.heed_stop()
             try:
                 return request(self._client())
             except raised_by_s3() as error:
                 if may_pass(error):
-                    self._heed_stop()
+                    self.heed_stop()
                 if not may_pass(error) or not patience.lasts(pause):
                     fault = told(error, name)
                     if may_pass(error):
@@ -200,10 +205,6 @@ class ObjectStore:
                 time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - it keeps threads from asking in step
                 pause = min(2 * pause, _LONGEST_PAUSE)
         raise DataError(f"{name}: not asked for any more. {self._given_up}", "Start again when S3 answers.")
-
-    def _heed_stop(self) -> None:
-        if self._stop():
-            raise Stopped
 
     def _client(self) -> Any:
         with self._lock:

@@ -16,6 +16,7 @@ from semseg.data.manifest import list_manifest
 from semseg.data.pairs import Listing
 from semseg.data.s3 import ObjectStore
 from semseg.errors import DataError
+from semseg.sagemaker.job import Stopped
 
 SCRATCH = {
     "0": {"class-name": "BACKGROUND", "hex-color": "#ffffff", "confidence": 0.9},
@@ -73,6 +74,18 @@ def manifests(channel: Path, store: ObjectStore) -> Manifests:
 
 def line(image: Any = "a.jpg", mask: Any = "a.png", **more: Any) -> dict[str, Any]:
     return {"source-ref": image, "city-ref": mask} | more
+
+
+def test_reading_ends_when_told(channel: Path) -> None:
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(len(asked) == 2)
+        return asked[-1]
+
+    with ObjectStore(stop=stop) as store, pytest.raises(Stopped):
+        Manifests(channel, store).listing(*[line()] * 9)
+    assert asked == [False, False, True]
 
 
 def names(listing: Listing) -> list[tuple[str, str]]:
