@@ -60,6 +60,8 @@ def _create(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.mkfifo(path)
     except FileExistsError as error:
+        if not path.parent.is_dir():
+            raise UserError(f"{path.parent} is not a directory.", "Name another one.") from error
         raise UserError(f"{path} exists already.", "Remove it, or end the other `semseg pipe`.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be created: {error.strerror}.") from error
@@ -89,8 +91,8 @@ def _write_epoch(writer: int, name: str, pairs: Iterable[Pair], stop: Callable[[
     except BrokenPipeError:
         logger.info("%s: the reader left after %d pairs.", name, written)
     except DataError:
-        with suppress(OSError):  # so that the reader does not take what it got for all there is
-            os.write(writer, MAGIC.to_bytes(4, "little"))
+        with suppress(BrokenPipeError):  # so that the reader does not take what it got for all there is
+            _write(writer, MAGIC.to_bytes(4, "little"), stop)
         raise
     finally:
         os.close(writer)
