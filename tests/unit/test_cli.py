@@ -32,6 +32,12 @@ def test_an_unknown_command_line_is_refused(argv: list[str], capsys: pytest.Capt
     assert "usage: semseg" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("epochs", ["-1", "0"])
+def test_a_pipe_of_no_epochs_is_refused(epochs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pipe", "a.manifest", "data", "--epochs", epochs]) == 1
+    assert capsys.readouterr().err == f"semseg: --epochs is {epochs}. Give 1 or more, or leave it out.\n"
+
+
 @pytest.mark.req("R22")
 def test_demo_writes_the_four_directories_and_overlay_shows_a_pair(tmp_path: Path) -> None:
     assert main(["demo", str(tmp_path)]) == 0
