@@ -164,14 +164,13 @@ def _find_manifest(directory: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts of the job and which of them this is."""
+    """Which of the hosts of the job this is."""
 
     current: str
-    all: tuple[str, ...]
 
 
 def read_hosts(paths: Paths) -> Hosts:
-    """The hosts of the job; alone as `algo-1` if the platform says nothing.
+    """The host of the job, which is `algo-1` if the platform says nothing.
 
     Raises UserError for more than one host: the algorithm trains on a single machine (R55).
     """
@@ -184,4 +183,4 @@ def read_hosts(paths: Paths) -> Hosts:
             f"The job has {len(hosts)} hosts, but training runs on a single machine.",
             "Set InstanceCount to 1.",
         )
-    return Hosts(current, tuple(str(host) for host in hosts))
+    return Hosts(current)
