@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from semseg.codecs.colors import parse_color
 from semseg.data.files import printable, read_file
-from semseg.data.json_text import byte, parse_object
+from semseg.data.json_text import byte, parse_object, require_unique
 from semseg.errors import DataError, some
 from semseg.sagemaker.channels import SPLITS, TEST, readable
 from semseg.types import IGNORED, UInt8
@@ -194,9 +194,12 @@ def _load(text: bytes | str, name: str) -> dict[str, Any]:
     if len(text) > _MAX_BYTES:
         raise DataError(f"{name}: larger than {_MAX_BYTES} bytes.", _FORMS)
     try:
-        return parse_object(text)
+        obj = parse_object(text)
+        for value in obj.values():
+            require_unique(value)
     except ValueError as error:
         raise DataError(f"{name}: {error}.", _FORMS) from error
+    return obj
 
 
 def _number(value: Any) -> float:
