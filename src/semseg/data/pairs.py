@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from semseg.data.files import File, LocalFile, load, printable
+from semseg.data.files import File, LoadedFile, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
 from semseg.errors import DataError, one_line
 from semseg.sagemaker.channels import readable
@@ -37,6 +37,10 @@ class Pair:
     def loaded(self) -> Pair:
         """This pair with its files in memory; what cannot be read is told when it is asked for."""
         return replace(self, image=load(self.image), mask=load(self.mask))
+
+    def loaded_bytes(self) -> int:
+        """How many bytes of its files are in memory."""
+        return sum(file.size for file in (self.image, self.mask) if isinstance(file, LoadedFile))
 
 
 @dataclass(frozen=True)
