@@ -88,6 +88,8 @@ def _pipe(arguments: argparse.Namespace) -> int:
     from semseg.data.s3 import ObjectStore
     from semseg.sagemaker.log_lines import set_up_logging
 
+    if arguments.epochs is not None and arguments.epochs < 1:
+        raise UserError(f"--epochs is {arguments.epochs}.", "Give 1 or more, or leave it out.")
     set_up_logging()
     with ObjectStore() as store:
         listing = list_manifest(arguments.channel, arguments.manifest, store)
@@ -182,8 +184,8 @@ def _lay_out(
     channels = _options(arguments, CHANNELS)
     hyperparameters = _options(arguments, [rule.name for rule in rules()])
     if channels:
-        with ObjectStore() as store:
-            lay_out(paths, channels, hyperparameters, store, stop, checkpoints)
+        with ObjectStore(stop=stop) as store:
+            lay_out(paths, channels, hyperparameters, store, checkpoints)
     elif hyperparameters:
         raise ChannelError(f"--{_dashed(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
 

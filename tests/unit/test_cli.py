@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import signal
+import subprocess
+import sys
 import zipfile
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,12 @@ def test_an_unknown_command_line_is_refused(argv: list[str], capsys: pytest.Capt
     assert "usage: semseg" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("epochs", ["-1", "0"])
+def test_a_pipe_of_no_epochs_is_refused(epochs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pipe", "a.manifest", "data", "--epochs", epochs]) == 1
+    assert capsys.readouterr().err == f"semseg: --epochs is {epochs}. Give 1 or more, or leave it out.\n"
+
+
 @pytest.mark.req("R22")
 def test_demo_writes_the_four_directories_and_overlay_shows_a_pair(tmp_path: Path) -> None:
     assert main(["demo", str(tmp_path)]) == 0
@@ -38,14 +48,18 @@ def test_demo_writes_the_four_directories_and_overlay_shows_a_pair(tmp_path: Pat
     assert out.stat().st_size > 0
 
 
-@pytest.mark.parametrize("command", [("overlay", "absent.jpg", "mask.png", "out.png"), ("demo", "/proc/shapes")])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("overlay", "absent.jpg", "mask.png", "out.png"), "absent.jpg cannot be read: No such file or directory."),
+        (("demo", "/proc/shapes"), "[Errno 2] No such file or directory: '/proc/shapes"),
+    ],
+)
 def test_a_file_that_is_not_there_or_cannot_be_written_is_named(
-    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("semseg: [Errno 2] No such file or directory: '")
-    assert command[1] in error
+    assert capsys.readouterr().err.startswith(f"semseg: {said}")
 
 
 def test_fetch_weights_puts_both_backbones_into_mxnets_home(
@@ -104,3 +118,22 @@ def test_fetch_weights_knows_two_backbones(store: Any, capsys: pytest.CaptureFix
     assert end.value.code == 2
     assert "'resnet-152' is neither resnet-50 nor resnet-101" in capsys.readouterr().err
     assert store.asked == []
+
+
+def test_a_training_that_is_told_to_stop_while_s3_is_busy_ends_well(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.url)
+    command = [sys.executable, "-m", "semseg", "train", "--job", str(tmp_path / "job"), "--train", "s3://bucket/train"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+
+        def busy(request: BaseHTTPRequestHandler) -> None:
+            training.send_signal(signal.SIGTERM)
+            request.send_error(503)
+
+        store.answer = busy
+        log, _ = training.communicate(timeout=120)
+    assert training.returncode == 0
+    assert "Stopped before the first training step" in log

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from semseg.codecs import images
 from semseg.codecs.colors import main_colors
 from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size, verify_picture
-from semseg.data.files import File, naming
+from semseg.data.files import AHEAD_BYTES, File, naming
 from semseg.data.label_map import UNLISTED_COLOR, LabelMap
 from semseg.data.pairs import Listing, Pair
 from semseg.data.report import Report
@@ -64,12 +64,12 @@ def check(
 
 def _findings(tallies: Sequence[Tally], workers: int) -> Generator[tuple[Tally, Finding], None, None]:
     """What each pair holds, in order, with the tally it belongs to: files are read ahead of the decoding."""
-    threads = min(workers, cores())
+    readers, threads = READERS if workers else 0, min(workers, cores())
     for tally in tallies:
-        inspect = partial(_inspect, tally.label_map)
+        inspect, pairs = partial(_inspect, tally.label_map), tally.listing.pairs
         with (
-            closing(map_in_order(Pair.loaded, tally.listing.pairs, READERS if workers else 0, READERS)) as loaded,
-            closing(map_in_order(inspect, loaded, threads, 4 * threads)) as findings,
+            closing(map_in_order(Pair.loaded, pairs, readers, READERS, Pair.loaded_bytes, AHEAD_BYTES)) as loaded,
+            closing(map_in_order(inspect, loaded, threads, 2 * threads)) as findings,
         ):
             for finding in findings:
                 yield tally, finding

@@ -6,8 +6,6 @@ import errno
 import logging
 import os
 import select
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
@@ -18,6 +16,7 @@ from semseg.codecs.recordio import MAGIC, frame
 from semseg.data.pairs import Pair
 from semseg.data.threads import READERS, map_in_order
 from semseg.errors import DataError, UserError
+from semseg.sagemaker.job import stop_on_signals
 
 logger = logging.getLogger("semseg")
 
@@ -28,14 +27,8 @@ _SLICE = 0.05
 
 def feed(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
     """As `feed_until`, until SIGTERM or SIGINT; for a process that does nothing else."""
-    told = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: told.set()) for number in numbers]
-    try:
+    with stop_on_signals() as told:
         feed_until(told.is_set, pairs, directory, channel, epochs)
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def feed_until(
@@ -67,6 +60,8 @@ def _create(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.mkfifo(path)
     except FileExistsError as error:
+        if not path.parent.is_dir():
+            raise UserError(f"{path.parent} is not a directory.", "Name another one.") from error
         raise UserError(f"{path} exists already.", "Remove it, or end the other `semseg pipe`.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be created: {error.strerror}.") from error
@@ -96,8 +91,8 @@ def _write_epoch(writer: int, name: str, pairs: Iterable[Pair], stop: Callable[[
     except BrokenPipeError:
         logger.info("%s: the reader left after %d pairs.", name, written)
     except DataError:
-        with suppress(OSError):  # so that the reader does not take what it got for all there is
-            os.write(writer, MAGIC.to_bytes(4, "little"))
+        with suppress(BrokenPipeError):  # so that the reader does not take what it got for all there is
+            _write(writer, MAGIC.to_bytes(4, "little"), stop)
         raise
     finally:
         os.close(writer)

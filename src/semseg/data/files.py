@@ -14,6 +14,9 @@ from semseg.errors import DataError, ImageError, SemsegError, one_line
 MAX_FILE_BYTES = 512_000_000
 """More than `images.MAX_PIXELS` need in any format, uncompressed, at 8 bytes a pixel."""
 
+AHEAD_BYTES = 256_000_000
+"""About so many bytes of files are read before they are decoded."""
+
 
 class File(Protocol):
     """A file on this machine, in S3, or in memory."""
@@ -50,6 +53,11 @@ class LoadedFile:
 
     name: str
     content: bytes | DataError
+
+    @property
+    def size(self) -> int:
+        """The number of its bytes; 0 if they could not be read."""
+        return 0 if isinstance(self.content, DataError) else len(self.content)
 
     def read(self) -> bytes:
         """All its bytes. Raises DataError if they could not be read."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from semseg.codecs.colors import color_name, decode_indices, parse_color
-from semseg.data.json_text import byte
+from semseg.data.json_text import byte, require_unique
 from semseg.data.label_map import LabelMap
 from semseg.types import IGNORED, UInt8, is_class_name
 
@@ -74,7 +74,9 @@ class ColorMaps:
             return False
         if not isinstance(color_map, dict):
             raise ValueError(f"{_KEY} is not an object")
+        require_unique(color_map)
         for key, described in color_map.items():
+            require_unique(described)
             self._add_class(line, *_parse_class(key, described))
         return bool(color_map)
 

@@ -9,36 +9,48 @@ from typing import Any
 
 
 def parse_object(text: bytes | str) -> dict[str, Any]:
-    """The JSON object in a text, as bytes UTF-8 with or without a byte order mark; no key may be given twice.
+    """The JSON object in a text, as bytes UTF-8 with or without a byte order mark; none of its keys is given twice.
 
+    What lies within is for `require_unique`, as far as it matters.
     Raises ValueError, whose text says what is wrong, without a full stop.
     """
-    twice: list[str] = []
-
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        obj = dict(pairs)
-        if len(obj) < len(pairs):
-            twice.append(Counter(key for key, _ in pairs).most_common(1)[0][0])
-        return obj
-
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        obj = json.loads(decoded, object_pairs_hook=build)
+        obj = json.loads(decoded, object_pairs_hook=_build)
     except UnicodeDecodeError as error:
         raise ValueError(f"not JSON: byte {error.start + 1} is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {_explained(error)}") from error
-    if twice:
-        raise ValueError(f"key {twice[0]!r:.100} is given twice")
     if not isinstance(obj, dict):
         raise ValueError("not a JSON object")
+    require_unique(obj)
     return obj
+
+
+def require_unique(value: object) -> None:
+    """Raise ValueError if a value from within an object of `parse_object` is an object with a key given twice."""
+    if isinstance(value, _Repeating):
+        raise ValueError(f"key {value.key!r:.100} is given twice")
 
 
 def byte(value: Any) -> int | None:
     """An integer from 0 to 255, or a string of one; None for anything else."""
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     return int(text) if re.fullmatch("[0-9]{1,3}", text) and int(text) <= 255 else None
+
+
+class _Repeating(dict[str, Any]):
+    """An object with a `key` that is given twice; what is given last counts."""
+
+    key = ""
+
+
+def _build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    obj = dict(pairs)
+    if len(obj) < len(pairs):
+        obj = _Repeating(obj)
+        obj.key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+    return obj
 
 
 def _explained(error: Exception) -> str:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from semseg.codecs.colors import parse_color
 from semseg.data.files import printable, read_file
-from semseg.data.json_text import byte, parse_object
+from semseg.data.json_text import byte, parse_object, require_unique
 from semseg.errors import DataError, some
-from semseg.sagemaker.channels import SPLITS, TEST
+from semseg.sagemaker.channels import SPLITS, TEST, readable
 from semseg.types import IGNORED, UInt8
 
 logger = logging.getLogger("semseg")
@@ -81,13 +81,16 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
     Without one the default, scale 1, holds, and a warning says so (R34); but not for ``test``, a channel of ours, where
     there are maps of other splits: it would be forgotten rather than meant.
 
-    Raises DataError for a map that is wrong or forgotten, and for a `label_map` directory without a name we know.
+    Raises DataError for a map that is wrong or forgotten, and for a `label_map` directory without a name we know;
+    ChannelError for a directory that cannot be read.
     """
     candidates = [annotation / _COMMON_NAME] if annotation else []
     if label_map is not None:
-        _require_known_name(label_map)
         candidates = [label_map / f"{channel}_{_COMMON_NAME}", label_map / _COMMON_NAME, *candidates]
-    found = [path for path in candidates if path.is_file()]
+    with readable(channel):
+        if label_map is not None:
+            _require_known_name(label_map)
+        found = [path for path in candidates if path.is_file()]
     if not found:
         if label_map is not None and channel == TEST[0]:
             raise _forgotten(channel, label_map)
@@ -191,9 +194,12 @@ def _load(text: bytes | str, name: str) -> dict[str, Any]:
     if len(text) > _MAX_BYTES:
         raise DataError(f"{name}: larger than {_MAX_BYTES} bytes.", _FORMS)
     try:
-        return parse_object(text)
+        obj = parse_object(text)
+        for value in obj.values():
+            require_unique(value)
     except ValueError as error:
         raise DataError(f"{name}: {error}.", _FORMS) from error
+    return obj
 
 
 def _number(value: Any) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from semseg.data.files import AHEAD_BYTES
 from semseg.data.pairs import Pair
-from semseg.data.samples import BATCHES_AHEAD, Place, Sampler, batches, first_batch
-from semseg.data.threads import READERS, map_in_order
+from semseg.data.samples import BATCHES_AHEAD, Place, Sample, Sampler, batches, first_batch
+from semseg.data.threads import READERS, cores, map_in_order, read_ahead
 from semseg.types import Batch
+
+_Make = Callable[..., Generator[Sample, None, None]]
 
 
 class TrainingLoader:
@@ -43,9 +47,8 @@ class TrainingLoader:
         """
         first, last = self._batches(epoch)
         row = self._row((first + done) * self._batch_size, last * self._batch_size)
-        ahead = BATCHES_AHEAD * self._batch_size
-        with closing(_loaded(row, self._sampler.workers, ahead)) as places:
-            yield from batches(self._sampler.training(places, ahead), self._batch_size)
+        samples = _made_ahead(self._sampler.training, row, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
+        yield from batches(samples, self._batch_size)
 
     def _batches(self, epoch: int) -> tuple[int, int]:
         """The numbers of an epoch's first batch and of the next epoch's first."""
@@ -81,14 +84,31 @@ class ValidationLoader:
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:  # noqa: ARG002 - the same in each
         """The batches: the last one may be short. Raises DataError naming the file."""
-        ahead = BATCHES_AHEAD * self._batch_size
         row = (Place(0, index, pair) for index, pair in enumerate(self._pairs))
-        with closing(_loaded(row, self._sampler.workers, ahead)) as places:
-            yield from batches(self._sampler.validation(places, self._batch_size == 1, ahead), self._batch_size)
+        make = partial(self._sampler.validation, whole=self._batch_size == 1)
+        samples = _made_ahead(make, row, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
+        yield from batches(samples, self._batch_size)
 
 
-def _loaded(places: Iterator[Place], workers: int, ahead: int) -> Generator[Place, None, None]:
-    """The places with their files read ahead by threads; without workers they are read in their turn."""
-    return map_in_order(
-        lambda place: replace(place, pair=place.pair.loaded()), places, READERS if workers else 0, ahead
-    )
+def _made_ahead(make: _Make, row: Iterator[Place], workers: int, ahead: int) -> Generator[Sample, None, None]:
+    """Samples that `make` makes of places, about `ahead` of them before they are asked for.
+
+    Few are in the making at once, for those hold their files. Behind them the files of `ahead` places are read by
+    threads, as far as `AHEAD_BYTES` go. Without workers all is done in its turn.
+    """
+    making = min(2 * min(workers, cores()), ahead)
+
+    def produce(_: Callable[[], bool]) -> Generator[Sample, None, None]:
+        readers = READERS if workers else 0
+        with closing(map_in_order(_loaded, row, readers, ahead, _loaded_bytes, AHEAD_BYTES)) as places:
+            yield from make(places, ahead=making)
+
+    return read_ahead(produce, lambda _: 0, 0, ahead - making) if workers else produce(lambda: False)
+
+
+def _loaded(place: Place) -> Place:
+    return replace(place, pair=place.pair.loaded())
+
+
+def _loaded_bytes(place: Place) -> int:
+    return place.pair.loaded_bytes()

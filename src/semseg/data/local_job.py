@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from semseg.data.label_map import LABEL_MAP_NAMES
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, one_line
+from semseg.sagemaker.channels import readable
 from semseg.sagemaker.paths import Paths
 
 _MARK = ".laid-out-by-semseg"
@@ -22,7 +23,6 @@ def lay_out(
     channels: Mapping[str, str],
     hyperparameters: Mapping[str, str],
     store: ObjectStore,
-    stop: Callable[[], bool] = lambda: False,
     checkpoints: Path | None = None,
 ) -> None:
     """Fill the channels and write the hyperparameters of the job below `paths`.
@@ -30,8 +30,8 @@ def lay_out(
     channels: by name, a folder, a file (an augmented manifest, a label map, a model.tar.gz) or ``s3://bucket/prefix``,
     whose objects are downloaded. Folders and files are linked to, not copied. The job's ``input`` is made anew if an
     earlier call made it. checkpoints: the directory for them; None for none.
-    Raises ChannelError naming the channel that is not there, or if ``input`` is somebody else's; DataError for what S3
-    refuses; Stopped as soon as `stop()` is true.
+    Raises ChannelError naming the channel that is not there or cannot be read, or if ``input`` is somebody else's;
+    DataError for what S3 refuses; Stopped where the store is told to stop.
     """
     directory = paths.base / "input"
     for name, source in channels.items():
@@ -42,16 +42,16 @@ def lay_out(
         paths.hyperparameters.write_text(json.dumps(dict(hyperparameters)))
         if checkpoints:
             paths.checkpoint_config.write_text(json.dumps({"LocalPath": str(checkpoints.resolve())}))
-    except (NotADirectoryError, FileExistsError, PermissionError) as error:
+    except OSError as error:
         raise ChannelError(
-            f"The job cannot be laid out in {one_line(str(paths.base))}: {error.strerror}.", "Name another folder."
+            f"The job cannot be laid out in {one_line(str(paths.base)):.300}: {error.strerror}.", "Name another folder."
         ) from error
     for name, source in channels.items():
         channel = paths.channel(name)
         channel.parent.mkdir(exist_ok=True)
         if source.startswith(_S3):
             channel.mkdir()
-            store.download(source, channel, stop)
+            store.download(source, channel)
         else:
             _link(Path(source).resolve(), channel)
         if name == _LABEL_MAP and not channel.is_symlink():
@@ -62,7 +62,9 @@ def _require_source(name: str, source: str, directory: Path) -> None:
     """Raise ChannelError unless there is something to link to, outside the folder that is made anew."""
     if source.startswith(_S3):
         return
-    if not source or not Path(source).exists():
+    with readable(name):
+        exists = bool(source) and Path(source).exists()
+    if not exists:
         raise ChannelError(
             f"The channel {name}: {one_line(source) or 'nothing'} does not exist.",
             "Give a folder, a file or s3://bucket/prefix.",

@@ -34,13 +34,15 @@ def list_manifest(name: str, path: Path, store: ObjectStore) -> Listing:
     ``s3://bucket/key``, or paths relative to the directory where the manifest really is. These may lead to sibling
     directories, no further. What else a line holds is ignored (R39) but for Ground Truth's class names and colours.
 
-    No file is opened. The first 1,000 wrong lines come back as problems, as does a manifest without lines.
+    No file is opened. The first 1,000 wrong lines come back as problems, as does a manifest without lines. Raises
+    Stopped where the store is told to stop.
     """
     problems: list[DataError] = []
     color_maps = ColorMaps()
     places = _Places(printable(path), path.resolve().parent, store)
     listed: list[tuple[File, File, bool]] = []
     for line, text in _lines(path, problems):
+        store.heed_stop()
         if len(problems) == _MAX_PROBLEMS:
             problems.append(DataError(f"line {line} of {places.manifest} and those after it were not read."))
             break

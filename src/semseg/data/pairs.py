@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from semseg.data.files import File, LocalFile, load, printable
+from semseg.data.files import File, LoadedFile, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
 from semseg.errors import DataError, one_line
+from semseg.sagemaker.channels import readable
 
 logger = logging.getLogger("semseg")
 
@@ -37,6 +38,10 @@ class Pair:
         """This pair with its files in memory; what cannot be read is told when it is asked for."""
         return replace(self, image=load(self.image), mask=load(self.mask))
 
+    def loaded_bytes(self) -> int:
+        """How many bytes of its files are in memory."""
+        return sum(file.size for file in (self.image, self.mask) if isinstance(file, LoadedFile))
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -57,7 +62,8 @@ def list_pairs(name: str, images: Path, masks: Path) -> Listing:
     The pairs are sorted by stem. Suffixes may be in capitals. Sub-directories are not entered: with the prefix
     ``train`` the platform also delivers ``train_annotation`` into the channel. They and all other strays are warned
     about and ignored.
-    Lone files, files of one stem and empty channels come back as problems, for `check.check` to report.
+    Lone files, files of one stem and empty channels come back as problems, for `check.check` to report. Raises
+    ChannelError for a directory that cannot be read.
     """
     problems: list[DataError] = []
     image_of = _by_stem(images, _IMAGE_SUFFIXES, problems)
@@ -74,7 +80,7 @@ def list_pairs(name: str, images: Path, masks: Path) -> Listing:
 def list_pictures(images: Path) -> tuple[File, ...]:
     """The pictures in a folder (.jpg, .jpeg, .png) by name; other entries are warned about and ignored.
 
-    Raises DataError if there is none, or two have one stem.
+    Raises DataError if there is none, or two have one stem, and ChannelError if the folder cannot be read.
     """
     problems: list[DataError] = []
     found = _by_stem(images, _IMAGE_SUFFIXES, problems)
@@ -93,9 +99,11 @@ def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataErro
     """The files of a directory by stem; a second file of one stem and emptiness become problems."""
     files: dict[str, Path] = {}
     strays = []
-    entries = sorted(directory.iterdir()) if directory.is_dir() else []
+    with readable(directory.name):
+        entries = sorted(directory.iterdir()) if directory.is_dir() else []
+        usable = {path for path in entries if _is_one(path, suffixes)}
     for path in entries:
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes or not path.is_file():
+        if path not in usable:
             strays.append(path)
         elif path.stem in files:
             problems.append(
@@ -113,6 +121,10 @@ def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataErro
             )
         )
     return files
+
+
+def _is_one(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in suffixes and path.is_file()
 
 
 def _warn_of(strays: Iterable[Path]) -> None:

@@ -59,7 +59,7 @@ class ObjectStore:
     ends within 15 s after that, also where S3's name has several addresses, each tried for `connect_timeout`.
 
     patience: may be changed at any time, and holds for what is asked for from then on.
-    stop: whether the job was told to end; nothing is tried again then.
+    stop: whether the job was told to end; then nothing is asked for any more, and what is under way ends at once.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ObjectStore:
         return _S3File(self, bucket, key, name)
 
     def read(self, bucket: str, key: str, name: str) -> bytes:
-        """The bytes of an object. Raises DataError, and Stopped where it would have to wait once `stop()` is true."""
+        """The bytes of an object. Raises DataError, and Stopped where S3 had to be asked once `stop()` is true."""
         content = self._cache.get(f"{bucket}/{key}")
         if content is None:
             memory = io.BytesIO()
@@ -108,7 +108,7 @@ class ObjectStore:
             self._cache.put(f"{bucket}/{key}", content)
         return content
 
-    def download(self, uri: str, directory: Path, stop: Callable[[], bool] = lambda: False) -> int:
+    def download(self, uri: str, directory: Path) -> int:
         """Write the object at `uri`, or else all objects below it, into `directory`; gives their number.
 
         A slash is understood after a prefix: ``.../train`` does not bring ``.../train_annotation``. Without the
@@ -126,10 +126,13 @@ class ObjectStore:
             closing(map_in_order(partial(self._save, bucket), jobs, _DOWNLOADS, 4 * _DOWNLOADS)) as saved,
         ):
             for _ in saved:
-                if stop():
-                    raise Stopped
                 bar.update()
         return len(jobs)
+
+    def heed_stop(self) -> None:
+        """Raise Stopped if the job was told to end."""
+        if self._stop():
+            raise Stopped
 
     def _keys(self, bucket: str, prefix: str, name: str) -> list[str]:
         """`prefix` alone if it is the key of an object, else the keys below it but for those of mere folders."""
@@ -160,7 +163,7 @@ class ObjectStore:
             raise DataError(f"{name} cannot be written to {shown(str(path))}: {error.strerror}.") from error
 
     def _fetch(self, bucket: str, key: str, name: str, sink: IO[bytes], max_bytes: int) -> None:
-        """Write the bytes of an object to `sink`. Raises DataError, also if there are more than `max_bytes`."""
+        """Write the bytes of an object to `sink`. Raises Stopped, and DataError, also for more than `max_bytes`."""
         self._client()  # making it takes a while, which is no fault
         patience = _Patience(self.patience)
 
@@ -171,6 +174,7 @@ class ObjectStore:
             with closing(response["Body"]) as body:
                 size = response.get("ContentLength") or 0
                 while size <= max_bytes and (chunk := body.read(_CHUNK)):
+                    self.heed_stop()
                     sink.write(chunk)
                     size = max(size, sink.tell())
                     patience.renew(sink.tell())
@@ -187,11 +191,12 @@ class ObjectStore:
         patience = patience or _Patience(self.patience)
         pause = 0.25
         while not self._given_up:
+            self.heed_stop()
             try:
                 return request(self._client())
             except raised_by_s3() as error:
-                if may_pass(error) and self._stop():
-                    raise Stopped from error
+                if may_pass(error):
+                    self.heed_stop()
                 if not may_pass(error) or not patience.lasts(pause):
                     fault = told(error, name)
                     if may_pass(error):

@@ -23,9 +23,17 @@ def cores() -> int:
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    ahead: int,
+    size: Callable[[Result], int] = lambda _: 0,
+    max_bytes: int = 0,
 ) -> Generator[Result, None, None]:
     """Like `map`, computed by up to `workers` threads at most `ahead` results before they are asked for.
+
+    size: the bytes of a result. No more is begun while `max_bytes` are held, where each result that is still to come
+    counts as the latest that came; one result, however large, always may be.
 
     Without workers the caller's thread does the work. The error of an item is raised in its turn. When the iterator
     is closed or fails, waiting work is dropped, running work is awaited and the threads end.
@@ -35,13 +43,32 @@ def map_in_order(
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="semseg-data")
     pending: deque[Future[Result]] = deque()
+    lock, held, coming, latest = threading.Lock(), 0, 0, max_bytes // workers
+
+    def work(item: Item) -> Result:
+        nonlocal held, coming, latest
+        result = function(item)
+        with lock:
+            latest = size(result)
+            held, coming = held + latest, coming - 1
+        return result
+
+    def take() -> Result:
+        nonlocal held
+        result = pending.popleft().result()
+        with lock:
+            held -= size(result)
+        return result
+
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
+            with lock:
+                coming += 1
+            pending.append(pool.submit(work, item))
+            while len(pending) > ahead or held + coming * latest > max_bytes:
+                yield take()
         while pending:
-            yield pending.popleft().result()
+            yield take()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -10,7 +10,9 @@ from PIL import Image
 from semseg.codecs.images import decode_image
 from semseg.codecs.masks import decode_mask
 from semseg.codecs.palettes import palette
-from semseg.errors import DataError
+from semseg.data.decoding import require_same_size
+from semseg.data.files import LocalFile, naming
+from semseg.data.pairs import Pair
 from semseg.types import UInt8
 
 _ROWS = 32
@@ -36,11 +38,12 @@ def overlay(image: UInt8, mask: UInt8, colours: UInt8, share: float = 0.5) -> UI
 def write_overlay(image: Path, mask: Path, out: Path) -> None:
     """Writes the overlay of a JPEG or PNG picture and its PNG mask as a PNG file.
 
-    Raises ImageError for files that cannot be decoded and DataError if their sizes differ.
+    Raises DataError, which names the file, if one cannot be read or decoded, and if their sizes differ.
     """
-    pixels, labels = decode_image(image.read_bytes()), decode_mask(mask.read_bytes())
-    if pixels.shape[:2] != labels.shape:
-        raise DataError(
-            f"{image} is {pixels.shape[1]} x {pixels.shape[0]}, {mask} {labels.shape[1]} x {labels.shape[0]}."
-        )
+    pair = Pair(LocalFile(image), LocalFile(mask))
+    with naming(pair.image):
+        pixels = decode_image(pair.image.read())
+    with naming(pair.mask):
+        labels = decode_mask(pair.mask.read())
+    require_same_size(pair, (pixels.shape[0], pixels.shape[1]), labels.shape)
     Image.fromarray(overlay(pixels, labels, palette("voc"))).save(out, "PNG")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semseg.errors import ChannelError, UserError, some
+from semseg.errors import ChannelError, UserError, one_line, some
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.paths import Paths
 
@@ -47,21 +48,36 @@ class Channels:
     model: Path | None
 
 
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Make of an OSError the user's: a directory that may not be entered, a name that is too long.
+
+    Raises ChannelError, which names the channel `name` and the place.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ChannelError(
+            f"The channel {name}: {one_line(str(error.filename)):.300} cannot be read: {error.strerror}.",
+            "Check the name and the permissions.",
+        ) from error
+
+
 def read_channels(paths: Paths) -> Channels:
     """The channels of the job, all in File or FastFile mode, train and validation in Pipe mode too.
 
-    Raises ChannelError for a missing channel (naming all that are missing), an unknown channel, a mode or record
-    wrapper that cannot be read, and for more than one manifest in a channel.
+    Raises ChannelError for a missing channel (naming all that are missing), an unknown channel, one that cannot be
+    read, be it for its mode or record wrapper, and for more than one manifest in a channel.
     """
     config = read_json_object(paths.input_data_config)
-    piped = _piped(config, paths.input_data_config)
     unknown = sorted(set(config) - set(CHANNELS))
     if unknown:
         raise ChannelError(
-            f"Extraneous channel found: {', '.join(unknown)}.",
+            f"Extraneous channel found: {some([one_line(name[:100]) for name in unknown])}.",
             f"The channels are {', '.join((*SPLITS, *ANNOTATIONS))} and, optionally, {', '.join(OPTIONAL)}.",
         )
-    present = {name: paths.channel(name) for name in CHANNELS if paths.channel(name).is_dir()}
+    piped = _piped(config, paths.input_data_config)
+    present = {name: paths.channel(name) for name in CHANNELS if _is_given(name, paths)}
     train, validation = (_split(name, name in piped, present, paths) for name in SPLITS)
     test = _split(TEST[0], False, present, paths) if any(name in present for name in TEST) else None
     missing = [name for split in (train, validation, test) if split for name in _missing(split, present)]
@@ -72,6 +88,11 @@ def read_channels(paths: Paths) -> Channels:
             f"(*.manifest or *.jsonl) into each of {' and '.join(SPLITS)}; {' and '.join(TEST)} are optional.",
         )
     return Channels(train, validation, test, present.get("label_map"), present.get("model"))
+
+
+def _is_given(name: str, paths: Paths) -> bool:
+    with readable(name):
+        return paths.channel(name).is_dir()
 
 
 def _split(name: str, piped: bool, present: Mapping[str, Path], paths: Paths) -> Split:
@@ -132,8 +153,9 @@ def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
 
 def _find_manifest(directory: Path) -> Path | None:
     """The augmented manifest of a channel, which stands in its directory like any file; None if there is none."""
-    suffixed = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS)
-    found = [path for path in suffixed if not path.name.startswith(".") and path.is_file()]
+    with readable(directory.name):
+        suffixed = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS)
+        found = [path for path in suffixed if not path.name.startswith(".") and path.is_file()]
     if len(found) > 1:
         names = some([ascii(path.name) for path in found])
         raise ChannelError(f"The channel {directory.name} has {len(found)} manifests: {names}.", "Leave one of them.")
@@ -142,14 +164,13 @@ def _find_manifest(directory: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts of the job and which of them this is."""
+    """Which of the hosts of the job this is."""
 
     current: str
-    all: tuple[str, ...]
 
 
 def read_hosts(paths: Paths) -> Hosts:
-    """The hosts of the job; alone as `algo-1` if the platform says nothing.
+    """The host of the job, which is `algo-1` if the platform says nothing.
 
     Raises UserError for more than one host: the algorithm trains on a single machine (R55).
     """
@@ -162,4 +183,4 @@ def read_hosts(paths: Paths) -> Hosts:
             f"The job has {len(hosts)} hosts, but training runs on a single machine.",
             "Set InstanceCount to 1.",
         )
-    return Hosts(current, tuple(str(host) for host in hosts))
+    return Hosts(current)

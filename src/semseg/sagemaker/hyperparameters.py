@@ -152,7 +152,7 @@ def _text(name: str, value: object) -> str:
         return str(value)
     if not isinstance(value, str):
         raise HyperparameterError(
-            f"The value of the '{name:.100}' hyperparameter must be a string, not {type(value).__name__} "
+            f"The value of the {name[:100]!r} hyperparameter must be a string, not {type(value).__name__} "
             "(caused by ValidationError)",
             "Give the value in quotes, or leave the name out.",
         )
@@ -170,10 +170,10 @@ def _check_names(given: Mapping[str, str]) -> list[str]:
         hint = f"Did you mean '{nearest[0]}'?" if nearest else f"The hyperparameters are {', '.join(known)}."
         if not name.startswith("_"):
             raise HyperparameterError(
-                f"Additional properties are not allowed ('{name:.100}' was unexpected) (caused by ValidationError)",
+                f"Additional properties are not allowed ({name[:100]!r} was unexpected) (caused by ValidationError)",
                 hint,
             )
-        warnings.append(f"The hyperparameter '{name:.100}' is unknown and has no effect. {hint}")
+        warnings.append(f"The hyperparameter {name[:100]!r} is unknown and has no effect. {hint}")
     return warnings
 
 

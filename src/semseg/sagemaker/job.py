@@ -1,4 +1,4 @@
-"""A training job's life: SIGTERM, the failure file, the exit code (container-contract.md sections 1.1, 1.10, 5.5)."""
+"""A training job's life: signals, the failure file, the exit code (container-contract.md sections 1.1, 1.10, 5.5)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import errno
 import signal
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from semseg.errors import DeviceError, DiskFullError, SemsegError
 from semseg.sagemaker.log_lines import LOGGER
@@ -21,25 +22,43 @@ class Stopped(BaseException):
     """The job was told to stop before there was anything to save; not an error, so not an Exception."""
 
 
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; a second SIGINT, Ctrl-C pressed again, ends the process at once."""
+    stop = threading.Event()
+
+    def tell(number: int, _: FrameType | None) -> None:
+        stop.set()
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
     """Runs a job to its end and returns its exit code: 0 done or stopped, 1 the user's error, 2 ours.
 
-    SIGTERM sets the event the job is given; the job saves what it has and returns within a step, or raises Stopped.
+    SIGTERM or SIGINT sets the job's event; it saves what it has and returns within a step, or raises Stopped.
     An error's reason goes to the log and, first, into the failure file.
     """
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with suppress(OSError):
         paths.failure.unlink()
-    try:
-        job(stop)
-    except Stopped:
-        LOGGER.warning("Stopped before the first training step: there is no model to save.")
-    except Exception as error:
-        code, reason, details = _explain(error)
-        LOGGER.error("%s%s", reason, f"\n{details}" if details else "")
-        _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
-        return code
+    with stop_on_signals() as stop:
+        try:
+            job(stop)
+        except Stopped:
+            LOGGER.warning("Stopped before the first training step: there is no model to save.")
+        except Exception as error:
+            code, *texts = _explain(error)
+            reason, details = map(_encodable, texts)
+            LOGGER.error("%s%s", reason, f"\n{details}" if details else "")
+            _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
+            return code
     return 0
 
 
@@ -80,6 +99,11 @@ def _shortened(text: str) -> str:
     gap = "\n[...]\n"
     end = (FAILURE_CHARACTERS - len(gap)) // 2
     return text[: FAILURE_CHARACTERS - len(gap) - end] + gap + text[-end:]
+
+
+def _encodable(text: str) -> str:
+    """The text with lone surrogates, which file names and JSON may hold, escaped: nothing can write them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _write_failure(path: Path, text: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from semseg.errors import HyperparameterError
 
+_LARGEST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -17,7 +19,7 @@ class Rule:
     name: as the user writes it, such as `crop_size` or `_workers`.
     default: its default as the original's default-input.json has it; None if there is none.
     required: whether leaving it out is an error.
-    parse: text to value; raises ValueError, KeyError or OverflowError on any other text.
+    parse: text to value; raises ValueError or KeyError on any other text, OverflowError on too large an integer.
     expects: the end of the sentence "... which ...".
     doc: one line for people.
     """
@@ -33,10 +35,11 @@ class Rule:
         """The checked value of a text. Raises HyperparameterError in the original's words (algorithm.md 1.2)."""
         try:
             return self.parse(text)
-        except (ValueError, KeyError, OverflowError):
+        except (ValueError, KeyError, OverflowError) as error:
             raise HyperparameterError(
-                f"The value '{text:.200}' is not valid for the '{self.name}' hyperparameter which {self.expects} "
-                "(caused by ValidationError)"
+                f"The value {text[:200]!r} is not valid for the '{self.name}' hyperparameter which {self.expects} "
+                "(caused by ValidationError)",
+                f"The largest integer is {_LARGEST}." if isinstance(error, OverflowError) else "",
             ) from None
 
 
@@ -80,13 +83,18 @@ def integer(
     high: int | None = None,
     required: bool = False,
 ) -> Any:
-    """A dataclass field that holds an integer from `low` to `high`, both included; `16.0` reads as 16."""
+    """A dataclass field that holds an integer from `low` to `high`, both included; `16.0` reads as 16.
+
+    None is larger than 2^31 - 1, which whatever counts by it can hold.
+    """
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = int(float(text)) if float(text).is_integer() else _refuse()
+        if value > _LARGEST:
+            raise OverflowError
         return value if (low is None or value >= low) and (high is None or value <= high) else _refuse()
 
     bounds = f" from {low}" if low is not None else ""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from semseg.codecs.recordio import frame
+from semseg.codecs.recordio import MAGIC, frame
 from semseg.data.feeder import feed, feed_until
 from semseg.data.files import LoadedFile
 from semseg.data.pairs import Pair
@@ -141,6 +143,30 @@ class TestFeeding:
         assert "s3://b/k is gone" in feeding.error.message
         assert not list(tmp_path.iterdir())
 
+    def test_a_full_pipe_does_not_end_cleanly_either(self, tmp_path: Path) -> None:
+        """The first pair fills it to the last byte; the reader takes that when the feeder looks whether to stop."""
+        picture = b"".join(frame([JPEG]))
+        mask = PNG.ljust(65536 - len(picture) - 8)
+        pairs = [
+            Pair(LoadedFile("a", JPEG), LoadedFile("b", mask)),
+            Pair(LoadedFile("c", DataError("c is gone.")), LoadedFile("d", PNG)),
+        ]
+        readers: list[io.FileIO] = []
+        received: list[bytes | None] = []
+
+        def stop() -> bool:
+            if readers:
+                received.append(readers[0].read(65536))
+            elif (tmp_path / "train_0").is_fifo():
+                readers.append(io.FileIO(os.open(tmp_path / "train_0", os.O_RDONLY | os.O_NONBLOCK)))
+            return False
+
+        with pytest.raises(DataError, match="c is gone"):
+            feed_until(stop, pairs, tmp_path, "train", 1)
+        with readers[0] as reader:
+            received.append(reader.read())
+        assert b"".join(filter(None, received)) == picture + b"".join(frame([mask])) + MAGIC.to_bytes(4, "little")
+
     def test_what_has_the_name_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "train_0").write_text("precious")
         with pytest.raises(UserError, match=r"train_0 exists already\. Remove it"):
@@ -151,6 +177,8 @@ class TestFeeding:
         (tmp_path / "file").touch()
         with pytest.raises(UserError, match="train_0 cannot be created: Not a directory"):
             feed_until(never, some_pairs(1), tmp_path / "file/data", "train", 1)
+        with pytest.raises(UserError, match=r"/file is not a directory\."):
+            feed_until(never, some_pairs(1), tmp_path / "file", "train", 1)
 
     def test_a_fifo_that_vanishes(self, tmp_path: Path) -> None:
         def stop() -> bool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semseg.data.json_text import byte, parse_object
+from semseg.data.json_text import byte, parse_object, require_unique
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -43,13 +43,21 @@ def test_any_bytes_are_an_object_or_a_value_error(data: bytes) -> None:
         ("[1]", "not a JSON object"),
         ("null", "not a JSON object"),
         ('{"a": 1, "b": 2, "a": 3}', "key 'a' is given twice"),
-        ('[{"deep": {"a": 1, "a": 1}}]', "key 'a' is given twice"),
     ],
 )
 def test_what_is_wrong_is_said(text: str | bytes, said: str) -> None:
     with pytest.raises(ValueError, match=r"not|twice") as raised:
         parse_object(text)
     assert str(raised.value).startswith(said)
+
+
+def test_keys_within_are_looked_at_where_they_matter() -> None:
+    obj = parse_object('{"deep": [{"a": 1, "b": 2, "a": 3}], "sound": {"a": 1}, "number": 1}')
+    assert obj["deep"] == [{"a": 3, "b": 2}]
+    for value in (obj["sound"], obj["number"]):
+        require_unique(value)
+    with pytest.raises(ValueError, match=r"^key 'a' is given twice$"):
+        require_unique(obj["deep"][0])
 
 
 @pytest.mark.parametrize(("value", "number"), [(0, 0), (255, 255), ("0", 0), ("007", 7), ("255", 255)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semseg.data.label_map import UNLISTED_COLOR, find_label_map, parse_label_map
-from semseg.errors import DataError
+from semseg.errors import ChannelError, DataError
 from semseg.types import IGNORED, UInt8
 
 ALL = np.arange(256, dtype=np.uint8)
@@ -248,6 +248,11 @@ class TestFinding:
     def test_an_error_names_the_file(self, annotation: Path, channel: Path) -> None:
         (channel / "label_map.json").write_text('{"scale": 0}')
         with pytest.raises(DataError, match=r"^label_map/label_map\.json: 'scale' is 0"):
+            find_label_map("train", annotation, channel, 3)
+
+    def test_a_channel_that_cannot_be_read(self, annotation: Path, channel: Path) -> None:
+        (channel / "label_map.json").symlink_to("x" * 300)
+        with pytest.raises(ChannelError, match=r"^The channel train: .*/label_map\.json cannot be read: File name too"):
             find_label_map("train", annotation, channel, 3)
 
     def test_an_oversized_file(self, annotation: Path, channel: Path) -> None:

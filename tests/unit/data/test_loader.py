@@ -166,6 +166,28 @@ class TestTraining:
         slow = [Pair(Slow(path_of(pair.image)), pair.mask) for pair in pairs[:6]]
         assert len(list(training(slow, batch_size=6).epoch(0))) == 1
 
+    def test_few_files_are_held_however_large_a_batch_is(
+        self, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where three pairs are as many bytes as may be; at first, before any size is known, a pair a reader."""
+        read: list[str] = []
+        held: list[int] = []
+
+        class Counted(LocalFile):
+            def read(self) -> bytes:
+                read.append(self.name)
+                return super().read()
+
+        def transform(*_: object) -> tuple[UInt8, UInt8]:
+            held.append(len(read) - len(held))
+            return np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+
+        monkeypatch.setattr("semseg.data.samples.train_transform", transform)
+        monkeypatch.setattr("semseg.data.loader.AHEAD_BYTES", 3 * pairs[0].loaded().loaded_bytes())
+        many = [Pair(Counted(path_of(pair.image)), pair.mask) for pair in pairs * 40]
+        assert len(list(training(many, batch_size=100).epoch(0))) == 4
+        assert max(held) <= 16 + 5 + 3
+
     def test_a_defect_in_a_thread_names_the_file(self, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise MemoryError

@@ -102,6 +102,13 @@ def test_a_channel_that_is_not_there_is_named(data: Path, tmp_path: Path) -> Non
         lay(tmp_path / "job", {"train": data / "pictures", "validation": data / "nowhere"})
 
 
+def test_a_place_whose_name_is_too_long_is_told_as_such(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ChannelError, match=r"^The channel train: .*a+ cannot be read: File name too long\. Check the"):
+        lay(tmp_path / "job", {"train": Path("a" * 300)})
+    with pytest.raises(ChannelError, match=r"^The job cannot be laid out in .*a+: File name too long\. Name another"):
+        lay(tmp_path / ("a" * 300), {"train": data / "pictures"})
+
+
 def test_nothing_is_removed_before_all_channels_are_found(data: Path, tmp_path: Path) -> None:
     paths = lay(tmp_path / "job", {"train": data / "pictures"})
     kept = paths.channel("train") / "a.jpg"
@@ -128,7 +135,7 @@ def test_a_job_that_is_a_file_is_named(data: Path) -> None:
 def test_objects_of_s3_are_downloaded(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the store's own `download`, which test_s3 shows: here, where to."""
     asked: list[tuple[str, Path]] = []
-    monkeypatch.setattr(ObjectStore, "download", lambda _, uri, directory, stop: asked.append((uri, directory)))
+    monkeypatch.setattr(ObjectStore, "download", lambda _, uri, directory: asked.append((uri, directory)))
     with ObjectStore() as store:
         lay_out(Paths(tmp_path / "job"), {"train": "s3://bucket/train"}, {}, store)
     assert asked == [("s3://bucket/train", tmp_path / "job/input/data/train")]

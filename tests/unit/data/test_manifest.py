@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from semseg.data.manifest import list_manifest
 from semseg.data.pairs import Listing
 from semseg.data.s3 import ObjectStore
 from semseg.errors import DataError
+from semseg.sagemaker.job import Stopped
 
 SCRATCH = {
     "0": {"class-name": "BACKGROUND", "hex-color": "#ffffff", "confidence": 0.9},
@@ -73,6 +75,18 @@ def manifests(channel: Path, store: ObjectStore) -> Manifests:
 
 def line(image: Any = "a.jpg", mask: Any = "a.png", **more: Any) -> dict[str, Any]:
     return {"source-ref": image, "city-ref": mask} | more
+
+
+def test_reading_ends_when_told(channel: Path) -> None:
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(len(asked) == 2)
+        return asked[-1]
+
+    with ObjectStore(stop=stop) as store, pytest.raises(Stopped):
+        Manifests(channel, store).listing(*[line()] * 9)
+    assert asked == [False, False, True]
 
 
 def names(listing: Listing) -> list[tuple[str, str]]:
@@ -279,6 +293,15 @@ class TestGroundTruth:
             "line 2 of train/x.manifest: internal-color-map says class 1 is 'dent' in #2ca02c, "
             "but line 1 says 'scratch' in #2ca02c."
         )
+
+    @pytest.mark.req("R39")
+    def test_only_in_the_map_a_key_that_is_given_twice_matters(self, manifests: Manifests) -> None:
+        colors = json.dumps(DENT)
+        ignored = '{"source-ref": "a", "b-ref": "b", "x": {"k": 1, "k": 2}, "b-ref-metadata": {"k": 1, "k": 2%s}}'
+        assert not manifests.listing(ignored % "", ignored % f', "internal-color-map": {colors}').problems
+        for wrong in (f"{colors[:-1]}, {colors[1:]}", colors.replace("}", ', "class-name": "dent"}', 1)):
+            problem = manifests.problem(ignored % f', "internal-color-map": {wrong}')
+            assert re.fullmatch(r"line 1 of train/x\.manifest: key '(2|class-name)' is given twice\.", problem)
 
     def test_a_malformed_map_is_told_with_its_line(self, manifests: Manifests) -> None:
         problem = manifests.problem(line(**{"city-ref-metadata": {"internal-color-map": {"x": 1}}}))

@@ -7,7 +7,7 @@ import pytest
 from semseg.data.files import LoadedFile, LocalFile
 from semseg.data.ground_truth import ColorMap
 from semseg.data.pairs import Listing, Pair, evenly, list_pairs, list_pictures
-from semseg.errors import DataError
+from semseg.errors import ChannelError, DataError
 
 
 @pytest.fixture
@@ -41,6 +41,15 @@ def test_images_and_masks_of_one_stem_are_pairs_in_order(channels: tuple[Path, P
         ("train/coffee.jpg", "train_annotation/coffee.png"),
     ]
     assert (found.name, found.problems, found.colors) == ("train", (), None)
+
+
+def test_a_channel_that_cannot_be_read_is_named(channels: tuple[Path, Path]) -> None:
+    """Where a link leads to a name that is too long, as where the permission lacks."""
+    (channels[1] / "a.png").symlink_to("x" * 300)
+    with pytest.raises(ChannelError, match=r"^The channel train_annotation: .*/a\.png cannot be read: File name too"):
+        list_pairs("train", *channels)
+    with pytest.raises(ChannelError, match=r"^The channel x+: .*/x+ cannot be read: File name too long"):
+        list_pictures(channels[0] / ("x" * 300))
 
 
 def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:

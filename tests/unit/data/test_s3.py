@@ -12,7 +12,6 @@ from semseg.data import s3
 from semseg.data.s3 import ObjectStore, parse_uri
 from semseg.data.threads import map_in_order
 from semseg.errors import DataError
-from semseg.sagemaker.job import Stopped
 
 NAME = "line 3 of train/x.manifest: source-ref s3://bucket/a.jpg"
 
@@ -146,14 +145,6 @@ class TestDownload:
         bucket.put_object(Key="data/train_annotation/0.png", Body=b"")
         assert patient.download(f"s3://bucket/data/train{slash}", tmp_path / "train") == 26
         assert self.below(tmp_path / "train") == expected
-
-    def test_it_ends_when_told(self, bucket: Any, patient: ObjectStore, tmp_path: Path) -> None:
-        for number in range(3):
-            bucket.put_object(Key=f"data/train/{number}.jpg", Body=b"")
-        asked = iter([False, True])
-        with pytest.raises(Stopped):
-            patient.download("s3://bucket/data/train", tmp_path / "train", lambda: next(asked))
-        assert not list(asked)
 
     def test_one_object(self, bucket: Any, patient: ObjectStore, tmp_path: Path) -> None:
         for key in ("data/x.manifest", "data/x.manifest.bak", "data/x.manifest/y"):

@@ -303,12 +303,37 @@ class TestPatience:
             store.file("s3://bucket/a.jpg", NAME).read()
         assert len(stub.requests) == 1
 
-    def test_a_job_that_is_told_to_stop_reads_what_it_can(self, stub: Stub) -> None:
-        stub.replies = [answer(b"whole"), refusal(404, "NoSuchKey")]
+    def test_a_job_that_was_told_to_stop_asks_for_nothing(self, stub: Stub, tmp_path: Path) -> None:
+        stub.replies = [answer(b"whole")]
         with ObjectStore(stop=lambda: True) as store:
-            assert store.file("s3://bucket/a.jpg", NAME).read() == b"whole"
-            with pytest.raises(DataError, match="NoSuchKey"):
-                store.file("s3://bucket/b.jpg", NAME).read()
+            with pytest.raises(Stopped):
+                store.file("s3://bucket/a.jpg", NAME).read()
+            with pytest.raises(Stopped):
+                store.download("s3://bucket/data/", tmp_path)
+        assert not stub.requests
+
+    @pytest.mark.parametrize("whole", [False, True], ids=["read", "download"])
+    def test_a_job_that_is_told_to_stop_breaks_off_what_comes(self, stub: Stub, tmp_path: Path, whole: bool) -> None:
+        """An object whose bytes keep coming, until the reader goes."""
+        told, left = threading.Event(), threading.Event()
+
+        def endless(handler: BaseHTTPRequestHandler) -> None:
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+            handler.close_connection = True
+            told.set()
+            try:
+                for _ in range(100):
+                    handler.wfile.write(bytes(1_000_000))
+            except OSError:
+                left.set()
+
+        listed = b"<ListBucketResult><Contents><Key>data/a</Key></Contents></ListBucketResult>"
+        stub.replies = [*[answer(listed)] * whole, endless]
+        with ObjectStore(stop=told.is_set) as store:
+            read = store.file("s3://bucket/a.jpg", NAME).read
+            with pytest.raises(Stopped):
+                store.download("s3://bucket/data/", tmp_path) if whole else read()
+        assert left.wait(30)
 
 
 class TestCredentials:

@@ -42,6 +42,28 @@ def test_no_more_is_taken_than_asked_for_and_some_ahead() -> None:
     results.close()
 
 
+@pytest.mark.parametrize(("max_bytes", "more"), [(45, 5), (10, 1), (9, 1)])
+def test_no_more_bytes_are_held_than_allowed_or_one_result(max_bytes: int, more: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    with closing(map_in_order(str, items(), 3, 90, lambda _: 10, max_bytes)) as results:
+        for number, result in enumerate(results):
+            assert result == str(number)
+            assert len(taken) <= number + 1 + more
+    assert number == 99
+
+
+@pytest.mark.parametrize("workers", [0, 2, 16])
+def test_results_of_any_size_come_in_order(workers: int) -> None:
+    sizes = [*range(20), 1000, *range(20), 0, 1000, 1000]
+    assert list(map_in_order(lambda x: x, sizes, workers, 8, lambda x: x, 50)) == sizes
+
+
 def test_workers_work_at_the_same_time() -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")

@@ -44,5 +44,16 @@ def test_writes_a_png_of_the_pictures_size(tmp_path: Path) -> None:
     with Image.open(out) as written:
         assert written.size == (7, 5)
     Image.new("L", (6, 5), 2).save(mask)
-    with pytest.raises(DataError, match="7 x 5"):
+    with pytest.raises(DataError, match=r"/m\.png has 6 x 5 pixels, .*/i\.jpg 7 x 5\."):
         write_overlay(image, mask, out)
+
+
+@pytest.mark.parametrize("name", ["i.jpg", "m.png"])
+def test_a_file_that_cannot_be_decoded_is_named(tmp_path: Path, name: str) -> None:
+    image, mask = tmp_path / "i.jpg", tmp_path / "m.png"
+    Image.new("RGB", (40, 40), (9, 9, 9)).save(image)
+    Image.new("L", (40, 40), 2).save(mask)
+    damaged = tmp_path / name
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with pytest.raises(DataError, match=f"/{name}: The picture cannot be"):
+        write_overlay(image, mask, tmp_path / "o.png")

@@ -79,6 +79,16 @@ def test_refuses_what_it_cannot_read(paths: Paths, config: dict[str, Any], words
         read_channels(paths)
 
 
+def test_a_name_cannot_forge_a_line_of_the_log(paths: Paths) -> None:
+    """One that is no channel at all, and whose description is none either."""
+    names = [f"x{number}\n#quality_metric. {'y' * 500}" for number in range(10)]
+    configure(paths, dict.fromkeys(names, "File"))
+    with pytest.raises(ChannelError, match="Extraneous channel found: ") as error:
+        read_channels(paths)
+    assert error.value.message.isprintable()
+    assert len(error.value.message) < 1000
+
+
 @pytest.mark.parametrize("mode", ["File", "FastFile"])
 def test_reads_file_and_fast_file(paths: Paths, mode: str) -> None:
     configure(paths, {name: {"ContentType": "image/jpeg", "TrainingInputMode": mode} for name in FOUR})
@@ -104,6 +114,17 @@ def test_a_pipe_without_records_is_refused(paths: Paths, wrapper: str | None) ->
     if wrapper:
         configure(paths, {"train": PIPE | {"RecordWrapperType": wrapper}})
     with pytest.raises(ChannelError, match=r"RecordWrapperType 'None'\. Set RecordWrapperType to RecordIO"):
+        read_channels(paths)
+
+
+def test_a_channel_that_cannot_be_read_is_named(paths: Paths) -> None:
+    """Where a link leads to a name that is too long, as where the permission lacks."""
+    paths.channel("train_annotation").rmdir()
+    (paths.channel("train") / "x.manifest").symlink_to("x" * 300)
+    with pytest.raises(ChannelError, match=r"^The channel train: .*/train/x\.manifest cannot be read: File name too"):
+        read_channels(paths)
+    paths.channel("train_annotation").symlink_to("x" * 300)
+    with pytest.raises(ChannelError, match=r"^The channel train_annotation: .* cannot be read: File name too long\."):
         read_channels(paths)
 
 

@@ -139,6 +139,34 @@ def test_refuses_values_out_of_range(name: str, text: str) -> None:
     assert f"The value '{text}' is not valid for the '{name}' hyperparameter" in str(error.value)
 
 
+@pytest.mark.parametrize("name", [rule.name for rule in rules() if rule.expects.startswith("expects an integer")])
+def test_integers_are_bounded(name: str) -> None:
+    """numpy and Pillow could not hold larger ones."""
+    for text in (str(2**31), "1e300", "9" * 5000):
+        with pytest.raises(HyperparameterError, match=f"' is not valid for the '{name}' hyperparameter"):
+            parse({"num_classes": "2", name: text})
+    with pytest.raises(HyperparameterError, match=r"an integer from 1 up .* The largest integer is 2147483647\."):
+        parse({"num_classes": "2", "epochs": str(2**31)})
+    assert parse({"num_classes": "2", "epochs": str(2**31 - 1)})[0].epochs == 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"optimizer": "sgd\n#quality_metric. host: algo-1, epoch: 0, validation mIOU: 1.0 ."},
+        {"optimiser\n#quality_metric": "sgd"},
+        {"epochs\n#quality_metric": None},
+        {"optimizer": "x" * 2000},
+        {"optimizer": "\ud800"},
+    ],
+)
+def test_a_value_cannot_forge_a_line_of_the_log(given: dict[str, object]) -> None:
+    with pytest.raises(HyperparameterError) as error:
+        parse({"num_classes": "2"} | given)
+    assert error.value.message.isprintable()
+    assert len(error.value.message) < 1000
+
+
 @pytest.mark.parametrize("value", [None, [], {}])
 def test_refuses_values_that_are_no_text(value: object) -> None:
     with pytest.raises(HyperparameterError, match="'epochs' hyperparameter must be a string") as error:

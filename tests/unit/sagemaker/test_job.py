@@ -3,8 +3,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,6 @@ from semseg.engines.gluon import runtime
 from semseg.errors import DataError, SemsegError
 from semseg.sagemaker.job import Stopped, run_job
 from semseg.sagemaker.paths import Paths
-
-
-@pytest.fixture(autouse=True)
-def _restore_sigterm() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def raising(error: BaseException) -> int:
@@ -147,18 +141,49 @@ def test_other_errors_of_mxnet_begin_with_what_went_wrong(failure: Path) -> None
     assert "dot shape error: [2,3] X [2,3]\n\nTraceback (most recent call last)" in text
 
 
+def test_what_nothing_can_write_is_escaped(failure: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lone surrogates: those of a file name that is not UTF-8, and those that JSON can hold."""
+    assert raising(DataError("caf\udce9.png is not an image.")) == 1
+    assert failure.read_text() == "ClientError: caf\\udce9.png is not an image."
+    assert raising(KeyError("\ud800")) == 2
+    assert failure.read_text().startswith("AlgorithmError: KeyError: '\\ud800'\n\nTraceback")
+    assert "Logging error" not in capfd.readouterr().err
+
+
 def test_a_full_disk_is_told_plainly(failure: Path) -> None:
     assert raising(OSError(errno.ENOSPC, "No space left on device", "/opt/ml/model/x")) == 1
     assert failure.read_text().startswith("ClientError: The disk is full: there is no room in /opt/ml/model/x.")
 
 
-def test_sigterm_sets_the_event_and_ends_well(failure: Path) -> None:
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGTERM] * 2, [signal.SIGINT]])
+def test_a_signal_sets_the_event_and_ends_well(failure: Path, numbers: list[signal.Signals]) -> None:
     def job(stop: threading.Event) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(10)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            assert stop.wait(10)
 
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     assert run_job(job, Paths(failure.parents[1])) == 0
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     assert not failure.exists()
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path: Path) -> None:
+    program = """if True:
+        import signal, sys
+        from pathlib import Path
+        from semseg.sagemaker.job import run_job
+        from semseg.sagemaker.paths import Paths
+
+        def job(stop):
+            signal.raise_signal(signal.SIGINT)
+            print("told" if stop.is_set() else "deaf", flush=True)
+            signal.raise_signal(signal.SIGINT)
+
+        run_job(job, Paths(Path(sys.argv[1])))
+    """
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "told\n", "")
 
 
 def test_a_stop_with_nothing_to_save_is_no_failure(failure: Path) -> None:
