@@ -27,8 +27,7 @@ _SLICE = 0.05
 
 def feed(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
     """As `feed_until`, until SIGTERM or SIGINT; for a process that does nothing else."""
-    with stop_on_signals() as told:
-        feed_until(told.is_set, pairs, directory, channel, epochs)
+    feed_until(stop_on_signals().is_set, pairs, directory, channel, epochs)
 
 
 def feed_until(

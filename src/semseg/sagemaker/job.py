@@ -6,8 +6,8 @@ import errno
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,9 +22,8 @@ class Stopped(BaseException):
     """The job was told to stop before there was anything to save; not an error, so not an Exception."""
 
 
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; a second SIGINT, Ctrl-C pressed again, ends the process at once."""
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set, to the end of the process; a second SIGINT (Ctrl-C) ends it at once."""
     stop = threading.Event()
 
     def tell(number: int, _: FrameType | None) -> None:
@@ -32,12 +31,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, tell)
+    return stop
 
 
 def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
@@ -46,19 +42,19 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
     SIGTERM or SIGINT sets the job's event; it saves what it has and returns within a step, or raises Stopped.
     An error's reason goes to the log and, first, into the failure file.
     """
+    stop = stop_on_signals()
     with suppress(OSError):
         paths.failure.unlink()
-    with stop_on_signals() as stop:
-        try:
-            job(stop)
-        except Stopped:
-            LOGGER.warning("Stopped before the first training step: there is no model to save.")
-        except Exception as error:
-            code, *texts = _explain(error)
-            reason, details = map(_encodable, texts)
-            LOGGER.error("%s%s", reason, f"\n{details}" if details else "")
-            _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
-            return code
+    try:
+        job(stop)
+    except Stopped:
+        LOGGER.warning("Stopped before the first training step: there is no model to save.")
+    except Exception as error:
+        code, *texts = _explain(error)
+        reason, details = map(_encodable, texts)
+        LOGGER.error("%s%s", reason, f"\n{details}" if details else "")
+        _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
+        return code
     return 0
 
 

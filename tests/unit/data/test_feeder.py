@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from semseg.codecs.recordio import MAGIC, frame
-from semseg.data.feeder import feed, feed_until
+from semseg.data.feeder import feed_until
 from semseg.data.files import LoadedFile
 from semseg.data.pairs import Pair
 from semseg.data.pipe import Pipe
@@ -216,9 +216,3 @@ class TestSignals:
                 feeder.send_signal(number)
                 assert feeder.wait(30) == 0
         assert not list(data.iterdir())
-
-    def test_the_handlers_are_put_back(self, tmp_path: Path) -> None:
-        before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-        with pytest.raises(UserError):
-            feed(some_pairs(1), Path("/dev/null"), "train", 1)
-        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
