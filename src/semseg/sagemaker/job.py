@@ -60,7 +60,7 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
 
 def _explain(error: Exception) -> tuple[int, str, str]:
     """The exit code, the reason in a sentence and, for our own errors, the traceback."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         error = DiskFullError(error.filename or "the job's folder, or in the temporary one")
     if "cudaMalloc" in str(error) and "out of memory" in str(error):  # MXNet's words; its class is not known here
         error = _gpu_too_small()

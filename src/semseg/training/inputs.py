@@ -17,7 +17,7 @@ from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.data.samples import Sampler
-from semseg.errors import DataError
+from semseg.errors import DataError, HyperparameterError
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.job import Stopped
@@ -38,6 +38,20 @@ class Input:
         """The names that Ground Truth gave to classes, as far as it gave any."""
         colors = self.listing.colors if self.listing else None
         return colors.class_names(self.label_map) if colors else {}
+
+
+def require_files(channels: Channels, settings: Hyperparameters) -> None:
+    """Raise HyperparameterError if something is asked for that reads pictures more than once, and they are piped."""
+    if settings.quantize and (channels.train.piped or channels.validation.piped):
+        raise HyperparameterError(
+            "_quantize=True needs the channels train and validation in File mode: it reads pictures again.",
+            "Leave it out, and run `semseg quantize` on the artifact.",
+        )
+    if settings.class_weights == "auto" and channels.train.piped:
+        raise HyperparameterError(
+            "_class_weights=auto needs the channel train in File mode: it counts the pixels of each class beforehand.",
+            "Give a number for each class, such as those that `semseg check` tells.",
+        )
 
 
 def open_inputs(channels: Channels, num_classes: int, store: ObjectStore) -> tuple[Input, Input]:

@@ -7,23 +7,12 @@ from pathlib import Path
 
 from semseg.artifact.model_dir import INT8, describe
 from semseg.data.pairs import evenly
-from semseg.errors import HyperparameterError
 from semseg.reporting.events import Quantized, Sink
-from semseg.sagemaker.channels import Channels
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.job import Stopped
 from semseg.training.extras import complete_without
 from semseg.training.inputs import Input, whole_pictures
 from semseg.types import Batch
-
-
-def require_files(channels: Channels, settings: Hyperparameters) -> None:
-    """Raise HyperparameterError if int8 is asked for, which reads pictures again, and a channel is a pipe."""
-    if settings.quantize and (channels.train.piped or channels.validation.piped):
-        raise HyperparameterError(
-            "_quantize=True needs the channels train and validation in File mode: it reads pictures again.",
-            "Leave it out, and run `semseg quantize` on the artifact.",
-        )
 
 
 def quantize_model(

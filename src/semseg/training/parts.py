@@ -6,7 +6,6 @@ import time
 
 from semseg.artifact.earlier import Earlier
 from semseg.data.report import Report, class_weights
-from semseg.errors import HyperparameterError
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.checkpoints import Checkpoint
@@ -42,19 +41,13 @@ def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpo
 def balance(settings: Hyperparameters, report: Report) -> tuple[float, ...] | None:
     """What a pixel of each class counts for; None if nothing is said of that. `auto` is logged.
 
-    report: of the check, with the split train unless that comes through a pipe, which makes `auto` an error.
+    report: of the check, with the split train if there is `auto`.
     """
     if isinstance(settings.class_weights, tuple):
         return settings.class_weights
     if settings.class_weights == "none":
         return None
-    train = next((split for split in report.splits if split.name == "train"), None)
-    if train is None:
-        raise HyperparameterError(
-            "_class_weights=auto needs the channel train in File mode: it counts the pixels of each class beforehand.",
-            "Give a number for each class, such as those that `semseg check` tells.",
-        )
-    weights = class_weights(train)
+    weights = class_weights(next(split for split in report.splits if split.name == "train"))
     LOGGER.info("Class weights: %s", ", ".join(f"{weight:.4g}" for weight in weights))
     return tuple(float(weight) for weight in weights)
 

@@ -41,10 +41,11 @@ from semseg.training.inputs import (
     fingerprint,
     open_inputs,
     open_test,
+    require_files,
     training_data,
     validation_data,
 )
-from semseg.training.int8 import quantize_model, require_files
+from semseg.training.int8 import quantize_model
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite

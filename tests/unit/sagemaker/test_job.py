@@ -151,8 +151,9 @@ def test_what_nothing_can_write_is_escaped(failure: Path, capfd: pytest.CaptureF
     assert "Logging error" not in capfd.readouterr().err
 
 
-def test_a_full_disk_is_told_plainly(failure: Path) -> None:
-    assert raising(OSError(errno.ENOSPC, "No space left on device", "/opt/ml/model/x")) == 1
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_plainly(failure: Path, number: int) -> None:
+    assert raising(OSError(number, "No space left on device", "/opt/ml/model/x")) == 1
     assert failure.read_text().startswith("ClientError: The disk is full: there is no room in /opt/ml/model/x.")
 
 

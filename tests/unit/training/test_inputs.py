@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import LabelMap, parse_label_map
 from semseg.data.pairs import Listing, list_pairs
 from semseg.data.shapes import write_shapes
-from semseg.errors import DataError
-from semseg.sagemaker.channels import Split
+from semseg.errors import DataError, HyperparameterError
+from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training.inputs import Input, class_names, fingerprint, training_data
+from semseg.training.inputs import Input, class_names, fingerprint, require_files, training_data
 
 PLAIN = '{"scale": 1}'
 NAMES = {0: "void", 1: "road", 2: "tree"}
@@ -64,6 +65,27 @@ def test_splits_that_disagree_are_an_error() -> None:
         class_names((one(NAMES), one(other, channel="validation")))
     with pytest.raises(DataError, match="Class 1 is called 'road' in validation, but 'path' in test"):
         class_names((one(None), one(NAMES, channel="validation"), one(other, channel="test")))
+
+
+@pytest.mark.parametrize(
+    ("given", "piped", "told"),
+    [
+        ({"_quantize": "True"}, "train", "_quantize=True needs .* File mode"),
+        ({"_quantize": "True"}, "validation", "_quantize=True needs .* File mode"),
+        ({"_quantize": "True"}, "", None),
+        ({"_class_weights": "auto"}, "train", "_class_weights=auto needs the channel train in File mode"),
+        ({"_class_weights": "auto"}, "validation", None),
+        ({"_class_weights": "1,2,3,4"}, "train", None),
+        ({}, "train", None),
+    ],
+)
+def test_what_comes_through_a_pipe_is_neither_counted_nor_read_again(
+    given: dict[str, str], piped: str, told: str | None
+) -> None:
+    settings, _ = parse({"num_classes": "4", **given})
+    train, validation = (Split(name, Path(name), None, None, name == piped) for name in ("train", "validation"))
+    with pytest.raises(HyperparameterError, match=told) if told else nullcontext():
+        require_files(Channels(train, validation, None, None, None), settings)
 
 
 def test_masks_from_pipes_are_checked_as_they_come(tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ import pytest
 from semseg.data.s3 import ObjectStore
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
-from semseg.errors import HyperparameterError
 from semseg.inference import quantize as recipe
 from semseg.inference.gate import Gate
 from semseg.reporting.events import Event, Quantized
 from semseg.sagemaker import hyperparameters
 from semseg.sagemaker.channels import Channels, Split
 from semseg.training.inputs import Input, open_inputs
-from semseg.training.int8 import quantize_model, require_files
+from semseg.training.int8 import quantize_model
 
 SETTINGS, _ = hyperparameters.parse({"num_classes": "4", "crop_size": "24", "_quantize": "True"})
 
@@ -113,11 +112,3 @@ def test_a_job_that_is_told_to_stop_does_without(
         assert caplog.messages[-1] == "Stopping as told, without model_int8.onnx."
         assert not list(asked)
     assert [path.name for path in model_dir.iterdir()] == ["model_best.params"]
-
-
-def test_pictures_from_a_pipe_cannot_be_read_again(tmp_path: Path) -> None:
-    plain, _ = hyperparameters.parse({"num_classes": "4"})
-    require_files(split_channels(tmp_path, piped=True), plain)
-    require_files(split_channels(tmp_path), SETTINGS)
-    with pytest.raises(HyperparameterError, match=r"_quantize=True needs .* File mode"):
-        require_files(split_channels(tmp_path, piped=True), SETTINGS)

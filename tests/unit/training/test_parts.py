@@ -12,7 +12,6 @@ from semseg.data.tally import Finding, Tally
 from semseg.engines.gluon import learner as gluon
 from semseg.engines.gluon import runtime
 from semseg.engines.gluon.losses import BalancedLoss
-from semseg.errors import HyperparameterError
 from semseg.sagemaker.hyperparameters import parse
 from semseg.training.parts import announce_devices, balance, build_learner
 
@@ -47,12 +46,6 @@ def test_the_weights_of_classes_are_none_given_or_counted(caplog: pytest.LogCapt
     with caplog.at_level("INFO", logger="semseg"):
         assert weights("auto") == pytest.approx((0.5 / 0.75, 0.5 / 0.25))
     assert caplog.messages == ["Class weights: 0.6667, 2"]
-
-
-def test_pixels_that_come_through_a_pipe_cannot_be_counted() -> None:
-    settings, _ = parse({"num_classes": "2", "_class_weights": "auto"})
-    with pytest.raises(HyperparameterError, match="_class_weights=auto needs the channel train in File mode"):
-        balance(settings, report("validation"))
 
 
 def test_a_learner_is_built_as_the_hyperparameters_say(monkeypatch: pytest.MonkeyPatch) -> None:
