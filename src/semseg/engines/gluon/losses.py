@@ -132,9 +132,10 @@ def log_likelihood(logits: Any, labels: Any) -> Any:
 
 
 def _of_softmax(probabilities: Any, logits: Any, labels: Any) -> Any:
-    """What `log_likelihood` returns, where the softmax is known: log p = z - max z + log max p, as no max p is 0."""
-    behind = _picked(logits, labels) - logits.max(axis=1)
-    return _counted(behind + mx.nd.log(probabilities.max(axis=1)), labels)
+    """What `log_likelihood` returns, where the softmax is known: log p = z - z' + log p', with p' the largest, never 0."""
+    largest = probabilities.argmax(axis=1)
+    behind = _picked(logits, labels) - _picked(logits, largest)
+    return _counted(behind + mx.nd.log(_picked(probabilities, largest)), labels)
 
 
 def _picked(scores: Any, labels: Any) -> Any:
