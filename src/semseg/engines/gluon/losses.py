@@ -132,7 +132,7 @@ def log_likelihood(logits: Any, labels: Any) -> Any:
 
 
 def _of_softmax(probabilities: Any, logits: Any, labels: Any) -> Any:
-    """What `log_likelihood` returns, where the softmax is known: log p = z - z' + log p', with p' the largest, never 0."""
+    """What `log_likelihood` returns, from the softmax: log p = z - z' + log p', with p' the largest, never 0."""
     largest = probabilities.argmax(axis=1)
     behind = _picked(logits, labels) - _picked(logits, largest)
     return _counted(behind + mx.nd.log(_picked(probabilities, largest)), labels)
