@@ -61,8 +61,10 @@ def _train(arguments: argparse.Namespace) -> int:
     paths = _job(arguments, arguments.job or Path("job"))
 
     def job(stop: threading.Event) -> None:
-        from semseg.training.run import train  # here: while it is imported, SIGTERM is heeded already
+        from semseg.engines.machine import keep_memory_flat
+        from semseg.training.run import LARGE, train  # here: while it is imported, SIGTERM is heeded already
 
+        keep_memory_flat(LARGE, kept=LARGE)
         _lay_out(arguments, paths, stop.is_set, arguments.checkpoints)
         train(paths, stop)
 

@@ -16,7 +16,6 @@ from semseg.artifact.params import write_params
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
-from semseg.engines.machine import keep_memory_flat
 from semseg.errors import ChannelError, HyperparameterError
 from semseg.reporting.data_report import write_report
 from semseg.reporting.events import Event, Sink
@@ -62,8 +61,8 @@ from semseg.training.schedules import Schedule
 from semseg.training.scoring import score
 
 LARGE = 1 << 20
-"""Bytes of a block of memory that is given back at once. With 4 MiB the memory grows by some with each epoch; with
-256 KiB loading takes half as much time again [both measured]."""
+"""Bytes of a block of memory that a process that trains gives back at once (`machine.keep_memory_flat`). With 4 MiB
+the memory grows by some with each epoch; with 256 KiB loading takes half as much time again [both measured]."""
 
 _PATIENCE = 300
 """Seconds without a byte of S3's that training bears: hours may be lost by then. The check before fails early."""
@@ -76,7 +75,6 @@ def train(paths: Paths, stop: threading.Event) -> None:
     begun. Raises UserError for whatever the user can mend.
     """
     begun = time.time()
-    keep_memory_flat(LARGE, kept=LARGE)
     settings = _read_hyperparameters(paths)
     host = read_hosts(paths).current
     channels = read_channels(paths)
