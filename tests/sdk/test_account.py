@@ -132,6 +132,12 @@ def check_transform(account: Account) -> None:
     assert request["TransformResources"]["InstanceType"] == "ml.c5.xlarge"
 
 
+def run_after(head: str, name: str, workplace: Callable[[str], Any], blocks: dict[str, str], address: str) -> None:
+    """Runs the block `name` after the beginning of the one for the SDK's version 2, and expects it to go well."""
+    done = workplace("v2").run(NO_WAITING, blocks["shared"], head, blocks[name], AWS_ENDPOINT_URL=address)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.req("R10", "R49", "R50", "R51", "R52", "R54", "R55", "R56")
 @pytest.mark.parametrize("sdk", ["v2", "v3"])
 def test_a_training_job_an_endpoint_and_a_batch_transform(
@@ -158,9 +164,7 @@ def test_a_serverless_endpoint(
     workplace: Callable[[str], Any], blocks: dict[str, str], account: tuple[Account, str]
 ) -> None:
     played, address = account
-    head = blocks["v2"].partition("predictor = ")[0]
-    done = workplace("v2").run(NO_WAITING, blocks["shared"], head, blocks["serverless"], AWS_ENDPOINT_URL=address)
-    assert done.returncode == 0, done.stdout
+    run_after(blocks["v2"].partition("predictor = ")[0], "serverless", workplace, blocks, address)
     (variant,) = played.of("CreateEndpointConfig")[0]["ProductionVariants"]
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 4096, "MaxConcurrency": 2}
     assert "InstanceType" not in variant
@@ -174,9 +178,7 @@ def test_a_tuning_job(
     metric_definitions: dict[str, str],
 ) -> None:
     played, address = account
-    head = blocks["v2"].partition("estimator.fit(")[0]
-    done = workplace("v2").run(NO_WAITING, blocks["shared"], head, blocks["tuning"], AWS_ENDPOINT_URL=address)
-    assert done.returncode == 0, done.stdout
+    run_after(blocks["v2"].partition("estimator.fit(")[0], "tuning", workplace, blocks, address)
     (request,) = played.of("CreateHyperParameterTuningJob")
     objective = request["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     assert objective == {"Type": "Maximize", "MetricName": "validation:mIOU"}
@@ -188,9 +190,7 @@ def test_a_model_of_the_original_is_served_and_trained_further(
     workplace: Callable[[str], Any], blocks: dict[str, str], account: tuple[Account, str]
 ) -> None:
     played, address = account
-    head = blocks["v2"].partition("estimator = ")[0]
-    done = workplace("v2").run(NO_WAITING, blocks["shared"], head, blocks["earlier"], AWS_ENDPOINT_URL=address)
-    assert done.returncode == 0, done.stdout
+    run_after(blocks["v2"].partition("estimator = ")[0], "earlier", workplace, blocks, address)
     earlier = "s3://bucket/earlier/output/model.tar.gz"
     (model,) = played.of("CreateModel")
     assert (model["PrimaryContainer"]["Image"], model["PrimaryContainer"]["ModelDataUrl"]) == (

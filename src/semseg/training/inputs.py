@@ -118,7 +118,7 @@ def fingerprint(inputs: Sequence[Input]) -> dict[str, str]:
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:
