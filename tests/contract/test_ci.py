@@ -46,8 +46,8 @@ def test_a_test_that_hangs_ends_with_the_stacks_of_all_threads(tmp_path: Path) -
         "def test_hangs():\n    with ThreadPoolExecutor() as threads:\n        threads.submit(waits).result()\n\n"
         "def waits():\n    threading.Event().wait()\n"
     )
-    command = [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "-o", "faulthandler_timeout=1", tmp_path]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-o", "faulthandler_timeout=1"]
+    done = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "in waits" in done.stderr
     assert "in test_hangs" in done.stderr

@@ -6,7 +6,7 @@ import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from semseg.data.files import File, printable, read_file
 from semseg.data.ground_truth import ColorMaps
 from semseg.data.json_text import parse_object
+from semseg.data.normal_forms import FileFinder
 from semseg.data.pairs import Listing, Pair
 from semseg.data.s3 import ObjectStore
 from semseg.errors import DataError, one_line
@@ -62,16 +63,18 @@ def list_manifest(name: str, path: Path, store: ObjectStore) -> Listing:
 
 @dataclass(frozen=True, slots=True)
 class _ListedFile:
-    """A file on this machine that a manifest lists."""
+    """A file on this machine that a manifest lists, whose name may be spelled in another Unicode normal form."""
 
     path: str
     name: str
+    finder: FileFinder
 
     def read(self) -> bytes:
         try:
-            if not Path(self.path).is_file():  # a FIFO would block
+            path = self.finder.find(Path(self.path))
+            if not path.is_file():  # a FIFO would block
                 raise DataError("There is no such file.")
-            return read_file(Path(self.path))
+            return read_file(path)
         except (OSError, DataError) as error:
             raise DataError(f"{self.name}: {one_line(str(error))}") from error
 
@@ -86,6 +89,7 @@ class _Places:
     manifest: str
     root: Path
     store: ObjectStore
+    finder: FileFinder = field(default_factory=FileFinder)
 
     def file(self, line: int, key: str, value: Any) -> File:
         """The file that `value` names. Raises ValueError."""
@@ -97,7 +101,7 @@ class _Places:
                 return self.store.file(value, name)
             except DataError as error:
                 raise ValueError(f"{key}: {error.message}".rstrip(".")) from error
-        return _ListedFile(self._path(key, value), name)
+        return _ListedFile(self._path(key, value), name, self.finder)
 
     def _path(self, key: str, value: str) -> str:
         """The path of a file, symbolic links left as they are: only its text must not lead astray."""

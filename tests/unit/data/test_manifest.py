@@ -210,6 +210,13 @@ class TestPaths:
         assert pair.mask.read() == b"bytes"
         assert pair.mask.name == f"line 1 of train/x.manifest: city-ref {name}"
 
+    def test_names_may_be_spelled_in_another_normal_form(self, channel: Path, manifests: Manifests) -> None:
+        (channel / "gro\u0308\u00dfe").mkdir()
+        (channel / "gro\u0308\u00dfe/u\u0308.jpg").write_bytes(b"image")
+        (channel / "\u00e4.png").write_bytes(b"mask")
+        pair = manifests.listing(line("gr\u00f6\u00dfe/\u00fc.jpg", "a\u0308.png")).pairs[0]
+        assert (pair.image.read(), pair.mask.read()) == (b"image", b"mask")
+
     def test_siblings_are_in_reach(self, tmp_path: Path, manifests: Manifests) -> None:
         (tmp_path / "train_annotation").mkdir()
         (tmp_path / "train_annotation/a.png").write_bytes(b"bytes")
