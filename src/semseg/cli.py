@@ -94,7 +94,7 @@ def _pipe(arguments: argparse.Namespace) -> int:
         raise UserError(f"--epochs is {arguments.epochs}.", "Give 1 or more, or leave it out.")
     set_up_logging()
     with ObjectStore() as store:
-        listing = list_manifest(arguments.channel, arguments.manifest, store)
+        listing = list_manifest(arguments.channel, arguments.manifest, store, arguments.label_attribute)
         Report((), listing.problems, ()).raise_problems()
         feed(listing.pairs, arguments.directory, arguments.channel, arguments.epochs)
     return 0
@@ -252,6 +252,7 @@ def _add_job_commands(commands: Any) -> None:
     command.add_argument("manifest", type=Path)
     command.add_argument("directory", type=Path, help="where the pipes go: the job's input/data")
     command.add_argument("--channel", choices=SPLITS, default="train")
+    command.add_argument("--label-attribute", metavar="KEY", help="of the annotation, where lines have several")
     command.add_argument("--epochs", type=int, help="end after so many (else when told to)")
 
 

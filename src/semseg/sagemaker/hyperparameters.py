@@ -69,6 +69,9 @@ class Hyperparameters:
     quantize: bool = boolean(
         "_quantize", "False", "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU"
     )
+    label_attribute: str | None = text(
+        "_label_attribute", None, "the annotation's key in manifests whose lines have several that end in -ref"
+    )
     class_weights: str | tuple[float, ...] = weights(
         "_class_weights", "none", ("none", "auto"), "what a pixel of each class counts for; auto balances them"
     )

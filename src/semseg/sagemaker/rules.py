@@ -61,7 +61,7 @@ def choice(name: str, default: str, options: tuple[str, ...], doc: str) -> Any:
     return _declare(doc, name, default, False, parse, f"accepts one of the following: {listed}")
 
 
-def text(name: str, default: str, doc: str) -> Any:
+def text(name: str, default: str | None, doc: str) -> Any:
     """A dataclass field that holds any text."""
     return _declare(doc, name, default, False, str, "accepts any text")
 
