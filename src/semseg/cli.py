@@ -72,13 +72,15 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from semseg.data.given_places import named_as_given
     from semseg.reporting.data_report import as_json, as_text
     from semseg.training.run import check
 
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = _job(arguments, Path(scratch))
-        _lay_out(arguments, paths)
-        report = check(paths)
+        with named_as_given(paths, _options(arguments, CHANNELS)):
+            _lay_out(arguments, paths)
+            report = check(paths)
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
     return 1 if report.problems else 0
 
