@@ -72,13 +72,15 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from semseg.data.given_places import named_as_given
     from semseg.reporting.data_report import as_json, as_text
     from semseg.training.run import check
 
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = _job(arguments, Path(scratch))
-        _lay_out(arguments, paths)
-        report = check(paths)
+        with named_as_given(paths, _options(arguments, CHANNELS)):
+            _lay_out(arguments, paths)
+            report = check(paths)
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
     return 1 if report.problems else 0
 
@@ -94,7 +96,7 @@ def _pipe(arguments: argparse.Namespace) -> int:
         raise UserError(f"--epochs is {arguments.epochs}.", "Give 1 or more, or leave it out.")
     set_up_logging()
     with ObjectStore() as store:
-        listing = list_manifest(arguments.channel, arguments.manifest, store)
+        listing = list_manifest(arguments.channel, arguments.manifest, store, arguments.label_attribute)
         Report((), listing.problems, ()).raise_problems()
         feed(listing.pairs, arguments.directory, arguments.channel, arguments.epochs)
     return 0
@@ -252,6 +254,7 @@ def _add_job_commands(commands: Any) -> None:
     command.add_argument("manifest", type=Path)
     command.add_argument("directory", type=Path, help="where the pipes go: the job's input/data")
     command.add_argument("--channel", choices=SPLITS, default="train")
+    command.add_argument("--label-attribute", metavar="KEY", help="of the annotation, where lines have several")
     command.add_argument("--epochs", type=int, help="end after so many (else when told to)")
 
 

@@ -393,3 +393,43 @@ def test_check_says_what_is_missing(tmp_path: Path) -> None:
     done = check("--num-classes", "4")
     assert done.returncode == 1
     assert done.stderr == "semseg: --num-classes is given, but no channel. Give --train too.\n"
+
+
+def test_check_names_the_places_that_were_given(job: Any, tmp_path: Path) -> None:
+    """Not those of the temporary folder in which it lays a job out."""
+    given = tmp_path / "given"
+    (given / "model/nested").mkdir(parents=True)
+    (given / "model/nested/model_best.params").touch()
+    (given / "my labels.json").write_text('{"scale": "1"}')
+    data = job.paths.channel("")
+    (data / "train/notes.txt").touch()
+    channels = [f"--{path.name.replace('_', '-')}={path}" for path in data.iterdir()]
+
+    done = check(*channels, f"--label-map={given}/my labels.json", "--num-classes=4")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [f"{data}/train/notes.txt is not a readable image file"]
+
+    (given / "my labels.json").write_text("{}")
+    wrong = check(*channels, f"--label-map={given}/my labels.json", "--num-classes=4")
+    nested = check(*channels, f"--model={given}/model", "--num-classes=4")
+    missing = check(channels[0], "--num-classes=4")
+    assert [done.returncode for done in (wrong, nested, missing)] == [1, 1, 1]
+    assert "has no key" in wrong.stderr
+    assert f"There is a model in {given}/model/nested: give that folder" in nested.stderr
+    assert "(looked in the options)" in missing.stderr
+    assert all("semseg-" not in done.stderr for done in (wrong, nested, missing))
+
+
+@pytest.mark.parametrize(("wanted", "code"), [("better-ref", 0), ("worse-ref", 1)])
+def test_of_two_labels_in_a_manifest_one_is_chosen(job: Any, tmp_path: Path, wanted: str, code: int) -> None:
+    for split in ("train", "validation"):
+        (image, *_), (mask, *_) = (sorted(job.paths.channel(name).iterdir()) for name in (split, f"{split}_annotation"))
+        shutil.copy(image, tmp_path / f"{split}{image.suffix}")
+        shutil.copy(mask, tmp_path / f"{split}.png")
+        entry = {"source-ref": f"{split}{image.suffix}", "worse-ref": "gone.png", "better-ref": f"{split}.png"}
+        (tmp_path / f"{split}.manifest").write_text(json.dumps(entry))
+    manifests = [f"--{split}={tmp_path / split}.manifest" for split in ("train", "validation")]
+    done = check(*manifests, "--num-classes=4", f"--label-attribute={wanted}")
+    assert done.returncode == code, done.stderr
+    undecided = check(*manifests, "--num-classes=4")
+    assert "has several keys that end in -ref: 'worse-ref', 'better-ref'" in undecided.stdout

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
 
+from semseg.artifact.misplaced import ARCHIVES
 from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, LAST
 from semseg.errors import ArtifactError, FormatError, one_line, some
 
@@ -137,8 +138,17 @@ def _unpack(source: _Source, directory: Path) -> None:
         names.append(member.name)
     source.finish()
     if BEST not in names and LAST not in names:
-        found = some([f"{name!r:.100}" for name in names])
-        raise FormatError(f"has neither {BEST} nor {LAST} at its top, but {found}")
+        raise FormatError(f"has neither {BEST} nor {LAST} at its top, but {_described(names)}")
+
+
+def _described(names: list[str]) -> str:
+    """What an archive without parameters at its top holds, and where its model seems to be."""
+    for name in names:
+        if name.endswith((f"/{BEST}", f"/{LAST}")):
+            return f"{name!r:.100}: pack the files of the model without a folder around them"
+        if name.endswith(ARCHIVES):
+            return f"{name!r:.100}, an archive within: give that one"
+    return some([f"{name!r:.100}" for name in names])
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semseg.artifact.archive import unpack
+from semseg.artifact.misplaced import find_misplaced, is_packed_model
 from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe
 from semseg.artifact.params import read_params
 from semseg.errors import ArtifactError, ChannelError, one_line, some
+from semseg.sagemaker.channels import readable, visible
 from semseg.types import Arrays
 
-_ARCHIVES = (".tar.gz", ".tgz", ".tar")
-_OUTPUT = "output.tar.gz"  # the platform puts output/data so packed beside model.tar.gz (container-contract.md 1.2)
 _MUST_AGREE = ("backbone", "algorithm", "crop_size", "num_classes")  # R46
 
 
@@ -35,7 +35,7 @@ def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Ear
 
     The directory holds one archive (*.tar.gz, *.tgz or *.tar), which is unpacked into `scratch`, an empty directory,
     or else the files of one, model_best.params or model_algo-1 and hyperparams.json, which are used where they are. A
-    job's output.tar.gz beside them is ignored.
+    job's output.tar.gz beside them is ignored, and so are hidden files.
     `scratch` may be removed afterwards: what is mapped stays. `wanted`: the new job's hyperparameters; of them
     backbone, algorithm, crop_size and num_classes must agree. A crop_size that the earlier model does not tell is not
     compared.
@@ -59,18 +59,18 @@ def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Ear
 
 def _find_archive(channel: Path) -> Path | None:
     """The one archive of the directory; None if it holds the files of a model instead."""
-    try:
-        found = sorted(channel.iterdir())
-    except OSError as error:
-        raise ChannelError(f"The channel {channel.name} cannot be read: {channel}: {error.strerror}.") from error
-    archives = [path for path in found if path.name.endswith(_ARCHIVES) and path.name != _OUTPUT and path.is_file()]
-    loose = [path for path in found if path.name in (BEST, LAST) and path.is_file()]
+    with readable(channel.name):
+        found = visible(channel)
+        archives = [path for path in found if is_packed_model(path)]
+        loose = [path for path in found if path.name in (BEST, LAST) and path.is_file()]
     if len(archives) + bool(loose) != 1:
         names = some([f"{path.name!r:.100}" for path in archives + loose or found])
-        raise ChannelError(
-            f"The channel {channel.name} must hold one model, but it holds {names}.",
-            f"Give the model.tar.gz of a training job, or the files that were in it ({BEST}, hyperparams.json), alone.",
+        hint = (
+            f"Give the model.tar.gz of a training job, or the files that were in it ({BEST}, hyperparams.json), alone."
         )
+        if not archives and not loose:
+            hint = find_misplaced(channel, (BEST, LAST)) or hint
+        raise ChannelError(f"The channel {channel.name} must hold one model, but it holds {names}.", hint)
     return archives[0] if archives else None
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semseg.artifact.misplaced import find_misplaced
 from semseg.artifact.params import read_params
 from semseg.errors import ArtifactError, DiskFullError, UserError, one_line
 from semseg.sagemaker.config_files import read_json_object
@@ -126,7 +127,8 @@ def _parameter_file(model_dir: Path) -> Path:
         if (model_dir / name).is_file():
             return model_dir / name
     raise ArtifactError(
-        f"{model_dir} holds neither {BEST} nor {LAST}.", "Give the unpacked model.tar.gz of a training job."
+        f"{model_dir} holds neither {BEST} nor {LAST}.",
+        find_misplaced(model_dir, (BEST, LAST)) or "Give the unpacked model.tar.gz of a training job.",
     )
 
 

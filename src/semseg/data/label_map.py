@@ -22,7 +22,7 @@ from semseg.codecs.colors import parse_color
 from semseg.data.files import printable, read_file
 from semseg.data.json_text import byte, parse_object, require_unique
 from semseg.errors import DataError, some
-from semseg.sagemaker.channels import SPLITS, TEST, readable
+from semseg.sagemaker.channels import SPLITS, TEST, readable, visible
 from semseg.types import IGNORED, UInt8
 
 logger = logging.getLogger("semseg")
@@ -221,7 +221,7 @@ def _color(value: Any) -> int | None:
 def _require_known_name(label_map: Path) -> None:
     if any((label_map / name).is_file() for name in LABEL_MAP_NAMES):
         return
-    found = [printable(path) for path in sorted(label_map.iterdir())] if label_map.is_dir() else []
+    found = [printable(path) for path in visible(label_map)] if label_map.is_dir() else []
     raise DataError(
         f"The label_map channel holds no label map, but {some(found)}.",
         f"Name the files {' and '.join(LABEL_MAP_NAMES[:2])}.",

@@ -10,7 +10,7 @@ from pathlib import Path
 from semseg.data.label_map import LABEL_MAP_NAMES
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, one_line
-from semseg.sagemaker.channels import readable
+from semseg.sagemaker.channels import readable, visible
 from semseg.sagemaker.paths import Paths
 
 _MARK = ".laid-out-by-semseg"
@@ -99,6 +99,6 @@ def _link(source: Path, channel: Path) -> None:
 
 def _give_known_name(label_maps: Path) -> None:
     """A single file is the label map of train and validation alike, unless its name says otherwise."""
-    files = list(label_maps.iterdir())
+    files = visible(label_maps)
     if len(files) == 1 and files[0].name not in LABEL_MAP_NAMES:
         files[0].rename(label_maps / LABEL_MAP_NAMES[-1])

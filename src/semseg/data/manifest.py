@@ -6,7 +6,7 @@ import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 from semseg.data.files import File, printable, read_file
 from semseg.data.ground_truth import ColorMaps
 from semseg.data.json_text import parse_object
+from semseg.data.label_attributes import IMAGE, LabelAttributes
+from semseg.data.normal_forms import FileFinder
 from semseg.data.pairs import Listing, Pair
 from semseg.data.s3 import ObjectStore
 from semseg.errors import DataError, one_line
 
-_PICTURE = "source-ref"
 _MAX_LINE = 1_000_000
 _MAX_LINES = 2_000_000
 _MAX_PROBLEMS = 1000
@@ -27,18 +28,20 @@ _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 _EXAMPLE = 'Write one object a line, like {"source-ref": "s3://bucket/a.jpg", "street-ref": "s3://bucket/a.png"}.'
 
 
-def list_manifest(name: str, path: Path, store: ObjectStore) -> Listing:
+def list_manifest(name: str, path: Path, store: ObjectStore, label_attribute: str | None = None) -> Listing:
     """The pairs of the manifest at `path`, in the order of its lines, for the split `name`.
 
     A line is an object with ``source-ref`` and one other key that ends in ``-ref``: the picture's and the mask's
     ``s3://bucket/key``, or paths relative to the directory where the manifest really is. These may lead to sibling
     directories, no further. What else a line holds is ignored (R39) but for Ground Truth's class names and colours.
+    label_attribute: the annotation's key, where lines have several. Lines that were never labelled are skipped with a
+    warning, as long as others are.
 
     No file is opened. The first 1,000 wrong lines come back as problems, as does a manifest without lines. Raises
     Stopped where the store is told to stop.
     """
     problems: list[DataError] = []
-    color_maps = ColorMaps()
+    color_maps, attributes = ColorMaps(), LabelAttributes(label_attribute)
     places = _Places(printable(path), path.resolve().parent, store)
     listed: list[tuple[File, File, bool]] = []
     for line, text in _lines(path, problems):
@@ -48,11 +51,15 @@ def list_manifest(name: str, path: Path, store: ObjectStore) -> Listing:
             break
         try:
             entry = parse_object(text)
-            attribute = _mask_attribute(entry)
-            image, mask = (places.file(line, key, entry[key]) for key in (_PICTURE, attribute))
+            attribute = attributes.of(line, entry)
+            if attribute is None:
+                continue
+            image, mask = (places.file(line, key, entry[key]) for key in (IMAGE, attribute))
             listed.append((image, mask, color_maps.add(line, entry, attribute)))
         except ValueError as error:
             problems.append(DataError(f"line {line} of {places.manifest}: {error}.", _EXAMPLE))
+    if problem := attributes.problem(places.manifest, len(listed)):
+        problems.append(problem)
     if not listed and not problems:
         problems.append(DataError(f"{places.manifest} is empty.", _EXAMPLE))
     colors = color_maps.joined()
@@ -62,16 +69,18 @@ def list_manifest(name: str, path: Path, store: ObjectStore) -> Listing:
 
 @dataclass(frozen=True, slots=True)
 class _ListedFile:
-    """A file on this machine that a manifest lists."""
+    """A file on this machine that a manifest lists, whose name may be spelled in another Unicode normal form."""
 
     path: str
     name: str
+    finder: FileFinder
 
     def read(self) -> bytes:
         try:
-            if not Path(self.path).is_file():  # a FIFO would block
+            path = self.finder.find(Path(self.path))
+            if not path.is_file():  # a FIFO would block
                 raise DataError("There is no such file.")
-            return read_file(Path(self.path))
+            return read_file(path)
         except (OSError, DataError) as error:
             raise DataError(f"{self.name}: {one_line(str(error))}") from error
 
@@ -86,6 +95,7 @@ class _Places:
     manifest: str
     root: Path
     store: ObjectStore
+    finder: FileFinder = field(default_factory=FileFinder)
 
     def file(self, line: int, key: str, value: Any) -> File:
         """The file that `value` names. Raises ValueError."""
@@ -97,7 +107,7 @@ class _Places:
                 return self.store.file(value, name)
             except DataError as error:
                 raise ValueError(f"{key}: {error.message}".rstrip(".")) from error
-        return _ListedFile(self._path(key, value), name)
+        return _ListedFile(self._path(key, value), name, self.finder)
 
     def _path(self, key: str, value: str) -> str:
         """The path of a file, symbolic links left as they are: only its text must not lead astray."""
@@ -126,12 +136,3 @@ def _lines(path: Path, problems: list[DataError]) -> Iterator[tuple[int, bytes]]
                     yield number, line.rstrip()
     except OSError as error:
         problems.append(DataError(f"{printable(path)} cannot be read: {error.strerror}."))
-
-
-def _mask_attribute(entry: dict[str, Any]) -> str:
-    """The key of the mask. Raises ValueError."""
-    others = [key for key in entry if key.endswith("-ref") and key != _PICTURE]
-    if _PICTURE in entry and len(others) == 1:
-        return others[0]
-    keys = ", ".join(f"{key!r:.100}" for key in list(entry)[:10])
-    raise ValueError(f"has not {_PICTURE} and exactly one other key that ends in -ref, but {keys or 'no key'}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from semseg.data.files import File, LoadedFile, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
+from semseg.data.normal_forms import by_form
 from semseg.errors import DataError, one_line
 from semseg.sagemaker.channels import readable
 
@@ -59,21 +60,22 @@ class Listing:
 def list_pairs(name: str, images: Path, masks: Path) -> Listing:
     """Match the pictures in `images` (.jpg, .jpeg, .png) with the masks in `masks` (.png) by stem.
 
-    The pairs are sorted by stem. Suffixes may be in capitals. Sub-directories are not entered: with the prefix
-    ``train`` the platform also delivers ``train_annotation`` into the channel. They and all other strays are warned
-    about and ignored.
+    Stems that differ in their Unicode normal form alone are the same where only one image and one mask are left to
+    match. The pairs are sorted by the image's stem. Suffixes may be in capitals. Sub-directories are not entered: with
+    the prefix ``train`` the platform also delivers ``train_annotation`` into the channel. They and all other strays are
+    warned about and ignored.
     Lone files, files of one stem and empty channels come back as problems, for `check.check` to report. Raises
     ChannelError for a directory that cannot be read.
     """
     problems: list[DataError] = []
     image_of = _by_stem(images, _IMAGE_SUFFIXES, problems)
     mask_of = _by_stem(masks, _MASK_SUFFIXES, problems)
-    stems = sorted(image_of.keys() & mask_of.keys())
-    pairs = tuple(Pair(LocalFile(image_of[stem]), LocalFile(mask_of[stem])) for stem in stems)
+    matched = _matched(image_of, mask_of)
+    pairs = tuple(Pair(LocalFile(image_of[image]), LocalFile(mask_of[mask])) for image, mask in sorted(matched.items()))
     if image_of and mask_of:
         hint = "" if pairs else _naming_hint(image_of, mask_of)
-        problems += _lone(image_of, mask_of, masks, "annotation", hint)
-        problems += _lone(mask_of, image_of, images, "image", hint)
+        problems += _lone(image_of, matched, masks, "annotation", hint)
+        problems += _lone(mask_of, matched.values(), images, "image", hint)
     return Listing(name, pairs, tuple(problems))
 
 
@@ -135,13 +137,29 @@ def _warn_of(strays: Iterable[Path]) -> None:
         logger.warning("%d more entries of %s are no image files", len(paths) - _MAX_WARNINGS, paths[0].parent)
 
 
+def _matched(image_of: dict[str, Path], mask_of: dict[str, Path]) -> dict[str, str]:
+    """The stem of the mask by that of the image: the same one, or else the only one of the same normal form."""
+    matched = {stem: stem for stem in image_of.keys() & mask_of.keys()}
+    lone_images, lone_masks = (by_form(files.keys() - matched.keys()) for files in (image_of, mask_of))
+    for form in lone_images.keys() & lone_masks.keys():
+        if len(lone_images[form]) == len(lone_masks[form]) == 1:
+            matched[lone_images[form][0]] = lone_masks[form][0]
+    return matched
+
+
 def _lone(
-    files: dict[str, Path], partners: dict[str, Path], directory: Path, partner: str, hint: str
+    files: dict[str, Path], matched: Collection[str], directory: Path, partner: str, hint: str
 ) -> list[DataError]:
+    """The files without a partner; of those that look like another one, the spelling is shown."""
     hint = hint or "Image and annotation carry the same name, but for the suffix."
+    forms, lone = by_form(files), sorted(files.keys() - set(matched))
+    alike = {stem for names in forms.values() if len(names) > 1 for stem in names}
     return [
-        DataError(f"{printable(files[stem])} has no {partner} in {directory.name}.", hint)
-        for stem in sorted(files.keys() - partners.keys())
+        DataError(
+            f"{printable(files[stem])} has no {partner} in {directory.name}.",
+            f"Its name, {files[stem].name!a}, looks like that of another file: rename it." if stem in alike else hint,
+        )
+        for stem in lone
     ]
 
 

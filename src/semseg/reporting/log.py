@@ -36,10 +36,9 @@ class LogSink:
         self._host = host
         self._frequency = frequency
         self._clock = clock
-        self._start = self._since = clock()
-        self._samples = 0
-        self._half: tuple[int, str] | None = None
+        self._start = clock()
         self._metrics("init_train_data_iter", resets=0)
+        self._since, self._samples = clock(), 0
 
     def __call__(self, event: Event) -> None:
         """Logs one event."""
@@ -47,6 +46,7 @@ class LogSink:
             case Step():
                 self._step(event)
             case EpochTrained():
+                self._begin_phase()
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "train loss", event.loss))
                 LOGGER.info(log_lines.throughput(self._host, event.epoch, "train", event.samples_per_second))
                 LOGGER.info(
@@ -67,6 +67,7 @@ class LogSink:
             case EpochEnded():
                 LOGGER.info(log_lines.progress(self._host, event.trained.epoch + 1, event.epochs))
                 self._metrics("training_data_iter", resets=event.trained.epoch + 1, epoch=event.trained.epoch)
+                self._begin_phase()
             case Scored():
                 self._scored(event)
             case ModelSaved():
@@ -82,15 +83,16 @@ class LogSink:
                 )
 
     def _step(self, step: Step) -> None:
-        half = step.epoch, step.phase
-        if half != self._half:  # with its first iteration, or a later one after a restart
-            self._half, self._since, self._samples = half, self._clock(), 0
         self._samples += step.samples
         if step.iteration % self._frequency == 0:
             now = self._clock()
             speed = self._samples / max(now - self._since, 1e-9)
             LOGGER.info(log_lines.progress_notice(step.epoch, step.iteration, speed, step.learning_rate))
             self._since, self._samples = now, 0
+
+    def _begin_phase(self) -> None:
+        """Training, or a validation, begins: the speed in its first notice counts from here."""
+        self._since, self._samples = self._clock(), 0
 
     def _scored(self, event: Scored) -> None:
         LOGGER.info("The best model on the %d whole pictures of %s:", event.pictures, event.split)

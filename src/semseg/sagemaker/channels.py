@@ -63,6 +63,14 @@ def readable(name: str) -> Iterator[None]:
         ) from error
 
 
+def visible(directory: Path) -> list[Path]:
+    """The entries of a directory by name, without the hidden ones, such as the ``._`` files that macOS adds.
+
+    Raises OSError.
+    """
+    return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+
+
 def read_channels(paths: Paths) -> Channels:
     """The channels of the job, all in File or FastFile mode, train and validation in Pipe mode too.
 
@@ -154,8 +162,7 @@ def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
 def _find_manifest(directory: Path) -> Path | None:
     """The augmented manifest of a channel, which stands in its directory like any file; None if there is none."""
     with readable(directory.name):
-        suffixed = sorted(path for path in directory.iterdir() if path.suffix.lower() in _MANIFESTS)
-        found = [path for path in suffixed if not path.name.startswith(".") and path.is_file()]
+        found = [path for path in visible(directory) if path.suffix.lower() in _MANIFESTS and path.is_file()]
     if len(found) > 1:
         names = some([ascii(path.name) for path in found])
         raise ChannelError(f"The channel {directory.name} has {len(found)} manifests: {names}.", "Leave one of them.")

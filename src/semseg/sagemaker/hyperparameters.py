@@ -50,7 +50,7 @@ class Hyperparameters:
     early_stopping: bool = boolean("early_stopping", "False", "stop when the mIOU no longer improves")
     early_stopping_min_epochs: int = integer("early_stopping_min_epochs", "5", "epochs that are run at least", low=0)
     early_stopping_patience: int = integer(
-        "early_stopping_patience", "4", "consecutive epochs without improvement before stopping", low=1
+        "early_stopping_patience", "4", "consecutive epochs without improvement before stopping; 0 as 1", low=0
     )
     early_stopping_tolerance: float = real(
         "early_stopping_tolerance", "0.0", "a smaller relative gain of mIOU is none", "[0, 1]"
@@ -68,6 +68,9 @@ class Hyperparameters:
     export_onnx: bool = boolean("_export_onnx", "True", "write model.onnx too, which starts serving sooner")
     quantize: bool = boolean(
         "_quantize", "False", "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU"
+    )
+    label_attribute: str | None = text(
+        "_label_attribute", None, "the annotation's key in manifests whose lines have several that end in -ref"
     )
     class_weights: str | tuple[float, ...] = weights(
         "_class_weights", "none", ("none", "auto"), "what a pixel of each class counts for; auto balances them"
@@ -116,6 +119,8 @@ def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
     texts = {name: _text(name, value) for name, value in given.items()}
     warnings = _check_names(texts)
     texts = defaults() | texts
+    if texts["lr_scheduler"] != "step":
+        texts.pop("lr_scheduler_step", None)  # nothing reads it, so nothing it says is wrong
     missing = [rule.name for rule in rules() if rule.required and not texts.get(rule.name)]
     if texts["lr_scheduler"] == "step" and not texts.get("lr_scheduler_step"):
         missing.append("lr_scheduler_step")

@@ -61,7 +61,7 @@ def choice(name: str, default: str, options: tuple[str, ...], doc: str) -> Any:
     return _declare(doc, name, default, False, parse, f"accepts one of the following: {listed}")
 
 
-def text(name: str, default: str, doc: str) -> Any:
+def text(name: str, default: str | None, doc: str) -> Any:
     """A dataclass field that holds any text."""
     return _declare(doc, name, default, False, str, "accepts any text")
 
@@ -116,13 +116,14 @@ def real(name: str, default: str, doc: str, interval: str) -> Any:
 
 
 def epoch_list(name: str, doc: str) -> Any:
-    """A dataclass field that holds increasing positive epochs written as `10, 20`; empty if not given."""
+    """A dataclass field that holds positive epochs written as `10, 20`, in any order; sorted, empty if not given."""
 
     def parse(text: str) -> tuple[int, ...]:
-        values = tuple(int(part) for part in text.split(",")) if text.strip() else ()
-        return values if all(value > 0 for value in values) and list(values) == sorted(set(values)) else _refuse()
+        listed = text.strip().removesuffix(",")
+        values = sorted(int(part) for part in listed.split(",")) if text.strip() else []
+        return tuple(values) if all(value > 0 for value in values) and len(set(values)) == len(values) else _refuse()
 
-    return _declare(doc, name, None, False, parse, "expects increasing positive integers such as '10, 20'")
+    return _declare(doc, name, None, False, parse, "expects different positive integers such as '10, 20'")
 
 
 def weights(name: str, default: str, words: tuple[str, ...], doc: str) -> Any:

@@ -54,24 +54,30 @@ def require_files(channels: Channels, settings: Hyperparameters) -> None:
         )
 
 
-def open_inputs(channels: Channels, num_classes: int, store: ObjectStore) -> tuple[Input, Input]:
+def open_inputs(
+    channels: Channels, num_classes: int, store: ObjectStore, label_attribute: str | None = None
+) -> tuple[Input, Input]:
     """List the files of train and validation and find their label maps; what is wrong with files is for `check_inputs`.
 
+    label_attribute: the annotation's key in manifests whose lines have several.
     Raises DataError for a label map or a manifest that cannot be read.
     """
-    train, validation = (_open(split, channels, num_classes, store) for split in (channels.train, channels.validation))
+    splits = (channels.train, channels.validation)
+    train, validation = (_open(split, channels, num_classes, store, label_attribute) for split in splits)
     return train, validation
 
 
-def open_test(channels: Channels, num_classes: int, store: ObjectStore) -> Input | None:
+def open_test(
+    channels: Channels, num_classes: int, store: ObjectStore, label_attribute: str | None = None
+) -> Input | None:
     """As `open_inputs`, of the channel test; None if it is not given."""
-    return _open(channels.test, channels, num_classes, store) if channels.test else None
+    return _open(channels.test, channels, num_classes, store, label_attribute) if channels.test else None
 
 
-def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore) -> Input:
+def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore, label_attribute: str | None) -> Input:
     listing = None
     if split.manifest:
-        listing = list_manifest(split.name, split.manifest, store)
+        listing = list_manifest(split.name, split.manifest, store, label_attribute)
     elif split.annotation:
         listing = list_pairs(split.name, split.images, split.annotation)
     label_map = find_label_map(split.name, split.annotation, channels.label_map, num_classes)

@@ -83,8 +83,8 @@ def train(paths: Paths, stop: threading.Event) -> None:
     _announce_worker(checkpoint_directory)
     with ObjectStore(stop=stop.is_set) as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         earlier = _load_earlier(channels.model, settings, Path(scratch))
-        inputs = open_inputs(channels, settings.num_classes, store)
-        test = open_test(channels, settings.num_classes, store)
+        inputs = open_inputs(channels, settings.num_classes, store, settings.label_attribute)
+        test = open_test(channels, settings.num_classes, store, settings.label_attribute)
         splits = (*inputs, test) if test else inputs
         names = class_names(splits) or (earlier.class_names if earlier else None)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
@@ -139,8 +139,8 @@ def check(paths: Paths) -> Report:
             )
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         _load_earlier(channels.model, settings, Path(scratch))
-        inputs = open_inputs(channels, settings.num_classes, store)
-        test = open_test(channels, settings.num_classes, store)
+        inputs = open_inputs(channels, settings.num_classes, store, settings.label_attribute)
+        test = open_test(channels, settings.num_classes, store, settings.label_attribute)
         splits = (*inputs, test) if test else inputs
         class_names(splits)
         return check_inputs(splits, settings.workers)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class EarlyStopping:
     """Stops after `patience` consecutive epochs whose mIOU gained less than `tolerance`, relative to the best so far.
 
-    An epoch that gains nothing never counts as improved. Never stops before `min_epochs` epochs are done, though the
-    epochs before count towards `patience`.
+    A patience of 0 is that of 1. An epoch that gains nothing never counts as improved. Never stops before `min_epochs`
+    epochs are done, though the epochs before count towards `patience`.
     """
 
     min_epochs: int
@@ -27,4 +27,4 @@ class EarlyStopping:
             improved = gain > 0 and gain >= self.tolerance * best
             stale = 0 if improved else stale + 1
             best = max(best, mean_iou)
-        return stale >= self.patience and epochs >= self.min_epochs
+        return stale >= max(self.patience, 1) and epochs >= self.min_epochs

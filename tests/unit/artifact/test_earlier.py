@@ -195,6 +195,30 @@ def test_no_model_or_several_are_an_error_that_lists_them(
     assert "Give the model.tar.gz of a training job" in caught.value.hint
 
 
+def test_hidden_files_are_no_models(channel: Path, scratch: Path, files: dict[str, bytes]) -> None:
+    """macOS puts a ._ file beside each file on a foreign disk."""
+    archive = pack(channel / "model.tar.gz", files)
+    (channel / "._model.tar.gz").write_bytes(bytes.fromhex("00051607"))
+    pack(channel / ".old.tar.gz", files)
+    assert load_earlier(channel, WANTED, scratch).origin == f"{archive} (model_best.params)"
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("model/model_best.params", "There is a model in {channel}/model: give that folder, or move its files up."),
+        ("job/model/model_algo-1", "There is a model in {channel}/job/model: give that folder"),
+        ("my models/model.tar.gz", "model.tar.gz is still packed: unpack it, as by tar -xf '{channel}/my models/model"),
+    ],
+)
+def test_a_model_in_a_folder_below_is_found_for_the_user(channel: Path, scratch: Path, place: str, hint: str) -> None:
+    (channel / place).parent.mkdir(parents=True)
+    (channel / place).touch()
+    with pytest.raises(ChannelError, match="must hold one model") as caught:
+        load_earlier(channel, WANTED, scratch)
+    assert hint.format(channel=channel) in caught.value.hint
+
+
 def test_pipes_and_directories_are_no_models(channel: Path, scratch: Path) -> None:
     os.mkfifo(channel / "model.tar.gz")
     (channel / "model_best.params").mkdir()
@@ -203,7 +227,7 @@ def test_pipes_and_directories_are_no_models(channel: Path, scratch: Path) -> No
 
 
 def test_a_channel_that_is_not_there_is_an_error(tmp_path: Path, scratch: Path) -> None:
-    with pytest.raises(ChannelError, match=r"The channel model cannot be read: .*/model: No such file"):
+    with pytest.raises(ChannelError, match=r"The channel model: .*/model cannot be read: No such file"):
         load_earlier(tmp_path / "model", WANTED, scratch)
 
 

@@ -246,3 +246,31 @@ def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> 
         fill()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("model.tar.gz", "{folder}/model.tar.gz is still packed: unpack it, as by tar -xf {folder}/model.tar.gz -C"),
+        ("model/model.tar.gz", "{folder}/model/model.tar.gz is still packed"),
+        ("model/model_best.params", "There is a model in {folder}/model: give that folder, or move its files up."),
+        ("a/b/model_algo-1", "There is a model in {folder}/a/b"),
+        (".cache/model_best.params", "Give the unpacked model.tar.gz"),
+        ("._model.tar.gz", "Give the unpacked model.tar.gz"),
+    ],
+)
+def test_a_packed_or_nested_model_is_found_for_the_user(tmp_path: Path, place: str, hint: str) -> None:
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).touch()
+    with pytest.raises(ArtifactError, match="holds neither") as caught:
+        describe(tmp_path)
+    assert hint.format(folder=tmp_path) in caught.value.hint
+
+
+def test_of_endless_folders_few_are_looked_into(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03}").mkdir()
+    (tmp_path / "299/model_best.params").touch()
+    with pytest.raises(ArtifactError) as caught:
+        describe(tmp_path)
+    assert "Give the unpacked model.tar.gz" in caught.value.hint

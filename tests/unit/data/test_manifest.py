@@ -55,10 +55,10 @@ class Manifests:
         self.path = channel / "x.manifest"
         self.store = store
 
-    def listing(self, *lines: dict[str, Any] | str | bytes) -> Listing:
+    def listing(self, *lines: dict[str, Any] | str | bytes, label_attribute: str | None = None) -> Listing:
         texts = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
         self.path.write_bytes(b"\n".join(text.encode() if isinstance(text, str) else text for text in texts))
-        return list_manifest("train", self.path, self.store)
+        return list_manifest("train", self.path, self.store, label_attribute)
 
     def problem(self, *lines: dict[str, Any] | str | bytes) -> str:
         """The only one."""
@@ -143,9 +143,8 @@ class TestLines:
             ('{"source-ref": "a", "b-ref": "b", "b-ref": "c"}', "key 'b-ref' is given twice"),
             (b'{"source-ref": "\xff"}', "not JSON: byte 17 is not UTF-8"),
             ("{}", "has not source-ref and exactly one other key that ends in -ref, but no key"),
-            ('{"source-ref": "a"}', "but 'source-ref'"),
+            ('{"source-ref": "a", "mask": "b"}', "but 'source-ref', 'mask'"),
             ('{"a-ref": "a", "b\\n-ref": "b"}', r"but 'a-ref', 'b\n-ref'"),
-            ('{"source-ref": "a", "b-ref": "b", "c-ref": "c"}', "but 'source-ref', 'b-ref', 'c-ref'"),
             ('{"source-ref": 5, "b-ref": "b"}', "source-ref is 5, not the place of a file"),
             ('{"source-ref": "a", "b-ref": null}', "b-ref is None, not the place of a file"),
             ('{"source-ref": "a", "b-ref": ""}', "b-ref is '', not the place of a file"),
@@ -200,6 +199,67 @@ class TestLines:
         assert problem.message == "train/x.manifest cannot be read: No such file or directory."
 
 
+FAILED = {"city-ref-metadata": {"failure-reason": "ClientError: no\nanswer", "human-annotated": "yes"}}
+
+
+class TestLabels:
+    """Lines of labeling jobs that nobody labelled, and of jobs that adjust another one's labels."""
+
+    @pytest.mark.parametrize(
+        ("unlabelled", "reason"),
+        [
+            ({"source-ref": "b.jpg"}, ""),
+            ({"source-ref": "b.jpg", "city-ref-metadata": {"job-name": "labeling-job/city"}}, ""),
+            ({"source-ref": "b.jpg", **FAILED}, r" (failure-reason: 'ClientError: no\nanswer')"),
+            ({"source-ref": "b.jpg", "id": 7, **FAILED}, r" (failure-reason: 'ClientError: no\nanswer')"),
+            ({"source-ref": "b.jpg", "city-ref": None, **FAILED}, r" (failure-reason: 'ClientError: no\nanswer')"),
+            ({"source-ref": "b.jpg", "city-ref": "", **FAILED}, r" (failure-reason: 'ClientError: no\nanswer')"),
+        ],
+    )
+    def test_unlabelled_lines_are_skipped_with_one_warning(
+        self, manifests: Manifests, unlabelled: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        found = manifests.listing(line(), unlabelled, line(), *[unlabelled] * 1500)
+        assert (len(found.pairs), found.problems) == (2, ())
+        assert caplog.messages == [
+            f"line 2 (and 1500 more) of train/x.manifest: was never labelled, and is skipped{reason}."
+        ]
+
+    def test_a_manifest_without_labels_is_one_problem(
+        self, manifests: Manifests, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As the input of a labeling job is, or its output where all images failed."""
+        assert manifests.problem(*[{"source-ref": "a.jpg"}] * 1500) == (
+            "No line of train/x.manifest is labelled: none has a key but source-ref that ends in -ref."
+        )
+        assert "(failure-reason: 'ClientError: no" in manifests.problem({"source-ref": "a.jpg", **FAILED})
+        assert not caplog.messages
+
+    def test_several_keys_are_one_problem_that_names_them(self, manifests: Manifests) -> None:
+        found = manifests.listing(line(), *[line(**{"better-ref": "b.png"})] * 1500)
+        assert [problem.message for problem in found.problems] == [
+            "line 2 (and 1499 more) of train/x.manifest: has several keys that end in -ref: 'city-ref', 'better-ref'."
+        ]
+        assert "_label_attribute" in found.problems[0].hint
+
+    @pytest.mark.parametrize(("wanted", "mask"), [("city-ref", "a.png"), ("better-ref", "b.png")])
+    def test_of_several_keys_one_can_be_chosen(self, manifests: Manifests, wanted: str, mask: str) -> None:
+        found = manifests.listing(line(**{"better-ref": "b.png"}), label_attribute=wanted)
+        assert [name for _, name in names(found)] == [f"line 1 of train/x.manifest: {wanted} {mask}"]
+
+    def test_lines_without_the_chosen_key_are_unlabelled(
+        self, manifests: Manifests, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        lines = [line(), line(**{"better-ref": "b.png"}), {"source-ref": "c.jpg", "split": "train"}]
+        found = manifests.listing(*lines, label_attribute="better-ref")
+        assert len(found.pairs) == 1
+        assert caplog.messages == ["line 1 (and 1 more) of train/x.manifest: was never labelled, and is skipped."]
+        (problem,) = manifests.listing(*lines, label_attribute="best-ref").problems
+        assert problem.message == (
+            "No line of train/x.manifest is labelled with 'best-ref', but with 'city-ref', 'better-ref'."
+        )
+
+
 class TestPaths:
     @pytest.mark.parametrize(
         "name", ["a b.png", "图片 ü.png", "100%25+1.png", "?#&.png", "0_2020-07-01T00:00:00.1.png", "~"]
@@ -209,6 +269,13 @@ class TestPaths:
         (pair,) = manifests.listing(line(mask=name)).pairs
         assert pair.mask.read() == b"bytes"
         assert pair.mask.name == f"line 1 of train/x.manifest: city-ref {name}"
+
+    def test_names_may_be_spelled_in_another_normal_form(self, channel: Path, manifests: Manifests) -> None:
+        (channel / "gro\u0308\u00dfe").mkdir()
+        (channel / "gro\u0308\u00dfe/u\u0308.jpg").write_bytes(b"image")
+        (channel / "\u00e4.png").write_bytes(b"mask")
+        pair = manifests.listing(line("gr\u00f6\u00dfe/\u00fc.jpg", "a\u0308.png")).pairs[0]
+        assert (pair.image.read(), pair.mask.read()) == (b"image", b"mask")
 
     def test_siblings_are_in_reach(self, tmp_path: Path, manifests: Manifests) -> None:
         (tmp_path / "train_annotation").mkdir()

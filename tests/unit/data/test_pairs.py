@@ -177,3 +177,38 @@ def test_pictures_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCap
 )
 def test_some_of_many_at_equal_distances(items: str, count: int, expected: str) -> None:
     assert evenly(items, count) == list(expected)
+
+
+NFC, NFD = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
+
+
+@pytest.mark.parametrize(("image", "mask"), [(NFD, NFC), (NFC, NFD)], ids=["image NFD", "mask NFD"])
+def test_names_of_other_normal_forms_are_the_same(channels: tuple[Path, Path], image: str, mask: str) -> None:
+    """As where images were copied from macOS and masks made on Linux."""
+    found = listing(channels, [f"{image}.jpg", "A.jpg"], [f"{mask}.png", "A.png"])
+    assert names(found) == [
+        ("train/A.jpg", "train_annotation/A.png"),
+        (f"train/{image}.jpg", f"train_annotation/{mask}.png"),
+    ]
+    assert not found.problems
+
+
+def test_two_files_of_one_normal_form_stay_two(channels: tuple[Path, Path]) -> None:
+    found = listing(channels, [f"{NFC}.jpg", f"{NFD}.jpg"], [f"{NFD}.png", f"{NFC}.png"])
+    assert sorted(names(found)) == sorted((f"train/{stem}.jpg", f"train_annotation/{stem}.png") for stem in (NFC, NFD))
+    assert not found.problems
+
+
+def test_a_lone_file_that_looks_like_another_is_told_apart(channels: tuple[Path, Path]) -> None:
+    found = listing(channels, [f"{NFC}.jpg", f"{NFD}.jpg"], [f"{NFC}.png"])
+    assert names(found) == [(f"train/{NFC}.jpg", f"train_annotation/{NFC}.png")]
+    assert messages(found) == [f"train/{NFD}.jpg has no annotation in train_annotation."]
+    assert r"'Gro\u0308\xdfe.jpg', looks like that of another file" in found.problems[0].hint
+
+
+def test_forms_that_are_not_told_apart_by_their_partners_are_not_guessed(channels: tuple[Path, Path]) -> None:
+    """Three spellings: both accents composed, or the first or none of them."""
+    spellings = ["\u00f6\u00e4", "\u00f6a\u0308", "o\u0308a\u0308"]
+    found = listing(channels, [f"{spellings[0]}.jpg", f"{spellings[1]}.jpg"], [f"{spellings[2]}.png"])
+    assert not found.pairs
+    assert len(found.problems) == 3

@@ -51,11 +51,12 @@ def test_the_metric_definitions_of_users_find_their_numbers(
 def test_a_notice_every_frequency_iterations_with_the_speed_since_the_last(
     capsys: pytest.CaptureFixture[str], clock: Iterator[float]
 ) -> None:
-    """The clock moves a second at each look: at the first step of an epoch and at each notice."""
+    """The clock moves a second at each look: where training or validation begins, and at each notice."""
     set_up_logging()
     sink = LogSink("algo-1", 2, clock.__next__)
     for iteration in range(1, 6):
         sink(Step(3, "training", iteration, 5, 16, 0.01))
+    sink(TRAINED)
     sink(Step(3, "validation", 1, 2, 16, None))
     sink(Step(3, "validation", 2, 2, 4, None))
     assert [line for line in lines(capsys) if "notice" in line] == [
@@ -63,6 +64,25 @@ def test_a_notice_every_frequency_iterations_with_the_speed_since_the_last(
         "#progress_notice. epoch: 3, iterations: 4 speed: 32.0 samples/sec learning_rate: 0.010000",
         "#progress_notice. epoch: 3, iterations: 2 speed: 20.0 samples/sec",
     ]
+
+
+def test_the_first_notice_of_an_epoch_counts_the_time_of_its_first_iteration(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up_logging()
+    now = 1000.0
+    sink = LogSink("algo-1", 1, lambda: now)
+    for epoch in range(2):
+        for iteration in (1, 2):
+            now += 4
+            sink(Step(epoch, "training", iteration, 2, 16, 0.01))
+        sink(TRAINED)
+        now += 2
+        sink(Step(epoch, "validation", 1, 1, 16, None))
+        now += 100  # the model is written
+        sink(EpochEnded(TRAINED, VALIDATED, 4, True))
+    speeds = re.findall(r"speed: (\S+)", capsys.readouterr().out)
+    assert speeds == ["4.0", "4.0", "8.0"] * 2
 
 
 def test_metrics_lines_count_the_resets(capsys: pytest.CaptureFixture[str], clock: Iterator[float]) -> None:

@@ -15,6 +15,7 @@ def epochs_run(curve: list[float], min_epochs: int, patience: int, tolerance: fl
     [
         ([0.1, 0.2, 0.3, 0.4], 1, 1, 0.0, -1),
         ([0.3, 0.2, 0.1, 0.1], 1, 2, 0.0, 3),
+        ([0.1, 0.2, 0.3, 0.2], 1, 0, 0.0, 4),  # a patience of 0 does not stop while the mIOU gains
         ([0.3, 0.3, 0.3], 1, 2, 0.0, 3),
         ([0.0, 0.0, 0.0], 1, 2, 0.0, 2),
         ([0.3, 0.2, 0.4, 0.2, 0.3], 1, 2, 0.0, 5),  # consecutive: the gain in between starts the count anew

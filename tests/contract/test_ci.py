@@ -1,0 +1,53 @@
+"""The scripts of continuous integration, and what keeps a run of the tests from hanging."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+NO_ENGINE = "#!/bin/sh\necho 'failed to start daemon: no cgroups'\nexit 1\n"
+SILENT_ENGINE = "#!/bin/sh\necho 'starting up'\nexec sleep 300\n"
+
+
+@pytest.mark.parametrize(
+    ("engine", "log"), [(NO_ENGINE, "no cgroups"), (SILENT_ENGINE, "starting up")], ids=["ends", "silent"]
+)
+@pytest.mark.parametrize(("ci", "code", "verdict"), [("true", 1, "FAILED"), ("", 0, "SKIPPED")], ids=["CI", "local"])
+def test_no_docker_engine_is_a_failure_in_ci_with_the_engine_s_log(
+    tmp_path: Path, engine: str, log: str, ci: str, code: int, verdict: str
+) -> None:
+    for name, text in {"docker": "#!/bin/sh\nexit 1\n", "dockerd": engine}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environ = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "CI": ci,
+        "SEMSEG_DOCKER_WITHIN": "1",
+        "TMPDIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [ROOT / ".ci/with-docker", "echo", "ran"], env=environ, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert log in done.stderr
+    assert f"{verdict}: no Docker engine runs here" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docker", "dockerd"]
+
+
+def test_a_test_that_hangs_ends_with_the_stacks_of_all_threads(tmp_path: Path) -> None:
+    (tmp_path / "test_hangs.py").write_text(
+        "import threading\nfrom concurrent.futures import ThreadPoolExecutor\n\n"
+        "def test_hangs():\n    with ThreadPoolExecutor() as threads:\n        threads.submit(waits).result()\n\n"
+        "def waits():\n    threading.Event().wait()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-o", "faulthandler_timeout=1"]
+    done = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "in waits" in done.stderr
+    assert "in test_hangs" in done.stderr
