@@ -27,14 +27,16 @@ class Kind(NamedTuple):
 JPEG = Kind("a JPEG file", "Name it .jpg; a mask must be saved as PNG.", image=True)
 PNG = Kind("a PNG file", "Name it .png.", image=True)
 
-_CONVERT = "Convert it to PNG, or to JPEG if it is a photo."
+CONVERT = "Convert it to PNG, or to JPEG if it is a photo."
+"""The advice for images of other formats."""
+
 _UNPACK = "Unpack it first."
 _ITSELF = "Give the bytes of the JPEG or PNG file itself"
 _BINARY_MODE = "Bytes of it are lost: copy the original again, in binary mode throughout."
 
 
 def _image(name: str) -> Kind:
-    return Kind(name, _CONVERT, image=True)
+    return Kind(name, CONVERT, image=True)
 
 
 _BINARY: tuple[tuple[bytes, Kind], ...] = (
@@ -153,7 +155,7 @@ def require_usual_coding(data: bytes) -> None:
     """
     code, bits = _frame(data)
     if code == _JPEG_LS:
-        raise ImageError("This is a JPEG-LS file, neither JPEG nor PNG.", _CONVERT)
+        raise ImageError("This is a JPEG-LS file, neither JPEG nor PNG.", CONVERT)
     if bits in range(9, 17):
         raise ImageError(f"The JPEG has {bits} bits a sample, not 8.", "Save it with 8 bits, as PNG or JPEG.")
     if code in _LOSSLESS or code in _HIERARCHICAL:

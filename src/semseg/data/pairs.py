@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from semseg.codecs.kinds import LOOK, Kind, kind_of
+from semseg.codecs.kinds import CONVERT, LOOK, Kind, kind_of
 from semseg.data.files import File, LoadedFile, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
 from semseg.errors import DataError, one_line
@@ -165,15 +165,15 @@ def _lone(
     hint = hint or "Image and annotation carry the same name, but for the suffix."
     lone = sorted(files.keys() - partners.keys())
     with readable(directory.name):
-        others = {path.stem: path for path in sorted(directory.iterdir())} if lone else {}
-    return [
-        DataError(
-            f"{printable(files[stem])} has no {partner} in {directory.name}"
-            + (f": {one_line(others[stem].name)} is of a format that is not read." if stem in others else "."),
-            hint,
-        )
-        for stem in lone
-    ]
+        others = {path.stem: path.name for path in sorted(directory.iterdir()) if path.suffix} if lone else {}
+    problems = []
+    for stem in lone:
+        message = f"{printable(files[stem])} has no {partner} in {directory.name}"
+        if other := others.get(stem):
+            problems.append(DataError(f"{message}: {one_line(other)} is of a format that is not read.", CONVERT))
+        else:
+            problems.append(DataError(f"{message}.", hint))
+    return problems
 
 
 def _naming_hint(image_of: dict[str, Path], mask_of: dict[str, Path]) -> str:

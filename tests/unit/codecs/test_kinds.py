@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, verify_image
-from semseg.codecs.kinds import JPEG, LOOK, PNG, foreign, kind_of
+from semseg.codecs.kinds import JPEG, LOOK, PNG, foreign, kind_of, require_usual_coding
 from semseg.codecs.masks import decode_mask
 from semseg.errors import ImageError
 from semseg.types import UInt8
@@ -221,27 +221,37 @@ def test_jpegs_of_rare_codings_are_named_and_not_called_damaged(data: bytes, say
         assert "damaged" not in str(caught.value)
 
 
-def lossless(samples: list[int], width: int) -> bytes:
-    """A whole lossless JPEG of grey (ISO/IEC 10918-1, annex H), each difference in 5 bits for its size, then itself."""
+@pytest.mark.parametrize("code", [0xC0, 0xC1, 0xC2, 0xC9, 0xCA])
+def test_baseline_progressive_and_arithmetic_codings_are_read(code: int) -> None:
+    require_usual_coding(frame(code, 8))
+
+
+def lossless(pixels: UInt8) -> bytes:
+    """A whole lossless JPEG of pixels (H, W, 3) (ISO/IEC 10918-1, annex H), each difference in 5 bits for its size,
+    then itself."""
+    height, width, _ = pixels.shape
+    values = pixels.astype(int)
+    before = np.full_like(
+        values, 128
+    )  # of the first pixel, of those below it the one above, of others the one to the left
+    before[1:, 0], before[:, 1:] = values[:-1, 0], values[:, :-1]
     bits = ""
-    for place, sample in enumerate(samples):
-        before = samples[place - (1 if place % width else width)] if place else 128
-        difference = sample - before
+    for difference in (values - before).ravel().tolist():
         size = abs(difference).bit_length()
         bits += f"{size:05b}" + (f"{difference + (difference < 0) * ((1 << size) - 1):0{size}b}" if size else "")
     bits += "1" * (-len(bits) % 8)
     coded = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    head = b"\xff\xd8\xff\xc3" + struct.pack(">HBHHB", 17, 8, height, width, 3) + b"\1\x11\0\2\x11\0\3\x11\0"
     table = b"\xff\xc4\0\x1c\0" + bytes([0, 0, 0, 0, 9, *[0] * 11]) + bytes(range(9))
-    head = b"\xff\xd8\xff\xc3" + struct.pack(">HBHHB", 11, 8, len(samples) // width, width, 1) + b"\1\x11\0"
-    return head + table + b"\xff\xda\0\x08\1\1\0\1\0\0" + coded + b"\xff\xd9"
+    return head + table + b"\xff\xda\0\x0c\3\1\0\2\0\3\0\1\0\0" + coded + b"\xff\xd9"
 
 
 def test_a_whole_lossless_jpeg_never_reaches_a_decoder_that_would_write_beyond_its_buffer() -> None:
-    """Asked for an eighth, simplejpeg makes room for an eighth, and gets all."""
-    samples = np.random.default_rng(0).integers(0, 256, 64 * 80).tolist()
-    data = lossless(samples, 80)
+    """Asked for a quarter, simplejpeg makes room for a quarter, and gets all: that ended the process."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
+    data = lossless(pixels)
     with Image.open(io.BytesIO(data)) as oracle:
-        assert np.asarray(oracle).ravel().tolist() == samples
+        np.testing.assert_array_equal(np.asarray(oracle), pixels)
     with pytest.raises(ImageError, match="lossless"):
-        decode_reduced(open_image(data), (10, 8))
+        decode_reduced(open_image(data), (20, 16))
     assert not exif_swaps_sides(data)

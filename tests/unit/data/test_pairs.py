@@ -124,7 +124,9 @@ def test_a_partner_in_another_format_is_named_with_the_file_that_lacks_it(channe
     images, masks = channels
     for path in (images / "c.tif", masks / "b.jpg", masks / "d.npy"):
         path.touch()
-    assert messages(listing(channels, ["a.jpg", "b.jpg", "d.jpg", "e.jpg"], ["a.png", "c.png"])) == [
+    found = listing(channels, ["a.jpg", "b.jpg", "d.jpg", "e.jpg"], ["a.png", "c.png"])
+    assert [problem.hint.startswith("Convert it to PNG") for problem in found.problems] == [True, True, False, True]
+    assert messages(found) == [
         "train/b.jpg has no annotation in train_annotation: b.jpg is of a format that is not read.",
         "train/d.jpg has no annotation in train_annotation: d.npy is of a format that is not read.",
         "train/e.jpg has no annotation in train_annotation.",
