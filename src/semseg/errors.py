@@ -13,6 +13,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
 │   └── RequestError            exit 1   400   a request
 │       ├── UnsupportedMediaError        415   its Content-Type
+│       │   └── UnsupportedCodingError   415   its Content-Encoding
 │       └── NotAcceptableError           406   its Accept
 ├── BusyError                   exit 1   503   nobody: the server has too much to do, ask again later
 └── ArtifactError               exit 1   500   whoever gave the model directory
@@ -97,6 +98,10 @@ class UnsupportedMediaError(RequestError):
     """The Content-Type of a request is none we read."""
 
     http_status = 415
+
+
+class UnsupportedCodingError(UnsupportedMediaError):
+    """The Content-Encoding of a request is none we read."""
 
 
 class NotAcceptableError(RequestError):

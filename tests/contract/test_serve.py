@@ -188,6 +188,21 @@ def test_a_body_sent_in_chunks_is_read_whole(server: Server, picture: UInt8) -> 
     assert server.invoke(pieces, Accept="image/png")[2] == server.invoke(body, Accept="image/png")[2]
 
 
+def test_a_body_may_be_compressed_with_gzip(server: Server, picture: UInt8) -> None:
+    body = encode(picture)
+    packed = gzip.compress(body)
+    pieces = iter([packed[start : start + 1000] for start in range(0, len(packed), 1000)])
+    plain = server.invoke(body, Accept="image/png")[2]
+    for sent in (packed, pieces):
+        assert server.invoke(sent, Accept="image/png", Content_Encoding="gzip")[2] == plain
+    bomb = gzip.compress(bytes(100 << 20))
+    assert_error(server.invoke(bomb, Content_Encoding="gzip"), 413, "1,048,576")
+    assert_error(server.invoke(body, Content_Encoding="gzip"), 400, "does not begin as gzip does")
+    refused = server.invoke(body, Content_Encoding="br")
+    assert_error(refused, 415, "br", "gzip")
+    assert refused[1]["Accept-Encoding"] == "gzip, identity"
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (140, 3)])
 def test_pictures_of_any_shape_keep_it(server: Server, size: tuple[int, int]) -> None:
     status, _, png = server.invoke(encode(np.zeros((*size, 3), np.uint8)), Accept="image/png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from functools import cache
 from random import Random
 
 from mutations import damaged
@@ -38,11 +40,16 @@ _CODINGS = ("chunked", "chunked", "Chunked", "chunked, chunked", "identity", "gz
 _ACCEPTS = ("image/png", "*/*", "", "text/html", "image/*;q=0.1, */*;q=0", ",,,,", ";q=1", "image/png;q=nan",
             "image/png;q=-1", "image/png;q=1e999", "image/png;q=\xb2", "*/png", "image/*/*", "a/b," * 1500,
             "image/png;" * 700, "image/png;q=" + "9" * 5000,
-            "\xff/\xfe", "/", "image/png\t", "q=1;image/png", '"image/png"')  # fmt: skip
+            "\xff/\xfe", "/", "image/png\t", "q=1;image/png", '"image/png"', 'image/png;palette="voc, */*',
+            'image/png;a="\\', "image/png;palette=none, */*", "application/json;charset=utf-8", "*;q=.2",
+            "image/png;overlay=0.1," * 350, ";" * 8000, '"' * 8000, "image/png;q=1;q=1")  # fmt: skip
 _TYPES = ("image/jpeg", "image/png", "application/x-image", "", "text/csv", "multipart/form-data; boundary=",
           "multipart/form-data; boundary=" + "a" * 5000, "image/png; charset=\xff", ";",
           "application/json; charset=utf-7",
           "application/x-www-form-urlencoded", "IMAGE/PNG;" * 300, "image/png\t;", "\xe9")  # fmt: skip
+_CONTENT_CODINGS = ("gzip", "gzip", "x-gzip", "identity", "", ",", "br", "deflate", "gzip, gzip", "gzip;q=1", "\xff",
+                    "gzip," * 1500)  # fmt: skip
+_ACCEPTED_CODINGS = ("gzip", "*", "gzip;q=0", "gzip," * 1500, '"', 'a;b="\\', "a;b*0=c;b*1=d," * 500)
 _ATTRIBUTES = ("a", "a=b; c=d", "\xe9\xff\x80", "a\tb", "a" * 2000, "\x7f", "a\0b", "a\rb", "a\nb", "\x1b[31m", " ", "")
 _CHUNK_SIZES = (
     "0x5",
@@ -79,7 +86,7 @@ def hostile_message(random: Random, picture: bytes) -> bytes:
 def _request(random: Random, picture: bytes) -> bytes:
     """One request with about one thing wrong."""
     odd = random.choice(("line", "host", "headers", "flood", "length", "coding", "chunks", "trailers", "media",
-                         "attributes", "ends", "expect", "upgrade"))  # fmt: skip
+                         "attributes", "ends", "expect", "upgrade", "codings"))  # fmt: skip
     line = ["POST", "/invocations", "HTTP/1.1"]
     if odd == "line":
         place = random.randrange(3)
@@ -92,6 +99,7 @@ def _request(random: Random, picture: bytes) -> bytes:
         "attributes": _attributes,
         "expect": _expectations,
         "upgrade": _upgrades,
+        "codings": _codings,
     }.get(odd, _media)(random)
     framing, body = _body(random, odd, picture)
     head = [" ".join(line), *headers, *framing]
@@ -115,7 +123,14 @@ def _flood(random: Random) -> list[str]:
 
 
 def _media(random: Random) -> list[str]:
-    return [f"Accept: {random.choice(_ACCEPTS)}", f"Content-Type: {random.choice(_TYPES)}"][: random.randrange(3)]
+    accept = [f"Accept: {random.choice(_ACCEPTS)}"] * random.choice((1, 1, 1, 8))
+    return [*accept, f"Content-Type: {random.choice(_TYPES)}"][: random.randrange(len(accept) + 2)]
+
+
+def _codings(random: Random) -> list[str]:
+    """Content codings; a body that is declared as gzip may be it."""
+    accepted = random.choice(_ACCEPTED_CODINGS)
+    return [f"Content-Encoding: {random.choice(_CONTENT_CODINGS)}", f"Accept-Encoding: {accepted}"]
 
 
 def _attributes(random: Random) -> list[str]:
@@ -135,6 +150,8 @@ def _upgrades(random: Random) -> list[str]:
 def _body(random: Random, odd: str, picture: bytes) -> tuple[list[str], bytes]:
     """The headers that tell how long a body is, and the body."""
     body = random.choice((b"", b"no picture", picture, bytes(3000)))
+    if odd == "codings":
+        body = random.choice((body, _packed(random, body)))
     length = f"Content-Length: {len(body)}"
     if odd == "length":
         wrong = f"Content-Length: {random.choice((*_NUMBERS, str(len(body) + 1), str(max(0, len(body) - 1))))}"
@@ -148,6 +165,18 @@ def _body(random: Random, odd: str, picture: bytes) -> tuple[list[str], bytes]:
     if odd in ("chunks", "trailers") or random.random() < 0.2:
         return ["Transfer-Encoding: chunked"], chunked
     return [length], body
+
+
+def _packed(random: Random, body: bytes) -> bytes:
+    """The body in gzip, or what only begins so."""
+    packed = random.choice((gzip.compress(body, 1, mtime=0), _bomb()))
+    return random.choice((packed, packed, packed + packed, packed + b"more", packed * 50, damaged(random, packed)))
+
+
+@cache
+def _bomb() -> bytes:
+    """Four kilobytes of gzip for four megabytes."""
+    return gzip.compress(bytes(4 << 20), mtime=0)
 
 
 def _chunked(random: Random, odd: str, body: bytes) -> bytes:

@@ -19,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from semseg.codecs.image_parts import png_of_pixels, require_sober_jpeg
+from semseg.codecs.kinds import foreign, require_usual_coding
 from semseg.errors import ImageError, TooLargeError
 from semseg.types import UInt8
 
@@ -130,10 +131,10 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile
     """
     plugin = next((plugin for magic, plugin in _PLUGINS.items() if data.startswith(magic)), None)
     if plugin is None:
-        what = "begins like neither JPEG nor PNG" if data else "is empty"
-        raise ImageError(f"The picture {what}.", "Give a JPEG or PNG file.")
+        raise foreign(data)
     if plugin is JpegImageFile:
         require_sober_jpeg(data)
+        require_usual_coding(data)
     else:
         data = png_of_pixels(data)
     with pillow_errors(), _no_warnings():

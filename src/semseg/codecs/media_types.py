@@ -7,7 +7,7 @@ anywhere often declare one and send the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,10 +19,24 @@ PROTOBUF = "application/x-protobuf"
 NPY = "application/x-npy"
 JSON = "application/json"
 
-IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "application/x-image")
+IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/x-png", "application/x-image")
+"""Of requests; pjpeg and x-png are names that old browsers and Windows give to the same two."""
 
 UNDECLARED_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 """What says nothing about the body; the third is S3's own, the last is what curl sends unasked."""
+
+LONGEST_ACCEPT = 1 << 14
+"""Characters: ten times as many as browsers send."""
+
+_ALIASES = {"image/x-png": PNG, "*": "*/*"}
+"""Of ranges; the second is how Java's URLConnection writes it."""
+
+_ELEMENT = re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+"?)++')
+_PART = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+"?)++')
+"""What lies between commas, and between semicolons, that stand in no quoted string (RFC 9110 section 5.6)."""
+
+_ESCAPED = re.compile(r"\\(.)")
+_QUALITY = re.compile(r"0?\.[0-9]+|0\.?|1(?:\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,8 @@ def check_content_type(header: str | None) -> None:
     """Raises UnsupportedMediaError when a request's Content-Type (None: not given) cannot be a picture."""
     if _media_type(header or "") not in IMAGE_TYPES + UNDECLARED_TYPES:
         raise UnsupportedMediaError(
-            f"Content-Type {_quoted(header)} is not supported.", f"Send one of {', '.join(IMAGE_TYPES)}."
+            f"Content-Type {_quoted(header)} is not supported.",
+            f"Send the bytes of the image alone, as one of {', '.join(IMAGE_TYPES)}.",
         )
 
 
@@ -64,27 +79,32 @@ def negotiate_accept(header: str | None, offers: Offers) -> Accepted:
     """What of the offers a request's Accept (None or empty: any) prefers.
 
     The highest q-value wins, then the more specific range, then the order of the header, then that of the offers.
-    A range that cannot be parsed is passed over, and so is one with a parameter or value that is not on offer. Raises
-    NotAcceptableError, with all that is, when nothing offered is acceptable.
+    Parameters that no offer has, such as ``charset``, are ignored. A range of a type on offer that cannot be met, for
+    a bad value say, gives way to other types that are named, but to a wildcard only if that has a higher q-value.
+    Raises NotAcceptableError, with all that is on offer, when nothing offered is acceptable or the header has more
+    than `LONGEST_ACCEPT` characters. Takes time in proportion to these.
     """
     if not header or not header.strip():
         return Accepted(next(iter(offers)))
-    ranges = [parsed for order, text in enumerate(header.split(",")) if (parsed := _parse_range(text, order))]
-    faults = [_fault(wanted, offers) for wanted in ranges]
-    sound = [wanted for wanted, fault in zip(ranges, faults, strict=True) if not fault]
-    candidates = [Accepted(media_type) for media_type in offers]
-    candidates += [
-        Accepted(wanted.media_type, wanted.parameters)
-        for wanted in sound
-        if wanted.parameters and wanted.media_type in offers
-    ]
-    preferred = max(candidates, key=lambda candidate: _wish(candidate, sound))
-    if _wish(preferred, sound).quality == 0:
-        reason = next(filter(None, faults), "it names nothing this model answers with")
-        raise NotAcceptableError(
-            f"Accept {_quoted(header)} cannot be met: {reason}.", f"Ask for {', '.join(map(_told, offers.items()))}."
-        )
-    return preferred
+    if len(header) > LONGEST_ACCEPT:
+        raise _not_acceptable(header, f"it has {len(header):,} characters, more than {LONGEST_ACCEPT:,}", offers)
+    known = frozenset(name for parameters in offers.values() for name in parameters) | {"q"}
+    ranges = [parsed for text in _ELEMENT.findall(header) if (parsed := _parse_range(text, known, offers))]
+    faulty = [wanted for wanted in ranges if wanted.fault and wanted.quality]
+    wishes = _wishes(ranges, max((wanted.quality for wanted in faulty), default=0))
+    named = (kind for kind in wishes if kind.parameters)
+    preferred = max((*map(_Kind, offers), *named), key=lambda kind: _wish(kind, wishes))
+    if _wish(preferred, wishes).quality == 0:
+        reason = faulty[0].fault if faulty else "it names nothing this model answers with"
+        raise _not_acceptable(header, reason, offers)
+    return Accepted(preferred.media_type, dict(preferred.parameters))
+
+
+class _Kind(NamedTuple):
+    """A media type or a range of them, with its parameters in alphabetical order."""
+
+    media_type: str
+    parameters: tuple[tuple[str, str], ...] = ()
 
 
 class _Wish(NamedTuple):
@@ -95,60 +115,83 @@ class _Wish(NamedTuple):
     earliness: int
 
 
-@dataclass(frozen=True)
-class _Range:
-    """One element of Accept: `type/subtype`, maybe with parameters, `type/*` or `*/*`, and how much it is wanted."""
+class _Range(NamedTuple):
+    """One element of Accept: `type/subtype`, maybe with parameters, `type/*` or `*/*`, and how much it is wanted.
 
-    media_type: str
-    parameters: Mapping[str, str]
+    fault: why a type on offer cannot be given as it is asked for; empty if it can.
+    """
+
+    kind: _Kind
     quality: float
-    order: int
-
-    @property
-    def specificity(self) -> int:
-        return 2 - self.media_type.count("*") + bool(self.parameters)
-
-    def matches(self, candidate: Accepted) -> bool:
-        if self.parameters:
-            return (self.media_type, self.parameters) == (candidate.media_type, candidate.parameters)
-        return self.media_type in (candidate.media_type, candidate.media_type.partition("/")[0] + "/*", "*/*")
+    fault: str = ""
 
 
-def _wish(candidate: Accepted, ranges: list[_Range]) -> _Wish:
-    """What the most specific range that matches a candidate says of it."""
-    matching = [
-        _Wish(wanted.quality, wanted.specificity, -wanted.order) for wanted in ranges if wanted.matches(candidate)
-    ]
-    return max(matching, key=lambda wish: (wish.specificity, wish.quality), default=_Wish(0, 0, 0))
+def _wishes(ranges: Sequence[_Range], fault: float) -> Mapping[_Kind, _Wish]:
+    """What the ranges without a fault say: of equal ones that of the highest q-value, then the first.
+
+    fault: the highest q-value of a range with one; wildcards of none higher count as refused.
+    """
+    wishes: dict[_Kind, _Wish] = {}
+    for order, (kind, quality, wrong) in enumerate(ranges):
+        stars = kind.media_type.count("*")
+        if not wrong:
+            wanted = 0 if stars and quality <= fault else quality
+            wish = _Wish(wanted, 2 - stars + bool(kind.parameters), -order)
+            wishes[kind] = max(wish, wishes.get(kind, wish))
+    return wishes
 
 
-def _fault(wanted: _Range, offers: Offers) -> str:
+def _wish(kind: _Kind, wishes: Mapping[_Kind, _Wish]) -> _Wish:
+    """What the most specific range that matches an offer says of it."""
+    media_type = kind.media_type
+    matching = (kind, _Kind(media_type), _Kind(media_type.partition("/")[0] + "/*"), _Kind("*/*"))
+    return next((wishes[one] for one in matching if one in wishes), _Wish(0, 0, 0))
+
+
+def _parse_range(text: str, known: Container[str], offers: Offers) -> _Range | None:
+    """One element of Accept; None for what is no range. Of its parameters those of known names count."""
+    media_type, _, rest = text.partition(";")
+    media_type = media_type.strip().lower()
+    media_type = _ALIASES.get(media_type, media_type)
+    parameters: dict[str, str] = {}
+    twice = ""
+    for part in _PART.findall(rest):
+        name, _, value = (side.strip().lower() for side in part.partition("="))
+        if name in parameters:
+            twice = name
+        elif name in known:
+            parameters[name] = _unquoted(value)
+    share = parameters.pop("q", "1")
+    sound = _QUALITY.fullmatch(share) is not None
+    quality = float(share) if sound else 1.0
+    if "/" not in media_type or not (sound or media_type in offers):
+        return None
+    if media_type not in offers:
+        return _Range(_Kind(media_type), quality)
+    fault = f"{twice} of {media_type} is given twice" if twice else _fault(media_type, parameters, offers[media_type])
+    fault = fault if sound else f"q of {media_type} is {_quoted(share)}, not 0 to 1"
+    return _Range(_Kind(media_type, tuple(sorted(parameters.items()))), quality, fault)
+
+
+def _fault(media_type: str, parameters: Mapping[str, str], offered: Mapping[str, Parameter]) -> str:
     """What is wrong with the parameters of an offered media type, or nothing."""
-    known = offers.get(wanted.media_type, {})
-    for name, value in wanted.parameters.items():
-        if wanted.media_type in offers and name not in known:
-            return f"{wanted.media_type} has no parameter {_quoted(name)}"
-        if name in known and not re.fullmatch(known[name].pattern, value):
-            return f"{name} of {wanted.media_type} is {_quoted(value)}, not {known[name].told}"
+    for name, value in parameters.items():
+        if name not in offered:
+            return f"{media_type} has no parameter {_quoted(name)}"
+        if not re.fullmatch(offered[name].pattern, value):
+            return f"{name} of {media_type} is {_quoted(value)}, not {offered[name].told}"
     return ""
 
 
-def _parse_range(text: str, order: int) -> _Range | None:
-    """One element of Accept; None when it is malformed. Wildcards have no parameters."""
-    media_type = _media_type(text)
-    parameters: dict[str, str] = {}
-    for parameter in filter(str.strip, text.split(";")[1:]):
-        name, _, value = (part.strip().lower() for part in parameter.partition("="))
-        if name in parameters:
-            return None
-        parameters[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
-    try:
-        quality = float(parameters.pop("q", "1"))
-    except ValueError:
-        return None
-    if "/" not in media_type or not 0 <= quality <= 1:
-        return None
-    return _Range(media_type, {} if "*" in media_type else parameters, quality, order)
+def _unquoted(value: str) -> str:
+    """What a quoted string stands for; anything else stands for itself."""
+    return _ESCAPED.sub(r"\1", value[1:-1]) if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
+def _not_acceptable(header: str, reason: str, offers: Offers) -> NotAcceptableError:
+    return NotAcceptableError(
+        f"Accept {_quoted(header)} cannot be met: {reason}.", f"Ask for {', '.join(map(_told, offers.items()))}."
+    )
 
 
 def _told(offer: tuple[str, Mapping[str, Parameter]]) -> str:

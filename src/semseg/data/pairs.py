@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from semseg.codecs.kinds import CONVERT, LOOK, Kind, kind_of
 from semseg.data.files import File, LoadedFile, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
 from semseg.data.normal_forms import by_form
@@ -113,13 +114,14 @@ def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataErro
             )
         else:
             files[path.stem] = path
-    _warn_of(path for path in strays if path.name != _LABEL_MAP)
+    strays = [path for path in strays if path.name != _LABEL_MAP]
+    _warn_of(strays, suffixes)
     if not files:
         held = f"none among {len(entries)} entries" if entries else "it is empty"
         problems.append(
             DataError(
                 f"Channel {directory.name} has no {' or '.join(suffixes)} file: {held}.",
-                "Check the folder or S3 URI that was given.",
+                _format_hint(strays) or "Check the folder or S3 URI that was given.",
             )
         )
     return files
@@ -129,12 +131,33 @@ def _is_one(path: Path, suffixes: tuple[str, ...]) -> bool:
     return not path.name.startswith(".") and path.suffix.lower() in suffixes and path.is_file()
 
 
-def _warn_of(strays: Iterable[Path]) -> None:
-    paths = list(strays)
-    for path in paths[:_MAX_WARNINGS]:
-        logger.warning("%s is not a readable image file", one_line(str(path)))
-    if len(paths) > _MAX_WARNINGS:
-        logger.warning("%d more entries of %s are no image files", len(paths) - _MAX_WARNINGS, paths[0].parent)
+def _warn_of(strays: Sequence[Path], suffixes: tuple[str, ...]) -> None:
+    """Warn of each in the words of the built-in algorithm, but of images in other formats or under other names."""
+    for path in strays[:_MAX_WARNINGS]:
+        if kind := _other_image(path):
+            logger.warning("%s is %s: only %s is read", one_line(str(path)), kind.name, " or ".join(suffixes))
+        else:
+            logger.warning("%s is not a readable image file", one_line(str(path)))
+    if len(strays) > _MAX_WARNINGS:
+        logger.warning("%d more entries of %s are left out", len(strays) - _MAX_WARNINGS, strays[0].parent)
+
+
+def _format_hint(strays: Sequence[Path]) -> str:
+    """What the first image in another format is, and the way out; empty if there is none among those warned of."""
+    kinds = ((path, _other_image(path)) for path in strays[:_MAX_WARNINGS])
+    return next((f"{printable(path)} is {kind.name}. {kind.advice}" for path, kind in kinds if kind), "")
+
+
+def _other_image(path: Path) -> Kind | None:
+    """The kind of a stray that is an image by its first bytes; None for any other, and for hidden files."""
+    try:
+        if path.name.startswith(".") or not path.is_file():
+            return None
+        with path.open("rb", buffering=0) as file:
+            kind = kind_of(file.read(LOOK))
+    except OSError:
+        return None
+    return kind if kind and kind.image else None
 
 
 def _matched(image_of: dict[str, Path], mask_of: dict[str, Path]) -> dict[str, str]:
@@ -150,17 +173,23 @@ def _matched(image_of: dict[str, Path], mask_of: dict[str, Path]) -> dict[str, s
 def _lone(
     files: dict[str, Path], matched: Collection[str], directory: Path, partner: str, hint: str
 ) -> list[DataError]:
-    """The files without a partner; of those that look like another one, the spelling is shown."""
+    """A problem for each file without a partner; it names one that would be it but for its format or its spelling."""
     hint = hint or "Image and annotation carry the same name, but for the suffix."
-    forms, lone = by_form(files), sorted(files.keys() - set(matched))
-    alike = {stem for names in forms.values() if len(names) > 1 for stem in names}
-    return [
-        DataError(
-            f"{printable(files[stem])} has no {partner} in {directory.name}.",
-            f"Its name, {files[stem].name!a}, looks like that of another file: rename it." if stem in alike else hint,
-        )
-        for stem in lone
-    ]
+    lone = sorted(files.keys() - set(matched))
+    alike = {stem for names in by_form(files).values() if len(names) > 1 for stem in names}
+    with readable(directory.name):
+        others = {path.stem: path.name for path in sorted(directory.iterdir()) if path.suffix} if lone else {}
+    problems = []
+    for stem in lone:
+        message = f"{printable(files[stem])} has no {partner} in {directory.name}"
+        if other := others.get(stem):
+            problems.append(DataError(f"{message}: {one_line(other)} is of a format that is not read.", CONVERT))
+        elif stem in alike:
+            advice = f"Its name, {files[stem].name!a}, looks like that of another file: rename it."
+            problems.append(DataError(f"{message}.", advice))
+        else:
+            problems.append(DataError(f"{message}.", hint))
+    return problems
 
 
 def _naming_hint(image_of: dict[str, Path], mask_of: dict[str, Path]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from semseg.codecs.kinds import JPEG, PNG, Kind, kind_of
 from semseg.codecs.recordio import read_records
 from semseg.data.files import MAX_FILE_BYTES, LoadedFile
 from semseg.data.pairs import Pair
@@ -29,19 +30,8 @@ _PIPE_BYTES = 1 << 20
 """What a FIFO holds at most without privileges, 16 times the default: the writer waits less."""
 
 _ATTRIBUTES = "AttributeNames must be [image, annotation]"
-_IMAGE = ("JPEG", "PNG")
-_ANNOTATION = ("PNG",)
-_KINDS = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF8": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"BM": "BMP",
-    b"RIFF": "WebP",
-    b"\x1f\x8b": "gzip",
-}
-_TEXT = frozenset(b"\t\n\r") | frozenset(range(32, 127))
+_IMAGE = (JPEG, PNG)
+_ANNOTATION = (PNG,)
 
 
 @dataclass(frozen=True)
@@ -165,19 +155,11 @@ def _pairs(records: Iterator[bytes], name: str) -> Iterator[Pair]:
         )
 
 
-def _checked(name: str, data: bytes, kinds: tuple[str, ...]) -> LoadedFile:
+def _checked(name: str, data: bytes, kinds: tuple[Kind, ...]) -> LoadedFile:
     """The record as a file, its first bytes being those of one of the kinds."""
-    kind = _kind(data)
+    kind = kind_of(data)
     if kind not in kinds:
-        raise DataError(f"{name}: expected {' or '.join(kinds)}, got {kind}; {_ATTRIBUTES}")
+        got = kind.name if kind else f"{len(data)} bytes of something else" if data else "an empty record"
+        expected = " or ".join(one.name for one in kinds)
+        raise DataError(f"{name}: expected {expected}, got {got}; {_ATTRIBUTES}")
     return LoadedFile(name, data)
-
-
-def _kind(data: bytes) -> str:
-    """What bytes seem to be, in a word or two."""
-    if not data:
-        return "an empty record"
-    if _TEXT.issuperset(data[:64]):
-        return "JSON" if data.lstrip()[:1] in (b"{", b"[", b'"') else "text"
-    known = (kind for magic, kind in _KINDS.items() if data.startswith(magic))
-    return next(known, f"{len(data)} bytes of something else")

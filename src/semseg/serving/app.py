@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from itertools import islice
 from pathlib import Path
 
 from flask import Flask, Response, g, request
@@ -18,8 +19,9 @@ from werkzeug.exceptions import HTTPException
 from semseg import __version__
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.media_types import check_content_type
-from semseg.errors import BusyError, SemsegError
+from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
 from semseg.serving.answers import answer_to
+from semseg.serving.codings import ACCEPTED, check_content_encoding
 from semseg.serving.engine import Engine
 from semseg.serving.exchange import INVOCATIONS, Exchange
 from semseg.serving.invocation import Invocation
@@ -52,6 +54,7 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
     @app.post(INVOCATIONS)
     def invocations() -> Response:
         check_content_type(request.headers.get("Content-Type"))
+        check_content_encoding(request.headers.get("Content-Encoding"))
         answer = answer_to(request.headers.get("Accept"))
         return invocation.answer(answer, g.exchange) if engine.ready else _loading()
 
@@ -105,7 +108,7 @@ def _observe(app: Flask, metrics: Metrics, log: str) -> None:
 
 def _printable(text: str) -> str:
     """What may be repeated of a header: printable ASCII, which has no line breaks, of limited length."""
-    return "".join(letter for letter in text if " " <= letter <= "~")[:_LONGEST_HEADER]
+    return "".join(islice((letter for letter in text if " " <= letter <= "~"), _LONGEST_HEADER))
 
 
 def _info(model: ModelDescription) -> dict[str, object]:
@@ -128,6 +131,8 @@ def _refuse(error: SemsegError) -> Response:
     response = _error(error.http_status, error.message, error.hint)
     if isinstance(error, BusyError):
         response.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, UnsupportedCodingError):
+        response.headers["Accept-Encoding"] = ACCEPTED  # RFC 9110 section 15.5.16
     return response
 
 

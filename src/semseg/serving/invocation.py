@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from flask import Response, request
@@ -16,6 +16,7 @@ from semseg.errors import RequestError, TooLargeError
 from semseg.inference.memory import request_bytes
 from semseg.serving.answers import Answer, Segmented
 from semseg.serving.bodies import body_of
+from semseg.serving.codings import accepts_gzip, is_packed, unpacked
 from semseg.serving.engine import Engine
 from semseg.serving.exchange import Exchange
 from semseg.serving.metrics import Metrics
@@ -50,7 +51,7 @@ class Invocation:
             parts = self._parts(kind, until, exchange, held)
             if parts is None:
                 return Response(status=204)
-            body, headers = body_of(parts, kind.compressible and request.accept_encodings.quality("gzip") > 0)
+            body, headers = body_of(parts, kind.compressible and accepts_gzip(request.headers.get("Accept-Encoding")))
             response = Response(body, headers=headers, content_type=kind.media_type)
             response.call_on_close(held.pop_all().close)  # what is sent is in memory until it is
             return response
@@ -81,29 +82,19 @@ class Invocation:
 
 
 def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
-    """The request's body; raises TooLargeError beyond `limit` bytes, RequestError when it ends early.
+    """The request's body, unpacked if it is gzip; at most `limit` bytes may come, and be unpacked.
 
-    take: is told of bytes as they come. The limit is not Flask's MAX_CONTENT_LENGTH: under gunicorn that cuts
-    chunked bodies off without an error.
+    take: is told of bytes as they come. Raises TooLargeError beyond the limit; RequestError when the body ends early,
+    stops coming, is badly framed or no sound gzip.
     """
-    declared = request.content_length
-    if declared is None or declared <= limit:
-        body = _receive(limit + 1, take)
-        if len(body) < (declared or 0):
-            raise RequestError(f"The request's body ended after {len(body):,} of {declared:,} bytes.", "Send it again.")
-        if len(body) <= limit:
-            return body
-    raise TooLargeError(
-        f"The request's body is larger than the limit of {limit:,} bytes.",
-        "Send a smaller image, or serve with a higher SAGEMAKER_MAX_PAYLOAD_IN_MB.",
-    )
-
-
-def _receive(most: int, take: Callable[[int], None]) -> bytes:
-    """The body's first bytes, at most so many; raises RequestError when they stop coming or are badly framed."""
-    body = io.BytesIO()  # which does not copy what it gives away
+    declared = request.content_length or 0
+    if declared > limit:
+        raise _too_large(limit)
+    body, pieces = io.BytesIO(), _pieces(limit, declared)  # BytesIO does not copy what it gives away
     try:
-        while piece := request.stream.read(min(_PIECE, most - body.tell())):
+        for piece in unpacked(pieces) if is_packed(request.headers.get("Content-Encoding")) else pieces:
+            if body.tell() + len(piece) > limit:
+                raise _too_large(limit)
             take(len(piece))
             body.write(piece)
     except OSError as error:  # of gunicorn's parser too: a chunk cut short
@@ -113,3 +104,25 @@ def _receive(most: int, take: Callable[[int], None]) -> bytes:
             f"The request's body is not in sound chunks: {error}.", "Send its length instead."
         ) from error
     return body.getvalue()
+
+
+def _pieces(limit: int, declared: int) -> Iterator[bytes]:
+    """The bytes of the request's body as they come; raises TooLargeError beyond `limit`, RequestError when some lack.
+
+    The limit is not Flask's MAX_CONTENT_LENGTH: under gunicorn that cuts chunked bodies off without an error.
+    """
+    received = 0
+    while piece := request.stream.read(min(_PIECE, limit + 1 - received)):
+        received += len(piece)
+        if received > limit:
+            raise _too_large(limit)
+        yield piece
+    if received < declared:
+        raise RequestError(f"The request's body ended after {received:,} of {declared:,} bytes.", "Send it again.")
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(
+        f"The request's body is larger than the limit of {limit:,} bytes.",
+        "Send a smaller image, or serve with a higher SAGEMAKER_MAX_PAYLOAD_IN_MB.",
+    )

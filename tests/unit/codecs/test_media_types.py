@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable
+from types import FrameType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semseg.codecs.media_types import SHARE, Accepted, Offers, check_content_type, choice, negotiate_accept
+from semseg.codecs.media_types import (
+    LONGEST_ACCEPT,
+    SHARE,
+    Accepted,
+    Offers,
+    check_content_type,
+    choice,
+    negotiate_accept,
+)
 from semseg.errors import NotAcceptableError, UnsupportedMediaError
 
 RECORDIO = "application/x-recordio-protobuf"
@@ -34,6 +47,9 @@ OFFERS: Offers = {
         "image/jpg",
         "binary/octet-stream",
         "application/x-www-form-urlencoded",
+        "image/pjpeg",
+        "image/x-png",
+        "IMAGE/X-PNG\t; a=b",
     ],
 )
 def test_pictures_and_undeclared_bodies_are_accepted(header: str | None) -> None:
@@ -110,7 +126,12 @@ def test_the_answer_is_what_accept_prefers(header: str | None, answer: str) -> N
         ("image/png; palette=voc, image/png; q=0", PNG, {"palette": "voc"}),
         ("image/png; palette=voc, image/png; palette=ade20k", PNG, {"palette": "voc"}),
         ("image/png; palette=voc; q=0, */*", RECORDIO, {}),
-        ("image/png; palette=none, */*", RECORDIO, {}),
+        ("image/x-png; palette=voc", PNG, {"palette": "voc"}),
+        ("image/png; palette=voc; version=1; level=2", PNG, {"palette": "voc"}),
+        ('image/png; title="a, b; palette=ade20k"; palette=voc', PNG, {"palette": "voc"}),
+        (r'image/png; title="a \" ,"; palette="v\oc"', PNG, {"palette": "voc"}),
+        ("image/png ;\tpalette = voc ; q = 0.5", PNG, {"palette": "voc"}),
+        ("image/png;palette=voc;charset=a;charset=b", PNG, {"palette": "voc"}),
         ("image/png; palette=none, application/x-protobuf; q=0.1", PROTOBUF, {}),
     ],
 )
@@ -125,7 +146,6 @@ def test_parameters_choose_among_the_forms_of_a_media_type(
     [
         ("image/png; palette=none", "palette of image/png is 'none', not voc|ade20k"),
         ("image/png; palette", "palette of image/png is '', not voc|ade20k"),
-        ("image/png; version=1", "image/png has no parameter 'version'"),
         ("application/json; palette=voc", "application/json has no parameter 'palette'"),
         ("image/png; overlay=1.1", "overlay of image/png is '1.1', not 0 to 1"),
         ("image/png; overlay=-0.5", "'-0.5'"),
@@ -133,7 +153,22 @@ def test_parameters_choose_among_the_forms_of_a_media_type(
         ("image/png; overlay=0.5e0", "'0.5e0'"),
         ("image/png; overlay=0." + "1" * 5000, "'0.111"),
         ("image/png; overlay=\u0660", "not 0 to 1"),
-        ("image/png; palette=voc; palette=voc", "names nothing"),
+        ("image/png; palette=voc; palette=voc", "palette of image/png is given twice"),
+        ("image/png; q=1; q=1", "q of image/png is given twice"),
+        ("image/png; q=high", "q of image/png is 'high', not 0 to 1"),
+        ("image/png; q=1.001", "q of image/png is '1.001', not 0 to 1"),
+        ("image/png; q=-0", "q of image/png is '-0', not 0 to 1"),
+        ("image/png; q=nan", "'nan'"),
+        ("image/png; q=1_0", "'1_0'"),
+        ("image/png; q=", "''"),
+        ("image/png; palette=none, */*", "palette of image/png is 'none', not voc|ade20k"),
+        ("image/png; palette=none, */*; q=0.1", "'none'"),
+        ("image/png; palette=none, image/*", "'none'"),
+        ("image/x-png; palette=none, */*", "'none'"),
+        ("image/png; q=high, */*; q=0.1", "'high'"),
+        ("application/json; palette=voc, */*; q=0.1", "application/json has no parameter 'palette'"),
+        ('image/png; palette="voc, */*', "palette of image/png is '\"voc, */*', not voc|ade20k"),
+        ("text/html; palette=none, application/json; rle=1; palette=voc, */*", "no parameter 'palette'"),
     ],
 )
 def test_a_parameter_or_value_that_is_not_on_offer_is_named(header: str, reason: str) -> None:
@@ -153,9 +188,92 @@ def test_any_header_is_settled_or_refused(header: str) -> None:
     assert set(accepted.parameters) <= set(OFFERS[accepted.media_type])
 
 
+@pytest.mark.parametrize(
+    ("header", "answer"),
+    [
+        ("application/json, text/plain, */*", JSON),  # axios
+        ("application/json; charset=utf-8", JSON),
+        ("application/json;odata.metadata=none", JSON),
+        ("application/json;foo=1, */*;q=0.1", JSON),
+        ('application/json; profile="https://a/b,c;d"; version=2, */*;q=0.1', JSON),
+        ("image/png; version=1", PNG),
+        ("*/*; charset=utf-8", RECORDIO),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8", RECORDIO),
+        ("image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5", PNG),  # an <img> in Firefox
+        ("image/webp,image/apng,image/*,*/*;q=0.8", PNG),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", RECORDIO),  # Java's URLConnection
+        ("image/x-png", PNG),
+        ("IMAGE/X-PNG;Q=0.12345", PNG),
+        (" , ,\timage/png\t,, ", PNG),
+        ("image/png;q=1.000000", PNG),
+        ("image/png;q=0.0001, application/json;q=0.00001", PNG),
+        ("image/png;q=0.000, */*;q=0.00001", RECORDIO),
+        ("image/png;palette=none;q=0, */*;q=0.1", RECORDIO),  # what is not wanted need not be on offer
+        ("image/png;palette=none;q=0.1, */*;q=0.2", RECORDIO),
+        ("application/*;q=0, */*;q=0.5, image/png;palette=none;q=0.4", PNG),
+        ("image/png;palette=none, application/json;q=0.1, */*", JSON),  # another that is named
+        ('"image/png", application/json', JSON),
+        ("text/html;q=high, application/json", JSON),
+    ],
+)
+def test_accept_as_clients_send_it(header: str, answer: str) -> None:
+    assert negotiate_accept(header, OFFERS) == Accepted(answer, {})
+
+
 def test_as_many_ranges_as_a_header_holds_are_settled() -> None:
     header = ",".join(f"image/png;overlay=0.{number}" for number in range(300))
     assert negotiate_accept(header, OFFERS).parameters == {"overlay": "0.0"}
+
+
+def calls(function: Callable[..., object], *arguments: object) -> int:
+    """How many calls of functions, of Python's own too, a call makes."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        with contextlib.suppress(NotAcceptableError):
+            function(*arguments)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "image/png;overlay=0.{:04}",
+        "image/png;palette={}",
+        "a/b",
+        "*/*",
+        ",",
+        ";",
+        '"',
+        '"a",',
+        "a;" * 9 + "a=1",
+        "a/{}",
+    ],
+)
+def test_the_work_grows_with_the_header_not_with_its_square(unit: str) -> None:
+    def header(size: int) -> str:
+        return ",".join(unit.format(number) for number in range(size))[:size]
+
+    half, whole = (calls(negotiate_accept, header(size), OFFERS) for size in (LONGEST_ACCEPT // 2, LONGEST_ACCEPT))
+    assert whole < 2.1 * half + 100
+    assert whole < 10 * LONGEST_ACCEPT
+
+
+def test_a_header_beyond_all_reason_is_refused_unread() -> None:
+    header = "image/png," * (LONGEST_ACCEPT // 10)
+    assert negotiate_accept(header, OFFERS).media_type == PNG
+    for much in (1, 50):
+        with pytest.raises(NotAcceptableError, match=r"characters, more than 16,384\.") as caught:
+            negotiate_accept(header * (much + 1), OFFERS)
+        assert len(caught.value.message) < 400
+    assert calls(negotiate_accept, header * 50, OFFERS) < 100
 
 
 @pytest.mark.req("R49")

@@ -135,7 +135,7 @@ class TestProblems:
                 "train/cut.png: The picture cannot be decoded",
                 "train_annotation/small.png has 9 x 8 pixels, train/small.png 10 x 8.",
                 "train_annotation/wrong.png: pixel values 3, 7 are no class under {'scale': 1}: num_classes is 3.",
-                "validation_annotation/text.png: The picture begins like neither JPEG nor PNG.",
+                "validation_annotation/text.png: This is text, neither JPEG nor PNG.",
             ],
             strict=True,
         ):

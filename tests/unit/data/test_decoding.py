@@ -102,7 +102,7 @@ class TestPictures:
         cut = encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-200]
         with pytest.raises(DataError, match=r"^train/a\.jpg: The picture cannot be decoded"):
             verify_picture(pair(image=cut))
-        with pytest.raises(DataError, match=r"^train/a\.jpg: The picture begins like neither"):
+        with pytest.raises(DataError, match=r"^train/a\.jpg: This is text, neither JPEG nor PNG"):
             open_picture(pair(image=b"text"))
 
 

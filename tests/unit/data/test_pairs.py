@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,60 @@ def test_many_strays_do_not_flood_the_log(channels: tuple[Path, Path], caplog: p
     listing(channels, ["a.jpg", *(f"{number}.xml" for number in range(30))], ["a.png"])
     assert len(caplog.messages) == 21
     assert caplog.messages[-1].startswith("10 more entries of")
+
+
+TIFF, GIF, JPEG, PNG = b"II*\0\x08\0\0\0", b"GIF89a", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"
+
+
+def test_images_in_other_formats_or_under_other_names_are_named(
+    channels: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By their bytes, whatever their suffix; hidden files and what is no file keep the words of the original."""
+    images, masks = channels
+    named = {
+        images / "b.tif": (TIFF, "a TIFF file"),
+        images / "c": (GIF, "a GIF file"),
+        images / "d.jfif": (JPEG, "a JPEG file"),
+        masks / "e.jpg": (JPEG, "a JPEG file"),
+        masks / "f.png.1": (PNG, "a PNG file"),
+    }
+    for path, (content, _) in named.items():
+        path.write_bytes(content)
+    others = [images / ".g.tif", images / "h.tif", images / "i.tif", images / "j.tif", masks / "k.npy"]
+    others[0].write_bytes(TIFF)
+    others[1].write_bytes(b"no TIFF file at all")
+    os.mkfifo(others[2])  # to open it would block
+    others[3].symlink_to(images / "nowhere")
+    others[4].write_bytes(b"\x93NUMPY\1\0")
+    found = listing(channels, ["a.jpg"], ["a.png"])
+    assert names(found) == [("train/a.jpg", "train_annotation/a.png")]
+    assert not found.problems
+    read = {images: ".jpg or .jpeg or .png", masks: ".png"}
+    expected = [f"{path} is {kind}: only {read[path.parent]} is read" for path, (_, kind) in named.items()]
+    expected += [f"{path} is not a readable image file" for path in others]
+    assert sorted(caplog.messages) == sorted(expected)
+
+
+def test_a_partner_in_another_format_is_named_with_the_file_that_lacks_it(channels: tuple[Path, Path]) -> None:
+    images, masks = channels
+    for path in (images / "c.tif", masks / "b.jpg", masks / "d.npy"):
+        path.touch()
+    found = listing(channels, ["a.jpg", "b.jpg", "d.jpg", "e.jpg"], ["a.png", "c.png"])
+    assert [problem.hint.startswith("Convert it to PNG") for problem in found.problems] == [True, True, False, True]
+    assert messages(found) == [
+        "train/b.jpg has no annotation in train_annotation: b.jpg is of a format that is not read.",
+        "train/d.jpg has no annotation in train_annotation: d.npy is of a format that is not read.",
+        "train/e.jpg has no annotation in train_annotation.",
+        "train_annotation/c.png has no image in train: c.tif is of a format that is not read.",
+    ]
+
+
+def test_a_channel_of_another_format_says_which(channels: tuple[Path, Path]) -> None:
+    for number in range(30):
+        (channels[0] / f"{number:02}.tif").write_bytes(TIFF)
+    (problem,) = listing(channels, [], ["a.png"]).problems
+    assert problem.message == "Channel train has no .jpg or .jpeg or .png file: none among 30 entries."
+    assert problem.hint == "train/00.tif is a TIFF file. Convert it to PNG, or to JPEG if it is a photo."
 
 
 @pytest.mark.req("R23")

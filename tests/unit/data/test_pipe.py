@@ -259,19 +259,21 @@ class TestKinds:
     @pytest.mark.parametrize(
         ("record", "kind"),
         [
-            (JPEG, "JPEG"),
-            (b"GIF89a\x01\x00", "GIF"),
-            (b"II*\0\x08\0\0\0", "TIFF"),
-            (b"MM\0*\0\0\0\x08", "TIFF"),
-            (b"BM\x3a\0\0\0\0\0", "BMP"),
-            (b"RIFF\x1a\0\0\0WEBPVP8L", "WebP"),
-            (b"\x1f\x8b\x08\0", "gzip"),
+            (JPEG, "a JPEG file"),
+            (b"GIF89a\x01\x00", "a GIF file"),
+            (b"II*\0\x08\0\0\0", "a TIFF file"),
+            (b"MM\0*\0\0\0\x08", "a TIFF file"),
+            (b"BM\x3a\0\0\0\0\0", "a BMP file"),
+            (b"RIFF\x1a\0\0\0WEBPVP8L", "a WebP file"),
+            (b"\x1f\x8b\x08\0", "gzip data"),
             (b"", "an empty record"),
-            (b' {"job-name": "label-city-streets"}', "JSON"),
-            (b'"1"', "JSON"),
+            (b' {"job-name": "label-city-streets"}', "JSON text"),
+            (b'"1"', "JSON text"),
             (b"1", "text"),
             (b"BMW, Audi\r\n", "text"),
-            (b"\0" * 7, "7 bytes of something else"),
+            (b"\0" * 7, "a row of zero bytes"),
+            (b"\7\xfe" * 4, "8 bytes of something else"),
+            (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
         ],
     )
     def test_what_came_instead_of_an_annotation_is_told(
@@ -283,12 +285,15 @@ class TestKinds:
             next(pairs)
         with pytest.raises(DataError) as caught:
             next(pairs)
-        assert str(caught.value) == f"record 17 of train_0: expected PNG, got {kind}; {ATTRIBUTES}"
+        assert str(caught.value) == f"record 17 of train_0: expected a PNG file, got {kind}; {ATTRIBUTES}"
 
     def test_what_came_instead_of_an_image_is_told_at_once(self, channel: Path) -> None:
         with stalled(channel.with_name("train_0"), stream(b"GIF89a\x01\x00")), pytest.raises(DataError) as caught:
             read(channel)
-        assert str(caught.value) == f"record 0 of train_0: expected JPEG or PNG, got GIF; {ATTRIBUTES}"
+        assert (
+            str(caught.value)
+            == f"record 0 of train_0: expected a JPEG file or a PNG file, got a GIF file; {ATTRIBUTES}"
+        )
 
     @pytest.mark.req("R41")
     def test_a_stream_without_the_wrapper(self, channel: Path, fifo: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
 import gzip
 import io
@@ -145,6 +146,8 @@ def test_otherwise_it_is_the_record_of_all_probabilities(
         "application/x-image",
         "application/octet-stream",
         "image/jpg",
+        "image/pjpeg",
+        "image/x-png",
         "binary/octet-stream",
         "application/x-www-form-urlencoded",
         None,
@@ -169,6 +172,91 @@ def test_an_empty_body_is_answered_with_nothing(client: FlaskClient) -> None:
 )
 def test_what_is_no_whole_picture_is_400(client: FlaskClient, body: bytes) -> None:
     assert_error(client.post("/invocations", data=body), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (encoded(form="WEBP"), "a WebP file"),
+        (encoded(form="TIFF"), "a TIFF file"),
+        (b'{"instances": [{"b64": "/9j/4AAQ"}]}', "JSON text"),
+        (base64.b64encode(encoded()), "the base64 text of an image"),
+        (b"data:image/png;base64," + base64.b64encode(encoded()), "a data URI"),
+        (b"--x\r\nContent-Type: image/png\r\n\r\n" + encoded() + b"\r\n--x--", "a multipart form"),
+        (gzip.compress(encoded()), "gzip data"),
+        (bytes(90_000), "a row of zero bytes"),
+    ],
+)
+def test_what_is_no_picture_is_400_and_named(client: FlaskClient, body: bytes, says: str) -> None:
+    response = client.post("/invocations", data=body, content_type="application/octet-stream")
+    assert_error(response, 400, f"This is {says}, neither JPEG nor PNG.")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "X-GZIP", "identity, gzip"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_body_may_be_compressed_with_gzip(client: FlaskClient, coding: str, form: str) -> None:
+    plain = client.post("/invocations", data=encoded(form=form))
+    packed = gzip.compress(encoded(form=form))
+    response = client.post("/invocations", data=packed, headers={"Content-Encoding": coding})
+    assert (response.status_code, response.data) == (200, plain.data)
+
+
+def test_a_body_without_coding_may_say_so(client: FlaskClient) -> None:
+    assert client.post("/invocations", data=encoded(), headers={"Content-Encoding": "identity"}).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", gzip.compress(b"")])
+def test_an_empty_body_is_empty_in_gzip_too(client: FlaskClient, body: bytes) -> None:
+    assert client.post("/invocations", data=body, headers={"Content-Encoding": "gzip"}).status_code == 204
+
+
+@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "gzip, gzip"])
+def test_another_coding_is_415_with_those_that_are_read_before_the_body_is(loading: FlaskClient, coding: str) -> None:
+    body = io.BytesIO(encoded())
+    headers = {"Content-Encoding": coding}
+    response = loading.post("/invocations", input_stream=body, content_length=1000, headers=headers)
+    assert_error(response, 415, coding, "gzip")
+    assert response.headers["Accept-Encoding"] == "gzip, identity"
+    assert body.tell() == 0
+    assert "Accept-Encoding" not in loading.post("/invocations", data=b"x", content_type="text/csv").headers
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (encoded(), 400, "does not begin as gzip does"),
+        (gzip.compress(encoded())[:-4], 400, "is cut short"),
+        (gzip.compress(encoded())[:-8] + bytes(8), 400, "is damaged"),
+        (gzip.compress(encoded()) + b"more", 400, "has something behind its end"),
+        (gzip.compress(b"hello"), 400, "This is text, neither JPEG nor PNG."),
+        (gzip.compress(gzip.compress(encoded())), 400, "This is gzip data"),
+        (gzip.compress(bytes(100_001)), 413, "100,000"),
+        (gzip.compress(bytes(10 << 20)), 413, "100,000"),
+        (gzip.compress(b"") * 6000, 413, "100,000"),
+        (gzip.compress(b"") * 4000, 400, "1,000 members"),
+    ],
+)
+def test_gzip_that_is_unsound_or_too_large_is_refused(client: FlaskClient, body: bytes, status: int, says: str) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    assert_error(client.post("/invocations", data=body, headers=headers), status, says)
+    environ = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    assert_error(client.post("/invocations", environ_overrides=environ, headers=headers), status, says)
+
+
+def test_gzip_that_ends_before_its_declared_length_is_400(client: FlaskClient) -> None:
+    packed = gzip.compress(encoded())
+    environ = {"wsgi.input": io.BytesIO(packed), "wsgi.input_terminated": True, "CONTENT_LENGTH": str(len(packed) + 9)}
+    response = client.post("/invocations", environ_overrides=environ, headers={"Content-Encoding": "gzip"})
+    assert_error(response, 400, f"{len(packed)} of {len(packed) + 9}")
+
+
+def test_what_is_unpacked_counts_as_memory_of_bodies(loaded: Loaded) -> None:
+    client = client_when_loaded(loaded(Channels(), memory=100_000))
+    headers = {"Content-Encoding": "gzip"}
+    bomb = gzip.compress(encoded() + bytes(25_000))
+    assert_error(client.post("/invocations", data=bomb, headers=headers), 413, "memory for bodies")
+    sound = gzip.compress(encoded() + bytes(20_000))
+    assert client.post("/invocations", data=sound, headers=headers).status_code == 200
 
 
 def test_a_body_over_the_limit_is_413_without_being_read(client: FlaskClient) -> None:
@@ -271,6 +359,9 @@ def test_the_limit_that_batch_transform_sets_for_requests_is_none_of_answers(loa
         ("application/json", "gzip", True),
         ("application/json", "br, gzip;q=0.5", True),
         ("application/json", "gzip;q=0", False),
+        ("application/json", "x-gzip", True),
+        ("application/json", "gzip;q=0, *", False),
+        ("application/json", "gzip," * 100_000, False),
         ("application/json", "identity", False),
         ("application/json", None, False),
         ("application/x-npy; dtype=uint8", "gzip, deflate", True),

@@ -12,12 +12,13 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from semseg import __version__
-from semseg.codecs.media_types import IMAGE_TYPES, SHARE, Parameter
+from semseg.codecs.media_types import IMAGE_TYPES, LONGEST_ACCEPT, SHARE, Parameter
 from semseg.errors import SemsegError
 from semseg.inference.load import LoadedModel
 from semseg.serving import app as app_module
 from semseg.serving.answers import OFFERS, answer_to
 from semseg.serving.app import create_app
+from semseg.serving.codings import ACCEPTED
 from semseg.serving.engine import Engine
 from semseg.serving.settings import Settings
 
@@ -79,6 +80,12 @@ def test_it_has_the_media_types_and_parameters_of_the_code(described: Any) -> No
     }
     assert next(iter(told)) == answer_to(None).media_type
     assert set(operation["requestBody"]["content"]) == {*IMAGE_TYPES, "application/octet-stream", "binary/octet-stream"}
+
+
+def test_it_has_the_codings_and_limits_of_the_code(described: Any) -> None:
+    responses = described["components"]["responses"]
+    assert responses["UnsupportedMediaType"]["headers"]["Accept-Encoding"]["schema"] == {"const": ACCEPTED}
+    assert f"{LONGEST_ACCEPT:,} characters" in responses["NotAcceptable"]["description"]
 
 
 def test_every_default_is_what_holds_without_the_parameter(described: Any) -> None:
