@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from semseg.codecs.images import MAX_PIXELS, open_image, pillow_errors
+from semseg.codecs.images import MAX_PIXELS, has_16_bits, open_image, pillow_errors
 from semseg.codecs.masks import decode_mask
 from semseg.errors import ImageError
 from semseg.types import IGNORED, UInt8
@@ -104,7 +104,7 @@ def _open_mask(data: bytes, max_pixels: int) -> PngImageFile:
     image = open_image(data, max_pixels)
     if not isinstance(image, PngImageFile):
         raise ImageError(f"The mask is a {image.format} file, not PNG.", _HINT)
-    if image.mode == "I;16" or (image.tile and str(image.tile[0].args).endswith(";16B")):
+    if has_16_bits(image):
         raise ImageError("The mask has 16 bits a channel.", _HINT)
     return image
 

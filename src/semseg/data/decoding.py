@@ -20,10 +20,10 @@ def open_picture(pair: Pair) -> ImageFile:
         return images.open_image(pair.image.read())
 
 
-def verify_picture(pair: Pair) -> tuple[int, int]:
-    """(height, width) of the picture, which was read to its end. Raises DataError."""
+def verify_picture(pair: Pair, picture: ImageFile) -> tuple[int, int]:
+    """(height, width) of a picture of `open_picture`, which is read to its end. Raises DataError."""
     with naming(pair.image):
-        return images.verify_image(pair.image.read())
+        return images.verify_whole(picture)
 
 
 def read_values(pair: Pair, label_map: LabelMap) -> UInt8:
