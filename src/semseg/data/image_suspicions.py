@@ -22,7 +22,7 @@ def image_suspicions(split: SplitReport) -> Iterator[str]:
         name = split.listing.pairs[split.turned.first].image.name
         yield (
             f"{split.name}: EXIF orientation, which is ignored here, turns or mirrors "
-            f"{files_of(split.turned, 'image', name)} against their masks, which fit in size either way: if they were "
+            f"{files_of(split.turned, 'image', name)} against the masks, which fit in size either way: if they were "
             "annotated as viewers show them, store image and mask as shown, without the tag"
         )
     values = np.flatnonzero(split.upper * _STRAY > split.upper.sum())

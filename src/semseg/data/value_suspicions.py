@@ -18,20 +18,24 @@ _MOST_LISTED = 20
 
 
 def uneven_values(split: SplitReport, splits: Sequence[SplitReport]) -> Iterator[str]:
-    """Values that a scale rounds down to the class of others."""
-    if not split.uneven.count:
-        return
-    label_map = split.label_map
+    """Values that a scale rounds down; 255 alone only if it shares its class, unlike under 128 in masks of 0 and 255.
+
+    splits: all, whose values a label map must list.
+    """
+    label_map, pixels = split.label_map, _pixels(splits)
     uneven = np.where(label_map.uneven, split.values, 0)
+    values_told, white_class = _used(uneven, white=True), label_map.table == label_map.table[IGNORED]
+    if not values_told or values_told == [IGNORED] == _used(pixels * white_class, white=True):
+        return
     name = split.listing.pairs[split.uneven.first].mask.name
-    values = _used(_pixels(splits), white=label_map.table[IGNORED] != IGNORED)
+    values = _used(pixels, white=label_map.table[IGNORED] != IGNORED)
     proposal = ""
     if len(values) <= _MOST_LISTED:
         needed = f"num_classes {len(values)} and " if len(values) > label_map.num_classes else ""
         proposal = f"; if each value is a class, give {needed}the label map {_map_of(values)}, with your numbers"
     yield (
         f"{split.name}: of {count_of(int(uneven.sum()), 'pixel')} in {files_of(split.uneven, 'mask', name)} the values "
-        f"are no multiples of the scale {label_map.scale:g} ({some(np.flatnonzero(uneven).tolist(), _SHOWN)}), and are "
+        f"are no multiples of the scale {label_map.scale:g} ({some(values_told, _SHOWN)}), and are "
         f"rounded down: masks must not be smoothed or resized with interpolation{proposal}"
     )
 

@@ -65,7 +65,7 @@ class TestOrientation:
         assert not report.problems
         assert about(report, "EXIF") == [
             "train: EXIF orientation, which is ignored here, turns or mirrors 3 images (such as "
-            f"train/b.{'jpg' if jpeg else 'png'}) against their masks, which fit in size either way: if they were "
+            f"train/b.{'jpg' if jpeg else 'png'}) against the masks, which fit in size either way: if they were "
             "annotated as viewers show them, store image and mask as shown, without the tag"
         ]
 

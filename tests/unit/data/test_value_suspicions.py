@@ -95,11 +95,14 @@ class TestValuesUnderAScale:
             (63.75, (0, 64, 128, 191, 255), "191"),
             (1.5, (0, 1, 2, 3), "1"),
             (3, (0, 3, 6, 255), None),  # 255 is no class and ignored
-            (100, (0, 100, 255), "255"),
+            (100, (0, 100, 255), None),  # 255 has its class for itself
+            (100, (0, 100, 200, 255), "255"),
+            (128, (0, 255), None),
+            (10, (0, 11), "11"),
             (1, (0, 1, 2, 3, 4), None),
         ],
     )
-    def test_of_a_fractional_scale_are_rounded_up(
+    def test_are_no_multiples_rounded_up_to_whole_numbers(
         self, tmp_path: Path, write_pair: PairWriter, scale: float, values: tuple[int, ...], uneven: str | None
     ) -> None:
         write_pair("a", mask(*values))
