@@ -7,7 +7,7 @@ shown or not. (AWS's own correction of Ground Truth masks drops alpha likewise, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from semseg.codecs.images import MAX_PIXELS, open_image, pillow_errors
+from semseg.codecs.images import MAX_PIXELS, has_16_bits, open_image, pillow_errors
 from semseg.codecs.masks import decode_mask
 from semseg.errors import ImageError
 from semseg.types import IGNORED, UInt8
@@ -39,7 +39,8 @@ def color_name(color: int) -> str:
 def decode_colors(data: bytes, colors: Mapping[int, int], unlisted: int, max_pixels: int = MAX_PIXELS) -> UInt8:
     """The values that `colors` (colour: value 0 to 255) gives to the pixels of a PNG mask: uint8 (H, W).
 
-    Any mode of up to 8 bits a channel is read, palettes by their colours. Other colours get the value `unlisted`.
+    Any mode of up to 8 bits a channel is read, palettes by their colours, grey of 1, 2 and 4 bits as if it had 8:
+    from #000000 to #ffffff. Other colours get the value `unlisted`.
     Raises ImageError, and TooLargeError before decoding.
     """
     image = _open_mask(data, max_pixels)
@@ -51,13 +52,15 @@ def decode_colors(data: bytes, colors: Mapping[int, int], unlisted: int, max_pix
     return _look_up(_packed(image), colors, unlisted)
 
 
-def decode_indices(data: bytes, colors: Mapping[int, int], max_pixels: int = MAX_PIXELS) -> tuple[UInt8, bool]:
+def decode_indices(
+    data: bytes, colors: Mapping[int, int], max_pixels: int = MAX_PIXELS, spread: Container[int] = ()
+) -> tuple[UInt8, bool]:
     """The values of a mask whose classes have colours as well, and whether its palette was overruled by them.
 
     Of a palette the index counts, unless a pixel has an index whose colour is that of another value, and the colours
     of all indices that pixels have are listed: then the values are those of the colours. The index `IGNORED` always
     means that, whatever colour it has. Of RGB and RGBA the colours count if all are listed. All else is up to
-    `decode_mask`.
+    `decode_mask`, which is given `spread`.
     Raises ImageError, and TooLargeError before decoding.
     """
     image = _open_mask(data, max_pixels)
@@ -78,7 +81,7 @@ def decode_indices(data: bytes, colors: Mapping[int, int], max_pixels: int = MAX
         packed = _packed(image)
         if _look_up(packed, dict.fromkeys(colors, 1), 0).all():
             return _look_up(packed, colors, IGNORED), False
-    return decode_mask(data, max_pixels), False
+    return decode_mask(data, max_pixels, spread), False
 
 
 def main_colors(data: bytes, limit: int = 20) -> list[tuple[int, int]]:
@@ -101,7 +104,7 @@ def _open_mask(data: bytes, max_pixels: int) -> PngImageFile:
     image = open_image(data, max_pixels)
     if not isinstance(image, PngImageFile):
         raise ImageError(f"The mask is a {image.format} file, not PNG.", _HINT)
-    if image.mode == "I;16" or (image.tile and str(image.tile[0].args).endswith(";16B")):
+    if has_16_bits(image):
         raise ImageError("The mask has 16 bits a channel.", _HINT)
     return image
 

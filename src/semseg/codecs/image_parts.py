@@ -18,7 +18,8 @@ MAX_CHUNKS = 1_000_000
 
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)  # coded data has 0xFF before 0 and in restarts
-_SCAN, _END = 0xDA, 0xD9
+_SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
+_EXIF_MARK = b"Exif\0\0"
 _ALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})  # markers that no length follows
 
 _OF_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
@@ -68,3 +69,32 @@ def png_of_pixels(data: bytes) -> bytes:
     else:
         raise ImageError(f"The PNG file has more than the {MAX_CHUNKS:,} chunks allowed.", "Save it anew.")
     return b"".join([*kept, parts[start:]]) if kept else data
+
+
+def exif_of(data: bytes) -> memoryview:
+    """The Exif data of a JPEG or PNG file, which is in the form of TIFF; empty if there is none."""
+    view = memoryview(data)
+    if data.startswith(b"\x89PNG"):
+        position = 8
+        for _ in range(MAX_CHUNKS):
+            end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+            if data.startswith(b"eXIf", position + 4):
+                start = position + 8
+                start += len(_EXIF_MARK) if data.startswith(_EXIF_MARK, start) else 0
+                return view[start : end - 4]
+            if end >= len(data):
+                break
+            position = end
+        return view[:0]
+    position = 2
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(data, position)
+        if found is None or found[1][0] == _SCAN:
+            break
+        position = found.end()
+        if found[1][0] not in _ALONE:
+            end = position + max(2, int.from_bytes(data[position : position + 2], "big"))
+            if found[1][0] == _EXIF and data.startswith(_EXIF_MARK, position + 2):
+                return view[position + 2 + len(_EXIF_MARK) : end]
+            position = end
+    return view[:0]

@@ -14,10 +14,12 @@ from contextlib import contextmanager, suppress
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from semseg.codecs.exif import orientation
 from semseg.codecs.image_parts import png_of_pixels, require_sober_jpeg
 from semseg.codecs.kinds import foreign, require_usual_coding
 from semseg.errors import ImageError, TooLargeError
@@ -34,7 +36,6 @@ _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\xd8\xff": JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImageFile,
 }
-_ORIENTATION = 0x0112
 _SIDES_SWAPPED = range(5, 9)  # EXIF 2.3, tag Orientation: 5 to 8 are shown with rows as columns
 _WARNING_FILTERS = threading.Lock()
 
@@ -102,11 +103,15 @@ def encode_picture(picture: UInt8) -> bytes:
 
 
 def verify_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Read a picture to its end as cheaply as that can be done; gives (height, width). Raises as `decode_image`.
+    """Read a picture to its end as cheaply as that can be done; gives (height, width). Raises as `decode_image`."""
+    return verify_whole(open_image(data, max_pixels))
+
+
+def verify_whole(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Read a picture of `open_image` to its end; gives (height, width). Raises ImageError.
 
     A JPEG is reduced to an eighth while decoding: all its coded data is read, but few pixels are made.
     """
-    image = open_image(data, max_pixels)
     width, height = image.size
     with pillow_errors():
         image.draft(None, (max(1, width // 8), max(1, height // 8)))
@@ -114,14 +119,28 @@ def verify_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return height, width
 
 
+def has_16_bits(image: ImageFile.ImageFile) -> bool:
+    """Whether the samples of an opened image that is not yet decoded have 16 bits, of which the upper 8 count."""
+    return image.mode == "I;16" or (bool(image.tile) and str(image.tile[0].args).endswith(";16B"))
+
+
+def upper_bytes(image: ImageFile.ImageFile) -> NDArray[np.int64]:
+    """How many samples of a decoded image of 16 bits have each value of their upper 8: int64 (256,), alpha left out."""
+    if image.mode == "I;16":
+        return np.bincount((np.asarray(image) >> 8).ravel(), minlength=256)
+    colours: NDArray[np.int64] = np.array(image.histogram()[: 3 * 256]).reshape(3, 256).sum(axis=0)
+    return colours
+
+
 def exif_swaps_sides(data: bytes) -> bool:
     """Whether viewers that heed EXIF show this JPEG or PNG with width and height exchanged."""
-    try:
-        image = open_image(data)
-        with pillow_errors(), _no_warnings():
-            return image.getexif().get(_ORIENTATION) in _SIDES_SWAPPED
-    except ImageError:
-        return False
+    return orientation(data) in _SIDES_SWAPPED
+
+
+def exif_turns_apart(data: bytes, other: bytes, size: tuple[int, int]) -> bool:
+    """Whether viewers that heed EXIF turn two JPEG or PNG files of one size so that they differ, but not in size."""
+    one, two = orientation(data), orientation(other)
+    return one != two and (size[0] == size[1] or (one in _SIDES_SWAPPED) == (two in _SIDES_SWAPPED))
 
 
 def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from tqdm import tqdm
 
-from semseg.codecs import images
+from semseg.codecs import images, masks
 from semseg.codecs.colors import main_colors
 from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size, verify_picture
 from semseg.data.files import AHEAD_BYTES, File, naming
@@ -105,13 +105,22 @@ def _inspect(label_map: LabelMap, pair: Pair) -> Finding:
 
 def _inspect_picture(finding: Finding, pair: Pair) -> None:
     picture = open_picture(pair)
-    height, width = verify_picture(pair)
+    deep = images.has_16_bits(picture)
+    height, width = verify_picture(pair, picture)
     finding.size, finding.picture = (width, height), _kind(picture)
+    if deep:
+        finding.upper = images.upper_bytes(picture)
+    finding.digest = hash(
+        pair.image.read()
+    )  # 64 bits, keyed anew in each process: less work than a digest of hashlib's
 
 
 def _inspect_mask(finding: Finding, pair: Pair, label_map: LabelMap) -> None:
     with naming(pair.mask):
-        kind = _kind(images.open_image(pair.mask.read()))
+        mask = images.open_image(pair.mask.read())
+    kind, bits = _kind(mask), masks.grey_bits(mask)
+    if finding.size:
+        finding.turned = images.exif_turns_apart(pair.image.read(), pair.mask.read(), finding.size)
     try:
         values = read_values(pair, label_map)
     except DataError as error:
@@ -121,6 +130,8 @@ def _inspect_mask(finding: Finding, pair: Pair, label_map: LabelMap) -> None:
         finding.colored, finding.colors, finding.mask = _bare(error), colors, kind
         return
     finding.mask = kind
+    if bits and bits not in label_map.spread:
+        finding.depth = bits
     if label_map.colors is not None and (values == UNLISTED_COLOR).any():
         finding.colors = _colors(pair.mask, label_map.colors)
     finding.values += Image.fromarray(values).histogram()

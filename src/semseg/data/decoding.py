@@ -20,26 +20,25 @@ def open_picture(pair: Pair) -> ImageFile:
         return images.open_image(pair.image.read())
 
 
-def verify_picture(pair: Pair) -> tuple[int, int]:
-    """(height, width) of the picture, which was read to its end. Raises DataError."""
+def verify_picture(pair: Pair, picture: ImageFile) -> tuple[int, int]:
+    """(height, width) of a picture of `open_picture`, which is read to its end. Raises DataError."""
     with naming(pair.image):
-        return images.verify_image(pair.image.read())
+        return images.verify_whole(picture)
 
 
 def read_values(pair: Pair, label_map: LabelMap) -> UInt8:
     """The pixel values of the mask, which the label map translates: uint8 (H, W). Raises DataError.
 
     They come from the colours if the label map is one of colours, else, under Ground Truth's map, as that says. Grey of
-    2 and 4 bits counts as stored where values are classes, and else as Pillow gives it, so that a map made for the
-    mask in 8 bits holds (R26: it is read into 8 bits by Pillow's modes).
+    1, 2 and 4 bits counts as stored or as if it had 8 bits, as the label map says, in whatever way a mask is read.
     """
     with naming(pair.mask):
         data = pair.mask.read()
         if label_map.colors is not None:
             return colors.decode_colors(data, label_map.colors, UNLISTED_COLOR)
         if pair.colors is not None:
-            return pair.colors.read_values(data, pair.mask.name)
-        return masks.decode_mask(data, spread=not label_map.direct)
+            return pair.colors.read_values(data, pair.mask.name, label_map.spread)
+        return masks.decode_mask(data, spread=label_map.spread)
 
 
 def require_same_size(pair: Pair, image_size: tuple[int, int], mask_size: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +30,14 @@ class ColorMap:
     classes: tuple[tuple[int, str, int], ...]
     _unsaid: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
-    def read_values(self, data: bytes, name: str) -> UInt8:
+    def read_values(self, data: bytes, name: str, spread: Container[int] = ()) -> UInt8:
         """The values of a mask: uint8 (H, W); the colours decide where the palette's indices contradict them.
 
-        The first mask that is so corrected is logged, by its `name`. Raises ImageError.
+        spread: as of `masks.decode_mask`, for grey. The first mask that is so corrected is logged, by its `name`.
+        Raises ImageError.
         """
-        values, corrected = decode_indices(data, {color: class_id for class_id, _, color in self.classes})
+        listed = {color: class_id for class_id, _, color in self.classes}
+        values, corrected = decode_indices(data, listed, spread=spread)
         if corrected and self._unsaid.acquire(blocking=False):
             logger.warning(
                 "%s: the palette's indices contradict the colours of %s, as in masks that Ground Truth made from June "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semseg.codecs.colors import parse_color
+from semseg.codecs.masks import FEW_BITS, grey_step
 from semseg.data.files import printable, read_file
 from semseg.data.json_text import byte, parse_object, require_unique
 from semseg.errors import DataError, some
@@ -52,6 +53,8 @@ class LabelMap:
     source: the JSON as given.
     colors: class id or `IGNORED` by colour (0xRRGGBB), if masks are read by colour. Their values then are what
         this says, and `UNLISTED_COLOR` for other colours.
+    spread: of how many bits grey masks are read as if they had been saved with 8: 0 and 1 as 0 and 255, and so on; of
+        others the values count as stored.
     """
 
     table: UInt8
@@ -60,11 +63,25 @@ class LabelMap:
     num_classes: int
     source: dict[str, Any]
     colors: Mapping[int, int] | None = None
+    spread: frozenset[int] = frozenset()
 
     @property
     def direct(self) -> bool:
         """Whether pixel values are the classes: scale 1, the default (R29)."""
-        return _number(self.source.get("scale")) == 1
+        return self.scale == 1
+
+    @property
+    def scale(self) -> float | None:
+        """By what pixel values are divided; None under another form of map."""
+        return _number(self.source["scale"]) if "scale" in self.source else None
+
+    @property
+    def uneven(self) -> NDArray[np.bool_]:
+        """The values that a scale rounds down to the class of a smaller one, as 4 to that of 3 by 3: bool (256,)."""
+        if self.scale is None:
+            return np.zeros(256, np.bool_)
+        uneven: NDArray[np.bool_] = (np.diff(self.table, prepend=IGNORED) == 0) & (self.table != IGNORED)
+        return uneven
 
     def apply(self, mask: UInt8) -> UInt8:
         """Pixel values uint8 (H, W) to class ids and `IGNORED`: a new uint8 (H, W)."""
@@ -132,7 +149,8 @@ def _from_scale(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
     table = np.where(excess, IGNORED, classes).astype(np.uint8)
     invalid = excess.copy()
     invalid[IGNORED] = False
-    return LabelMap(table, np.zeros(256, np.bool_), invalid, num_classes, obj)
+    spread = frozenset() if scale == 1 else FEW_BITS
+    return LabelMap(table, np.zeros(256, np.bool_), invalid, num_classes, obj, spread=spread)
 
 
 def _from_map(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
@@ -146,8 +164,17 @@ def _from_map(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
                 "Pixel values are 0 to 255, each of one class.",
             )
         table[value], unlisted[value] = class_id, False
+    listed = set(np.flatnonzero(~unlisted).tolist())
+    if table[IGNORED] == IGNORED:  # as without an entry for it
+        listed.discard(IGNORED)
     unlisted[IGNORED] = False
-    return LabelMap(table, unlisted, np.zeros(256, np.bool_), num_classes, obj)
+    return LabelMap(table, unlisted, np.zeros(256, np.bool_), num_classes, obj, spread=_spread_under(listed))
+
+
+def _spread_under(listed: Set[int]) -> frozenset[int]:
+    """Of how many bits grey is spread, where these values are listed: all but those listed as stored, not as spread."""
+    stored = (bits for bits in FEW_BITS if not listed.isdisjoint(range(1, 1 << bits)))
+    return FEW_BITS - {bits for bits in stored if listed.isdisjoint(range(grey_step(bits), 256, grey_step(bits)))}
 
 
 def _from_colors(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
@@ -163,7 +190,7 @@ def _from_colors(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
             colors[color] = class_id
     table = np.where(np.arange(256) < num_classes, np.arange(256), IGNORED).astype(np.uint8)
     unlisted = np.arange(256) == UNLISTED_COLOR
-    return LabelMap(table, unlisted, np.zeros(256, np.bool_), num_classes, obj, colors)
+    return LabelMap(table, unlisted, np.zeros(256, np.bool_), num_classes, obj, colors, FEW_BITS)
 
 
 _BUILDERS: dict[str, Callable[[dict[str, Any], int, str], LabelMap]] = {

@@ -11,12 +11,27 @@ from numpy.typing import NDArray
 
 from semseg.codecs.colors import color_name
 from semseg.data.label_map import LabelMap
+from semseg.data.pairs import Listing
 from semseg.errors import DataError, some
 
 Counts = NDArray[np.int64]
 COLORS_SHOWN = 20
 _SHOWN = 20
 _HINTS = 3
+
+
+@dataclass
+class Seen:
+    """How many pairs of a split have something in common, and the place of the first, counted from 0."""
+
+    count: int = 0
+    first: int = 0
+
+    def add(self, place: int) -> None:
+        """One more, at a place after those of the others."""
+        if not self.count:
+            self.first = place
+        self.count += 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +46,12 @@ class SplitReport:
     unlisted: pixels whose value no label map lists; invalid: whose value would be a class of num_classes or above.
     colored: masks of colours that need a label map of colours.
     colors: (0xRRGGBB, pixels) that no label map lists, most frequent first; empty if there are more than masks have.
+    listing: what was read. Of its pairs:
+    depths: masks that hold more than zeros, by the bits of a value: 1, 2, 4 of grey that counts as stored, else 8.
+    uneven: masks with values that are no multiples of the label map's scale.
+    turned: images that EXIF turns against their masks, of which no size tells.
+    deep: images of 16 bits; upper: int64 (256,), their samples by the upper 8 bits, which alone count.
+    digests: int64 (pairs,), equal where images are byte for byte; 0 of those that cannot be read.
     """
 
     name: str
@@ -48,6 +69,13 @@ class SplitReport:
     invalid: int
     colored: int
     colors: tuple[tuple[int, int], ...]
+    listing: Listing
+    depths: Mapping[int, Seen]
+    uneven: Seen
+    turned: Seen
+    deep: Seen
+    upper: Counts
+    digests: Counts
 
     @property
     def ignored(self) -> int:
@@ -118,6 +146,11 @@ def describe_colors(colors: Sequence[tuple[int, int]]) -> str:
 def count_of(number: int, noun: str) -> str:
     """``1 problem``, ``2 problems``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def files_of(seen: Seen, noun: str, name: str) -> str:
+    """``1 image (train/a.jpg)``, ``2 images (such as train/a.jpg)``; name: the first one's."""
+    return f"{count_of(seen.count, noun)} ({'such as ' if seen.count > 1 else ''}{name})"
 
 
 def percent(share: float) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from semseg.data.report import Counts, SplitReport, describe_colors, percent
+from semseg.data.image_suspicions import image_suspicions, shared_images
+from semseg.data.report import SplitReport, describe_colors, percent
+from semseg.data.value_suspicions import black_and_white, mixed_depths, needed_map, uneven_values
 from semseg.errors import one_line, some
 from semseg.types import IGNORED
 
@@ -20,23 +21,20 @@ _NAMED = 10
 def suspicions(splits: Sequence[SplitReport]) -> tuple[str, ...]:
     """All suspicions, split by split; a split without one valid class is left to the problems."""
     found: list[str] = []
+    binary = black_and_white(splits)
     for split in splits:
         found += _values(split)
+        found += uneven_values(split, splits)
         if split.class_pixels.any():
-            found += _shares(split)
-    return (*found, *_unused(splits))
+            found += _shares(split, binary)
+        found += image_suspicions(split)
+    return (*found, *needed_map(splits), *_unused(splits), *shared_images(splits))
 
 
 def _values(split: SplitReport) -> Iterator[str]:
     if split.unlisted:
         yield f"{split.name}: {split.unlisted} pixels have {_unlisted(split)}: they are ignored"
-    scale = _scale(split)
-    if scale:
-        values = _used(split.values)
-        yield (
-            f"{split.name}: all pixel values ({some(values.tolist(), 10)}) are multiples of {scale}; "
-            f'if they were spread to be seen, give the label map {{"scale": "{scale}"}}'
-        )
+    yield from mixed_depths(split)
 
 
 def _unlisted(split: SplitReport) -> str:
@@ -47,12 +45,12 @@ def _unlisted(split: SplitReport) -> str:
     return f"values no label map lists ({some(values.tolist(), 10)})"
 
 
-def _shares(split: SplitReport) -> Iterator[str]:
+def _shares(split: SplitReport, binary: bool) -> Iterator[str]:
     counted = int(split.class_pixels.sum())
     first = int(split.class_pixels.argmax())
     share = int(split.class_pixels[first]) / counted
     if counted == split.class_pixels[first]:
-        white = split.values[IGNORED] and split.label_map.colors is None
+        white = binary and split.values[IGNORED] and split.label_map.colors is None
         hint = '; for masks of 0 and 255 give the label map {"scale": 255}' if white else ""
         yield f"{split.name}: {_named(split, [first])} is the only class in the annotations{hint}"
     elif share > _DOMINANT:
@@ -89,29 +87,6 @@ def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
             f"{_TRAIN}: the annotations never show {_named(train, np.flatnonzero(elsewhere).tolist())}, but those of "
             f"{others} do: a network cannot learn what it never sees; divide the pictures anew"
         )
-
-
-def _scale(split: SplitReport) -> int | None:
-    """By which all values seem to be multiplied, where they are taken as class ids.
-
-    Two values below num_classes are no sign: a set may well show the classes 0 and 2 alone.
-    """
-    if not split.label_map.direct:
-        return None
-    num_classes = split.label_map.num_classes
-    values = _used(split.values)
-    scale = math.gcd(*values.tolist())
-    if scale < 2 or values[-1] // scale >= num_classes or len(values) < (2 if split.invalid else 3):
-        return None
-    white = IGNORED // scale  # the class that 255 would become under the scale
-    if split.values[IGNORED] and white < num_classes and white != values[-1] // scale + 1:
-        return None
-    return scale
-
-
-def _used(values: Counts) -> Counts:
-    """The pixel values below 255 that occur, in order."""
-    return np.flatnonzero(values[:IGNORED]).astype(np.int64)
 
 
 def _named(split: SplitReport, classes: Sequence[int]) -> str:

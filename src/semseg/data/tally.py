@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Listing
-from semseg.data.report import COLORS_SHOWN, Counts, SplitReport, color_map, describe_colors
+from semseg.data.report import COLORS_SHOWN, Counts, Seen, SplitReport, color_map, describe_colors
 from semseg.errors import DataError
 
 MAX_COLORS = 256
@@ -23,6 +24,10 @@ class Finding:
     size: (width, height), None if the picture cannot be read; picture, mask: the kinds of the files, such as
     ``PNG P``; values: int64 (256,), the pixels of each value of the mask.
     colored: the error of a mask of colours that no label map explains; colors: the pixels of each such colour.
+    turned: whether EXIF turns the image against its mask, of which no size tells.
+    depth: 1, 2 or 4, the bits of a grey mask whose values count as stored, else 8.
+    upper: int64 (256,), the samples of an image of 16 bits by their upper 8.
+    digest: equal for images that are byte for byte.
     """
 
     problems: list[DataError] = field(default_factory=list)
@@ -32,6 +37,10 @@ class Finding:
     values: Counts = field(default_factory=lambda: np.zeros(256, np.int64))
     colored: DataError | None = None
     colors: dict[int, int] = field(default_factory=dict)
+    turned: bool = False
+    depth: int = 8
+    upper: Counts | None = None
+    digest: int = 0
 
 
 class Tally:
@@ -49,6 +58,11 @@ class Tally:
         self._shown_among = np.zeros(label_map.num_classes, np.int64)
         self._colored: list[tuple[int, DataError]] = []
         self._colors: Counter[int] = Counter()
+        self._of_scale = label_map.uneven
+        self._depths: defaultdict[int, Seen] = defaultdict(Seen)
+        self._uneven, self._turned, self._deep = Seen(), Seen(), Seen()
+        self._upper = np.zeros(256, np.int64)
+        self._digests = array("q")
 
     def add(self, finding: Finding) -> None:
         """Add a pair, in its turn."""
@@ -66,6 +80,20 @@ class Tally:
             self._colored.append((len(self._problems), finding.colored))
         if len(self._colors) <= MAX_COLORS:
             self._colors.update(finding.colors)
+        self._add_files(len(self._digests), finding)
+
+    def _add_files(self, place: int, finding: Finding) -> None:
+        """Add what is told by file."""
+        self._digests.append(finding.digest)
+        if finding.values[1:].any():
+            self._depths[finding.depth].add(place)
+        if finding.values[self._of_scale].any():
+            self._uneven.add(place)
+        if finding.turned:
+            self._turned.add(place)
+        if finding.upper is not None:
+            self._deep.add(place)
+            self._upper += finding.upper
 
     def split(self) -> SplitReport:
         """All that was added."""
@@ -86,6 +114,13 @@ class Tally:
             invalid=int(values[label_map.invalid].sum()),
             colored=len(self._colored),
             colors=tuple(self._colors.most_common()) if len(self._colors) <= MAX_COLORS else (),
+            listing=self.listing,
+            depths=self._depths,
+            uneven=self._uneven,
+            turned=self._turned,
+            deep=self._deep,
+            upper=self._upper,
+            digests=np.array(self._digests, np.int64),
         )
 
     def problems(self) -> list[DataError]:

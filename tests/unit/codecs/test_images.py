@@ -20,6 +20,7 @@ from semseg.codecs.images import (
     decode_reduced,
     encode_picture,
     exif_swaps_sides,
+    exif_turns_apart,
     open_image,
     to_rgb,
     verify_image,
@@ -144,6 +145,37 @@ def test_exif_orientation_is_ignored_but_known(kind: str, orientation: int) -> N
     np.testing.assert_array_equal(decode_image(turned), decode_image(plain))
     assert exif_swaps_sides(turned) == (orientation >= 5)
     assert not exif_swaps_sides(plain)
+
+
+@pytest.mark.parametrize(
+    ("size", "one", "other", "apart"),
+    [
+        ((6, 4), 1, 1, False),
+        ((6, 4), 3, 1, True),
+        ((6, 4), 1, 3, True),
+        ((6, 4), 3, 3, False),
+        ((6, 4), 2, 4, True),
+        ((6, 4), 6, 1, False),  # as shown, their sizes differ: the mask was drawn on the stored pixels
+        ((6, 4), 6, 8, True),
+        ((6, 6), 6, 1, True),
+        ((6, 6), 5, 5, False),
+    ],
+)
+def test_exif_turns_two_files_apart(size: tuple[int, int], one: int, other: int, apart: bool) -> None:
+    files = []
+    for kind, orientation in (("JPEG", one), ("PNG", other)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        files.append(encode(smooth(*size[::-1]), kind, exif=exif))
+    image, mask = files
+    assert exif_turns_apart(image, mask, size) == apart
+
+
+@pytest.mark.parametrize("exif", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", bytes(99)])
+def test_malformed_exif_turns_nothing(exif: bytes) -> None:
+    plain = encode(smooth(), "PNG")
+    for kind in ("JPEG", "PNG"):
+        assert not exif_turns_apart(encode(smooth(), kind, exif=b"Exif\0\0" + exif), plain, (8, 8))
 
 
 def test_corrupt_exif_is_no_obstacle() -> None:

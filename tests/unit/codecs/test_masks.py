@@ -84,10 +84,14 @@ def test_few_bits_give_the_stored_samples(depth: int, colour: int) -> None:
 
 @pytest.mark.req("R26")
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_few_bits_of_grey_give_what_pillow_gives_if_asked_for(depth: int) -> None:
+def test_few_bits_of_grey_are_what_the_mask_is_in_8_bits_if_asked_for(depth: int) -> None:
     samples: UInt8 = (np.arange(16) % (1 << depth)).astype(np.uint8)
     data = png(16, depth, 0, np.packbits(np.unpackbits(samples[:, None], axis=1)[:, 8 - depth :]).tobytes())
-    np.testing.assert_array_equal(decode_mask(data, spread=True), np.asarray(Image.open(io.BytesIO(data))))
+    mask = decode_mask(data, spread={depth})
+    np.testing.assert_array_equal(mask, np.asarray(Image.open(io.BytesIO(data)).convert("L")))
+    assert mask.dtype == np.uint8
+    assert mask.flags.c_contiguous
+    np.testing.assert_array_equal(decode_mask(data, spread={1, 2, 4} - {depth})[0], samples)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])

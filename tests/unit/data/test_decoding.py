@@ -95,13 +95,14 @@ class TestFewBitsOfGrey:
 class TestPictures:
     def test_the_header_or_the_whole_is_read(self) -> None:
         jpeg = encoded(Image.new("RGB", (30, 20)), "JPEG")
-        assert open_picture(pair(image=jpeg)).size == (30, 20)
-        assert verify_picture(pair(image=jpeg)) == (20, 30)
+        picture = open_picture(pair(image=jpeg))
+        assert picture.size == (30, 20)
+        assert verify_picture(pair(image=jpeg), picture) == (20, 30)
 
     def test_errors_name_the_picture(self) -> None:
         cut = encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-200]
         with pytest.raises(DataError, match=r"^train/a\.jpg: The picture cannot be decoded"):
-            verify_picture(pair(image=cut))
+            verify_picture(pair(image=cut), open_picture(pair(image=cut)))
         with pytest.raises(DataError, match=r"^train/a\.jpg: This is text, neither JPEG nor PNG"):
             open_picture(pair(image=b"text"))
 

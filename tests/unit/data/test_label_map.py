@@ -100,6 +100,47 @@ class TestMap:
             parse_label_map({form: mapping}, 3, "map.json")
 
 
+class TestFewBitsOfGrey:
+    """Of how many bits they are spread over 0 to 255."""
+
+    @pytest.mark.parametrize("scale", [1.5, 2, "128", 255])
+    def test_all_under_a_scale(self, scale: object) -> None:
+        assert parse_label_map({"scale": scale}, 3, "map.json").spread == {1, 2, 4}
+
+    @pytest.mark.parametrize("scale", [1, "1", 1.0])
+    def test_none_under_scale_1(self, scale: object) -> None:
+        assert not parse_label_map({"scale": scale}, 3, "map.json").spread
+
+    def test_all_under_colours(self) -> None:
+        assert parse_label_map({"colors": {"1": "#ffffff"}}, 3, "map.json").spread == {1, 2, 4}
+
+    @pytest.mark.parametrize(
+        ("values", "stored"),
+        [
+            ({"0": 0, "1": 255}, set()),
+            ({"1": 255}, set()),
+            ({"0": 0, "1": 1, "2": 255}, set()),
+            ({"0": 255, "1": 0}, set()),
+            ({"0": 0}, set()),
+            ({"0": 0, "1": 85, "2": 170}, set()),
+            ({"0": 0, "1": 1}, {1, 2, 4}),
+            ({"0": 1, "1": 0}, {1, 2, 4}),
+            ({"1": 1}, {1, 2, 4}),
+            ({"0": 0, "1": 1, "255": 255}, {1, 2, 4}),  # as without the last entry
+            ({"0": 0, "1": 1, "255": 2}, {1, 2, 4}),
+            ({"0": 0, "255": 255}, set()),
+            ({"0": 0, "1": 2, "2": 3}, {2, 4}),
+            ({"0": 0, "1": 10, "2": 15}, {4}),
+            ({"0": 0, "1": 1, "2": 17}, {1, 2}),
+            ({"0": 0, "1": 1, "255": 85}, {1}),  # what is to be ignored is spread
+        ],
+    )
+    def test_under_a_map_all_but_those_it_lists_as_stored_and_not_as_spread(
+        self, values: dict[str, int], stored: set[int]
+    ) -> None:
+        assert parse_label_map({"map": values}, 3, "map.json").spread == {1, 2, 4} - stored
+
+
 class TestColors:
     def test_colours_give_classes_and_255_is_ignored(self) -> None:
         source = {"colors": {"0": "#000000", "1": ["#2ca02c", "#98DF8A"], "255": "#ffffff"}}

@@ -48,6 +48,16 @@ def test_writes_a_png_of_the_pictures_size(tmp_path: Path) -> None:
         write_overlay(image, mask, out)
 
 
+def test_a_mask_of_one_bit_has_the_classes_0_and_1(tmp_path: Path) -> None:
+    image, out = tmp_path / "i.png", tmp_path / "o.png"
+    Image.new("RGB", (2, 1), (100, 100, 100)).save(image)
+    for name, mask in (("1.png", Image.new("1", (2, 1), 1)), ("8.png", Image.new("L", (2, 1), 1))):
+        mask.save(tmp_path / name)
+        write_overlay(image, tmp_path / name, out)
+        with Image.open(out) as written:
+            assert np.asarray(written)[0].tolist() == [[114, 50, 50]] * 2
+
+
 @pytest.mark.parametrize("name", ["i.jpg", "m.png"])
 def test_a_file_that_cannot_be_decoded_is_named(tmp_path: Path, name: str) -> None:
     image, mask = tmp_path / "i.jpg", tmp_path / "m.png"
