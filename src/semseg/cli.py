@@ -250,12 +250,7 @@ def _add_job_commands(commands: Any) -> None:
     )
     command.set_defaults(run=_check)
     command.add_argument("--json", action="store_true", help="print the report as JSON")
-    command.add_argument(
-        "--write-label-map",
-        type=Path,
-        metavar="FILE",
-        help="write the label map that is proposed, if any is, into a new file, for --label-map",
-    )
+    command.add_argument("--write-label-map", type=Path, metavar="FILE", help="a new file for the label map proposed")
     _add_job_options(command)
 
     command = commands.add_parser("pipe", help="feed a job's Pipe mode from an augmented manifest, as SageMaker does")

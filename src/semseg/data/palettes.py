@@ -42,9 +42,9 @@ class Palettes:
     def contradiction(self, splits: Sequence[SplitReport]) -> str:
         """What is wrong in these splits, as a clause; empty if nothing is.
 
-        It is wrong that a colour has values of two classes. That a value has two colours may be harmless: a set is put
-        together of masks that programs showed in colours of their own. It is wrong, though, where not all classes have
-        a value, but there are as many colours as classes, or one more, for what is ignored.
+        It is wrong that a colour has two values of different classes. That a value has two colours may be harmless: a
+        set is put together of masks that programs showed in colours of their own. It is wrong, though, where not all
+        classes have a value, but there are as many colours as classes, or one more, for what is ignored.
         """
         if self._moved or not self._repainted:
             return self._moved
@@ -62,7 +62,7 @@ class Palettes:
         if self._moved or (len(self._of_color) > MAX_COLORS and entry.color not in self._of_color):
             return
         first, where = self._of_color.setdefault(entry.color, (entry, mask))
-        if first.class_id != entry.class_id and not (first.number and entry.number):
+        if first.value != entry.value and first.class_id != entry.class_id:
             self._moved = f"{color_name(entry.color)} is {_class(first)} in {where}, but {_class(entry)} in {mask}"
 
     def _note_value(self, entry: ValueColor, mask: str) -> None:
