@@ -73,15 +73,20 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from semseg.data.given_places import named_as_given
-    from semseg.reporting.data_report import as_json, as_text
+    from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
     from semseg.training.run import check
 
+    if arguments.write_label_map:
+        require_new(arguments.write_label_map)
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = _job(arguments, Path(scratch))
         with named_as_given(paths, _options(arguments, CHANNELS)):
             _lay_out(arguments, paths)
             report = check(paths)
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
+    if arguments.write_label_map:
+        write_label_map(report, arguments.write_label_map)
+        print(f"semseg: The label map is in {arguments.write_label_map}.", file=sys.stderr)
     return 1 if report.problems else 0
 
 
@@ -247,6 +252,7 @@ def _add_job_commands(commands: Any) -> None:
     )
     command.set_defaults(run=_check)
     command.add_argument("--json", action="store_true", help="print the report as JSON")
+    command.add_argument("--write-label-map", type=Path, metavar="FILE", help="a new file for the label map proposed")
     _add_job_options(command)
 
     command = commands.add_parser("pipe", help="feed a job's Pipe mode from an augmented manifest, as SageMaker does")

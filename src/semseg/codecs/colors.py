@@ -7,12 +7,14 @@ shown or not. (AWS's own correction of Ground Truth masks drops alpha likewise, 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections import Counter
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from semseg.codecs.images import MAX_PIXELS, has_16_bits, open_image, pillow_errors
@@ -20,7 +22,11 @@ from semseg.codecs.masks import decode_mask
 from semseg.errors import ImageError
 from semseg.types import IGNORED, UInt8
 
-_COUNTED_PIXELS = 500_000
+GREY = 0x010101
+"""Times a level from 0 to 255: the colour of that grey."""
+
+_FEW_BITS = ("1", "L;2", "L;4")  # grey, in Pillow's words
+_COUNTED_PIXELS = 500_000  # at a time
 _HINT = "Save masks as PNG of 8 bits a channel."
 
 
@@ -84,19 +90,35 @@ def decode_indices(
     return decode_mask(data, max_pixels, spread), False
 
 
-def main_colors(data: bytes, limit: int = 20) -> list[tuple[int, int]]:
-    """The colours of a PNG mask with the number of their pixels, the most frequent first, at most `limit`.
+def main_colors(data: bytes, limit: int = 20, listed: Collection[int] = ()) -> list[tuple[int, int]]:
+    """The colours of a PNG mask that are not `listed`, with their pixels, the most frequent first, at most `limit`.
 
-    In masks of more than half a million pixels evenly spaced rows stand for all. Raises as `decode_colors`.
+    Where there are more of them the pixels are not counted to the end. Raises as `decode_colors`.
     """
     image = _open_mask(data, MAX_PIXELS)
     with pillow_errors():
         image.load()
         packed = _packed(image)
-    step = -(-packed.size // _COUNTED_PIXELS)
-    colors, counts = np.unique(packed[::step], return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:limit]
-    return [(int(colors[place]), int(counts[place]) * step) for place in order]
+    found: Counter[int] = Counter()
+    rows, most = max(1, _COUNTED_PIXELS // image.width), limit + len(listed) + 1
+    for top in range(0, image.height, rows):
+        counted = _counted(packed[top : top + rows], most)
+        found.update({color: pixels for color, pixels in counted if color not in listed})
+        if len(found) > limit:
+            break
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit]
+
+
+def value_colors(image: ImageFile) -> NDArray[np.int64] | None:
+    """The colours of the 256 values of an opened mask, no pixel decoded: int64 (256,), -1 for none.
+
+    Those of a palette are its entries, all others greys. None for grey of 1, 2 and 4 bits, whose values may be read as
+    they are stored or spread.
+    """
+    if image.mode == "P":
+        entries = bytes(image.palette.palette) if image.palette else b""
+        return _entries(np.frombuffer(entries[: len(entries) // 3 * 3], np.uint8))
+    return None if image.tile and image.tile[0].args in _FEW_BITS else np.arange(256) * GREY
 
 
 def _open_mask(data: bytes, max_pixels: int) -> PngImageFile:
@@ -127,9 +149,24 @@ def _look_up(packed: NDArray[np.uint32], colors: Mapping[int, int], unlisted: in
     return values
 
 
-def _palette(image: Image.Image) -> NDArray[Any]:
+def _counted(packed: NDArray[np.uint32], most: int) -> Iterator[tuple[int, int]]:
+    """At most so many colours of some rows, the most frequent, with their pixels. Masks have few runs to be sorted."""
+    flat = packed.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    colors, places = np.unique(flat[starts], return_inverse=True)
+    pixels = np.bincount(places, np.diff(starts, append=flat.size)).astype(np.int64)
+    order = np.argsort(-pixels, kind="stable")[:most]
+    return zip(colors[order].tolist(), pixels[order].tolist(), strict=True)
+
+
+def _palette(image: Image.Image) -> NDArray[np.int64]:
     """The colours of the 256 indices: int64 (256,), -1 where the palette has none."""
-    channels = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)[:256]
+    return _entries(np.array(image.getpalette("RGB") or []))
+
+
+def _entries(samples: NDArray[Any]) -> NDArray[np.int64]:
+    """Colours from R, G, B, R, ...: int64 (256,), -1 beyond the last."""
+    channels = samples.astype(np.int64).reshape(-1, 3)[:256]
     colors = np.full(256, -1)
     colors[: len(channels)] = channels @ [1 << 16, 1 << 8, 1]
     return colors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TypeVar
@@ -15,14 +15,17 @@ from tqdm import tqdm
 
 from semseg.codecs import images, masks
 from semseg.codecs.colors import main_colors
+from semseg.data.color_maps import contradictions, palette_suspicion, propose
 from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size, verify_picture
 from semseg.data.files import AHEAD_BYTES, File, naming
 from semseg.data.label_map import UNLISTED_COLOR, LabelMap
 from semseg.data.pairs import Listing, Pair
-from semseg.data.report import Report
+from semseg.data.palettes import Palettes
+from semseg.data.report import MAX_COLORS, Report
 from semseg.data.suspicions import suspicions
-from semseg.data.tally import MAX_COLORS, Finding, Tally
+from semseg.data.tally import Finding, Tally
 from semseg.data.threads import READERS, cores, map_in_order
+from semseg.data.value_colors import mask_colors
 from semseg.errors import DataError, ImageError
 from semseg.sagemaker.job import Stopped
 
@@ -46,6 +49,7 @@ def check(
     Raises Stopped as soon as `stop()` is true; it is asked after each pair, and an Event's `is_set` will do.
     """
     tallies = [Tally(listing, label_map) for listing, label_map in splits]
+    palettes = Palettes()
     total = sum(len(listing.pairs) for listing, _ in splits)
     with (
         tqdm(desc="Checking data", total=total, disable=None, leave=False) as bar,
@@ -56,10 +60,18 @@ def check(
                 raise Stopped
             bar.update()
             tally.add(finding)
+            if finding.shown:
+                palettes.add(finding.shown)
     found = tuple(tally.split() for tally in tallies)
     missing = [problem for listing, _ in splits for problem in listing.problems]
-    problems = [problem for tally in tallies for problem in tally.problems()]
-    return Report(found, (*missing, *problems), suspicions(found))
+    proposal = propose(found, [tally.value_colors for tally in tallies], palettes)
+    problems = [problem for tally in tallies for problem in tally.problems(proposal)]
+    doubts = (
+        *contradictions([(split.name, split.label_map) for split in found]),
+        *palette_suspicion(palettes, found, proposal),
+        *suspicions(found),
+    )
+    return Report(found, (*missing, *problems), doubts, proposal.source if proposal else None)
 
 
 def _findings(tallies: Sequence[Tally], workers: int) -> Generator[tuple[Tally, Finding], None, None]:
@@ -135,6 +147,8 @@ def _inspect_mask(finding: Finding, pair: Pair, label_map: LabelMap) -> None:
     if label_map.colors is not None and (values == UNLISTED_COLOR).any():
         finding.colors = _colors(pair.mask, label_map.colors)
     finding.values += Image.fromarray(values).histogram()
+    if label_map.colors is None and pair.colors is None:
+        finding.shown = mask_colors(pair.mask.name, mask, finding.values, label_map)
     if finding.size:
         with _collected(finding.problems):
             require_same_size(pair, finding.size[::-1], values.shape)
@@ -145,10 +159,10 @@ def _kind(image: ImageFile) -> str:
     return f"{image.format} {image.mode}"
 
 
-def _colors(mask: File, listed: Container[int]) -> dict[int, int]:
-    """The most frequent colours of a mask that are not listed, with their pixels; none if it cannot be read."""
+def _colors(mask: File, listed: Collection[int]) -> dict[int, int]:
+    """The colours of a mask that are not listed, with their pixels; none if it cannot be read."""
     try:
-        return {color: pixels for color, pixels in main_colors(mask.read(), MAX_COLORS + 1) if color not in listed}
+        return dict(main_colors(mask.read(), MAX_COLORS + 1, listed))
     except ImageError:
         return {}
 

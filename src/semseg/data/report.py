@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from semseg.errors import DataError, some
 
 Counts = NDArray[np.int64]
 COLORS_SHOWN = 20
+MAX_COLORS = 256
+"""More are those of a photograph, or of a mask stored as one."""
+
 _SHOWN = 20
 _HINTS = 3
 
@@ -38,7 +42,8 @@ class Seen:
 class SplitReport:
     """What the files of ``train`` or ``validation`` hold. Files that could not be read count in `pairs` alone.
 
-    class_names: by class id, those that the data tell.
+    class_names: by class id, those that the data tell; known_colors: class id or `IGNORED` by colour, where the label
+        map or Ground Truth says so.
     sizes: pictures by (width, height); pictures, masks: files by format and mode, such as ``PNG P``.
     values: int64 (256,), the pixels of each value of the masks, as `decoding.read_values` gives them.
     class_pixels: int64 (num_classes,), the pixels of each class.
@@ -58,6 +63,7 @@ class SplitReport:
     pairs: int
     label_map: LabelMap
     class_names: Mapping[int, str]
+    known_colors: Mapping[int, int]
     sizes: Mapping[tuple[int, int], int]
     pictures: Mapping[str, int]
     masks: Mapping[str, int]
@@ -94,11 +100,13 @@ class Report:
 
     problems: what keeps a training from starting, first the missing files, then the files in order.
     suspicions: what a training can live with and its results perhaps cannot; each a sentence with what to do.
+    suggested_label_map: one that reads the masks of all splits by colour, where they need it; None if they do not.
     """
 
     splits: tuple[SplitReport, ...]
     problems: tuple[DataError, ...]
     suspicions: tuple[str, ...]
+    suggested_label_map: dict[str, Any] | None = None
 
     def error(self) -> DataError | None:
         """One error for all problems, with the first 20 and their number; where hints repeat, each is given once."""
@@ -129,12 +137,6 @@ def class_weights(split: SplitReport) -> NDArray[np.float64]:
         frequencies = split.class_pixels[shown] / split.shown_among[shown]
         weights[shown] = np.median(frequencies) / frequencies
     return weights
-
-
-def color_map(split: SplitReport) -> dict[str, str]:
-    """The ``colors`` of a label map to give: the most frequent ones, as many as classes; empty if none is needed."""
-    colors = split.colors[: len(split.class_pixels)] if split.colored else ()
-    return {str(class_id): color_name(color) for class_id, (color, _) in enumerate(colors)}
 
 
 def describe_colors(colors: Sequence[tuple[int, int]]) -> str:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from semseg.artifact.model_dir import replacing
 from semseg.codecs.colors import color_name
-from semseg.data.report import Report, SplitReport, class_weights, color_map, count_of, percent
-from semseg.errors import one_line
+from semseg.data.report import Report, SplitReport, class_weights, count_of, percent
+from semseg.errors import DataError, one_line
 
 FILE = "data_report.json"
 _PROBLEMS_WRITTEN = 1000
@@ -37,6 +37,7 @@ def as_json(report: Report) -> dict[str, Any]:
     """The report in JSON's types, of the problems the first 1000.
 
     A class's share, 0 to 1, is that of its pixels among those that are not ignored. What there is nothing of is null.
+    All splits carry the same suggested label map, which is one for all of them.
     """
     return {
         "errors": len(report.problems),
@@ -44,7 +45,7 @@ def as_json(report: Report) -> dict[str, Any]:
             {"message": problem.message, "hint": problem.hint} for problem in report.problems[:_PROBLEMS_WRITTEN]
         ],
         "suspicions": list(report.suspicions),
-        "splits": {split.name: _split_object(split) for split in report.splits},
+        "splits": {split.name: _split_object(split, report.suggested_label_map) for split in report.splits},
     }
 
 
@@ -55,9 +56,28 @@ def write_report(report: Report, directory: Path) -> None:
         temporary.write_text(json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
 
 
-def _split_object(split: SplitReport) -> dict[str, Any]:
+def require_new(path: Path) -> None:
+    """Raise DataError if there is something at `path`, or no folder to write it into."""
+    if path.exists() or path.is_symlink():
+        raise DataError(f"{one_line(str(path))} is there already.", "Name a new file for the label map.")
+    if not path.parent.is_dir():
+        raise DataError(f"{one_line(str(path.parent))} is no folder.", "Name a file in one for the label map.")
+
+
+def write_label_map(report: Report, path: Path) -> None:
+    """Write the label map that is suggested, at once or not at all. Raises DataError if there is none."""
+    if report.suggested_label_map is None:
+        raise DataError(
+            f"There is no label map to write into {one_line(str(path))}.",
+            "One is proposed where masks are stored as colours, of at most 254 classes, or where palettes contradict "
+            "each other.",
+        )
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(report.suggested_label_map, indent=1) + "\n")
+
+
+def _split_object(split: SplitReport, suggested_label_map: dict[str, Any] | None) -> dict[str, Any]:
     smallest, largest = _extremes(split.sizes)
-    colors = color_map(split)
     return {
         "pairs": split.pairs,
         "label_map": split.label_map.source,
@@ -78,7 +98,7 @@ def _split_object(split: SplitReport) -> dict[str, Any]:
         "invalid_pixels": split.invalid,
         "colored_masks": split.colored,
         "colors": {color_name(color): pixels for color, pixels in split.colors},
-        "suggested_label_map": {"colors": colors} if colors else None,
+        "suggested_label_map": suggested_label_map,
     }
 
 

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semseg.data.check import check
+from semseg.data.color_maps import contradictions
 from semseg.data.label_map import LabelMap, find_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.manifest import list_manifest
@@ -87,7 +88,10 @@ def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore
 
 def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool] = lambda: False) -> Report:
     """Read all files that are listed and report on them; pipes are not read. Raises Stopped once `stop()` is true."""
-    return check([(one.listing, one.label_map) for one in inputs if one.listing], workers, stop)
+    inputs = tuple(inputs)
+    report = check([(one.listing, one.label_map) for one in inputs if one.listing], workers, stop)
+    of_maps = contradictions([(one.split.name, one.label_map) for one in inputs])
+    return replace(report, suspicions=tuple(dict.fromkeys([*of_maps, *report.suspicions])))
 
 
 def class_names(inputs: Sequence[Input]) -> tuple[str, ...] | None:

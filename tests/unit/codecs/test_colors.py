@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from semseg.codecs.colors import color_name, decode_colors, decode_indices, main_colors, parse_color
+from semseg.codecs.colors import color_name, decode_colors, decode_indices, main_colors, parse_color, value_colors
+from semseg.codecs.images import open_image
 from semseg.codecs.masks import decode_mask
 from semseg.errors import ImageError, TooLargeError
 from semseg.types import IGNORED, UInt8
@@ -175,10 +177,64 @@ def test_a_cut_file_is_an_error(image: Image.Image) -> None:
             decode()
 
 
-def test_the_main_colours_of_a_large_mask_are_estimated_from_its_rows() -> None:
+def test_of_a_large_mask_every_colour_is_counted() -> None:
+    """One pixel of 1.5 million, in no row that an even choice of rows would show."""
     pixels = np.zeros((1500, 1000), np.uint8)
     pixels[:500] = 1
-    assert main_colors(encode(indexed(pixels, RED, GREEN))) == [(RED, 999_000), (GREEN, 501_000)]
+    pixels[1001, 7] = 2
+    data = encode(indexed(pixels, RED, GREEN, BLUE))
+    assert main_colors(data) == [(RED, 999_999), (GREEN, 500_000), (BLUE, 1)]
+    assert main_colors(data, 1, {RED, GREEN}) == [(BLUE, 1)]
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32 - 1))
+def test_the_pixels_of_colours_add_up(height: int, width: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 2, (height, width, 3)).astype(np.uint8)
+    found = main_colors(encode(Image.fromarray(pixels)))
+    assert dict(found) == Counter((pixels @ [1 << 16, 1 << 8, 1]).ravel().tolist())
+    assert found == sorted(found, key=lambda item: (-item[1], item[0]))
+
+
+def test_the_counting_of_a_photograph_s_colours_ends_early() -> None:
+    pixels = np.arange(3_000_000, dtype="<u4").view(np.uint8).reshape(3000, 1000, 4)[..., :3]
+    found = main_colors(encode(Image.fromarray(np.ascontiguousarray(pixels)), compress_level=1), 256)
+    assert len(found) == 256
+    assert all(color >> 16 | color & 0xFF00 | (color & 0xFF) << 16 < 500_000 for color, _ in found)
+
+
+class TestValueColors:
+    """The colour of each value, as it is known before pixels are decoded."""
+
+    @pytest.mark.parametrize("depth", [1, 2, 4, 8])
+    def test_a_palette_s_entries(self, depth: int) -> None:
+        count = min(1 << depth, 200)
+        image = indexed(np.zeros((1, 8), np.uint8), *range(100, 100 + count))
+        opened = open_image(encode(image, bits=depth))
+        colors = value_colors(opened)
+        assert colors is not None
+        assert colors.tolist() == [*range(100, 100 + count), *[-1] * (256 - count)]
+
+    @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+    def test_greys(self, mode: str) -> None:
+        colors = value_colors(open_image(encode(Image.fromarray(LABELS).convert(mode))))
+        assert colors is not None
+        assert [color_name(color) for color in colors[[0, 1, 255]].tolist()] == ["#000000", "#010101", "#ffffff"]
+
+    @pytest.mark.parametrize("depth", [1, 2, 4])
+    def test_grey_of_few_bits_has_none_as_its_values_are_open(self, depth: int) -> None:
+        assert value_colors(open_image(png(8, depth, 0, bytes(depth)))) is None
+
+    def test_nothing_is_decoded(self) -> None:
+        data = encode(indexed(LABELS, RED))
+        colors = value_colors(open_image(data[: data.index(b"IDAT") + 4] + bytes(9)))
+        assert colors is not None
+        assert colors.tolist() == [RED, *[-1] * 255]
+
+    @pytest.mark.parametrize("body", [b"", b"ab", bytes(3 * 300)])
+    def test_a_palette_of_an_odd_size_is_no_error(self, body: bytes) -> None:
+        colors = value_colors(open_image(png(1, 8, 3, b"\0", chunk(b"PLTE", body))))
+        assert colors is not None
+        assert (colors >= 0).sum() == min(256, len(body) // 3)
 
 
 class TestIndices:

@@ -208,8 +208,8 @@ class TestMasksOfColours:
         assert [str(problem) for problem in report.problems] == [
             "train_annotation/b.png: The mask has mode RGB and colours: which one is which class is unknown. The same "
             "holds for 1 more of train. The colours: #000000 96.87 %, #010203 1.25 %, #ff0000 1.25 %, #090909 0.62 %. "
-            "Give a label map, with your numbers: "
-            '{"colors": {"0": "#000000", "1": "#010203", "2": "#ff0000", "3": "#090909"}}.'
+            "Give a label map for all splits, with your numbers (semseg check --write-label-map FILE writes it): "
+            '{"colors": {"0": "#000000", "1": "#010203", "2": "#090909", "3": "#ff0000"}}.'
         ]
         split = report.splits[0]
         assert split.colored == 2
@@ -225,13 +225,18 @@ class TestMasksOfColours:
         assert report.splits[0].class_pixels.tolist() == [77, 2, 1]
         assert (report.splits[0].colored, report.splits[0].colors) == (0, ())
 
-    def test_show_20_colours_and_as_many_as_there_are_classes(self, tmp_path: Path, write_pair: PairWriter) -> None:
+    def test_show_20_colours_of_all_that_are_proposed(self, tmp_path: Path, write_pair: PairWriter) -> None:
         write_pair("a", colored(*((9, 0, number) for number in range(30))))
         problem = error_of(tmp_path, num_classes=2)
         assert "#000000 62.5 %, #090000 1.25 %" in problem.message
         assert "#090012 1.25 % and 11 more." in problem.message
-        assert problem.hint.endswith('{"colors": {"0": "#000000", "1": "#090000"}}.')
-        assert error_of(tmp_path, num_classes=40).hint.endswith('"19": "#090012", ...}}.')
+        assert problem.hint.startswith("num_classes is 2, but there are colours for 31 classes: raise it to 31, or ")
+        assert ' writes it): {"colors": {"0": "#000000", "1": "#090000", "2": "#090001", ' in problem.hint
+        assert problem.hint.endswith('"18": "#090011", "19": "#090012", ...}}.')
+        suggested = report_of(tmp_path, num_classes=2).suggested_label_map
+        assert suggested
+        assert len(suggested["colors"]) == 31
+        assert not report_of(tmp_path, num_classes=31, source=suggested).problems
 
     def test_like_photographs_are_not_listed(self, tmp_path: Path, write_pair: PairWriter) -> None:
         for number in range(4):

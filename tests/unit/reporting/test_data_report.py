@@ -174,14 +174,15 @@ def test_the_json_has_all_colours_and_the_label_map(tmp_path: Path) -> None:
     pixels[0, :9, 2] = range(1, 10)
     pixels[1:3] = (9, 0, 0)
     data.add(pixels)
-    train = as_json(data.report())["splits"]["train"]
+    splits = as_json(data.report())["splits"]
+    train = splits["train"]
     assert train["colored_masks"] == 1
     assert list(train["colors"].items())[:3] == [("#000000", 51), ("#090000", 20), ("#000001", 1)]
     assert len(train["colors"]) == 11
-    assert train["suggested_label_map"] == {
-        "colors": {"0": "#000000", "1": "#090000", "2": "#000001", "3": "#000002", "4": "#000003"}
-    }
-    report = data.report(source=train["suggested_label_map"])
+    names = ["#000000", *(f"#{number:06x}" for number in range(1, 10)), "#090000"]
+    suggested = {"colors": {str(class_id): name for class_id, name in enumerate(names)}}
+    assert [split["suggested_label_map"] for split in splits.values()] == [suggested, suggested]
+    report = data.report(source={"colors": {"0": names[:7], "1": names[7:]}})
     assert not report.problems
     assert as_json(report)["splits"]["train"]["suggested_label_map"] is None
 

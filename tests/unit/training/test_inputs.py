@@ -14,7 +14,7 @@ from semseg.data.shapes import write_shapes
 from semseg.errors import DataError, HyperparameterError
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training.inputs import Input, class_names, fingerprint, require_files, training_data
+from semseg.training.inputs import Input, check_inputs, class_names, fingerprint, require_files, training_data
 
 PLAIN = '{"scale": 1}'
 NAMES = {0: "void", 1: "road", 2: "tree"}
@@ -30,7 +30,7 @@ def one(
     """A split whose masks have so named values; the colour of value 1 is #000001."""
     split = Split(channel, Path(channel), None, None, piped)
     colors = ColorMap(tuple((value, name, value) for value, name in names.items())) if names else None
-    return Input(split, None if piped else Listing("train", (), (), colors), label_map_of(label_map, num_classes))
+    return Input(split, None if piped else Listing(channel, (), (), colors), label_map_of(label_map, num_classes))
 
 
 def label_map_of(text: str, num_classes: int) -> LabelMap:
@@ -135,3 +135,17 @@ def test_a_batch_that_cannot_be_filled_is_warned_about(
     listing = list_pairs("train", split.images, tmp_path / "train_annotation")
     training_data(Input(split, listing, label_map_of(PLAIN, 4)), settings, 2, lambda: False)
     assert [message.split("mini_batch")[0] for message in caplog.messages] == told
+
+
+@pytest.mark.parametrize("piped", [(True, True), (True, False), (False, False)])
+def test_label_maps_that_contradict_each_other_are_suspicious_even_where_nothing_is_read(
+    piped: tuple[bool, bool],
+) -> None:
+    maps = ('{"colors": {"0": "#000000", "1": "#ff0000"}}', '{"colors": {"1": "#000000", "0": "#ff0000"}}')
+    train, validation = (
+        one(None, label_map, of_pipe, channel=channel)
+        for label_map, of_pipe, channel in zip(maps, piped, ("train", "validation"), strict=True)
+    )
+    (line,) = check_inputs((train, validation), workers=0).suspicions
+    assert line.startswith("train and validation: their label maps give one colour different classes")
+    assert not check_inputs((train, train), workers=0).suspicions

@@ -1,0 +1,92 @@
+"""From colours to classes where nobody has said which is which: the same colours always get the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
+
+from semseg.codecs.colors import GREY, color_name
+from semseg.codecs.palettes import palette
+from semseg.types import IGNORED
+
+_BLACK, _WHITE, _BORDER = 0x000000, 0xFFFFFF, 0xE0E0C0
+_RARE = 0.05
+_DATA_SETS = {"PASCAL VOC": "voc", "ADE20K": "ade20k", "Cityscapes": "cityscapes"}
+
+Classes = dict[int, int]
+
+
+def numbered(pixels: Mapping[int, int], known: Mapping[int, int], num_classes: int) -> tuple[Classes, tuple[str, ...]]:
+    """Class id or `IGNORED` for each colour, and what to say of it, in sentences.
+
+    pixels: those of each colour; known: the class of colours that have one. The others are numbered as in the data set
+    whose colours they are, or else in the order of their values (0xRRGGBB) by the ids that are left, those beyond
+    `num_classes` if need be.
+    """
+    new = sorted(pixels.keys() - known.keys())
+    classes, notes = (None if known else _customary(new, num_classes)) or _in_order(new, pixels, known, num_classes)
+    used = set(classes.values()) - {IGNORED}
+    if len(used) < num_classes:
+        notes.append(
+            f"num_classes is {num_classes}, but there are colours for {len(used)} classes only: it may be too high."
+        )
+    elif max(used) >= num_classes:
+        notes.append(
+            f"num_classes is {num_classes}, but there are colours for {len(used)} classes: raise it to "
+            f'{max(used) + 1}, or give a class several colours, as in "1": ["#2ca02c", "#98df8a"].'
+        )
+    return classes, tuple(notes)
+
+
+def _customary(colors: Sequence[int], num_classes: int) -> tuple[Classes, list[str]] | None:
+    """The numbers of the first data set that explains all colours, by two classes at least."""
+    for name, numbers in _numberings(num_classes):
+        classes = {color: numbers[color] for color in colors if color in numbers}
+        ignored = [color for color, class_id in classes.items() if class_id == IGNORED]
+        if len(classes) == len(colors) >= len(ignored) + 2:
+            notes = [f"The numbers are those of {name}."]
+            return classes, [*notes, *(_ignoring(color, "it is no class there") for color in ignored)]
+    return None
+
+
+def _numberings(num_classes: int) -> Iterator[tuple[str, Classes]]:
+    """The classes of colours as is customary, by the custom's name."""
+    ids = [*range(num_classes), IGNORED]
+    yield "the shades of grey", {class_id * GREY: class_id for class_id in ids}
+    for name, key in _DATA_SETS.items():
+        colours = palette(key) @ [1 << 16, 1 << 8, 1]
+        yield name, {_BLACK: IGNORED} | {int(colours[class_id]): class_id for class_id in reversed(ids)}
+
+
+def _in_order(
+    new: Sequence[int], pixels: Mapping[int, int], known: Mapping[int, int], num_classes: int
+) -> tuple[Classes, list[str]]:
+    """The classes that are known, and the free ids in the order of the new colours."""
+    taken = set(known.values())
+    free = [class_id for class_id in range(num_classes) if class_id not in taken]
+    ignored, why = _ignored(new, pixels, len(free))
+    ids = chain(free, count(num_classes))
+    classes = {**known, **{color: IGNORED if color == ignored else next(ids) for color in new}}
+    return classes, [] if ignored is None else [_ignoring(ignored, why)]
+
+
+def _ignoring(color: int, why: str) -> str:
+    return f"{color_name(color)} is proposed as 255 (ignored): {why}."
+
+
+def _ignored(new: Sequence[int], pixels: Mapping[int, int], free: int) -> tuple[int | None, str]:
+    """The colour that seems to be of no class, if there is one, and what tells so."""
+    if _BORDER in new:
+        return _BORDER, "it is the border in PASCAL VOC"
+    if len(new) != free + 1:
+        return None, ""
+    few = _RARE * sum(pixels.values())
+    rarest = min(new, key=lambda color: (pixels[color], color))
+    why = "a guess, as there is one colour more than classes and "
+    if _WHITE in new and pixels[_WHITE] < min(few, pixels.get(_BLACK, few)):
+        return _WHITE, f"{why}white is rare, like a border"
+    if _BLACK in new:
+        return _BLACK, f"{why}black often is none"
+    if pixels[rarest] < few:
+        return rarest, f"{why}this one is rare"
+    return None, ""
