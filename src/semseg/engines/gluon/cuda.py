@@ -149,6 +149,8 @@ def _cause(library: ctypes.CDLL | None, dev: Path, environ: Mapping[str, str]) -
     hidden = environ.get("CUDA_VISIBLE_DEVICES")
     if code in (_SUCCESS, _NO_DEVICE) and hidden is not None:
         return f"{cannot}CUDA_VISIBLE_DEVICES={hidden[:50]!r} hides what there is.", "Unset it, or set it to 0."
+    if code == _SUCCESS:
+        return f"{cannot}NVIDIA's driver works, but CUDA finds none.", _SET_UP
     return f"{cannot}NVIDIA's driver answers {_words(library, code)}.", _SET_UP
 
 

@@ -13,7 +13,9 @@ TRAINING = (
     "Lower mini_batch_size or crop_size (in validation validation_mini_batch_size, but not to 1, which takes whole "
     "pictures), or take an instance whose GPU has more memory."
 )
-SERVING = "Set SEMSEG_MAX_TILE_PIXELS, or a lower one, or serve on an instance whose GPU has more memory."
+SERVING = (
+    "Send a smaller image, set SEMSEG_MAX_TILE_PIXELS, or lower it, or serve on an instance whose GPU has more memory."
+)
 
 _OUT_OF_MEMORY = re.compile("out[ _]of[ _]memory|_ALLOC(?:ATION)?_FAILED", re.IGNORECASE)
 """CUDA's words, and what cuDNN, cuBLAS, cuSOLVER and cuRAND call it. For the host's memory MXNet has others."""

@@ -139,6 +139,7 @@ NO_DEVICE = 100
             {},
             "NVIDIA's driver answers with error 100, no CUDA-capable device is detected.",
         ),
+        ({"init": 0}, ["nvidia0"], {}, "NVIDIA's driver works, but CUDA finds none."),
         ({"init": 34}, ["nvidia0"], {}, "NVIDIA's driver answers with error 34."),  # the stub of CUDA's toolkit
         ({"init": 803}, ["nvidia0"], {"CUDA_VISIBLE_DEVICES": "0"}, "NVIDIA's driver answers with error 803."),
         (
