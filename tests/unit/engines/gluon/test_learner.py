@@ -83,6 +83,21 @@ def test_cudnn_times_its_algorithms_for_the_crops_of_training_alone(
     assert set(seen) == {None}
 
 
+def test_a_cpu_trains_the_same_whether_cudnn_is_to_time_or_not(
+    tiny_learner: Callable[..., Any], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(tunes: bool) -> dict[str, Any]:
+        monkeypatch.setattr(runtime, "tunes", lambda: tunes)
+        learner = tiny_learner("sgd")
+        learner.train_step(batch, 0.1, 0)
+        return dict(learner.parameters())
+
+    with_attribute, without = trained(True), trained(False)
+    assert with_attribute.keys() == without.keys()
+    for name, array in with_attribute.items():
+        np.testing.assert_array_equal(array, without[name])
+
+
 def test_the_graph_of_training_says_so_in_its_operators(model: Any, mx: Any) -> None:
     def tuned(**choice: bool) -> set[str | None]:
         (logits,) = networks.LowResolutionLogits(model, **choice)(mx.sym.var("data"))
