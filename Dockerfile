@@ -1,5 +1,6 @@
 # `docker run IMAGE train` and `docker run IMAGE serve`. Built by scripts/build-image; needs BuildKit.
 ARG BASE_IMAGE=debian:bookworm-slim
+ARG VARIANT=gpu
 
 FROM ${BASE_IMAGE} AS base
 RUN apt-get update -q \
@@ -17,7 +18,7 @@ RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,targ
     /src/docker/pip install --no-deps --require-hashes -r /src/docker/requirements-build.txt
 
 FROM builder AS packages
-ARG VARIANT=gpu
+ARG VARIANT
 COPY docker/requirements-${VARIANT}.txt /src/docker/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     /src/docker/pip --python /opt/semseg/bin/python \
@@ -45,25 +46,29 @@ RUN --mount=type=secret,id=ca \
     && if [ -s /run/secrets/ca ]; then export REQUESTS_CA_BUNDLE=/run/secrets/ca; fi \
     && if [ -n "${WITH_WEIGHTS}" ]; then MXNET_HOME=/weights /opt/semseg/bin/semseg fetch-weights ${WITH_WEIGHTS}; fi
 
-FROM base
+FROM base AS base-cpu
+
+# NVIDIA's container runtime, where it is not told otherwise, lends its GPUs to an image that asks for them, and the
+# driver's libraries for what is named here.
+FROM base AS base-gpu
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM base-${VARIANT}
 COPY --from=packages /opt/semseg /opt/semseg
 COPY --from=package /weights /opt/mxnet
 COPY --from=package /doc /usr/share/doc/semseg-container
 COPY --from=package /package /opt/semseg
 COPY docker/entrypoint /opt/semseg/bin/entrypoint
-# MXNET_USE_FUSION: drivers of the 470 series reject what NVRTC 11.8 compiles. MXNET_CUDNN_LIB_CHECKING: a warning at
-# each start that cuDNN is newer than the one MXNet was built with.
 ENV PATH=/opt/semseg/bin:$PATH \
     LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    MXNET_HOME=/opt/mxnet \
-    MXNET_USE_FUSION=0 \
-    MXNET_CUDNN_LIB_CHECKING=0
+    MXNET_HOME=/opt/mxnet
 EXPOSE 8080
 ENTRYPOINT ["/opt/semseg/bin/entrypoint"]
 CMD ["train"]
-ARG VARIANT=gpu
+ARG VARIANT
 ARG VERSION=
 ARG REVISION=
 LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true \

@@ -5,7 +5,8 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── HyperparameterError     exit 1   400   the value of a hyperparameter
 │   ├── ChannelError            exit 1   400   a channel: absent, empty, in a mode we cannot read
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
-│   ├── DeviceError             exit 1   400   the machine: a GPU or driver that will not do for MXNet
+│   ├── DeviceError             exit 1   500   the machine: a GPU or driver that will not do for MXNet
+│   │   └── DeviceMemoryError   exit 1   507   the machine, or what is asked of it: a GPU with too little memory
 │   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
 │   ├── DivergedError           exit 1   400   the training: numbers that are none
 │   ├── DiskFullError           exit 1   400   the machine: no room for a file
@@ -59,7 +60,15 @@ class DataError(UserError):
 
 
 class DeviceError(UserError):
-    """The machine has a GPU or a driver that MXNet cannot use, or a GPU with too little memory."""
+    """The machine has a GPU or a driver that MXNet cannot use, or lacks one that is needed."""
+
+    http_status = 500
+
+
+class DeviceMemoryError(DeviceError):
+    """A GPU has too little memory for what it is to compute."""
+
+    http_status = 507
 
 
 class WeightsError(UserError):

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import termios
 from collections.abc import Callable
 from pathlib import Path
@@ -199,6 +200,34 @@ def fails(job: Any, code: int, reason: str) -> None:
     assert len(failure) < 1024
     assert reason in log
     assert not list(job.paths.model.glob("*"))
+
+
+def test_a_gpu_that_is_insisted_on_and_cannot_be_used_fails(job: Any) -> None:
+    job.configure(_device="gpu")
+    fails(
+        job, 1, "ClientError: _device is gpu. No GPU can be used: MXNet's cpu variant is installed. Use the gpu image"
+    )
+
+
+def test_a_gpu_instance_on_which_the_cpu_trains_is_warned_about(job: Any) -> None:
+    job.paths.resource_config.write_text(json.dumps({"current_instance_type": "ml.g5.xlarge"}))
+    seen = []
+    with job.start() as process:
+        for line in process.stdout:
+            seen.append(line)
+            if "Checking the data" in line:
+                process.terminate()
+                break
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    warning = "The instance is ml.g5.xlarge, but MXNet's cpu variant trains on the CPU."
+    assert sum(warning in line for line in seen) == 1, seen
+
+
+def test_a_training_that_is_killed_leaves_a_failure(job: Any) -> None:
+    code, _ = job.run_until("Number of GPUs being used", signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert job.paths.failure.read_text().startswith("AlgorithmError: The training process died before it could say why")
 
 
 @pytest.mark.req("R24")

@@ -37,6 +37,12 @@ def test_it_declares_what_the_platform_asks_for(config: dict[str, Any]) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", config["Labels"]["org.opencontainers.image.version"])
 
 
+def test_the_gpu_variant_alone_asks_for_gpus(config: dict[str, Any]) -> None:
+    asked = {name for name in config["Env"] if name.startswith("NVIDIA_")}
+    wanted = {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"}
+    assert asked == (wanted if variant(config) == "gpu" else set())
+
+
 def test_it_is_no_larger_than_promised(config: dict[str, Any]) -> None:
     assert config["Size"] < LARGEST[variant(config)]
 

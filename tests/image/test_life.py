@@ -145,6 +145,19 @@ def test_a_job_that_fails_says_why(start: Callable[..., Any], new_job: Callable[
     assert "num_classes" in (base / "output/failure").read_text()
 
 
+def test_the_gpu_image_on_a_gpu_instance_without_a_driver_says_so(
+    start: Callable[..., Any], new_job: Callable[..., Path], image: str
+) -> None:
+    if not image.endswith(":gpu"):
+        pytest.skip("the cpu image only warns")
+    base = new_job()
+    (base / "input/config/resourceconfig.json").write_text('{"current_instance_type": "ml.g5.xlarge"}')
+    container = start("--volume", f"{base}:/opt/ml")
+    assert container.wait() == 1
+    failure = (base / "output/failure").read_text()
+    assert failure.startswith("ClientError: The instance is ml.g5.xlarge. No GPU can be used: libcuda.so.1, ")
+
+
 def test_the_default_pretrained_backbone_is_asked_for_by_name(
     start: Callable[..., Any], new_job: Callable[..., Path]
 ) -> None:

@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from semseg.artifact.model_dir import INT8, ONNX, ModelDescription, describe
 from semseg.artifact.params import digest, read_params
 from semseg.engines import machine
-from semseg.engines.gluon import runtime
-from semseg.errors import ArtifactError, UserError
+from semseg.engines.gluon import cuda, runtime
+from semseg.errors import ArtifactError, DeviceError, UserError
 from semseg.inference import memory, onnx_file
 from semseg.inference.backends import Backend
 from semseg.inference.gate import read_gate
@@ -48,33 +49,52 @@ def load_predictor(
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet.
 
     backend: one of BACKENDS; `auto` is MXNet on the first GPU, and OpenVINO without one. Its import takes two seconds,
-    so `auto` asks MXNet for GPUs only where the driver has a device file. precision: one of PRECISIONS, for OpenVINO;
+    so `auto` asks MXNet for GPUs only where the driver has a device file; if none can be used, a warning tells why.
+    precision: one of PRECISIONS, for OpenVINO;
     `auto` is int8 where the directory has a model_int8.onnx that passed its gate, else bf16 where the CPU computes in
     it, else f32.
-    max_tile_pixels: pixels that the network gets at a time, 0 for what memory allows. cache_dir: of what OpenVINO
-    compiled, for the next start; with a warning, none if it is not this user's own. cores: that OpenVINO computes on,
-    None for all of this process. processes: that share the memory.
+    max_tile_pixels: pixels that the network gets at a time, 0 for what memory allows, a GPU's own where one computes.
+    cache_dir: of what OpenVINO compiled, for the next start; with a warning, none if it is not this user's own. cores:
+    that OpenVINO computes on, None for all of this process. processes: that share the memory.
     Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
     or the CPU does not compute in the precision.
     """
     model = describe(model_dir)  # first: what is wrong here should not wait for MXNet
-    ask_mxnet = backend == "mxnet" or (backend == AUTO and runtime.seems_to_have_gpu())
-    gpus = runtime.devices()[1] if ask_mxnet else 0
+    ask_mxnet = backend == "mxnet" or (backend == AUTO and cuda.device_files())
+    device, gpus = _device() if ask_mxnet else (None, 0)
     if gpus > 1:
         logger.warning("%d GPUs found; the first is used.", gpus)
     logger.info("Number of GPUs being used: %d", min(gpus, 1))
     engine = "mxnet" if backend == "mxnet" or gpus else "openvino"
     if engine == "mxnet":
-        network = _load_mxnet(model, precision)
+        network = _load_mxnet(model, precision, device)
     else:
         network = _load_openvino(model, model_dir, precision, _own(cache_dir), cores or machine.usable_cores())
-    free, each = machine.free_memory() // processes, memory.BYTES_PER_PIXEL[engine][model.algorithm]
-    pixels = max_tile_pixels or memory.tile_pixels(free, each)
+    free, on_gpu = machine.free_memory() // processes, runtime.device_memory(device) if gpus else None
+    pixels, left = memory.divided(
+        free,
+        on_gpu and on_gpu // processes,
+        memory.BYTES_PER_PIXEL[engine][model.algorithm],
+        max_tile_pixels,
+    )
     logger.info("Pictures of more than %d pixels are cut into tiles.", pixels)
-    return LoadedModel(Predictor(network, model.num_classes, pixels), model, max(free - pixels * each, free // 2))
+    return LoadedModel(Predictor(network, model.num_classes, pixels), model, left)
 
 
-def _load_mxnet(model: ModelDescription, precision: str) -> Backend:
+def _device() -> tuple[Any, int]:
+    """MXNet's device, the first GPU, else the CPU, and the number of GPUs; a warning where one is not used."""
+    files = cuda.device_files()
+    try:
+        device, gpus = runtime.devices(required=bool(files) and cuda.is_installed())
+    except DeviceError as error:
+        logger.warning("The CPU serves. %s", error)
+        return runtime.cpu(), 0
+    if files and not gpus:
+        logger.warning("The CPU serves: MXNet's cpu variant is installed, which does not use %s.", files[0])
+    return device, gpus
+
+
+def _load_mxnet(model: ModelDescription, precision: str, device: Any) -> Backend:
     if precision not in (AUTO, "f32"):
         raise UserError(
             f"SEMSEG_PRECISION is {precision}, but MXNet computes in f32 alone.",
@@ -84,7 +104,7 @@ def _load_mxnet(model: ModelDescription, precision: str) -> Backend:
 
     logger.info("Loading weights from %s", model.params)
     return backend.load_backend(
-        model.algorithm, model.backbone, model.num_classes, read_params(model.params), str(model.params)
+        model.algorithm, model.backbone, model.num_classes, read_params(model.params), str(model.params), device
     )
 
 

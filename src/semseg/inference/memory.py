@@ -16,6 +16,12 @@ BYTES_PER_PIXEL = {
 _MOST = 1600 << 20
 """Bytes for a tile's computation where memory is plentiful, so that a server stays below 2.5 GB for any picture."""
 
+_LARGEST_ON_GPU = 1 << 24
+"""Pixels of a tile on a GPU: its libraries count an array's numbers in 32 bits, and PSP's largest has 64 a pixel."""
+
+_ON_THE_WAY = 24
+"""Bytes per pixel that a tile for a GPU takes on the host: normalised, and a copy of that."""
+
 _DECODING, _DECODED = 14, 3
 """Bytes per pixel: while a picture is decoded (Pillow's CMYK; 3 of a usual JPEG, 10 of PNG), and of its array."""
 
@@ -23,6 +29,20 @@ _DECODING, _DECODED = 14, 3
 def tile_pixels(free: int, bytes_per_pixel: int) -> int:
     """Pixels for whose computation half of the free bytes, and _MOST, are enough; SMALLEST_BUDGET at least."""
     return max(SMALLEST_BUDGET, min(free // 2, _MOST) // bytes_per_pixel)
+
+
+def divided(free: int, device: int | None, bytes_per_pixel: int, given: int = 0) -> tuple[int, int]:
+    """How many pixels a tile has, and how many of the host's free bytes are left for requests, at least half.
+
+    device: bytes that are free on a GPU, of which half are for a tile's computation, for cuDNN's workspaces, of up to
+    1 GiB, come on top; None where the host computes. given: the pixels of a tile; 0 for what memory allows.
+    """
+    if device is None:
+        pixels, on_host = given or tile_pixels(free, bytes_per_pixel), bytes_per_pixel
+    else:
+        fitting = min(device // 2 // bytes_per_pixel, free // 2 // _ON_THE_WAY, _LARGEST_ON_GPU)
+        pixels, on_host = given or max(SMALLEST_BUDGET, fitting), _ON_THE_WAY
+    return pixels, max(free - pixels * on_host, free // 2)
 
 
 def request_bytes(num_classes: int, height: int, width: int, answer: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,11 +170,21 @@ def _find_manifest(directory: Path) -> Path | None:
     return found[0] if found else None
 
 
+_GPU_INSTANCE = re.compile(r"ml\.(p|gr?)\d.*|local_gpu", re.IGNORECASE)
+"""Instances with GPUs, such as ml.p3.2xlarge, ml.g4dn.xlarge and ml.gr6.4xlarge, and the SDKs' name for one."""
+
+
 @dataclass(frozen=True)
 class Hosts:
-    """Which of the hosts of the job this is."""
+    """Which of the hosts of the job this is, and of what type, empty where nobody says so."""
 
     current: str
+    instance_type: str = ""
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether instances of the type have GPUs."""
+        return _GPU_INSTANCE.fullmatch(self.instance_type) is not None
 
 
 def read_hosts(paths: Paths) -> Hosts:
@@ -190,4 +201,13 @@ def read_hosts(paths: Paths) -> Hosts:
             f"The job has {len(hosts)} hosts, but training runs on a single machine.",
             "Set InstanceCount to 1.",
         )
-    return Hosts(current)
+    return Hosts(current, _instance_type(config, current))
+
+
+def _instance_type(config: Mapping[str, Any], host: str) -> str:
+    """The type of the host's instance, of two places that are not documented: whatever else is there is none."""
+    listed = config.get("instance_groups")
+    groups = [group for group in listed if isinstance(group, dict)] if isinstance(listed, list) else []
+    mine = [group for group in groups if isinstance(group.get("hosts"), list) and host in group["hosts"]]
+    types = [config.get("current_instance_type"), *(group.get("instance_type") for group in mine)]
+    return next((found for found in types if isinstance(found, str) and len(found) <= 100 and found.isprintable()), "")

@@ -85,7 +85,10 @@ class Hyperparameters:
         "minutes between checkpoints within an epoch; each epoch ends with one",
         "(0, inf)",
     )
-    seed: int = integer("_seed", "0", "seed of everything random", low=0, high=2**31 - 1)
+    seed: int = integer("_seed", "0", "seed of everything random, but for dropout on GPUs", low=0, high=2**31 - 1)
+    device: str = choice(
+        "_device", "auto", ("auto", "cpu", "gpu"), "cpu: look for no GPU; gpu: fail without one, on any instance"
+    )
 
     def as_strings(self) -> dict[str, str]:
         """The values by name, as the platform writes them; what has no value is left out."""

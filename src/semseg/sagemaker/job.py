@@ -11,11 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from semseg.errors import DeviceError, DiskFullError, SemsegError
+from semseg.errors import DiskFullError, SemsegError
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
 FAILURE_CHARACTERS = 1023  # the platform shows 1,024
+
+_DIED = (
+    "AlgorithmError: The training process died before it could say why: it was killed, perhaps for lack of memory, or "
+    "a library aborted. The end of its log may tell more."
+)
+"""What the failure file holds while a job runs, for a process that dies writes nothing."""
 
 
 class Stopped(BaseException):
@@ -40,11 +46,13 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
     """Runs a job to its end and returns its exit code: 0 done or stopped, 1 the user's error, 2 ours.
 
     SIGTERM or SIGINT sets the job's event; it saves what it has and returns within a step, or raises Stopped.
-    An error's reason goes to the log and, first, into the failure file.
+    An error's reason goes to the log and into the failure file. That is there while the job runs too, in case that the
+    process dies, and is gone when the job ends well.
     """
     stop = stop_on_signals()
-    with suppress(OSError):
-        paths.failure.unlink()
+    _remove_failure(paths.failure)
+    with suppress(OSError):  # a job that fails will log it
+        _write_failure(paths.failure, _DIED)
     try:
         job(stop)
     except Stopped:
@@ -53,8 +61,12 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
         code, *texts = _explain(error)
         reason, details = map(_encodable, texts)
         LOGGER.error("%s%s", reason, f"\n{details}" if details else "")
-        _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
+        try:
+            _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
+        except OSError as unwritable:
+            LOGGER.error("The failure file cannot be written: %s", unwritable)
         return code
+    _remove_failure(paths.failure)
     return 0
 
 
@@ -62,22 +74,12 @@ def _explain(error: Exception) -> tuple[int, str, str]:
     """The exit code, the reason in a sentence and, for our own errors, the traceback."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         error = DiskFullError(error.filename or "the job's folder, or in the temporary one")
-    if "cudaMalloc" in str(error) and "out of memory" in str(error):  # MXNet's words; its class is not known here
-        error = _gpu_too_small()
     if isinstance(error, SemsegError):
         if error.exit_code == 1:
             return 1, f"ClientError: {error}", ""
         return error.exit_code, f"AlgorithmError: {error}", traceback.format_exc()
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
     return 2, f"AlgorithmError: {_named(error)}{notes}", traceback.format_exc()
-
-
-def _gpu_too_small() -> DeviceError:
-    return DeviceError(
-        "The GPU's memory is too small for the batch.",
-        "Lower mini_batch_size or crop_size (in validation validation_mini_batch_size, but not to 1, which takes whole "
-        "pictures), or take an instance whose GPU has more memory.",
-    )
 
 
 def _named(error: Exception) -> str:
@@ -103,8 +105,10 @@ def _encodable(text: str) -> str:
 
 
 def _write_failure(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_shortened(text), encoding="utf-8")
-    except OSError as error:
-        LOGGER.error("The failure file cannot be written: %s", error)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_shortened(text), encoding="utf-8")
+
+
+def _remove_failure(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()

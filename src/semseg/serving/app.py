@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 from semseg import __version__
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.media_types import check_content_type
-from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
+from semseg.errors import BusyError, DeviceError, SemsegError, UnsupportedCodingError
 from semseg.serving.answers import answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
 from semseg.serving.engine import Engine
@@ -128,6 +128,8 @@ def _loading() -> Response:
 
 
 def _refuse(error: SemsegError) -> Response:
+    if isinstance(error, DeviceError):  # the machine's fault, of which its owner should hear
+        logger.error("%s", error)
     response = _error(error.http_status, error.message, error.hint)
     if isinstance(error, BusyError):
         response.headers["Retry-After"] = str(error.retry_after)

@@ -34,7 +34,7 @@ _MAX_TEXT = 1 << 26
 
 _MAY_DIFFER = re.compile(
     "epochs|early_stopping.*|_workers|_logging_frequency|_checkpoint_minutes|_export_onnx|_quantize|_kvstore|"
-    "_num_kv_servers|_hybrid"
+    "_num_kv_servers|_hybrid|_device"
 )
 """The parts of a configuration that do not change what the updates so far have come to."""
 

@@ -11,7 +11,7 @@ class Learner(Protocol):
     """A network with its criterion and optimizer on its devices."""
 
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
-        """One update of the parameters; `seed` fixes the dropout.
+        """One update of the parameters; `seed` fixes the dropout on a CPU.
 
         What is returned gives, as a float, the criterion's value, the mean over the pictures; that may have to wait
         for the device, while this returns as soon as the device can be given the next update.
@@ -29,6 +29,10 @@ class Learner(Protocol):
 
     def load(self, arrays: Arrays, origin: str) -> None:
         """Takes over all parameters by structural name; `origin` names their file in errors."""
+        ...
+
+    def device_memory(self) -> int | None:
+        """The bytes that are free on a device with memory of its own; None where it computes in the host's."""
         ...
 
     def parameters(self) -> Arrays:

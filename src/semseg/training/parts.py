@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from semseg.artifact.earlier import Earlier
 from semseg.data.report import Report, class_weights
+from semseg.errors import DeviceError
+from semseg.sagemaker.channels import Hosts
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.checkpoints import Checkpoint
@@ -14,17 +17,51 @@ from semseg.training.schedules import Schedule, iterations_per_epoch, schedule
 from semseg.training.stopping import EarlyStopping
 
 
-def announce_devices() -> None:
-    """Logs what there is to train on, in the original's words."""
-    from semseg.engines.gluon.runtime import devices
+def choose_device(wanted: str, hosts: Hosts) -> Any:
+    """The engine's device to train on, the first GPU, else the CPU; logged in the original's words.
+
+    wanted: the hyperparameter `_device`. Where the instance or device files show a GPU, `auto` is not content with the
+    CPU, unless the engine can compute on no other: then a warning tells.
+    Raises DeviceError, with the cause and the ways out, when no GPU can be used that is wanted or to be expected.
+    """
+    from semseg.engines.gluon import cuda, runtime
 
     start = time.perf_counter()
-    _, gpus = devices()
+    runtime.load()  # raises where not even the CPU is of use
+    sign = _sign_of_gpu(hosts)
+    if wanted == "cpu":
+        device, gpus = runtime.cpu(), 0
+    else:
+        try:
+            device, gpus = runtime.devices(required=wanted == "gpu" or (sign != "" and cuda.is_installed()))
+        except DeviceError as error:
+            expected = sign or ("_device is gpu" if wanted == "gpu" else "")
+            raise DeviceError(
+                f"{expected}. {error.message}" if expected else error.message,
+                f"{error.hint} Or set _device=cpu, to train on the CPU, slowly.",
+            ) from error
     LOGGER.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
     LOGGER.info("nvidia-smi identified %d GPUs.", gpus)
     LOGGER.info("Number of GPUs being used: %d", min(gpus, 1))
     if gpus > 1:
         LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
+    if sign and not gpus and wanted == "auto":
+        LOGGER.warning(
+            "%s, but MXNet's cpu variant trains on the CPU. The gpu image, or the gpu variant, trains on the GPU; "
+            "_device=cpu says that the CPU is meant.",
+            sign,
+        )
+    return device
+
+
+def _sign_of_gpu(hosts: Hosts) -> str:
+    """What makes one expect a GPU here, as a sentence; empty for nothing."""
+    from semseg.engines.gluon import cuda
+
+    if hosts.has_gpu:
+        return f"The instance is {hosts.instance_type}"
+    files = cuda.device_files()
+    return f"The machine has the device file {files[0]}" if files else ""
 
 
 def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> None:
@@ -57,8 +94,12 @@ def build_learner(
     earlier: Earlier | None,
     checkpoint: Checkpoint | None,
     weights: tuple[float, ...] | None,
+    device: Any = None,
 ) -> Learner:
-    """A learner with the state of the checkpoint, or the parameters of the earlier model, or as the settings say."""
+    """A learner with the state of the checkpoint, or the parameters of the earlier model, or as the settings say.
+
+    device: what `choose_device` returned; None for the first GPU, or else the CPU.
+    """
     from semseg.engines.gluon import learner as gluon
     from semseg.engines.gluon.losses import BalancedLoss
 
@@ -82,6 +123,7 @@ def build_learner(
         use_pretrained=_is_pretrained(settings, earlier, checkpoint),
         seed=settings.seed,
         criterion=criterion,
+        device=device,
     )
     if checkpoint:
         learner.restore(checkpoint.state, str(checkpoint.path))

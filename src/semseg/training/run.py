@@ -49,10 +49,10 @@ from semseg.training.learner import Learner
 from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite
 from semseg.training.parts import (
-    announce_devices,
     announced_schedule,
     balance,
     build_learner,
+    choose_device,
     early_stopping,
     require_backbone,
 )
@@ -76,7 +76,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
     """
     begun = time.time()
     settings = _read_hyperparameters(paths)
-    host = read_hosts(paths).current
+    hosts = read_hosts(paths)
     channels = read_channels(paths)
     require_files(channels, settings)
     checkpoint_directory = read_checkpoint_directory(paths)
@@ -96,7 +96,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
         )
         checkpoint = checkpoints.newest() if checkpoints else None
         progress = checkpoint.progress if checkpoint else BEGINNING
-        announce_devices()
+        device = choose_device(settings.device, hosts)
         require_backbone(settings, earlier, checkpoint)
         try:
             report = _check(splits, settings.workers, stop, paths.output_data)
@@ -107,10 +107,10 @@ def train(paths: Paths, stop: threading.Event) -> None:
             weights = None  # nothing is trained any more, but the model of the checkpoint is to be saved
         store.patience = _PATIENCE
 
-        learner = build_learner(settings, earlier, checkpoint, weights)
+        learner = build_learner(settings, earlier, checkpoint, weights, device)
         rates = announced_schedule(settings, samples)
 
-        emit = _sinks(host, settings, paths, progress)
+        emit = _sinks(hosts.current, settings, paths, progress)
         artifact = ArtifactWriter(paths.model, settings, names, emit)
         if checkpoint and checkpoint.best:
             artifact.save(model_dir.BEST, checkpoint.write_best)
@@ -124,7 +124,7 @@ def train(paths: Paths, stop: threading.Event) -> None:
         _save(learner, artifact, model_dir.LAST)
         _add_other_forms(paths.model, inputs, settings, stop, emit)
         score(learner, artifact.path(model_dir.BEST), (inputs[1], test), settings, stop.is_set, emit)
-    _print_totals(host, settings.epochs, begun, set_up)
+    _print_totals(hosts.current, settings.epochs, begun, set_up)
 
 
 def check(paths: Paths) -> Report:

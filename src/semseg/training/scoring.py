@@ -9,7 +9,7 @@ from semseg.artifact.params import read_params
 from semseg.data.pairs import Pair
 from semseg.engines.machine import free_memory
 from semseg.evaluation.confusion import ConfusionMatrix
-from semseg.inference.memory import BYTES_PER_PIXEL, tile_pixels
+from semseg.inference.memory import BYTES_PER_PIXEL, divided
 from semseg.inference.predictor import Predictor
 from semseg.reporting.events import Scored, Sink
 from semseg.sagemaker.hyperparameters import Hyperparameters
@@ -49,7 +49,7 @@ def _scored(
     learner: Learner, one: Input, pairs: Sequence[Pair], settings: Hyperparameters, stop: Callable[[], bool]
 ) -> Scored:
     """One picture at a time is in memory, and large ones are segmented in tiles."""
-    pixels = tile_pixels(free_memory(), BYTES_PER_PIXEL["mxnet"][settings.algorithm])
+    pixels, _ = divided(free_memory(), learner.device_memory(), BYTES_PER_PIXEL["mxnet"][settings.algorithm])
     predictor = Predictor(learner, settings.num_classes, pixels)
     matrix, pictures = ConfusionMatrix(settings.num_classes), 0
     for batch in whole_pictures(pairs, one, settings, stop):

@@ -13,9 +13,9 @@ import pytest
 
 from semseg.artifact.model_dir import describe, write_class_names
 from semseg.engines import machine
-from semseg.engines.gluon import networks, runtime
+from semseg.engines.gluon import cuda, networks, runtime
 from semseg.engines.gluon.backend import GluonBackend
-from semseg.errors import ArtifactError, UserError
+from semseg.errors import ArtifactError, DeviceError, UserError
 from semseg.inference import load, openvino_backend
 from semseg.inference.export import write_onnx
 from semseg.inference.load import load_predictor
@@ -98,12 +98,61 @@ def test_mxnet_is_chosen_where_it_finds_a_gpu(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """No machine with a GPU runs this: the count stands in for it."""
-    monkeypatch.setattr(runtime, "seems_to_have_gpu", lambda: device_file)
-    monkeypatch.setattr(runtime, "devices", lambda: (runtime.load().cpu(), gpus))
+    monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")] if device_file else [])
+    monkeypatch.setattr(runtime, "devices", lambda required: (runtime.load().cpu(), gpus))
     with caplog.at_level(logging.INFO):
         assert kind_of_backend(load_predictor(model_dir)) is expected
     assert f"Number of GPUs being used: {int(device_file and gpus > 0)}" in caplog.messages
-    assert any(record.levelname == "WARNING" for record in caplog.records) == (gpus > 1)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (gpus > 1) + (device_file and not gpus)
+    if device_file and not gpus:
+        assert warnings == ["The CPU serves: MXNet's cpu variant is installed, which does not use /dev/nvidia0."]
+
+
+@pytest.mark.parametrize(("backend", "expected"), [("auto", OpenVinoBackend), ("mxnet", GluonBackend)])
+def test_where_no_gpu_can_be_used_the_cpu_serves_and_a_warning_tells_why(
+    model_dir: Path, backend: str, expected: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(cuda, "is_installed", lambda: True)
+    monkeypatch.setattr(cuda, "driver", lambda: "the driver")
+    monkeypatch.setattr(cuda, "why_none", lambda _: DeviceError("No GPU can be used: it sleeps.", "Wake it."))
+    model = load_predictor(model_dir, backend)
+    assert kind_of_backend(model) is expected
+    assert model.predictor.predict(np.zeros((20, 31, 3), np.uint8)).labels().shape == (20, 31)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["The CPU serves. No GPU can be used: it sleeps. Wake it."]
+
+
+def test_a_gpu_that_mxnet_has_no_code_for_is_named_and_the_cpu_serves(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: object) -> None:
+        raise cuda.no_code("NVIDIA H100 has compute capability 9.0, for which")
+
+    monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(runtime.load().context, "num_gpus", lambda: 1)
+    monkeypatch.setattr(cuda, "driver", lambda: None)
+    monkeypatch.setattr(cuda, "require_code_for_first_gpu", refuse)
+    assert kind_of_backend(load_predictor(model_dir)) is OpenVinoBackend
+    assert "The CPU serves. The GPU NVIDIA H100 has compute capability 9.0" in caplog.text
+
+
+def test_the_memory_of_a_gpu_sets_the_size_of_tiles_and_the_host_s_the_room_for_requests(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No machine with a GPU runs this: numbers stand in for it."""
+    monkeypatch.setattr(machine, "free_memory", lambda: 8 << 30)
+    monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(runtime, "devices", lambda required: (runtime.cpu(), 1))
+    monkeypatch.setattr(runtime, "device_memory", lambda device: 10 << 30)
+    each = BYTES_PER_PIXEL["mxnet"]["fcn"]
+    model = load_predictor(model_dir)
+    assert 0 <= (5 << 30) - model.predictor.max_tile_pixels * each < each
+    assert model.memory > 7 << 30
+    shared = load_predictor(model_dir, processes=2)
+    assert shared.predictor.max_tile_pixels == model.predictor.max_tile_pixels // 2
+    assert load_predictor(model_dir, max_tile_pixels=70_000).predictor.max_tile_pixels == 70_000
 
 
 @pytest.mark.parametrize(

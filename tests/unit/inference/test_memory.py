@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from semseg.inference.load import BACKENDS
-from semseg.inference.memory import BYTES_PER_PIXEL, request_bytes, tile_pixels
+from semseg.inference.memory import BYTES_PER_PIXEL, divided, request_bytes, tile_pixels
 from semseg.inference.tiling import SMALLEST_BUDGET
 
 
@@ -17,6 +17,30 @@ def test_a_tile_takes_half_of_the_memory_but_not_all_of_a_large_machine() -> Non
     assert tile_pixels(10**9, 500) == 10**6
     assert tile_pixels(10**11, 500) == tile_pixels(10**12, 500) < 4 * 10**6
     assert tile_pixels(0, 500) == SMALLEST_BUDGET
+
+
+def test_a_tile_on_the_host_takes_from_the_memory_of_requests() -> None:
+    assert divided(10**9, None, 500) == (10**6, 10**9 - 500 * 10**6)
+    assert divided(10**9, None, 500, given=10**5) == (10**5, 10**9 - 500 * 10**5)
+    assert divided(10**9, None, 500, given=10**8) == (10**8, 500_000_000)
+
+
+def test_a_tile_on_a_gpu_has_half_of_the_gpu_s_memory_and_hardly_any_of_the_host_s() -> None:
+    small_gpu, large_host = divided(64 << 30, 2 << 30, 1000)
+    assert small_gpu == (1 << 30) // 1000
+    assert large_host > 63 << 30
+    beyond_a_host_s = 4 * tile_pixels(10**12, 1000)
+    assert divided(64 << 30, 15 << 30, 1000)[0] > beyond_a_host_s
+    assert divided(64 << 30, 0, 1000)[0] == SMALLEST_BUDGET
+    assert divided(64 << 30, 2 << 30, 1000, given=10**5)[0] == 10**5
+
+
+def test_a_tile_on_a_gpu_has_fewer_numbers_than_32_bits_count_and_a_place_on_the_host() -> None:
+    widest_of_psp = 4096 // 64
+    assert divided(1 << 40, 140 << 30, 1000)[0] * widest_of_psp < 1 << 31
+    pixels, left = divided(10**8, 140 << 30, 1000)
+    assert 12 * pixels < 10**8 // 2
+    assert left >= 10**8 // 2
 
 
 @pytest.mark.parametrize("size", [(21, 100, 130), (254, 1, 5000), (2, 333, 1)])

@@ -179,6 +179,50 @@ def test_one_host_only(paths: Paths) -> None:
         read_hosts(paths)
 
 
+@pytest.mark.parametrize(
+    ("config", "instance", "has_gpu"),
+    [
+        ({}, "", False),
+        ({"current_instance_type": "ml.g5.xlarge"}, "ml.g5.xlarge", True),
+        ({"current_instance_type": "ml.p3.2xlarge"}, "ml.p3.2xlarge", True),
+        ({"current_instance_type": "ml.p4d.24xlarge"}, "ml.p4d.24xlarge", True),
+        ({"current_instance_type": "ml.p6-b200.48xlarge"}, "ml.p6-b200.48xlarge", True),
+        ({"current_instance_type": "ml.g4dn.xlarge"}, "ml.g4dn.xlarge", True),
+        ({"current_instance_type": "ml.gr6.4xlarge"}, "ml.gr6.4xlarge", True),
+        ({"current_instance_type": "ML.G6.XLARGE"}, "ML.G6.XLARGE", True),
+        ({"current_instance_type": "local_gpu"}, "local_gpu", True),
+        ({"current_instance_type": "local_cpu"}, "local_cpu", False),
+        ({"current_instance_type": "local"}, "local", False),
+        ({"current_instance_type": "ml.c5.xlarge"}, "ml.c5.xlarge", False),
+        ({"current_instance_type": "ml.m7g.large"}, "ml.m7g.large", False),  # Graviton
+        ({"current_instance_type": "ml.trn1.2xlarge"}, "ml.trn1.2xlarge", False),
+        ({"current_instance_type": "ml.inf2.xlarge"}, "ml.inf2.xlarge", False),
+        ({"instance_groups": [{"instance_type": "ml.g5.xlarge", "hosts": ["algo-1"]}]}, "ml.g5.xlarge", True),
+        (
+            {
+                "instance_groups": [
+                    {"instance_type": "ml.c5.xlarge", "hosts": ["algo-2"]},
+                    {"instance_type": "ml.p3.2xlarge", "hosts": ["algo-1"]},
+                ]
+            },
+            "ml.p3.2xlarge",
+            True,
+        ),
+        ({"current_instance_type": None, "instance_groups": None, "topology": None}, "", False),
+        ({"current_instance_type": 5, "instance_groups": {"a": 1}}, "", False),
+        ({"current_instance_type": ["ml.g5"], "instance_groups": [3, {"hosts": 1}, {"hosts": ["algo-1"]}]}, "", False),
+        ({"current_instance_type": "ml.g5.xlarge\nforged", "instance_groups": [{"hosts": [["algo-1"]]}]}, "", False),
+        ({"current_instance_type": "ml.g5." + 1000 * "x"}, "", False),
+    ],
+)
+def test_the_instance_tells_whether_it_has_a_gpu(
+    paths: Paths, config: dict[str, object], instance: str, has_gpu: bool
+) -> None:
+    paths.resource_config.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"]} | config))
+    hosts = read_hosts(paths)
+    assert (hosts.instance_type, hosts.has_gpu) == (instance, has_gpu)
+
+
 def test_the_base_directory_comes_from_the_environment() -> None:
     assert Paths.from_environment({}).base == Path("/opt/ml")
     assert Paths.from_environment({"SAGEMAKER_BASE_DIR": "/data"}).model == Path("/data/model")

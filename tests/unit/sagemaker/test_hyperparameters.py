@@ -51,6 +51,7 @@ def test_defaults_are_the_originals() -> None:
         "_gradient_clip": "0.0",
         "_checkpoint_minutes": "10.0",
         "_seed": "0",
+        "_device": "auto",
     }
     assert defaults() == ORIGINAL_DEFAULTS | ours_alone
 

@@ -19,7 +19,7 @@ from semseg.data.pairs import list_pairs
 from semseg.data.samples import Sampler
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import runtime
-from semseg.errors import DataError, SemsegError
+from semseg.errors import DataError, DeviceMemoryError, SemsegError
 from semseg.sagemaker.job import Stopped, run_job
 from semseg.sagemaker.paths import Paths
 
@@ -117,17 +117,8 @@ def test_a_long_text_of_ours_keeps_the_end_of_the_traceback(failure: Path) -> No
 
 
 def test_too_small_a_gpu_is_the_user_s_to_mend(failure: Path) -> None:
-    """The text is that of MXNet 1.9.1's base.py, of an error of its pooled_storage_manager.h."""
-    error = runtime.load().base.MXNetError(
-        'Traceback (most recent call last):\n  File "../src/storage/./pooled_storage_manager.h", line 187\n'
-        "MXNetError: cudaMalloc retry failed: out of memory"
-    )
-    assert raising(error) == 1
-    text = failure.read_text()
-    assert text.startswith(
-        "ClientError: The GPU's memory is too small for the batch. Lower mini_batch_size or crop_size"
-    )
-    assert "validation_mini_batch_size" in text
+    assert raising(DeviceMemoryError("The GPU's memory is too small.", "Lower mini_batch_size.")) == 1
+    assert failure.read_text() == "ClientError: The GPU's memory is too small. Lower mini_batch_size."
 
 
 def test_other_errors_of_mxnet_begin_with_what_went_wrong(failure: Path) -> None:
@@ -195,6 +186,40 @@ def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path: Path) -> None:
     """
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "told\n", "")
+
+
+DYING = """if True:
+    import os, signal, sys
+    from pathlib import Path
+    from semseg.sagemaker.job import run_job
+    from semseg.sagemaker.log_lines import LOGGER, set_up_logging
+    from semseg.sagemaker.paths import Paths
+
+    def job(stop):
+        LOGGER.info("the last words")
+        os.kill(os.getpid(), int(sys.argv[2]))
+
+    set_up_logging()
+    sys.exit(run_job(job, Paths(Path(sys.argv[1]))))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV])
+def test_a_process_that_dies_leaves_a_failure_and_its_log(failure: Path, number: signal.Signals) -> None:
+    """As of std::terminate in a thread of a library, or of the kernel's want of memory: no handler runs."""
+    failure.parent.mkdir()
+    failure.write_text("of an earlier job")
+    command = [sys.executable, "-c", DYING, str(failure.parents[1]), str(int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == -number
+    assert ended.stdout.endswith("the last words\n")
+    assert failure.read_text().startswith("AlgorithmError: The training process died before it could say why: it was ")
+
+
+def test_a_process_that_is_told_to_stop_leaves_none(failure: Path) -> None:
+    command = [sys.executable, "-c", DYING, str(failure.parents[1]), str(int(signal.SIGTERM))]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60).returncode == 0
+    assert not failure.exists()
 
 
 def test_a_stop_with_nothing_to_save_is_no_failure(failure: Path) -> None:

@@ -23,6 +23,7 @@ from werkzeug.test import TestResponse
 
 from semseg import __version__
 from semseg.codecs.tensors import encode_probabilities
+from semseg.errors import DeviceMemoryError
 from semseg.inference.load import LoadedModel
 from semseg.serving import app as app_module
 from semseg.serving.app import create_app
@@ -322,6 +323,20 @@ def test_what_will_never_fit_memory_is_413_for_the_answer_that_does_not(loaded: 
     client = client_when_loaded(loaded(Even(), num_classes=100, memory=100_000))
     assert client.post("/invocations", data=encoded(), headers={"Accept": "image/png"}).status_code == 200
     assert_error(client.post("/invocations", data=encoded()), 413, "memory", "image/png")
+
+
+def test_a_gpu_s_want_of_memory_is_507_with_the_way_out_and_is_logged(
+    loaded: Loaded, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full:
+        def logits(self, images: Float32) -> Float32:
+            if images.shape[2:] == (64, 64):  # the warm-up
+                return images[:, :, ::8, ::8]
+            raise DeviceMemoryError("The GPU's memory is too small.", "Set SEMSEG_MAX_TILE_PIXELS.")
+
+    response = client_when_loaded(loaded(Full())).post("/invocations", data=encoded())
+    assert_error(response, 507, "GPU", "SEMSEG_MAX_TILE_PIXELS")
+    assert "The GPU's memory is too small. Set SEMSEG_MAX_TILE_PIXELS." in caplog.messages
 
 
 def test_the_memory_of_an_answer_is_free_again_when_it_is_sent(loaded: Loaded) -> None:

@@ -183,6 +183,7 @@ MAY_DIFFER = {
     "_kvstore",
     "_num_kv_servers",
     "_hybrid",
+    "_device",
 }
 
 
@@ -195,6 +196,11 @@ def test_only_what_does_not_change_the_training_may_differ(directory: Path, best
     else:
         with pytest.raises(HyperparameterError, match=f"{name} was 1, now it is 2"):
             later.newest()
+
+
+def test_a_checkpoint_of_before_there_was_a_device_to_choose_is_gone_on_with(directory: Path, best: Path) -> None:
+    Checkpoints(directory, CONFIGURATION).save(AFTER_EPOCH, STATE, best)
+    assert Checkpoints(directory, CONFIGURATION | {"_device": "auto"}).newest()
 
 
 def test_another_configuration_is_refused_with_the_differences(directory: Path, best: Path) -> None:

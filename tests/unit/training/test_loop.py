@@ -78,6 +78,9 @@ class FakeLearner:
     def logits(self, images: Float32) -> Float32:
         raise AssertionError
 
+    def device_memory(self) -> int | None:
+        raise AssertionError
+
     def load(self, arrays: Arrays, origin: str) -> None:
         raise AssertionError
 

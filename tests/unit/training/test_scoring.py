@@ -38,9 +38,13 @@ class Background:
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
         self.loaded: list[Any] = []
+        self.on_gpu: int | None = None
 
     def load(self, arrays: Arrays, origin: str) -> None:
         self.loaded.append((list(arrays), origin))
+
+    def device_memory(self) -> int | None:
+        return self.on_gpu
 
     def logits(self, images: Float32) -> Float32:
         self.sizes.append(images.shape)
@@ -70,7 +74,7 @@ def scores(
 def test_whole_pictures_are_scored_one_by_one_and_large_ones_in_tiles(
     tmp_path: Path, best: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr("semseg.training.scoring.tile_pixels", lambda *_: tiling.SMALLEST_BUDGET)
+    monkeypatch.setattr("semseg.training.scoring.free_memory", lambda: 0)
     learner = Background()
     (found,) = scores(learner, best, shapes(tmp_path, size), None)
     assert learner.loaded == [(["w"], str(best))]
@@ -81,6 +85,13 @@ def test_whole_pictures_are_scored_one_by_one_and_large_ones_in_tiles(
     share = float((np.stack(masks) == 0).mean())
     assert found.pixel_accuracy == found.iou[0] == pytest.approx(share)
     assert found.mean_iou == pytest.approx(share / 4)
+
+
+def test_on_a_gpu_its_memory_decides_on_the_tiles(tmp_path: Path, best: Path) -> None:
+    learner, one = Background(), shapes(tmp_path, (600, 400))
+    learner.on_gpu = 0
+    scores(learner, best, one, None)
+    assert max(height * width for _, _, height, width in learner.sizes) <= tiling.SMALLEST_BUDGET
 
 
 def test_what_comes_through_a_pipe_is_left_out(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,11 +1,14 @@
-"""The CUDA side of MXNet's gpu variant: the libraries it is linked against, and the GPUs it has machine code for."""
+"""The CUDA side of MXNet's gpu variant: the libraries it is linked against, the GPUs it has machine code for, and why
+there is no GPU."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.metadata
 import importlib.util
+import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,9 +33,31 @@ _CODE_FOR = range(5, 9)
 """Major compute capabilities. The wheel holds sm_50, 60, 70, 80 and 86, which run on all that follow of the same major
 number, and no PTX that a newer GPU could translate."""
 
+_FAMILIES = "Use an instance of the families P3, P4d, G4dn, G5 or G6, or one without a GPU."
+
 # Of CUDA's driver interface (cuda.h).
-_SUCCESS = 0
+_SUCCESS, _NO_DEVICE = 0, 100
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+_CUDA_11 = 11000  # as cuDriverGetVersion has it
+
+_STAND_IN = "semseg_stands_in"
+"""A name that the image's stub has, and no driver."""
+
+_SET_UP = "See that nvidia-smi works on the machine, and that the container was started with its GPUs (--gpus all)."
+
+
+def is_installed() -> bool:
+    """Return whether the MXNet that is installed is the gpu variant."""
+    try:
+        importlib.metadata.version(_GPU_VARIANT)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def device_files(dev: Path = Path("/dev")) -> list[Path]:
+    """Return the files of NVIDIA's driver that stand for a GPU, such as /dev/nvidia0: without one, MXNet finds none."""
+    return sorted(dev.glob("nvidia[0-9]*"))
 
 
 def preload() -> None:
@@ -42,9 +67,7 @@ def preload() -> None:
     which reports that there is no GPU. Does nothing for the cpu variant, and leaves to the system what is not in a
     wheel. Raises DeviceError when there is neither driver nor stub.
     """
-    try:
-        importlib.metadata.version(_GPU_VARIANT)
-    except importlib.metadata.PackageNotFoundError:
+    if not is_installed():
         return
     driver()
     for path in _wheel_libraries():
@@ -84,11 +107,58 @@ def require_code_for_first_gpu(library: ctypes.CDLL) -> None:
         library.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device),
     )
     if all(answer == _SUCCESS for answer in answers) and major.value not in _CODE_FOR:
-        raise DeviceError(
-            f"The GPU {name.value.decode(errors='replace')} has compute capability {major.value}.{minor.value}, for "
-            f"which MXNet has no machine code; it has for {_CODE_FOR[0]}.0 to {_CODE_FOR[-1]}.9.",
-            "Use an instance of the families P3, P4d, G4dn, G5 or G6, or one without a GPU.",
+        raise no_code(
+            f"{name.value.decode(errors='replace')} has compute capability {major.value}.{minor.value}, for which"
         )
+
+
+def no_code(subject: str = "is one for which") -> DeviceError:
+    """Return the error that MXNet has no machine code for a GPU; `subject` is of the sentence that tells so."""
+    return DeviceError(
+        f"The GPU {subject} MXNet has no machine code; it has for {_CODE_FOR[0]}.0 to {_CODE_FOR[-1]}.9.", _FAMILIES
+    )
+
+
+def why_none(
+    library: ctypes.CDLL | None, dev: Path = Path("/dev"), environ: Mapping[str, str] = os.environ
+) -> DeviceError:
+    """Return the error that no GPU can be used, with the cause, as far as it can be found, and the way out.
+
+    library: the driver's, or the stub; None for MXNet's cpu variant. dev: where device files are.
+    """
+    return DeviceError(*_cause(library, dev, environ))
+
+
+def _cause(library: ctypes.CDLL | None, dev: Path, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Why no GPU can be used, and what to do."""
+    cannot = "No GPU can be used: "
+    if library is None:
+        return f"{cannot}MXNet's cpu variant is installed.", "Use the gpu image, or install the gpu variant."
+    if hasattr(library, _STAND_IN):
+        return f"{cannot}{DRIVER}, the library of NVIDIA's driver, is not there or cannot be loaded.", _SET_UP
+    version = ctypes.c_int()
+    if library.cuDriverGetVersion(ctypes.byref(version)) == _SUCCESS and version.value < _CUDA_11:
+        told = f"{version.value // 1000}.{version.value % 1000 // 10}"
+        return (
+            f"{cannot}NVIDIA's driver is too old: it is for CUDA {told}, MXNet for CUDA 11.",
+            "Install a driver of the series 450 or newer.",
+        )
+    code = library.cuInit(0)
+    if code in (_SUCCESS, _NO_DEVICE) and not device_files(dev):
+        return f"{cannot}the driver is there, but no device file such as {dev / 'nvidia0'}.", _SET_UP
+    hidden = environ.get("CUDA_VISIBLE_DEVICES")
+    if code in (_SUCCESS, _NO_DEVICE) and hidden is not None:
+        return f"{cannot}CUDA_VISIBLE_DEVICES={hidden[:50]!r} hides what there is.", "Unset it, or set it to 0."
+    if code == _SUCCESS:
+        return f"{cannot}NVIDIA's driver works, but CUDA finds none.", _SET_UP
+    return f"{cannot}NVIDIA's driver answers {_words(library, code)}.", _SET_UP
+
+
+def _words(library: ctypes.CDLL, code: int) -> str:
+    """An answer of the driver's: its number and, where the driver has one, its text."""
+    text = ctypes.c_char_p()
+    found = library.cuGetErrorString(code, ctypes.byref(text)) == _SUCCESS and text.value
+    return f"with error {code}, {found.decode(errors='replace')}" if found else f"with error {code}"
 
 
 def _wheel_libraries() -> list[Path]:

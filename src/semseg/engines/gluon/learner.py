@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
-from semseg.engines.gluon import networks, optimizer_state, runtime, weights
+from semseg.engines.gluon import faults, networks, optimizer_state, runtime, weights
 from semseg.engines.gluon.losses import Criterion, MixedCrossEntropy, log_likelihood
 from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Float32, UInt8
 
@@ -59,7 +59,7 @@ class GluonLearner:
     ) -> None:
         self._model = model
         self._device = device
-        self._training = networks.LowResolutionLogits(model, aux=aux_loss)
+        self._training = networks.LowResolutionLogits(model, aux=aux_loss, tuned=runtime.tunes())
         self._inference = networks.LowResolutionLogits(model)
         self._training.hybridize(static_alloc=True, static_shape=True)  # all batches have the shape of the crop
         self._inference.hybridize()
@@ -69,11 +69,13 @@ class GluonLearner:
             self._training.collect_params(), optimizer.name, optimizer.settings(), kvstore=None
         )
 
+    @faults.translated(faults.TRAINING)
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
         """Make one update, and return the mean over the pictures of the criterion's value before it.
 
-        `seed` fixes MXNet's random numbers (dropout). On a GPU it returns at once, and the value waits for the device.
-        The heads learn ten times as fast, as GluonCV sets them.
+        `seed` fixes MXNet's random numbers: on a CPU those of the dropout; cuDNN's dropout, on a GPU, has its own.
+        On a GPU it returns at once, and the value waits for the device. The heads learn ten times as fast, as GluonCV
+        sets them. Raises, as all methods do, DeviceMemoryError when the GPU's memory is too small.
         """
         mx.random.seed(seed)
         images = self._normalised(batch.images)
@@ -94,6 +96,7 @@ class GluonLearner:
             trained = [value for value in self._training.collect_params().values() if value.grad_req != "null"]
             mx.gluon.utils.clip_global_norm([value.grad() for value in trained], self._gradient_clip, False)
 
+    @faults.translated(faults.TRAINING)
     def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
         """Return the most probable class of each pixel, uint8 (N, H, W), for any H and W, as GluonCV's `predict`.
 
@@ -107,16 +110,24 @@ class GluonLearner:
         counted = max(1, int((batch.labels != IGNORED).sum()))
         return classes, -float(log_likelihood(scores, labels).sum().asscalar()) / counted
 
+    @faults.translated(faults.TRAINING)
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
         (logits,) = self._inference(runtime.to_device(images, self._device))
         found: Float32 = logits.asnumpy()
         return found
 
+    @faults.translated(faults.TRAINING)
+    def device_memory(self) -> int | None:
+        """Return the bytes that are free on the GPU; None on a CPU, whose memory is the host's."""
+        return runtime.device_memory(self._device)
+
+    @faults.translated(faults.TRAINING)
     def parameters(self) -> Arrays:
         """Return copies of all parameters, auxiliary head included, by the names of GluonCV's `load_parameters`."""
         return {name: value.data().asnumpy() for name, value in networks.parameters(self._model).items()}
 
+    @faults.translated(faults.TRAINING)
     def load(self, arrays: Arrays, origin: str) -> None:
         """Take over all parameters from host arrays by structural name; `origin` names their file in errors.
 
@@ -128,11 +139,13 @@ class GluonLearner:
             targets = {name: target for name, target in targets.items() if not name.startswith(networks.AUXILIARY)}
         networks.assign(targets, arrays, origin)
 
+    @faults.translated(faults.TRAINING)
     def state(self) -> Arrays:
         """Return all that the next update depends on, by name: parameters, running statistics, optimizer state."""
         optimizer = optimizer_state.read(self._trainer, networks.parameters(self._model))
         return _prefixed(_PARAMETER, self.parameters()) | _prefixed(_OPTIMIZER, optimizer)
 
+    @faults.translated(faults.TRAINING)
     def restore(self, arrays: Arrays, origin: str) -> None:
         """Take over what `state` returned, of a learner built alike; `origin` names its file in errors.
 
@@ -156,6 +169,7 @@ def _without_prefix(prefix: str, arrays: Arrays) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
+@faults.translated(faults.TRAINING)
 def build_learner(
     algorithm: str,
     backbone: str,
@@ -167,13 +181,16 @@ def build_learner(
     use_pretrained: bool,
     seed: int,
     criterion: Criterion | None = None,
+    device: Any = None,
 ) -> GluonLearner:
-    """Return a learner on the first GPU, else on the CPU; equal seeds give equal initial parameters.
+    """Return a learner; equal seeds give equal initial parameters.
 
     algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101; criterion: None for GluonCV's.
-    Raises HyperparameterError when `use_pretrained` and the backbone's file is neither here nor to be had.
+    device: a context of MXNet's; None for the first GPU, or else the CPU.
+    Raises HyperparameterError when `use_pretrained` and the backbone's file is neither here nor to be had,
+    DeviceMemoryError when the GPU's memory is too small.
     """
-    device, _ = runtime.devices()
+    device = device or runtime.devices()[0]
     mx.random.seed(seed)
     model = networks.build(algorithm, backbone, num_classes, device)
     if use_pretrained:

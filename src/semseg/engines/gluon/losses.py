@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 
-from semseg.engines.gluon import runtime
+from semseg.engines.gluon import faults, runtime
 from semseg.types import IGNORED
 
 mx = runtime.load()
@@ -122,6 +122,7 @@ class _Weighted:
     def __init__(self, values: list[Any], weights: tuple[float, ...]) -> None:
         self._parts = list(zip(values, weights, strict=False))
 
+    @faults.translated(faults.TRAINING)
     def __float__(self) -> float:
         return sum(weight * float(value.asscalar()) for value, weight in self._parts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from typing import Any
 
 from semseg.engines.gluon import runtime
@@ -30,10 +31,12 @@ class LowResolutionLogits(HybridBlock):  # type: ignore[misc]
 
     Normalised RGB float32 (N, 3, H, W) -> a list of (N, classes, ceil(H/8), ceil(W/8)): the head's and, with `aux`,
     the auxiliary head's. The layers stay the model's: this block owns no parameters.
+    tuned: whether cuDNN is to time its algorithms for the graph, and take the fastest, which pays if it has one shape.
     """
 
-    def __init__(self, model: Any, aux: bool = False) -> None:
+    def __init__(self, model: Any, aux: bool = False, tuned: bool = False) -> None:
         super().__init__()
+        self._tuned = tuned
         self._apply_head = _APPLY[type(model).__name__]
         self.to_c3 = mx.gluon.nn.HybridSequential()
         self.to_c3.add(*(getattr(model, name) for name in _UP_TO_C3))
@@ -42,9 +45,27 @@ class LowResolutionLogits(HybridBlock):  # type: ignore[misc]
         self.auxlayer = model.auxlayer if aux else None
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        c3 = self.to_c3(x)
-        logits = self._apply_head(F, self.head, self.to_c4(c3))
-        return [logits] if self.auxlayer is None else [logits, self.auxlayer(c3)]
+        with _tuning(self) if self._tuned else contextlib.nullcontext():
+            c3 = self.to_c3(x)
+            logits = self._apply_head(F, self.head, self.to_c4(c3))
+            return [logits] if self.auxlayer is None else [logits, self.auxlayer(c3)]
+
+
+@contextlib.contextmanager
+def _tuning(block: Any) -> Iterator[None]:
+    """Have the convolutions in a block, in the graph that is made of them meanwhile, ask cuDNN for the fastest way.
+
+    It is an attribute of the operator, which other graphs of the same layers do not get; CPUs take no notice of it.
+    """
+    convolutions: list[Any] = []
+    block.apply(lambda layer: convolutions.append(layer) if isinstance(layer, mx.gluon.nn.Conv2D) else None)
+    for layer in convolutions:
+        layer._kwargs["cudnn_tune"] = "limited_workspace"  # what MXNet does by default, for every size
+    try:
+        yield
+    finally:
+        for layer in convolutions:
+            layer._kwargs.pop("cudnn_tune", None)
 
 
 def _fcn(F: Any, head: Any, c4: Any) -> Any:  # noqa: ARG001 the three have one signature

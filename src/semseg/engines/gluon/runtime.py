@@ -1,4 +1,4 @@
-"""Loads MXNet once, quietly, with all the cores it may use, and finds the device."""
+"""Loads MXNet once, quietly, with its settings made, and finds the device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 import os
 import warnings
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,19 +15,27 @@ from semseg.engines.gluon import cuda
 from semseg.engines.machine import usable_cores
 from semseg.errors import DeviceError
 
+AUTOTUNE = "MXNET_CUDNN_AUTOTUNE_DEFAULT"
+
+_SETTINGS = {
+    "MXNET_MKLDNN_CACHE_NUM": "200",  # oneDNN keeps its primitives for every image size seen, 5 MB a size, for ever
+    AUTOTUNE: "0",  # cuDNN would time its algorithms anew for every image size: see `tunes`
+    "MXNET_CUDNN_LIB_CHECKING": "0",  # a warning at each start that cuDNN is newer than the one MXNet was built with
+    "MXNET_USE_FUSION": "0",  # drivers of the 470 series reject what NVRTC 11.8 compiles
+    "NVIDIA_TF32_OVERRIDE": "0",  # from A100 on, convolutions would round float32 to TF32's 10 bits
+    "CUDA_MODULE_LOADING": "LAZY",  # drivers from CUDA 11.7 on then load the kernels that are used alone
+}
+
 
 @cache
 def load() -> ModuleType:
     """Return the module `mxnet`, imported with `gluoncv`; the first call takes about two seconds.
 
-    Two settings are made first, unless somebody did. `OMP_NUM_THREADS`: left alone, MXNet uses half the cores of the
-    machine, whatever the container is allowed. `MXNET_MKLDNN_CACHE_NUM`: oneDNN keeps its primitives for every image
-    size seen, 5 MB a size, for ever. The deprecation warnings of this import are not shown.
+    `make_settings` comes first. The deprecation warnings of this import are not shown.
     Raises DeviceError when libraries of the gpu variant are missing.
     """
+    make_settings()
     cuda.preload()
-    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
-    os.environ.setdefault("MXNET_MKLDNN_CACHE_NUM", "200")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         mxnet = importlib.import_module("mxnet")
@@ -36,15 +43,29 @@ def load() -> ModuleType:
     return mxnet
 
 
-def seems_to_have_gpu(dev: Path = Path("/dev")) -> bool:
-    """Whether there is a device file of NVIDIA's driver, such as /dev/nvidia0: only then can MXNet find a GPU."""
-    return any(dev.glob("nvidia[0-9]*"))
+@cache
+def make_settings() -> frozenset[str]:
+    """Set the environment variables of MXNet and CUDA, but for those that somebody has set; return the names of ours.
+
+    They are read when the libraries are loaded, or when they are first used. `OMP_NUM_THREADS`: left alone, MXNet uses
+    half the cores of the machine, whatever the container is allowed.
+    """
+    settings = {"OMP_NUM_THREADS": str(usable_cores()), **_SETTINGS}
+    ours = frozenset(settings.keys() - os.environ.keys())
+    os.environ.update({name: settings[name] for name in ours})
+    return ours
 
 
-def devices() -> tuple[Any, int]:
+def tunes() -> bool:
+    """Return whether cuDNN is to time its algorithms for a graph of one shape, which pays: not if AUTOTUNE was set."""
+    return AUTOTUNE in make_settings()
+
+
+def devices(required: bool = False) -> tuple[Any, int]:
     """Return the MXNet context to compute on (the first GPU, else the CPU) and the number of GPUs found.
 
-    Raises DeviceError when the first GPU is one that MXNet cannot use.
+    Raises DeviceError, with the cause and the way out, when the first GPU is one that MXNet cannot use, and when none
+    is found although one is `required`.
     """
     mx = load()
     try:
@@ -56,7 +77,28 @@ def devices() -> tuple[Any, int]:
         ) from error
     if gpus:
         cuda.require_code_for_first_gpu(cuda.driver())
-    return (mx.gpu(0) if gpus else mx.cpu()), gpus
+    elif required:
+        raise cuda.why_none(cuda.driver() if cuda.is_installed() else None)
+    return (mx.gpu(0) if gpus else cpu()), gpus
+
+
+def cpu() -> Any:
+    """Return the MXNet context of the CPU, without looking for a GPU."""
+    return load().cpu()
+
+
+def device_memory(device: Any) -> int | None:
+    """Return the bytes that are free on a GPU; None for the CPU, whose memory is the host's.
+
+    What MXNet keeps of it for later use is given back first. Waits for the device.
+    """
+    if device.device_type != "gpu":
+        return None
+    mx = load()
+    mx.nd.waitall()
+    device.empty_cache()
+    free: int = mx.context.gpu_memory_info(device.device_id)[0]
+    return free
 
 
 def to_device(array: NDArray[Any], device: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,11 @@ STUB = ROOT / "docker/libcuda_stub.c"
 DRIVER = """
 #include <string.h>
 int cuInit(unsigned flags) {{ return {init}; }}
+int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}
+int cuGetErrorString(int code, const char **text) {{
+    *text = code == 100 ? "no CUDA-capable device is detected" : 0;
+    return code == 100 ? 0 : 1;
+}}
 int cuDeviceGet(int *device, int ordinal) {{ *device = 7 + ordinal; return 0; }}
 int cuDeviceGetName(char *name, int length, int device) {{
     strncpy(name, device == 7 ? "{name}" : "?", length);
@@ -56,9 +62,9 @@ def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, 
 def driver(compile_library: Callable[[str, str], Path]) -> Callable[..., ctypes.CDLL]:
     """Makes a driver's library whose first GPU is as told."""
 
-    def make(name: str = "NVIDIA A10G", capability: str = "8.6", init: int = 0) -> ctypes.CDLL:
+    def make(name: str = "NVIDIA A10G", capability: str = "8.6", init: int = 0, version: int = 12020) -> ctypes.CDLL:
         major, minor = capability.split(".")
-        source = DRIVER.format(init=init, name=name, major=major, minor=minor)
+        source = DRIVER.format(init=init, version=version, name=name, major=major, minor=minor)
         return ctypes.CDLL(str(compile_library(source, "libcuda.so.1")))
 
     return make
@@ -117,6 +123,79 @@ def test_the_stub_is_a_driver_without_a_gpu(compile_library: Callable[[str, str]
     cuda.require_code_for_first_gpu(stub)
 
 
+NO_DEVICE = 100
+
+
+@pytest.mark.parametrize(
+    ("answers", "files", "environ", "cause"),
+    [
+        ({"init": NO_DEVICE}, ["nvidiactl"], {}, "the driver is there, but no device file such as {dev}/nvidia0."),
+        ({}, [], {}, "the driver is there, but no device file such as {dev}/nvidia0."),
+        ({"init": NO_DEVICE}, ["nvidia0"], {"CUDA_VISIBLE_DEVICES": "-1"}, "CUDA_VISIBLE_DEVICES='-1' hides what"),
+        ({"init": NO_DEVICE}, ["nvidia0"], {"CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES='' hides what there is"),
+        (
+            {"init": NO_DEVICE},
+            ["nvidia0"],
+            {},
+            "NVIDIA's driver answers with error 100, no CUDA-capable device is detected.",
+        ),
+        ({"init": 0}, ["nvidia0"], {}, "NVIDIA's driver works, but CUDA finds none."),
+        ({"init": 34}, ["nvidia0"], {}, "NVIDIA's driver answers with error 34."),  # the stub of CUDA's toolkit
+        ({"init": 803}, ["nvidia0"], {"CUDA_VISIBLE_DEVICES": "0"}, "NVIDIA's driver answers with error 803."),
+        (
+            {"version": 10020, "init": 0},
+            ["nvidia0"],
+            {},
+            "NVIDIA's driver is too old: it is for CUDA 10.2, MXNet for CUDA 11",
+        ),
+    ],
+)
+def test_the_cause_is_named_where_no_gpu_can_be_used(
+    driver: Callable[..., ctypes.CDLL],
+    tmp_path: Path,
+    answers: dict[str, int],
+    files: list[str],
+    environ: dict[str, str],
+    cause: str,
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    error = cuda.why_none(driver(**answers), tmp_path, environ)
+    assert error.message.startswith(f"No GPU can be used: {cause.format(dev=tmp_path)}")
+    assert error.hint
+    assert error.exit_code == 1
+
+
+def test_the_stub_in_place_of_a_driver_is_a_cause(compile_library: Callable[[str, str], Path], tmp_path: Path) -> None:
+    """Device files or not: a container may be given the one without the other."""
+    (tmp_path / "nvidia0").touch()
+    error = cuda.why_none(ctypes.CDLL(str(compile_library(STUB.read_text(), "libcuda.so.1"))), tmp_path, {})
+    assert "libcuda.so.1, the library of NVIDIA's driver, is not there or cannot be loaded" in error.message
+    assert "--gpus all" in error.hint
+
+
+def test_the_cpu_variant_is_a_cause(tmp_path: Path) -> None:
+    error = cuda.why_none(None, tmp_path, {})
+    assert str(error) == (
+        "No GPU can be used: MXNet's cpu variant is installed. Use the gpu image, or install the gpu variant."
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["nvidia0", "nvidiactl"], ["nvidia0"]),
+        (["nvidia12", "nvidia2"], ["nvidia12", "nvidia2"]),
+        (["nvidiactl", "nvidia-uvm", "nvidia-caps", "null"], []),
+        ([], []),
+    ],
+)
+def test_a_gpu_has_a_device_file(tmp_path: Path, files: list[str], expected: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert [path.name for path in cuda.device_files(tmp_path)] == expected
+
+
 class TestPreload:
     """Each in a process of its own: a loaded library stays."""
 
@@ -141,9 +220,11 @@ class TestPreload:
         (tmp_path / "nvidia/__init__.py").touch()
         return tmp_path
 
-    def loaded(self, variant: str, environment: Path) -> list[str]:
+    def loaded(self, variant: str, environment: Path, **variables: str) -> list[str]:
         command = [sys.executable, "-c", self.PROGRAM, variant, str(environment)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, env=os.environ | variables, capture_output=True, text=True, check=True, timeout=60
+        )
         return [line.removeprefix(f"{environment}/") for line in done.stdout.splitlines() if line]
 
     def test_the_gpu_variant_loads_the_stub_and_what_the_wheels_have(self, environment: Path) -> None:
@@ -154,6 +235,15 @@ class TestPreload:
             "nvidia/cublas/lib/libcublas.so.11",
             "nvidia/cudnn/lib/libcudnn.so.8",
         ]
+
+    def test_the_stub_does_not_take_the_place_of_a_driver(
+        self, environment: Path, compile_library: Callable[[str, str], Path]
+    ) -> None:
+        source = DRIVER.format(init=0, version=12020, name="NVIDIA L4", major=8, minor=9)
+        (environment / "driver").mkdir()
+        shutil.copy(compile_library(source, "libcuda.so.1"), environment / "driver")
+        loaded = self.loaded("gpu", environment, LD_LIBRARY_PATH=str(environment / "driver"))
+        assert [name for name in loaded if "libcuda" in name] == ["driver/libcuda.so.1"]
 
     def test_the_cpu_variant_loads_nothing(self, environment: Path) -> None:
         assert self.loaded("cpu", environment) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from semseg.artifact.params import read_params, write_params
+from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.learner import GluonLearner, Optimizer, build_learner
 from semseg.errors import HyperparameterError
 from semseg.types import IGNORED, Batch
@@ -56,6 +58,54 @@ def test_pictures_of_any_size_get_a_class_for_each_pixel(size: tuple[int, int]) 
     assert classes.shape == (2, *size)
     assert classes.dtype == np.uint8
     assert classes.max() < 3
+
+
+@pytest.mark.parametrize("tunes", [True, False])
+def test_cudnn_times_its_algorithms_for_the_crops_of_training_alone(
+    model: Any, batch: Batch, mx: Any, monkeypatch: pytest.MonkeyPatch, tunes: bool
+) -> None:
+    """What the convolutions ask for shows while a graph is made of them; a CPU takes no notice."""
+    seen: list[str | None] = []
+
+    def watch(layer: Any) -> None:
+        if isinstance(layer, mx.gluon.nn.Conv2D):
+            layer.register_forward_pre_hook(lambda layer, _: seen.append(layer._kwargs.get("cudnn_tune")))
+
+    monkeypatch.setattr(runtime, "tunes", lambda: tunes)
+    learner = GluonLearner(model, Optimizer("sgd"), True, 0.5, mx.cpu())
+    model.apply(watch)
+    learner.train_step(batch, 0.001, 0)
+    assert len(seen) > 50
+    assert set(seen) == {"limited_workspace" if tunes else None}
+    seen.clear()
+    learner.evaluate(batch)
+    assert len(seen) > 50
+    assert set(seen) == {None}
+
+
+def test_a_cpu_trains_the_same_whether_cudnn_is_to_time_or_not(
+    tiny_learner: Callable[..., Any], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(tunes: bool) -> dict[str, Any]:
+        monkeypatch.setattr(runtime, "tunes", lambda: tunes)
+        learner = tiny_learner("sgd")
+        learner.train_step(batch, 0.1, 0)
+        return dict(learner.parameters())
+
+    with_attribute, without = trained(True), trained(False)
+    assert with_attribute.keys() == without.keys()
+    for name, array in with_attribute.items():
+        np.testing.assert_array_equal(array, without[name])
+
+
+def test_the_graph_of_training_says_so_in_its_operators(model: Any, mx: Any) -> None:
+    def tuned(**choice: bool) -> set[str | None]:
+        (logits,) = networks.LowResolutionLogits(model, **choice)(mx.sym.var("data"))
+        nodes = json.loads(logits.tojson())["nodes"]
+        return {node["attrs"].get("cudnn_tune") for node in nodes if node["op"] == "Convolution"}
+
+    assert tuned(tuned=True) == {"limited_workspace"}
+    assert tuned() == {None}
 
 
 def test_a_batch_without_a_labelled_pixel_has_no_loss(batch: Batch) -> None:

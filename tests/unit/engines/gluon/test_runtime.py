@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,41 @@ def test_mxnet_is_imported_quietly_with_its_threads_set(given: str | None, expec
         [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
+
+
+DEFAULTS = {
+    "MXNET_MKLDNN_CACHE_NUM": "200",
+    "MXNET_CUDNN_AUTOTUNE_DEFAULT": "0",
+    "MXNET_CUDNN_LIB_CHECKING": "0",
+    "MXNET_USE_FUSION": "0",
+    "NVIDIA_TF32_OVERRIDE": "0",
+    "CUDA_MODULE_LOADING": "LAZY",
+}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"MXNET_CUDNN_AUTOTUNE_DEFAULT": "1"},
+        {"MXNET_CUDNN_AUTOTUNE_DEFAULT": "0"},
+        {"NVIDIA_TF32_OVERRIDE": "1", "MXNET_USE_FUSION": "1"},
+        {"CUDA_MODULE_LOADING": "EAGER", "MXNET_MKLDNN_CACHE_NUM": ""},
+    ],
+)
+def test_settings_are_made_before_a_library_is_loaded_unless_somebody_made_them(given: dict[str, str]) -> None:
+    program = (
+        "import ctypes, json, os, sys; from semseg.engines.gluon import cuda, runtime\n"
+        "getenv = ctypes.CDLL(None).getenv; getenv.restype = ctypes.c_char_p\n"
+        f"cuda.preload = lambda: sys.exit(json.dumps([getenv(name.encode()).decode() for name in {list(DEFAULTS)}]))\n"
+        "print(runtime.tunes()); runtime.load()"
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in DEFAULTS} | given
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert dict(zip(DEFAULTS, json.loads(done.stderr), strict=True)) == DEFAULTS | given
+    assert done.stdout == f"{'MXNET_CUDNN_AUTOTUNE_DEFAULT' not in given}\n"
 
 
 @pytest.mark.req("R56")
@@ -57,14 +93,42 @@ def test_a_driver_that_fails_is_a_user_s_error(monkeypatch: pytest.MonkeyPatch) 
         runtime.devices()
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [(["nvidia0", "nvidiactl"], True), (["nvidia12"], True), (["nvidiactl", "nvidia-uvm", "null"], False), ([], False)],
-)
-def test_a_gpu_is_expected_where_the_driver_has_a_device_file(tmp_path: Path, files: list[str], expected: bool) -> None:
-    for name in files:
-        (tmp_path / name).touch()
-    assert runtime.seems_to_have_gpu(tmp_path) is expected
+def test_a_gpu_that_is_required_and_not_there_is_an_error_with_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.load().context, "num_gpus", lambda: 0)
+    assert runtime.devices()[1] == 0
+    monkeypatch.setattr(cuda, "is_installed", lambda: False)
+    with pytest.raises(DeviceError, match=r"No GPU can be used: MXNet's cpu variant is installed\."):
+        runtime.devices(required=True)
+    monkeypatch.setattr(cuda, "is_installed", lambda: True)
+    monkeypatch.setattr(cuda, "driver", lambda: "the driver")
+    monkeypatch.setattr(cuda, "why_none", lambda library: DeviceError(f"{library} sleeps"))
+    with pytest.raises(DeviceError, match="the driver sleeps"):
+        runtime.devices(required=True)
+
+
+def test_the_cpu_is_had_without_looking_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.load().context, "num_gpus", lambda: pytest.fail("it looked"))
+    assert runtime.cpu().device_type == "cpu"
+
+
+def test_a_gpu_tells_its_free_memory_once_what_was_kept_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine with a GPU runs this: an object stands in for it."""
+    done: list[Any] = []
+
+    class Gpu:
+        device_type, device_id = "gpu", 0
+
+        def empty_cache(self) -> None:
+            done.append("emptied")
+
+    def info(device: int) -> tuple[int, int]:
+        done.append(device)
+        return 11 << 30, 16 << 30
+
+    monkeypatch.setattr(runtime.load().context, "gpu_memory_info", info)
+    assert runtime.device_memory(Gpu()) == 11 << 30
+    assert done == ["emptied", 0]
+    assert runtime.device_memory(runtime.cpu()) is None
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])

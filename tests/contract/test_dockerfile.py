@@ -1,0 +1,32 @@
+"""What the Dockerfile says, where there is no Docker engine to build it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+DOCKERFILE = (Path(__file__).parents[2] / "Dockerfile").read_text()
+STAGES = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
+
+
+def stage(first_line: str) -> str:
+    """All instructions of a stage."""
+    (found,) = (text for text in STAGES if text.partition("\n")[0] == first_line)
+    return found
+
+
+def test_the_gpu_variant_alone_asks_for_gpus_and_the_driver_s_libraries() -> None:
+    """Without the first, NVIDIA's runtime lends no GPU; without the second, older ones give no libcuda."""
+    assert "ENV NVIDIA_VISIBLE_DEVICES=all \\\n    NVIDIA_DRIVER_CAPABILITIES=compute,utility\n" in stage(
+        "base AS base-gpu"
+    )
+    assert [text for text in STAGES if "NVIDIA_" in text] == [stage("base AS base-gpu")]
+    assert STAGES[-1].startswith("base-${VARIANT}\n")
+
+
+def test_one_default_of_the_variant_holds_for_all_stages() -> None:
+    assert re.findall(r"^ARG VARIANT.*", DOCKERFILE, re.MULTILINE) == ["ARG VARIANT=gpu", "ARG VARIANT", "ARG VARIANT"]
+    assert "ARG VARIANT=gpu" in STAGES[0]
+    for text in STAGES[1:]:
+        body = text.partition("\n")[2]
+        assert ("${VARIANT}" not in body) or body.index("ARG VARIANT\n") < body.index("${VARIANT}")

@@ -1,0 +1,111 @@
+"""No GPU is needed: MXNet's errors are raised where it would raise them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.engines.gluon import faults
+from semseg.engines.gluon.backend import GluonBackend
+from semseg.errors import DeviceError, DeviceMemoryError
+from semseg.types import Batch
+
+OUT_OF_MEMORY = [
+    "cudaMalloc retry failed: out of memory",
+    "cudaMalloc failed: out of memory",
+    "Check failed: e == cudaSuccess: CUDA: out of memory",
+    "Check failed: err == cudaSuccess (2 vs. 0) : Name: MapPlanKernel ErrStr:out of memory",
+    "CUDA error: out of memory",
+    "CUDA Driver: CUDA_ERROR_OUT_OF_MEMORY 2",
+    "Check failed: e == CUDNN_STATUS_SUCCESS (2 vs. 0) : cuDNN: CUDNN_STATUS_ALLOC_FAILED",
+    "Check failed: err == CUBLAS_STATUS_SUCCESS (3 vs. 0) : Create cublas handle failed: CUBLAS_STATUS_ALLOC_FAILED",
+    "cuSolver: CUSOLVER_STATUS_ALLOC_FAILED",
+    "cuRAND: CURAND_STATUS_ALLOCATION_FAILED",
+]
+NO_CODE = "Name: mxnet_generic_kernel ErrStr:no kernel image is available for execution on the device"
+OTHERS = [
+    "Check failed: e == cudaSuccess: CUDA: an illegal memory access was encountered",
+    "cuDNN: CUDNN_STATUS_EXECUTION_FAILED",
+    "Failed to allocate CPU Memory",
+    "dot shape error: [2,3] X [2,3]",
+]
+
+
+def traceback(mx: Any, text: str) -> Exception:
+    """As MXNet 1.9.1 makes its errors."""
+    error: Exception = mx.base.MXNetError(
+        f'Traceback (most recent call last):\n  File "../src/a.cc", line 187\nMXNetError: {text}'
+    )
+    return error
+
+
+@pytest.mark.parametrize("text", OUT_OF_MEMORY)
+def test_a_full_gpu_is_told_with_the_way_out(mx: Any, text: str) -> None:
+    with pytest.raises(DeviceMemoryError) as caught, faults.translated("Buy more."):
+        raise traceback(mx, text)
+    assert str(caught.value) == "The GPU's memory is too small. Buy more."
+    assert (caught.value.exit_code, caught.value.http_status) == (1, 507)
+
+
+def test_a_gpu_without_code_is_told_with_those_that_work(mx: Any) -> None:
+    told = r"The GPU is one for which MXNet has no machine code; .* P3, P4d, G4dn"
+    with pytest.raises(DeviceError, match=told) as caught, faults.translated(""):
+        raise traceback(mx, NO_CODE)
+    assert not isinstance(caught.value, DeviceMemoryError)
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_other_errors_stay_as_they_are(mx: Any, text: str) -> None:
+    error = traceback(mx, text)
+    with pytest.raises(mx.base.MXNetError) as caught, faults.translated(""):
+        raise error
+    assert caught.value is error
+
+
+class Full:
+    """An array whose use fails as on a full GPU."""
+
+    def __init__(self, mx: Any) -> None:
+        self._mx = mx
+
+    def __getattr__(self, name: str) -> Any:
+        raise traceback(self._mx, OUT_OF_MEMORY[0])
+
+
+def test_a_learner_tells_how_to_need_less(tiny_learner: Callable[..., Any], batch: Batch, mx: Any) -> None:
+    full: Any = Full(mx)
+    learner = tiny_learner("sgd")
+    calls: list[Callable[[], Any]] = [
+        lambda: learner.train_step(Batch(full, batch.labels), 0.1, 0),
+        lambda: learner.evaluate(Batch(full, batch.labels)),
+        lambda: learner.logits(full),
+        lambda: learner.load(dict.fromkeys(learner.parameters(), full), "here"),
+        lambda: learner.restore(dict.fromkeys(learner.state(), full), "here"),
+    ]
+    for call in calls:
+        with pytest.raises(DeviceMemoryError, match="Lower mini_batch_size or crop_size"):
+            call()
+
+
+def test_a_loss_that_waits_for_a_full_gpu_tells_it_too(
+    tiny_learner: Callable[..., Any], batch: Batch, mx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What went wrong in a step is raised where its loss is asked for."""
+
+    def fail(_: Any) -> float:
+        raise traceback(mx, OUT_OF_MEMORY[0])
+
+    loss = tiny_learner("sgd").train_step(batch, 0.1, 0)
+    monkeypatch.setattr(mx.nd.NDArray, "asscalar", fail)
+    with pytest.raises(DeviceMemoryError, match="Lower mini_batch_size"):
+        float(loss)
+
+
+def test_a_backend_tells_of_tiles(model: Any, mx: Any) -> None:
+    full: Any = Full(mx)
+    with pytest.raises(DeviceMemoryError, match="SEMSEG_MAX_TILE_PIXELS"):
+        GluonBackend(model, mx.cpu()).logits(full)
+    assert GluonBackend(model, mx.cpu()).logits(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3, 1, 1)
