@@ -167,7 +167,7 @@ def test_pictures(steady: Watched, hunt: Hunt) -> None:
 def test_messages(steady: Watched, hunt: Hunt) -> None:
     """Whatever comes on a connection, it is answered in HTTP, or closed; slow clients are borne, or given up."""
     picture = good_pictures()[0]
-    whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(picture) + picture
+    whole = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture
     statuses: set[int] = set()
 
     def ask(message: bytes) -> None:

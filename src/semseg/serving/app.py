@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -36,10 +38,15 @@ _LONGEST_HEADER = 1024
 """Characters of what the platform passes on of the first; the second is shorter (container-contract.md section 2.3)."""
 
 
-def create_app(engine: Engine, settings: Settings) -> Flask:
-    """The WSGI application that answers with the engine's predictions."""
+def create_app(
+    engine: Engine, settings: Settings, client_left: Callable[[Mapping[str, Any]], bool] = lambda _: False
+) -> Flask:
+    """The WSGI application that answers with the engine's predictions.
+
+    client_left: whether the client of a request, given its WSGI environment, has closed its connection.
+    """
     app, metrics = Flask("semseg", static_folder=None), Metrics()
-    invocation = Invocation(engine, settings, metrics)
+    invocation = Invocation(engine, settings, metrics, client_left)
     app.before_request(engine.end_if_stuck)
     app.register_error_handler(SemsegError, _refuse)
     app.register_error_handler(HTTPException, _refuse_in_general)
