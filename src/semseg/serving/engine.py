@@ -17,6 +17,7 @@ import numpy as np
 from semseg.artifact.model_dir import ModelDescription
 from semseg.errors import BusyError, ClientLeftError, SemsegError
 from semseg.inference.load import LoadedModel
+from semseg.inference.tiling import computed_pixels
 from semseg.types import Prediction, UInt8
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class Engine:
 
     def _predict(self, model: LoadedModel, image: UInt8, left: Callable[[], bool]) -> Prediction:
         require_client(left)
-        begin, pixels = time.monotonic(), image.shape[0] * image.shape[1]
+        begin, pixels = time.monotonic(), computed_pixels(*image.shape[:2])
         self._stuck_at = begin + max(_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL * pixels)
         try:
             prediction = model.predictor.predict(image)

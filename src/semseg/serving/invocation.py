@@ -16,6 +16,7 @@ from semseg.codecs.images import decode_whole, open_image
 from semseg.codecs.recordio import Buffer
 from semseg.errors import RequestError, TooLargeError
 from semseg.inference.memory import request_bytes
+from semseg.inference.tiling import CELL, computed_pixels
 from semseg.serving.answers import Answer, Segmented
 from semseg.serving.bodies import body_of
 from semseg.serving.engine import Engine, require_client
@@ -74,6 +75,7 @@ class Invocation:
                 return None
             image = open_image(body, self._settings.max_pixels)
             exchange.received, exchange.size = len(body), image.size
+            _check_size(image.width, image.height, self._settings.max_pixels)
             size = engine.description.num_classes, image.height, image.width
             kind.check(*size, limit=self._settings.max_response)
             with engine.place(left), self._metrics.line.track_inprogress():
@@ -88,6 +90,17 @@ class Invocation:
         require_client(left)
         with exchange.stage("encode"):
             return kind.parts(Segmented(pixels, prediction, engine.description))
+
+
+def _check_size(width: int, height: int, limit: int) -> None:
+    """Raises TooLargeError when the network would compute more pixels than allowed, though the picture has fewer."""
+    pixels = computed_pixels(height, width)
+    if pixels > limit:
+        raise TooLargeError(
+            f"The picture of {width} x {height} pixels counts as {pixels:,}, more than the {limit:,} allowed: sides "
+            f"count in steps of {CELL}, for the network computes squares of {CELL} x {CELL}.",
+            "Send a smaller or less narrow picture, or serve with a higher SEMSEG_MAX_PIXELS.",
+        )
 
 
 def _read_body(limit: int, take: Callable[[int], None]) -> bytes:

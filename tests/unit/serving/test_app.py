@@ -209,7 +209,18 @@ def test_a_body_of_exactly_the_limit_is_read(client: FlaskClient) -> None:
 
 def test_a_picture_of_too_many_pixels_is_413(client: FlaskClient) -> None:
     assert_error(client.post("/invocations", data=encoded((101, 50))), 413)
-    assert client.post("/invocations", data=encoded((100, 50))).status_code == 200
+    assert client.post("/invocations", data=encoded((104, 48))).status_code == 200
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 632), (105, 41)])
+def test_the_sides_of_a_picture_count_in_whole_cells_of_the_network(client: FlaskClient, size: tuple[int, int]) -> None:
+    """A row of pixels costs as much as eight: none of these has more than 5,000 pixels, but so they count."""
+    assert_error(client.post("/invocations", data=encoded(size)), 413, "steps of 8", "SEMSEG_MAX_PIXELS")
+
+
+@pytest.mark.parametrize("size", [(1, 624), (624, 1), (624, 8)])
+def test_narrow_pictures_that_count_little_are_segmented(client: FlaskClient, size: tuple[int, int]) -> None:
+    assert client.post("/invocations", data=encoded(size)).status_code == 200
 
 
 def test_probabilities_beyond_one_record_are_413_before_the_network_runs(loaded: Loaded) -> None:
@@ -237,7 +248,7 @@ def test_what_will_never_fit_memory_is_413_for_the_answer_that_does_not(loaded: 
 
 
 def test_the_memory_of_an_answer_is_free_again_when_it_is_sent(loaded: Loaded) -> None:
-    client = client_when_loaded(loaded(Channels(), memory=13_400))  # three quarters are one picture's
+    client = client_when_loaded(loaded(Channels(), memory=15_600))  # three quarters are one picture's
     for _ in range(3):
         with client.post("/invocations", data=encoded()) as response:
             assert len(response.data) > 30 * 20 * 3 * 4

@@ -195,7 +195,9 @@ def test_ten_failures_in_a_row_end_the_process(
 
 
 @pytest.mark.parametrize(
-    ("size", "patience"), [((1, 1), 600), ((1000, 4000), 1200)], ids=["small picture", "large picture"]
+    ("size", "patience"),
+    [((1, 1), 600), ((1000, 4000), 1200), ((1, 500_000), 1200)],
+    ids=["small picture", "large picture", "narrow picture"],
 )
 def test_a_prediction_without_end_ends_the_process_when_somebody_asks(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], patience: float
