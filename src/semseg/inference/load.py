@@ -71,7 +71,8 @@ def load_predictor(
     free, each = machine.free_memory() // processes, memory.BYTES_PER_PIXEL[engine][model.algorithm]
     pixels = max_tile_pixels or memory.tile_pixels(free, each)
     logger.info("Pictures of more than %d pixels are cut into tiles.", pixels)
-    return LoadedModel(Predictor(network, model.num_classes, pixels), model, max(free - pixels * each, free // 2))
+    predictor = Predictor(network, model.num_classes, pixels, origin=str(model_dir))
+    return LoadedModel(predictor, model, max(free - pixels * each, free // 2))
 
 
 def _load_mxnet(model: ModelDescription, precision: str) -> Backend:

@@ -132,6 +132,8 @@ def _loading() -> Response:
 
 
 def _refuse(error: SemsegError) -> Response:
+    if error.http_status == 500:
+        logger.error("%s", error)  # for who runs the server: the client cannot mend it
     response = _error(error.http_status, error.message, error.hint)
     if isinstance(error, BusyError):
         response.headers["Retry-After"] = str(error.retry_after)

@@ -246,3 +246,17 @@ def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> 
         fill()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_parameters_that_no_network_computes_with_are_an_error_that_names_them(
+    tmp_path: Path, write: Write, network: Network
+) -> None:
+    arrays = network()
+    arrays["layer3.2.conv1.weight"][0] = np.nan
+    arrays["head.block.4.weight"][1] = np.inf
+    path = write(tmp_path / BEST, arrays)
+    with pytest.raises(ArtifactError) as caught:
+        describe(tmp_path)
+    assert str(path) in caught.value.message
+    assert caught.value.message.endswith("below 0, in layer3.2.conv1.weight, head.block.4.weight.")
+    assert "train anew" in caught.value.hint

@@ -113,6 +113,25 @@ def test_a_failed_warm_up_counts_as_a_failed_load(loaded: Loaded) -> None:
     assert exits == [LOAD_FAILED]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_network_that_computes_no_numbers_ends_the_start(
+    loaded: Loaded, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken:
+        def logits(self, images: Float32) -> Float32:
+            return np.full((1, 3, *images[0, 0, ::8, ::8].shape), value, np.float32)
+
+    exits: list[int] = []
+    engine = Engine(lambda: loaded(Broken()), queue=64, exit_process=exits.append)
+    with pytest.raises(ArtifactError):
+        engine.predict(picture(0), time.monotonic() + 1000)
+    assert exits == [LOAD_FAILED]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "The model cannot be loaded: The network of the model at hand computes values that are infin"
+    )
+
+
 def test_an_error_of_one_picture_reaches_its_client_alone(model: LoadedModel) -> None:
     engine = Engine(lambda: model, queue=64)
     with pytest.raises(ValueError, match="unpack"):
