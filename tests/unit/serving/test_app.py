@@ -6,8 +6,9 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -350,6 +351,40 @@ def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, capl
     assert "secret" not in response.text
     assert "secret" in caplog.text
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("accept", ["application/json", "image/png", "application/x-npy"])
+def test_what_the_network_computes_of_no_numbers_is_never_answered_but_500_and_in_the_log(
+    loaded: Loaded, accept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Overflows:
+        """Where there is a picture, not in the warm-up."""
+
+        def logits(self, images: Float32) -> Float32:
+            return images[:, :, ::8, ::8] * np.float32(1 if images.shape[2:] == (64, 64) else np.inf)
+
+    client = client_when_loaded(loaded(Overflows()))
+    with caplog.at_level(logging.ERROR):
+        response = client.post("/invocations", data=encoded(), headers={"Accept": accept})
+    assert_error(response, 500, "infinite or no numbers")
+    assert "infinite or no numbers" in caplog.text
+
+
+def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:
+    engine, asked = Engine(lambda: model, queue=64), list[str]()
+    assert engine.description
+
+    def left(environ: Mapping[str, Any]) -> bool:
+        asked.append(environ["PATH_INFO"])
+        return len(asked) == leaves_at
+
+    for leaves_at in (1, 2, 3):  # before its picture is decoded, before it is segmented, before its answer is made
+        asked.clear()
+        client = create_app(engine, SETTINGS, left).test_client()
+        with client.post("/invocations", data=encoded()) as response:
+            assert_error(response, 499, "closed the connection")
+        assert asked == ["/invocations"] * leaves_at
+        assert numbers(client)["semseg_requests_total['/invocations', '499']"] == 1
 
 
 @pytest.mark.parametrize("path", ["/ping", "/invocations", "/metrics"])
