@@ -381,8 +381,9 @@ def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:
     for leaves_at in (1, 2, 3):  # before its picture is decoded, before it is segmented, before its answer is made
         asked.clear()
         client = create_app(engine, SETTINGS, left).test_client()
-        with client.post("/invocations", data=encoded()) as response:
-            assert_error(response, 499, "closed the connection")
+        response = client.post("/invocations", data=encoded())
+        assert_error(response, 499, "closed the connection")
+        response.close()
         assert asked == ["/invocations"] * leaves_at
         assert numbers(client)["semseg_requests_total['/invocations', '499']"] == 1
 
