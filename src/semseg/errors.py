@@ -15,7 +15,8 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   └── RequestError            exit 1   400   a request
 │       ├── UnsupportedMediaError        415   its Content-Type
 │       │   └── UnsupportedCodingError   415   its Content-Encoding
-│       └── NotAcceptableError           406   its Accept
+│       ├── NotAcceptableError           406   its Accept
+│       └── ClientLeftError              499   its client, which has closed the connection
 ├── BusyError                   exit 1   503   nobody: the server has too much to do, ask again later
 └── ArtifactError               exit 1   500   whoever gave the model directory
 """
@@ -117,6 +118,12 @@ class NotAcceptableError(RequestError):
     """The Accept of a request names nothing we can answer with."""
 
     http_status = 406
+
+
+class ClientLeftError(RequestError):
+    """The client has closed its connection before it was answered; the status is nginx's, for metrics and the log."""
+
+    http_status = 499
 
 
 class BusyError(SemsegError):

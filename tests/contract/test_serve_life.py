@@ -17,12 +17,14 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import faulty_server
+import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from serve_process import EXACT, HEIGHT, STARTS_WITHIN, WIDTH, Server, assert_error, encode, start, statuses_until_ready
 
 from semseg.artifact.model_dir import describe
+from semseg.artifact.params import read_params, write_params
 from semseg.inference.export import write_onnx
 from semseg.types import UInt8
 
@@ -349,11 +351,19 @@ def without_parameters(model: Path) -> None:
     (model / "model_best.params").unlink()
 
 
+def of_no_numbers(model: Path) -> None:
+    """In the first convolution, whose ReLU hides it."""
+    arrays = dict(read_params(model / "model_best.params"))
+    arrays["conv1.0.weight"] = np.full_like(arrays["conv1.0.weight"], np.nan)
+    (model / "model_best.params").unlink()
+    write_params(model / "model_best.params", arrays)
+
+
 def absent(model: Path) -> None:
     shutil.rmtree(model)
 
 
-@pytest.mark.parametrize("damage", [cut, of_something_else, at_odds, without_parameters, absent])
+@pytest.mark.parametrize("damage", [cut, of_something_else, at_odds, without_parameters, of_no_numbers, absent])
 def test_a_bad_artifact_ends_the_start_with_one_line(
     base: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:

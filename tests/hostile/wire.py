@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import struct
 import time
@@ -25,9 +26,15 @@ _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~]*)")
 _RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing takes no time, and throws away what is under way."""
 
+_MOMENT = 0.1
+"""Seconds."""
+
 
 def send(port: int, data: bytes, random: Random) -> bytes:
-    """What the server answers until it closes; we send in up to four pieces, then say that no more comes, or vanish."""
+    """What the server answers until it closes; we send in up to four pieces, then say that no more comes, or vanish.
+
+    First it has a moment to answer: who sends no more counts as gone, and gets no picture computed.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         cuts = sorted(random.randint(0, len(data)) for _ in range(random.choice((0, 0, 1, 3))))
@@ -37,6 +44,7 @@ def send(port: int, data: bytes, random: Random) -> bytes:
             if random.random() < 0.05:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 return b""
+            select.select([connection], [], [], _MOMENT)
             connection.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):  # it closed before it had all, which it may
             pass
@@ -68,11 +76,10 @@ def answers(received: bytes) -> list[Answer]:
 
 
 def drip(port: int, data: bytes) -> bytes:
-    """As `send`, a byte at a time."""
+    """What the server answers until it closes, when it gets a byte at a time."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in data:
             connection.sendall(bytes([byte]))
             time.sleep(0.005)
-        connection.shutdown(socket.SHUT_WR)
         return connection.makefile("rb").read()

@@ -1,10 +1,15 @@
-"""`serve` with a network that is sound while it warms up, and `raises` or `hangs` after that, as told."""
+"""`serve` with a network that is sound while it warms up, and after that does as told.
+
+`raises`; `hangs`; `waits FOLDER`: notes the width of each picture in the folder's file `seen`, and then waits for its
+file `go`; `thrifty`: works, with memory for requests of 40 MB.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,13 +27,25 @@ class Faulty:
         if images.shape[2:] != (64, 64):
             if sys.argv[1] == "raises":
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
-            threading.Event().wait(300)  # long enough; a test that fails leaves nothing for ever
+            if sys.argv[1] == "hangs":
+                threading.Event().wait(300)  # long enough; a test that fails leaves nothing for ever
+            if sys.argv[1] == "waits":
+                wait_for_go(Path(sys.argv[2]), images.shape[3])
         return images[:, :, ::8, ::8]
 
 
+def wait_for_go(folder: Path, width: int) -> None:
+    with (folder / "seen").open("a") as seen:
+        seen.write(f"{width}\n")
+    deadline = time.monotonic() + 60
+    while not (folder / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
 def main() -> int:
+    memory = 40 * 10**6 if sys.argv[1] == "thrifty" else 10**9
     description = ModelDescription("fcn", "resnet-50", 3, None, True, Path("/nowhere/model_best.params"), None)
-    model = LoadedModel(Predictor(Faulty(), 3, max_tile_pixels=10**6), description, memory=10**9)
+    model = LoadedModel(Predictor(Faulty(), 3, max_tile_pixels=10**6), description, memory)
     if sys.argv[1] == "hangs":
         engine._STUCK_SECONDS = engine._STUCK_SECONDS_A_PIXEL = 0
     with patch.object(server, "load_predictor", lambda *_, **__: model):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
-from semseg.artifact.params import read_params
-from semseg.errors import ArtifactError, DiskFullError, UserError, one_line
+from semseg.artifact.params import read_params, unusable
+from semseg.errors import ArtifactError, DiskFullError, UserError, one_line, some
 from semseg.sagemaker.config_files import read_json_object
 from semseg.types import Arrays, is_class_name
 
@@ -58,7 +58,8 @@ def describe(model_dir: Path) -> ModelDescription:
 
     The parameters' names and shapes tell the network. `hyperparams.json`, whose full form nobody has seen, may lack
     any key or be absent, but must not contradict them; so may `classes.json` be absent, which the original had not.
-    Raises ArtifactError when there is no parameter file, it is damaged or foreign, or the files disagree.
+    All parameters are read once. Raises ArtifactError when there is no parameter file, it is damaged or foreign, has
+    values that no network computes with, or the files disagree.
     """
     path = _parameter_file(model_dir)
     arrays = read_params(path)
@@ -66,6 +67,7 @@ def describe(model_dir: Path) -> ModelDescription:
     algorithm = stated.agreeing("algorithm", _algorithm(arrays, path))
     backbone = stated.agreeing("backbone", _backbone(arrays, path))
     num_classes = int(stated.agreeing("num_classes", str(_num_classes(arrays, path))))
+    _require_usable(arrays, path)
     return ModelDescription(
         algorithm,
         backbone,
@@ -153,6 +155,15 @@ def _num_classes(arrays: Arrays, path: Path) -> int:
     if not 2 <= shape[0] <= 254:
         raise ArtifactError(f"{path} holds a network of {shape[0]} classes; a mask of 8 bits takes 2 to 254.")
     return shape[0]
+
+
+def _require_usable(arrays: Arrays, path: Path) -> None:
+    names = unusable(arrays)
+    if names:
+        raise ArtifactError(
+            f"{path} has values that are infinite or no numbers, or variances below 0, in {some(names)}.",
+            "It is damaged, or of a training that diverged: train anew, at a lower rate, or give another model.",
+        )
 
 
 def _foreign(path: Path, reason: str) -> ArtifactError:

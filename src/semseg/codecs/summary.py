@@ -21,13 +21,14 @@ def encode_summary(labels: UInt8, confidence: Float32, names: Sequence[str | Non
     """The JSON object as parts, to be sent one after the other.
 
     labels: uint8 (H, W); confidence: float32 (H, W), the probability of each label; names: of all classes, None for
-    one that has none; runs: whether each class also has its region, as COCO's uncompressed RLE.
+    one that has none; runs: whether each class also has its region, as COCO's uncompressed RLE. Raises ValueError for
+    a confidence that is no number, which JSON cannot hold.
     """
     height, width = labels.shape
     counts, sums = _totals(labels, confidence, len(names))
     picture = {"width": width, "height": height, "mean_confidence": _mean(sums.sum(), labels.size)}
     regions = run_lengths(labels, len(names)) if runs else None
-    parts = [json.dumps(picture)[:-1].encode(), b', "classes": [']
+    parts = [json.dumps(picture, allow_nan=False)[:-1].encode(), b', "classes": [']
     for number, name in enumerate(names):
         entry = {
             "id": number,
@@ -36,7 +37,7 @@ def encode_summary(labels: UInt8, confidence: Float32, names: Sequence[str | Non
             "share": round(int(counts[number]) / labels.size, _DIGITS),
             "mean_confidence": _mean(sums[number], int(counts[number])),
         }
-        parts += [b", " if number else b"", json.dumps(entry)[:-1].encode()]
+        parts += [b", " if number else b"", json.dumps(entry, allow_nan=False)[:-1].encode()]
         if regions:
             parts += [f', "rle": {{"size": [{height}, {width}], "counts": ['.encode(), *_texts(next(regions)), b"]}"]
         parts.append(b"}")

@@ -78,7 +78,8 @@ def load_predictor(
         max_tile_pixels,
     )
     logger.info("Pictures of more than %d pixels are cut into tiles.", pixels)
-    return LoadedModel(Predictor(network, model.num_classes, pixels), model, left)
+    predictor = Predictor(network, model.num_classes, pixels, origin=str(model_dir))
+    return LoadedModel(predictor, model, left)
 
 
 def _device() -> tuple[Any, int]:

@@ -5,7 +5,7 @@ The figures are peaks of resident memory, measured on FCN, PSP and DeepLabV3 wit
 
 from __future__ import annotations
 
-from semseg.inference.tiling import CELL, SMALLEST_BUDGET
+from semseg.inference.tiling import CELL, SMALLEST_BUDGET, computed_pixels
 
 BYTES_PER_PIXEL = {
     "mxnet": {"fcn": 1000, "psp": 1400, "deeplab": 1050},
@@ -24,6 +24,11 @@ _ON_THE_WAY = 24
 
 _DECODING, _DECODED = 14, 3
 """Bytes per pixel: while a picture is decoded (Pillow's CMYK; 3 of a usual JPEG, 10 of PNG), and of its array."""
+
+
+_PER_SIDE = 32
+"""Bytes for each row and each column, which count in a picture of few rows or few columns: where its pixels lie among
+the logits, and Pillow's pointers to its rows."""
 
 
 def tile_pixels(free: int, bytes_per_pixel: int) -> int:
@@ -50,5 +55,5 @@ def request_bytes(num_classes: int, height: int, width: int, answer: int) -> int
 
     answer: bytes per pixel of what is made of the logits.
     """
-    cells = -(-height // CELL) * -(-width // CELL)
-    return max(_DECODING, _DECODED + answer) * height * width + 4 * num_classes * cells
+    logits = 4 * num_classes * computed_pixels(height, width) // CELL**2
+    return max(_DECODING, _DECODED + answer) * height * width + logits + _PER_SIDE * (height + width)

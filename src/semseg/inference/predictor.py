@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from semseg.errors import ArtifactError
 from semseg.inference import tiling
 from semseg.inference.backends import Backend
 from semseg.inference.upsampling import upsampled_blocks
@@ -16,14 +17,23 @@ from semseg.types import IMAGENET_MEAN, IMAGENET_STD, Float32, Prediction, UInt8
 class Predictor:
     """A network that segments pictures of any size from 1 x 1."""
 
-    def __init__(self, backend: Backend, num_classes: int, max_tile_pixels: int) -> None:
-        """max_tile_pixels: a larger picture is cut into tiles, see `tiling`; at least tiling.SMALLEST_BUDGET."""
+    def __init__(
+        self, backend: Backend, num_classes: int, max_tile_pixels: int, origin: str = "the model at hand"
+    ) -> None:
+        """max_tile_pixels: a larger picture is cut into tiles, see `tiling`; at least tiling.SMALLEST_BUDGET.
+
+        origin: what errors call the model.
+        """
         self._backend = backend
+        self._origin = origin
         self.num_classes = num_classes
         self.max_tile_pixels = max_tile_pixels
 
     def predict(self, image: UInt8) -> Prediction:
-        """RGB uint8 (H, W, 3) -> the prediction of each pixel. The network runs now, the rest when asked for."""
+        """RGB uint8 (H, W, 3) -> the prediction of each pixel. The network runs now, the rest when asked for.
+
+        Raises ArtifactError when the network computes what is infinite or no number.
+        """
         height, width, _ = image.shape
         tiles = tiling.plan(height, width, self.max_tile_pixels)
         whole = all(axis.tiles == 1 for axis in tiles)
@@ -33,6 +43,11 @@ class Predictor:
     def _logits(self, image: UInt8) -> Float32:
         """RGB uint8 (H, W, 3), in one pass -> float32 (C, ceil(H/8), ceil(W/8))."""
         logits: Float32 = self._backend.logits(normalise(image))[0]
+        if not np.isfinite(logits).all():  # 20 microseconds for 21 classes of 480 x 480
+            raise ArtifactError(
+                f"The network of {self._origin} computes values that are infinite or no numbers.",
+                "Its parameters are damaged, or of a training that diverged: train it anew, or give another model.",
+            )
         return logits
 
 

@@ -73,7 +73,7 @@ def quantize(
 def _predictor(network: onnx.ModelProto, model: ModelDescription, cores: int) -> Predictor:
     backend = OpenVinoBackend(network.SerializeToString(), "f32", cores, model.num_classes)
     tile_pixels = memory.tile_pixels(free_memory(), memory.BYTES_PER_PIXEL["openvino"][model.algorithm])
-    return Predictor(backend, model.num_classes, tile_pixels)
+    return Predictor(backend, model.num_classes, tile_pixels, origin=str(model.params.parent))
 
 
 def _noisiest(noise: dict[str, float]) -> list[str]:

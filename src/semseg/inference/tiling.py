@@ -60,11 +60,19 @@ class Axis:
         return [(share / total[place]).astype(np.float32) for place, share in zip(places, shares, strict=True)]
 
 
+def computed_pixels(height: int, width: int) -> int:
+    """Pixels that a network computes for a picture of this size: both sides count in whole cells.
+
+    For a single row of pixels that is eight times as many as it has.
+    """
+    return CELL**2 * _cells(height) * _cells(width)
+
+
 def plan(height: int, width: int, max_pixels: int) -> tuple[Axis, Axis]:
     """Tiles for a picture of so many pixels: along its height and its width, one of each if the whole will do.
 
     No tile has more than `max_pixels`, at least SMALLEST_BUDGET, counted in whole cells: a network computes no less.
-    Of all grids that keep to this, the one with the least to compute.
+    Of the grids that keep to this, one with next to the least to compute.
     """
     rows, columns, most = _cells(height), _cells(width), max_pixels // CELL**2
     grids = []
@@ -74,6 +82,8 @@ def plan(height: int, width: int, max_pixels: int) -> tuple[Axis, Axis]:
         if widest >= min(columns, 2 * OVERLAP):
             needed = 1 if widest >= columns else -(-(columns - OVERLAP) // (widest - OVERLAP))
             grids.append((down, Axis(columns, _length(columns, needed), needed)))
+            if needed == 1:
+                break  # more of them would only overlap more
     return min(grids, key=lambda grid: grid[0].tiles * grid[0].length * grid[1].tiles * grid[1].length)
 
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from semseg.types import Float32
 
 _BLOCK_ROWS = 32
+_BLOCK_PIXELS = 1024
+"""At least: blocks of a narrow picture have more rows, or there would be very many of them."""
+
 _BLOCK_BYTES = 2 << 20
 
 
@@ -24,10 +27,11 @@ def upsampled_blocks(scores: Float32, height: int, width: int) -> Iterator[tuple
     """
     left, right, across = _neighbours(scores.shape[2], width)
     above, below, down = _neighbours(scores.shape[1], height)
-    for rows in _slices(height, _BLOCK_ROWS):
+    block_rows = max(_BLOCK_ROWS, _BLOCK_PIXELS // width)
+    for rows in _slices(height, block_rows):
         first = above[rows.start]
         band = scores[:, first : below[rows.stop - 1] + 1]
-        for columns in _slices(width, max(1, _BLOCK_BYTES // (4 * len(scores) * _BLOCK_ROWS))):
+        for columns in _slices(width, max(1, _BLOCK_BYTES // (4 * len(scores) * block_rows))):
             wide = _mix(band.take(left[columns], axis=2), band.take(right[columns], axis=2), across[columns])
             upper, lower = (wide.take(places[rows] - first, axis=1) for places in (above, below))
             yield rows, columns, _mix(upper, lower, down[rows, None])

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -19,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 from semseg import __version__
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.media_types import check_content_type
-from semseg.errors import BusyError, DeviceError, SemsegError, UnsupportedCodingError
+from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
 from semseg.serving.answers import answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
 from semseg.serving.engine import Engine
@@ -38,10 +40,15 @@ _LONGEST_HEADER = 1024
 """Characters of what the platform passes on of the first; the second is shorter (container-contract.md section 2.3)."""
 
 
-def create_app(engine: Engine, settings: Settings) -> Flask:
-    """The WSGI application that answers with the engine's predictions."""
+def create_app(
+    engine: Engine, settings: Settings, client_left: Callable[[Mapping[str, Any]], bool] = lambda _: False
+) -> Flask:
+    """The WSGI application that answers with the engine's predictions.
+
+    client_left: whether the client of a request, given its WSGI environment, has closed its connection.
+    """
     app, metrics = Flask("semseg", static_folder=None), Metrics()
-    invocation = Invocation(engine, settings, metrics)
+    invocation = Invocation(engine, settings, metrics, client_left)
     app.before_request(engine.end_if_stuck)
     app.register_error_handler(SemsegError, _refuse)
     app.register_error_handler(HTTPException, _refuse_in_general)
@@ -128,8 +135,8 @@ def _loading() -> Response:
 
 
 def _refuse(error: SemsegError) -> Response:
-    if isinstance(error, DeviceError):  # the machine's fault, of which its owner should hear
-        logger.error("%s", error)
+    if error.http_status >= 500 and not isinstance(error, BusyError):
+        logger.error("%s", error)  # for who runs the server: the client cannot mend it
     response = _error(error.http_status, error.message, error.hint)
     if isinstance(error, BusyError):
         response.headers["Retry-After"] = str(error.retry_after)

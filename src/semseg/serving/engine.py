@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
 from semseg.artifact.model_dir import ModelDescription
-from semseg.errors import BusyError, SemsegError
+from semseg.errors import BusyError, ClientLeftError, SemsegError
 from semseg.inference.load import LoadedModel
+from semseg.inference.tiling import computed_pixels
 from semseg.types import Prediction, UInt8
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,19 @@ _LONGEST_ADVICE = 60
 """Seconds: nobody is told to stay away for longer."""
 
 
+def _stays() -> bool:
+    """Of a client that never leaves."""
+    return False
+
+
+def require_client(left: Callable[[], bool]) -> None:
+    """Raises ClientLeftError if the client has left: nobody is there for what would be computed."""
+    if left():
+        raise ClientLeftError(
+            "The client has closed the connection, or its half of it.", "Keep it open until the answer is there."
+        )
+
+
 class Engine:
     """One device's model. Loading starts at once, in the thread that later predicts, picture after picture."""
 
@@ -57,8 +71,8 @@ class Engine:
         """
         self._load = load
         self._places = 1 + queue
-        self._taken = 0
-        self._counting = threading.Lock()
+        self._waiting: list[Callable[[], bool]] = []  # of each in the line, whether its client has left
+        self._counting = threading.RLock()
         self._seconds = 0.0
         self._failures = 0
         self._stuck_at = math.inf
@@ -92,32 +106,42 @@ class Engine:
             self._exit_process(FAULTY)
 
     def check_line(self) -> None:
-        """Raises BusyError when there is no place in the line now, for who will need one later."""
-        if self._taken >= self._places:
-            raise BusyError(
-                f"{self._places} pictures are being segmented or wait already.",
-                "Ask again later, or serve with more machines; SEMSEG_QUEUE sets how many may wait.",
-                self._advice(),
-            )
+        """Raises BusyError when there is no place in the line now, for who will need one later.
+
+        When it is full, those whose clients have left lose their places.
+        """
+        with self._counting:
+            if len(self._waiting) >= self._places:
+                self._waiting = [left for left in self._waiting if not left()]
+            if len(self._waiting) >= self._places:
+                raise BusyError(
+                    f"{self._places} pictures are being segmented or wait already.",
+                    "Ask again later, or serve with more machines; SEMSEG_QUEUE sets how many may wait.",
+                    self._advice(),
+                )
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the line for the block. Raises BusyError when there is none."""
+    def place(self, left: Callable[[], bool] = _stays) -> Iterator[None]:
+        """A place in the line for the block. Raises BusyError when there is none.
+
+        left: whether the client has left, for another thread to ask.
+        """
         with self._counting:
             self.check_line()
-            self._taken += 1
+            self._waiting.append(left)
         try:
             yield
         finally:
-            with self._counting:
-                self._taken -= 1
+            with self._counting, suppress(ValueError):
+                self._waiting.remove(left)
 
-    def predict(self, image: UInt8, until: float) -> Prediction:
+    def predict(self, image: UInt8, until: float, left: Callable[[], bool] = _stays) -> Prediction:
         """Run the network on RGB uint8 (H, W, 3), after the pictures that came before; waits until it has.
 
-        Raises BusyError when it has not begun by `until`, on time.monotonic's clock. What has begun is finished.
+        left: whether the client has left, for another thread to ask. Raises ClientLeftError when it has by then, and
+        BusyError when the network has not begun by `until`, on time.monotonic's clock. What has begun is finished.
         """
-        future = self._thread.submit(self._predict, self._model.result(), image)
+        future = self._thread.submit(self._predict, self._model.result(), image, left)
         try:
             return future.result(until - time.monotonic())
         except TimeoutError:
@@ -129,8 +153,9 @@ class Engine:
                 self._advice(),
             ) from None
 
-    def _predict(self, model: LoadedModel, image: UInt8) -> Prediction:
-        begin, pixels = time.monotonic(), image.shape[0] * image.shape[1]
+    def _predict(self, model: LoadedModel, image: UInt8, left: Callable[[], bool]) -> Prediction:
+        require_client(left)
+        begin, pixels = time.monotonic(), computed_pixels(*image.shape[:2])
         self._stuck_at = begin + max(_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL * pixels)
         try:
             prediction = model.predictor.predict(image)
@@ -153,7 +178,7 @@ class Engine:
 
     def _advice(self) -> int:
         """Seconds in which the line as it is will be worked off."""
-        return min(max(1, math.ceil(self._taken * self._seconds)), _LONGEST_ADVICE)
+        return min(max(1, math.ceil(len(self._waiting) * self._seconds)), _LONGEST_ADVICE)
 
     def _load_or_exit(self) -> LoadedModel:
         try:

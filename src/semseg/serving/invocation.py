@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 from flask import Response, request
 from gunicorn.http.errors import ParseException
@@ -14,10 +16,11 @@ from semseg.codecs.images import decode_whole, open_image
 from semseg.codecs.recordio import Buffer
 from semseg.errors import RequestError, TooLargeError
 from semseg.inference.memory import request_bytes
+from semseg.inference.tiling import CELL, computed_pixels
 from semseg.serving.answers import Answer, Segmented
 from semseg.serving.bodies import body_of
 from semseg.serving.codings import accepts_gzip, is_packed, unpacked
-from semseg.serving.engine import Engine
+from semseg.serving.engine import Engine, require_client
 from semseg.serving.exchange import Exchange
 from semseg.serving.metrics import Metrics
 from semseg.serving.room import Room
@@ -33,8 +36,12 @@ bodies could fill it, each waiting for memory to be decoded."""
 class Invocation:
     """Answers requests with the engine's predictions."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, metrics: Metrics, client_left: Callable[[Mapping[str, Any]], bool]
+    ) -> None:
+        """client_left: whether the client of a request, given its WSGI environment, has closed its connection."""
         self._engine = engine
+        self._client_left = client_left
         self._settings = settings
         self._metrics = metrics
         self._bodies, self._pictures = Room(), Room()
@@ -42,7 +49,8 @@ class Invocation:
     def answer(self, kind: Answer, exchange: Exchange) -> Response:
         """The answer to the request that Flask has at hand, once the model is loaded; exchange: notes what it is.
 
-        Raises BusyError, TooLargeError, RequestError, ImageError.
+        Raises BusyError, TooLargeError, RequestError, ImageError; ClientLeftError before a step whose result nobody
+        would take.
         """
         until = time.monotonic() + self._settings.timeout
         self._engine.check_line()  # before the body is read, and again when it has been
@@ -59,6 +67,7 @@ class Invocation:
     def _parts(self, kind: Answer, until: float, exchange: Exchange, held: ExitStack) -> Sequence[Buffer] | None:
         """What is to be sent, None for an empty body; `held` is what it occupies until then."""
         engine, memory = self._engine, self._engine.memory
+        left = partial(self._client_left, request.environ)
         bodies = memory // _BODIES
         with self._bodies.growing(bodies) as take:
             with exchange.stage("receive"):
@@ -67,18 +76,32 @@ class Invocation:
                 return None
             image = open_image(body, self._settings.max_pixels)
             exchange.received, exchange.size = len(body), image.size
+            _check_size(image.width, image.height, self._settings.max_pixels)
             size = engine.description.num_classes, image.height, image.width
             kind.check(*size, limit=self._settings.max_response)
-            with engine.place(), self._metrics.line.track_inprogress():
+            with engine.place(left), self._metrics.line.track_inprogress():
                 with exchange.stage("wait"):
                     needed = request_bytes(*size, kind.memory(size[0]))
                     held.enter_context(self._pictures.held(needed, memory - bodies, until))
+                require_client(left)
                 with exchange.stage("decode"):
                     pixels = decode_whole(image)
                 with exchange.stage("network"):
-                    prediction = engine.predict(pixels, until)
+                    prediction = engine.predict(pixels, until, left)
+        require_client(left)
         with exchange.stage("encode"):
             return kind.parts(Segmented(pixels, prediction, engine.description))
+
+
+def _check_size(width: int, height: int, limit: int) -> None:
+    """Raises TooLargeError when the network would compute more pixels than allowed, though the picture has fewer."""
+    pixels = computed_pixels(height, width)
+    if pixels > limit:
+        raise TooLargeError(
+            f"The picture of {width} x {height} pixels counts as {pixels:,}, more than the {limit:,} allowed: sides "
+            f"count in steps of {CELL}, for the network computes squares of {CELL} x {CELL}.",
+            "Send a smaller or less narrow picture, or serve with a higher SEMSEG_MAX_PIXELS.",
+        )
 
 
 def _read_body(limit: int, take: Callable[[int], None]) -> bytes:

@@ -1,14 +1,23 @@
-"""The memory for requests: each takes its part, and those for whom not enough is left wait in line, or are refused."""
+"""The memory for requests: each takes its part, and those for whom not enough is left wait, or are refused."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from semseg.errors import BusyError, TooLargeError
+
+
+@dataclass(eq=False)
+class _Part:
+    """The bytes that one request holds, or waits for, out of `of` in all."""
+
+    size: int
+    of: int
+    held: bool = False
 
 
 class Room:
@@ -16,15 +25,16 @@ class Room:
 
     def __init__(self) -> None:
         self._taken = 0
-        self._line: deque[object] = deque()
+        self._parts: dict[_Part, None] = {}  # held and waiting, in the order in which they came
         self._changed = threading.Condition()
 
     @contextmanager
     def held(self, size: int, of: int, until: float) -> Iterator[None]:
         """Hold `size` bytes out of `of` in all, from when others have left enough to the end of the block.
 
-        Who comes first is served first: a large part is not passed by small ones for ever. until: on time.monotonic's
-        clock. Raises TooLargeError, with the ways out, when there will never be enough; BusyError at that time.
+        A part that does not fit yet is passed by those that do, as long as it waits for earlier ones anyway: see
+        `_admit`. until: on time.monotonic's clock. Raises TooLargeError, with the ways out, when there will never be
+        enough; BusyError at that time.
         """
         if size > of:
             raise TooLargeError(
@@ -32,22 +42,41 @@ class Room:
                 "Ask for the mask with Accept: image/png, send a smaller picture or parts of it, or serve it with more "
                 "memory.",
             )
-        me = object()
+        part = _Part(size, of)
         with self._changed:
-            self._line.append(me)
-            try:
-                if not self._changed.wait_for(
-                    lambda: self._line[0] is me and self._taken + size <= of, until - time.monotonic()
-                ):
-                    raise _full("Others took the memory for this request until its time was over.")
-                self._taken += size
-            finally:
-                self._line.remove(me)
-                self._changed.notify_all()
+            self._parts[part] = None
+            self._admit()
+            if not self._changed.wait_for(lambda: part.held, until - time.monotonic()):
+                self._remove(part)
+                raise _full("Others took the memory for this request until its time was over.")
         try:
             yield
         finally:
-            self._give_back(size)
+            with self._changed:
+                self._taken -= size
+                self._remove(part)
+
+    def _admit(self) -> None:
+        """Hand the free bytes to those that wait, in the order in which they came.
+
+        A part that does not fit may be passed as long as parts that came before it are in its way: it would wait
+        anyway. Once only those that passed it are, nobody else passes: when they have left, it fits. So the small do
+        not wait for the large, nor the large for ever.
+        """
+        earlier = 0
+        for part in self._parts:
+            if not part.held and self._taken + part.size <= part.of:
+                part.held = True
+                self._taken += part.size
+                self._changed.notify_all()
+            if part.held:
+                earlier += part.size
+            elif earlier + part.size <= part.of:
+                return
+
+    def _remove(self, part: _Part) -> None:
+        del self._parts[part]
+        self._admit()
 
     @contextmanager
     def growing(self, of: int) -> Iterator[Callable[[int], None]]:
@@ -73,12 +102,9 @@ class Room:
         try:
             yield take
         finally:
-            self._give_back(mine)
-
-    def _give_back(self, size: int) -> None:
-        with self._changed:
-            self._taken -= size
-            self._changed.notify_all()
+            with self._changed:
+                self._taken -= mine
+                self._admit()
 
 
 def _full(message: str) -> BusyError:

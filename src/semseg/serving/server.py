@@ -19,7 +19,7 @@ from gunicorn.errors import HaltServer
 from semseg.engines.machine import keep_memory_flat, usable_cores
 from semseg.errors import UserError
 from semseg.inference.load import load_predictor
-from semseg.serving.connections import PatientWorker
+from semseg.serving.connections import PatientWorker, client_left
 from semseg.serving.engine import LOAD_FAILED, Engine
 from semseg.serving.settings import Settings
 
@@ -78,7 +78,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             cores=cores,
             processes=settings.workers,
         )
-        return create_app(Engine(load, settings.queue, on_ready=self._mark_ready), settings)
+        return create_app(Engine(load, settings.queue, on_ready=self._mark_ready), settings, client_left)
 
     def _mark_ready(self) -> None:
         self._was_ready[0] = self._ready[_place(os.getpid())] = 1

@@ -112,7 +112,13 @@ MAX_RESPONSE = Number(
     "the size of the largest array in an answer, in units of 1,048,576 bytes and before gzip; a larger one is refused "
     "before the network runs (0: any)",
 )
-MAX_PIXELS = Number("SEMSEG_MAX_PIXELS", 50_000_000, 1, 10**9, "the number of pixels of the largest picture")
+MAX_PIXELS = Number(
+    "SEMSEG_MAX_PIXELS",
+    50_000_000,
+    1,
+    10**9,
+    "the number of pixels of the largest picture, whose sides count in steps of 8",
+)
 MAX_TILE_PIXELS = Number(
     "SEMSEG_MAX_TILE_PIXELS",
     0,

@@ -254,6 +254,21 @@ def test_a_damaged_model_is_named_with_its_channel(
     assert says in caught.value.message
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_no_training_starts_from_parameters_that_are_no_numbers(
+    channel: Path, scratch: Path, files: dict[str, bytes], encode: Encode, network: Network, packed: bool
+) -> None:
+    arrays = network()
+    arrays["auxlayer.block.0.weight"][0] = np.nan
+    content = files | {"model_best.params": encode(arrays)}
+    if packed:
+        pack(channel / "model.tar.gz", content)
+    else:
+        put(channel, content)
+    with pytest.raises(ArtifactError, match=r"^The channel model: .* no numbers, .* in auxlayer\.block\.0\.weight\."):
+        load_earlier(channel, WANTED, scratch)
+
+
 def test_a_damaged_archive_is_named(channel: Path, scratch: Path, files: dict[str, bytes]) -> None:
     archive = pack(channel / "model.tar.gz", files)
     archive.write_bytes(archive.read_bytes()[:-100])

@@ -274,3 +274,17 @@ def test_of_endless_folders_few_are_looked_into(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         describe(tmp_path)
     assert "Give the unpacked model.tar.gz" in caught.value.hint
+
+
+def test_parameters_that_no_network_computes_with_are_an_error_that_names_them(
+    tmp_path: Path, write: Write, network: Network
+) -> None:
+    arrays = network()
+    arrays["layer3.2.conv1.weight"][0] = np.nan
+    arrays["head.block.4.weight"][1] = np.inf
+    path = write(tmp_path / BEST, arrays)
+    with pytest.raises(ArtifactError) as caught:
+        describe(tmp_path)
+    assert str(path) in caught.value.message
+    assert caught.value.message.endswith("below 0, in layer3.2.conv1.weight, head.block.4.weight.")
+    assert "train anew" in caught.value.hint

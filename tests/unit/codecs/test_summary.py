@@ -45,3 +45,9 @@ def test_sums_and_texts_do_not_depend_on_how_many_are_made_at_a_time(
     assert b"".join(encode_summary(labels, confidence, [None] * 5, runs=True)) == expected
     counts = [entry["pixels"] for entry in json.loads(expected)["classes"]]
     assert counts == np.bincount(labels.ravel()).tolist()
+
+
+@pytest.mark.parametrize("confidence", [np.nan, np.inf])
+def test_json_holds_no_confidence_that_is_no_number(confidence: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        encode_summary(np.zeros((2, 2), np.uint8), np.full((2, 2), confidence, np.float32), [None] * 3, runs=False)

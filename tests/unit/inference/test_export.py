@@ -10,7 +10,7 @@ import pytest
 
 from semseg import __version__
 from semseg.artifact.model_dir import describe, write_class_names
-from semseg.artifact.params import read_params
+from semseg.artifact.params import read_params, write_params
 from semseg.cli import main
 from semseg.errors import ArtifactError, UserError
 from semseg.inference import export, onnx_file
@@ -95,3 +95,15 @@ def test_a_place_that_cannot_be_written_is_the_user_s_error(
 def test_a_symbol_of_another_ending_is_refused(copy: Path) -> None:
     with pytest.raises(UserError, match=r"net\.json does not end in -symbol\.json"):
         write_symbol(describe(copy), copy / "net.json")
+
+
+@pytest.mark.parametrize("command", [["export"], ["export", "--format", "mxnet"], ["quantize", "--images", "nowhere"]])
+def test_nothing_is_made_of_parameters_that_are_no_numbers(
+    model_dir: Path, tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = dict(read_params(model_dir / "model_best.params"))
+    arrays["conv1.0.weight"] = np.full_like(arrays["conv1.0.weight"], np.nan)
+    write_params(tmp_path / "model_best.params", arrays)
+    assert main([command[0], str(tmp_path), *command[1:]]) == 1
+    assert f"{tmp_path / 'model_best.params'} has values that are infinite or no numbers" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model_best.params"]

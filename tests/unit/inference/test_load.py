@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from semseg.artifact.model_dir import describe, write_class_names
+from semseg.artifact.params import read_params, write_params
 from semseg.engines import machine
 from semseg.engines.gluon import cuda, networks, runtime
 from semseg.engines.gluon.backend import GluonBackend
@@ -355,3 +357,53 @@ def test_a_folder_that_others_can_write_is_no_cache(
     probabilities(model_dir, tmp_path)
     assert f"SEMSEG_CACHE_DIR is ignored: {tmp_path} is no writable folder of this user alone." in caplog.messages
     assert not blobs(tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["mxnet", "openvino"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("conv1.0.weight", np.nan),
+        ("layer4.2.conv3.weight", np.inf),
+        ("layer1.0.bn1.running_var", -1),
+        ("head.block.4.bias", np.nan),
+    ],
+)
+def test_parameters_that_no_network_computes_with_are_refused(
+    model_dir: Path, tmp_path: Path, backend: str, name: str, value: float
+) -> None:
+    """oneDNN's ReLU would hide most of them: it makes 0 of what is no number."""
+    arrays = dict(read_params(model_dir / "model_best.params"))
+    arrays[name] = arrays[name].copy()
+    arrays[name].flat[0] = value
+    write_params(tmp_path / "model_best.params", arrays)
+    with pytest.raises(ArtifactError, match=f"{tmp_path / 'model_best.params'} has values .* in {name}"):
+        load_predictor(tmp_path, backend)
+
+
+def with_infinite_bias(path: Path) -> bytes:
+    """The ONNX file with one value of its last constant of this name infinite, which goes with its parameters still."""
+    model = onnx.load(path)
+    (bias,) = (constant for constant in model.graph.initializer if constant.name == "head.block.4.bias")
+    values = numpy_helper.to_array(bias).copy()
+    values[0] = np.inf
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@pytest.mark.parametrize(
+    "precision",
+    ["f32", "int8", pytest.param("bf16", marks=pytest.mark.skipif(not has_bf16(), reason="a CPU without bf16"))],
+)
+def test_an_onnx_file_that_computes_no_numbers_is_found_out_by_the_first_picture(
+    quantized: Path, tmp_path: Path, precision: str
+) -> None:
+    (tmp_path / "model_best.params").symlink_to(quantized / "model_best.params")
+    name = "model_int8.onnx" if precision == "int8" else "model.onnx"
+    write_onnx(describe(tmp_path), tmp_path / "model.onnx")
+    source = quantized / name if precision == "int8" else tmp_path / name
+    (tmp_path / name).write_bytes(with_infinite_bias(source))
+    predictor = load_predictor(tmp_path, precision=precision).predictor
+    with pytest.raises(ArtifactError, match=f"The network of {tmp_path} computes values that are infinite"):
+        predictor.predict(np.zeros((64, 64, 3), np.uint8))

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+
+import numpy as np
 import pytest
 
 from semseg.inference.load import BACKENDS
 from semseg.inference.memory import BYTES_PER_PIXEL, divided, request_bytes, tile_pixels
+from semseg.inference.predictor import LogitsPrediction
 from semseg.inference.tiling import SMALLEST_BUDGET
+from semseg.inference.upsampling import upsampled_blocks
 
 
 def test_every_engine_and_algorithm_has_a_figure() -> None:
@@ -46,6 +51,29 @@ def test_a_tile_on_a_gpu_has_fewer_numbers_than_32_bits_count_and_a_place_on_the
 @pytest.mark.parametrize("size", [(21, 100, 130), (254, 1, 5000), (2, 333, 1)])
 def test_a_request_counts_its_picture_its_logits_and_its_answer(size: tuple[int, int, int]) -> None:
     classes, height, width = size
-    logits = 4 * classes * -(-height // 8) * -(-width // 8)
-    assert request_bytes(*size, answer=4 * classes) >= (3 + 4 * classes) * height * width + logits
-    assert request_bytes(*size, answer=2) == 14 * height * width + logits  # decoding takes more
+    logits, sides = 4 * classes * -(-height // 8) * -(-width // 8), 32 * (height + width)
+    assert request_bytes(*size, answer=4 * classes) >= (3 + 4 * classes) * height * width + logits + sides
+    assert request_bytes(*size, answer=2) == 14 * height * width + logits + sides  # decoding takes more
+
+
+@pytest.mark.parametrize("size", [(1, 200_000), (200_000, 1), (450, 450)])
+@pytest.mark.parametrize(("what", "answer"), [("labels", 2), ("probabilities", 12)])
+def test_a_prediction_of_any_shape_takes_no_more_than_is_counted(size: tuple[int, int], what: str, answer: int) -> None:
+    """The blocks in which it is made are the same for every size."""
+    blocks = 16 << 20
+    logits = np.zeros((3, *(-(-side // 8) for side in size)), np.float32)
+    tracemalloc.start()
+    getattr(LogitsPrediction(logits, *size), what)()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak + logits.nbytes + 3 * size[0] * size[1] <= request_bytes(3, *size, answer) + blocks
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1)])
+def test_the_sides_of_a_narrow_picture_are_counted(size: tuple[int, int]) -> None:
+    logits = np.zeros((3, *(-(-side // 8) for side in size)), np.float32)
+    tracemalloc.start()
+    next(upsampled_blocks(logits, *size))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 20 * 10**6 < peak < request_bytes(3, *size, 0) - 3 * 10**6 - logits.nbytes

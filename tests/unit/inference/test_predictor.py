@@ -5,7 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from semseg.errors import ArtifactError
 from semseg.inference.predictor import LogitsPrediction, Predictor, normalise
+from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.inference.upsampling import upsampled_blocks
 from semseg.types import Float32, UInt8
 
@@ -144,3 +146,29 @@ def test_the_confidence_never_holds_all_probabilities() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 * 512 * 512 + (8 << 20) < 21 * 512 * 512 * 4 / 2
+
+
+class Sometimes:
+    """A network with a value of its own in the last of so many tiles."""
+
+    def __init__(self, value: float, tiles: int) -> None:
+        self._value, self._tiles = value, tiles
+
+    def logits(self, images: Float32) -> Float32:
+        logits = images[:, :, ::8, ::8].copy()
+        self._tiles -= 1
+        if not self._tiles:
+            logits[0, 1, -1, -1] = self._value
+        return logits
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("size", "tiles"), [((8, 8), 1), ((300, 300), 2)])
+def test_a_network_that_computes_no_numbers_is_an_error(value: float, size: tuple[int, int], tiles: int) -> None:
+    """Softmax of them would be no numbers either, and the class of each pixel the first."""
+    predictor = Predictor(Sometimes(value, tiles), 3, max_tile_pixels=SMALLEST_BUDGET, origin="/opt/ml/model")
+    with pytest.raises(
+        ArtifactError, match=r"The network of /opt/ml/model computes values that are infinite or no num"
+    ):
+        predictor.predict(random_picture(*size))
+    assert predictor.predict(random_picture(*size)).labels().shape == size

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semseg.inference.predictor import Predictor
-from semseg.inference.tiling import OVERLAP, SMALLEST_BUDGET, Axis, blended, plan
+from semseg.inference.tiling import OVERLAP, SMALLEST_BUDGET, Axis, blended, computed_pixels, plan
 from semseg.types import Float32, UInt8
 
 SIZES = st.integers(1, 3000)
@@ -78,6 +78,40 @@ def test_a_picture_within_the_budget_is_one_tile(size: tuple[int, int], budget: 
 def test_a_thin_picture_counts_in_whole_cells() -> None:
     """A network computes no less than a row of cells for a row of pixels."""
     assert plan(1, SMALLEST_BUDGET, SMALLEST_BUDGET)[1].tiles == 8 + 1
+
+
+@pytest.mark.parametrize(("height", "width", "counted"), [(1, 1000, 8000), (1000, 1, 8000), (8, 16, 128), (9, 17, 384)])
+def test_both_sides_count_in_whole_cells(height: int, width: int, counted: int) -> None:
+    assert computed_pixels(height, width) == counted
+
+
+@given(st.integers(1, 100_000), st.integers(1, 100_000), BUDGETS)
+def test_tiles_cost_at_most_four_times_what_the_picture_counts(height: int, width: int, budget: int) -> None:
+    down, across = plan(height, width, budget)
+    assert 64 * down.tiles * down.length * across.tiles * across.length <= 4 * computed_pixels(height, width)
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (9, 30_000), (30_000, 9), (7, 7), (257, 257), (300, 1001)])
+def test_the_network_is_given_little_more_than_the_picture_counts(size: tuple[int, int]) -> None:
+    network = Neighbourhood(0)
+    Predictor(network, 3, max_tile_pixels=SMALLEST_BUDGET).predict(random_picture(*size))
+    given = sum(computed_pixels(height, width) for height, width in network.shapes)
+    assert given <= 4 * computed_pixels(*size)
+    assert len(network.shapes) <= 1 + 4 * computed_pixels(*size) / SMALLEST_BUDGET
+
+
+def test_the_plan_of_a_very_high_picture_is_found_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 125,000 rows of cells."""
+    made = []
+
+    def axis(*sizes: int) -> Axis:
+        made.append(sizes)
+        return Axis(*sizes)
+
+    monkeypatch.setattr("semseg.inference.tiling.Axis", axis)
+    down, across = plan(10**6, 1, SMALLEST_BUDGET)
+    assert (down.tiles, across.tiles) == (124, 1)
+    assert len(made) <= 2 * down.tiles
 
 
 def test_no_more_is_computed_than_needs_be() -> None:

@@ -7,8 +7,9 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -298,7 +299,18 @@ def test_a_body_of_exactly_the_limit_is_read(client: FlaskClient) -> None:
 
 def test_a_picture_of_too_many_pixels_is_413(client: FlaskClient) -> None:
     assert_error(client.post("/invocations", data=encoded((101, 50))), 413)
-    assert client.post("/invocations", data=encoded((100, 50))).status_code == 200
+    assert client.post("/invocations", data=encoded((104, 48))).status_code == 200
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 632), (105, 41)])
+def test_the_sides_of_a_picture_count_in_whole_cells_of_the_network(client: FlaskClient, size: tuple[int, int]) -> None:
+    """A row of pixels costs as much as eight: none of these has more than 5,000 pixels, but so they count."""
+    assert_error(client.post("/invocations", data=encoded(size)), 413, "steps of 8", "SEMSEG_MAX_PIXELS")
+
+
+@pytest.mark.parametrize("size", [(1, 624), (624, 1), (624, 8)])
+def test_narrow_pictures_that_count_little_are_segmented(client: FlaskClient, size: tuple[int, int]) -> None:
+    assert client.post("/invocations", data=encoded(size)).status_code == 200
 
 
 def test_probabilities_beyond_one_record_are_413_before_the_network_runs(loaded: Loaded) -> None:
@@ -340,7 +352,7 @@ def test_a_gpu_s_want_of_memory_is_507_with_the_way_out_and_is_logged(
 
 
 def test_the_memory_of_an_answer_is_free_again_when_it_is_sent(loaded: Loaded) -> None:
-    client = client_when_loaded(loaded(Channels(), memory=13_400))  # three quarters are one picture's
+    client = client_when_loaded(loaded(Channels(), memory=15_600))  # three quarters are one picture's
     for _ in range(3):
         with client.post("/invocations", data=encoded()) as response:
             assert len(response.data) > 30 * 20 * 3 * 4
@@ -445,6 +457,41 @@ def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, capl
     assert "secret" not in response.text
     assert "secret" in caplog.text
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("accept", ["application/json", "image/png", "application/x-npy"])
+def test_what_the_network_computes_of_no_numbers_is_never_answered_but_500_and_in_the_log(
+    loaded: Loaded, accept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Overflows:
+        """Where there is a picture, not in the warm-up."""
+
+        def logits(self, images: Float32) -> Float32:
+            return images[:, :, ::8, ::8] * np.float32(1 if images.shape[2:] == (64, 64) else np.inf)
+
+    client = client_when_loaded(loaded(Overflows()))
+    with caplog.at_level(logging.ERROR):
+        response = client.post("/invocations", data=encoded(), headers={"Accept": accept})
+    assert_error(response, 500, "infinite or no numbers")
+    assert "infinite or no numbers" in caplog.text
+
+
+def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:
+    engine, asked = Engine(lambda: model, queue=64), list[str]()
+    assert engine.description
+
+    def left(environ: Mapping[str, Any]) -> bool:
+        asked.append(environ["PATH_INFO"])
+        return len(asked) == leaves_at
+
+    for leaves_at in (1, 2, 3):  # before its picture is decoded, before it is segmented, before its answer is made
+        asked.clear()
+        client = create_app(engine, SETTINGS, left).test_client()
+        response = client.post("/invocations", data=encoded())
+        assert_error(response, 499, "closed the connection")
+        response.close()
+        assert asked == ["/invocations"] * leaves_at
+        assert numbers(client)["semseg_requests_total['/invocations', '499']"] == 1
 
 
 @pytest.mark.parametrize("path", ["/ping", "/invocations", "/metrics"])

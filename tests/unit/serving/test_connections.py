@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from gunicorn.config import Config
@@ -83,6 +84,69 @@ def test_a_client_that_reads_slowly_gets_all(pair: tuple[ClientSocket, socket.so
     ours.shutdown(socket.SHUT_WR)
     reader.join()
     assert received == sent
+
+
+class Clock:
+    """A time of the test's own, that passes while something is sent."""
+
+    def __init__(self, a_send_takes: float) -> None:
+        self.now, self._step = 0.0, a_send_takes
+
+    def monotonic(self) -> float:
+        self.now += self._step
+        return self.now
+
+
+def answer_at(rate: int, pieces: int, pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Has a client take an answer in pieces of 100 kB at so many bytes a second: how many it has got."""
+    ours, client = pair
+    clock, piece = Clock(100_000 / rate), bytes(100_000)
+    monkeypatch.setattr("semseg.serving.connections.time.monotonic", clock.monotonic)
+    sent = 0
+    with suppress(ConnectionResetError):
+        while sent < pieces:
+            ours.sendall(piece)
+            sent += len(client.recv(len(piece), socket.MSG_WAITALL)) // len(piece)
+            clock.now += 100  # what it takes to make the next piece is not the client's time
+    return sent
+
+
+@pytest.mark.parametrize(("rate", "pieces"), [(10_000, 3), (80_000, 35), (180_000, 192)])
+def test_a_client_that_takes_a_large_answer_too_slowly_counts_as_gone(
+    pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch, rate: int, pieces: int
+) -> None:
+    """When it has got 30 seconds less than it would have had at the least rate."""
+    assert answer_at(rate, 1000, pair, monkeypatch) in (pieces, pieces + 1)
+
+
+def test_a_client_at_the_least_rate_gets_all(
+    pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert answer_at(connections.LEAST_RATE, 1000, pair, monkeypatch) == 1000
+
+
+def test_who_was_fast_may_not_be_slower_for_it(
+    pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert answer_at(10**9, 500, pair, monkeypatch) == 500
+    assert answer_at(80_000, 500, pair, monkeypatch) < 40
+
+
+def test_who_sends_no_more_has_left_be_it_with_a_request_unread(pair: tuple[ClientSocket, socket.socket]) -> None:
+    ours, client = pair
+    assert not ours.closed_by_client()
+    client.sendall(b"the next request")
+    assert not ours.closed_by_client()
+    client.shutdown(socket.SHUT_WR)
+    assert ours.closed_by_client()
+    assert ours.recv(100) == b"the next request"
+
+
+def test_a_connection_reset_has_left(pair: tuple[ClientSocket, socket.socket]) -> None:
+    ours, client = pair
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    assert ours.closed_by_client()
 
 
 def test_gunicorn_s_shorter_patience_holds(pair: tuple[ClientSocket, socket.socket]) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from semseg.errors import ArtifactError, BusyError
+from semseg.errors import ArtifactError, BusyError, ClientLeftError
 from semseg.inference.load import LoadedModel
 from semseg.serving.engine import FAULTY, LOAD_FAILED, Engine
 from semseg.types import Float32, UInt8
@@ -113,6 +113,25 @@ def test_a_failed_warm_up_counts_as_a_failed_load(loaded: Loaded) -> None:
     assert exits == [LOAD_FAILED]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_network_that_computes_no_numbers_ends_the_start(
+    loaded: Loaded, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken:
+        def logits(self, images: Float32) -> Float32:
+            return np.full((1, 3, *images[0, 0, ::8, ::8].shape), value, np.float32)
+
+    exits: list[int] = []
+    engine = Engine(lambda: loaded(Broken()), queue=64, exit_process=exits.append)
+    with pytest.raises(ArtifactError):
+        engine.predict(picture(0), time.monotonic() + 1000)
+    assert exits == [LOAD_FAILED]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "The model cannot be loaded: The network of the model at hand computes values that are infin"
+    )
+
+
 def test_an_error_of_one_picture_reaches_its_client_alone(model: LoadedModel) -> None:
     engine = Engine(lambda: model, queue=64)
     with pytest.raises(ValueError, match="unpack"):
@@ -195,7 +214,9 @@ def test_ten_failures_in_a_row_end_the_process(
 
 
 @pytest.mark.parametrize(
-    ("size", "patience"), [((1, 1), 600), ((1000, 4000), 1200)], ids=["small picture", "large picture"]
+    ("size", "patience"),
+    [((1, 1), 600), ((1000, 4000), 1200), ((1, 500_000), 1200)],
+    ids=["small picture", "large picture", "narrow picture"],
 )
 def test_a_prediction_without_end_ends_the_process_when_somebody_asks(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], patience: float
@@ -237,6 +258,38 @@ def test_the_line_has_so_many_places_and_one_for_the_picture_at_work(model: Load
             pass
 
 
+def test_nothing_is_predicted_for_a_client_that_has_left_when_its_turn_comes(loaded: Loaded) -> None:
+    gate, left, exits = Gate(), threading.Event(), list[int]()
+    engine = Engine(lambda: loaded(gate), queue=64, exit_process=exits.append)
+    until = time.monotonic() + 1000
+    with ThreadPoolExecutor(21) as clients:
+        first = clients.submit(engine.predict, np.zeros((1, 1, 3), np.uint8), until)
+        assert gate.begun.acquire(timeout=60)
+        gone = [clients.submit(engine.predict, np.zeros((1, 2, 3), np.uint8), until, left.is_set) for _ in range(20)]
+        left.set()
+        gate.may_end.set()
+        assert first.result(60).labels().shape == (1, 1)
+        for one in gone:
+            with pytest.raises(ClientLeftError):
+                one.result(60)
+    assert engine.predict(np.zeros((1, 3, 3), np.uint8), until).labels().shape == (1, 3)
+    assert gate.seen == [1, 3]
+    assert exits == []  # who leaves is no fault of the engine
+
+
+def test_who_has_left_keeps_no_place_in_a_full_line(model: LoadedModel) -> None:
+    engine, left = Engine(lambda: model, queue=1), threading.Event()
+    with engine.place(left.is_set), engine.place():
+        with pytest.raises(BusyError):
+            engine.check_line()
+        left.set()
+        with engine.place(), pytest.raises(BusyError):
+            engine.check_line()
+        engine.check_line()
+    with engine.place(), engine.place(), pytest.raises(BusyError):
+        engine.check_line()
+
+
 def test_who_is_refused_learns_how_long_the_line_will_take(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(lambda: model, queue=2)
     clock = iter([100.0, 102.5])
@@ -244,7 +297,7 @@ def test_who_is_refused_learns_how_long_the_line_will_take(model: LoadedModel, m
     monkeypatch.setattr(engine, "_seconds", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr("semseg.serving.engine.time.monotonic", lambda: next(clock))
-        engine._predict(model, picture(0))
+        engine._predict(model, picture(0), lambda: False)
     with engine.place(), engine.place(), engine.place(), pytest.raises(BusyError) as caught:
         engine.check_line()
     assert caught.value.retry_after == 8

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -61,29 +62,115 @@ def test_what_can_never_be_had_is_an_error_at_once() -> None:
     assert "image/png" in caught.value.hint
 
 
-def test_who_comes_first_is_served_first() -> None:
-    """The second would fit beside what is held, but then the first might wait for ever."""
-    room, order = Room(), []
-    waits = threading.Semaphore(0)
+class Requests:
+    """Requests that hold parts of 100 bytes, each until it is told to end; `inside`: those that hold theirs."""
 
-    def wait(name: str, size: int) -> None:
-        waits.release()
-        with room.held(size, of=100, until=LATER):
-            order.append(name)
+    def __init__(self) -> None:
+        self._room, self._changed = Room(), threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self._ends: dict[str, threading.Event] = {}
+        self.inside: list[str] = []
 
-    with room.held(50, of=100, until=LATER):
-        first = threading.Thread(target=wait, args=("large", 80))
-        first.start()
-        while not room._line:
-            waits.acquire(timeout=0.01)
-        second = threading.Thread(target=wait, args=("small", 10))
-        second.start()
-        while len(room._line) < 2:
-            waits.acquire(timeout=0.01)
-        assert not order
-    first.join()
-    second.join()
-    assert order == ["large", "small"]
+    def begin(self, name: str, size: int) -> None:
+        """Returns when the request has its part, or waits for it."""
+        self._ends[name] = threading.Event()
+        came = len(self._room._parts) + 1
+        self._threads.append(threading.Thread(target=self._hold, args=(name, size)))
+        self._threads[-1].start()
+        self._until(lambda: len(self._room._parts) == came)
+
+    def end(self, name: str) -> None:
+        """Returns when the request, which has its part, has given it back."""
+        self._until(lambda: name in self.inside)
+        self._ends[name].set()
+        self._until(lambda: name not in self.inside)
+
+    def expect(self, *names: str) -> None:
+        """These have their parts, nobody else."""
+        self._until(lambda: sorted(self.inside) == sorted(names))
+        assert sum(part.held for part in self._room._parts) == len(names)
+
+    def end_all(self) -> None:
+        for end in self._ends.values():
+            end.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _hold(self, name: str, size: int) -> None:
+        with self._room.held(size, of=100, until=time.monotonic() + 60):
+            self._note(lambda: self.inside.append(name))
+            self._ends[name].wait(60)
+        self._note(lambda: self.inside.remove(name))
+
+    def _note(self, change: Callable[[], None]) -> None:
+        with self._changed:
+            change()
+            self._changed.notify_all()
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        with self._changed:
+            while not condition():  # a request that only waits has nothing to note
+                assert time.monotonic() < deadline, self.inside
+                self._changed.wait(0.001)
+
+
+@pytest.fixture
+def requests() -> Iterator[Requests]:
+    begun = Requests()
+    yield begun
+    begun.end_all()
+
+
+def test_who_comes_first_is_served_first(requests: Requests) -> None:
+    requests.begin("all", 100)
+    requests.begin("first", 60)
+    requests.begin("second", 60)
+    requests.end("all")
+    requests.expect("first")
+    requests.end("first")
+    requests.expect("second")
+
+
+def test_the_small_do_not_wait_behind_a_large_one_that_cannot_begin(requests: Requests) -> None:
+    """However many they are: the large one waits for the slow one all the same."""
+    requests.begin("slow", 60)
+    requests.begin("large", 80)
+    for number in range(20):
+        requests.begin(f"small {number}", 30)
+        requests.expect("slow", f"small {number}")
+        requests.end(f"small {number}")
+    requests.end("slow")
+    requests.expect("large")
+
+
+def test_a_large_one_waits_no_longer_than_for_those_that_had_passed_when_it_could_have_begun(
+    requests: Requests,
+) -> None:
+    requests.begin("slow", 60)
+    requests.begin("large", 80)
+    requests.begin("passes", 30)
+    requests.end("slow")
+    for number in range(3):
+        requests.begin(f"later {number}", 10)
+    requests.expect("passes")  # it alone is in the large one's way by now, so nobody else may be
+    requests.end("passes")
+    requests.expect("large", "later 0", "later 1")
+
+
+def test_of_several_large_ones_none_waits_for_ever(requests: Requests) -> None:
+    requests.begin("slow", 60)
+    requests.begin("whole", 100)
+    requests.begin("large", 70)
+    requests.begin("passes", 40)
+    requests.expect("slow", "passes")
+    requests.end("slow")
+    requests.begin("later", 10)
+    requests.expect("passes")
+    requests.end("passes")
+    requests.expect("whole")
+    requests.end("whole")
+    requests.expect("large", "later")
 
 
 def test_when_the_time_is_over_who_waits_is_told_to_come_again_and_leaves_the_line() -> None:
