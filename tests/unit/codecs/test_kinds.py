@@ -97,7 +97,7 @@ OTHERS = [
     (numpy_file(), "a NumPy file (.npy)"),
     (numpy_file(a=np.zeros(3, np.uint8)), "a zip file, as .npz files are too"),
     (packed("zip"), "a zip file, as .npz files are too"),
-    (gzip.compress(JPEG_BYTES), "gzip data"),
+    (gzip.compress(JPEG_BYTES, mtime=0), "gzip data"),
     (zlib.compress(JPEG_BYTES), "zlib data"),
     (bz2.compress(JPEG_BYTES), "bzip2 data"),
     (lzma.compress(JPEG_BYTES), "xz data"),
