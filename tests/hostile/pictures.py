@@ -24,7 +24,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 def hostile_picture(random: Random) -> bytes:
     """A picture with something wrong, or only unusual, about it."""
-    kinds: tuple[Callable[[Random], bytes], ...] = (_changed_png, _changed_jpeg, _damaged, _damaged)
+    kinds: tuple[Callable[[Random], bytes], ...] = (_changed_png, _changed_jpeg, _cut, _damaged, _damaged)
     picture = random.choice(kinds)(random)
     return damaged(random, picture) if random.random() < 0.1 else picture
 
@@ -37,6 +37,13 @@ def good_pictures() -> tuple[bytes, ...]:
 
 def _damaged(random: Random) -> bytes:
     return damaged(random, random.choice(good_pictures()), good_pictures())
+
+
+def _cut(random: Random) -> bytes:
+    """A part, maybe with what makes it look whole: zeros, the end of a file, or another file."""
+    file = random.choice(good_pictures())
+    rest = random.choice((b"", bytes(len(file)), b"\xff\xd9", b"\xff" * 999 + b"\xff\xd9", _chunk(b"IEND", b""), file))
+    return file[: random.randrange(len(file))] + rest
 
 
 def _pixels(width: int = 21, height: int = 13) -> Image.Image:
@@ -236,6 +243,11 @@ def _changed_jpeg(random: Random) -> bytes:
                 segments[place] = head + segments[place][4:]
             case _:
                 segments[place] = segments[place][:4] + damaged(random, segments[place][4:])
+        if random.random() < 0.2:
+            segments.insert(
+                random.randint(1, len(segments)),
+                random.choice((b"\0", b"\xff", b"\xff\0")) * random.choice(_SIZES[:11]),
+            )
         segments = segments or [b"\xff\xd8"]
     return b"\xff\xd8" * (random.random() < 0.3) + b"".join(segments)
 

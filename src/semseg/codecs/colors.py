@@ -134,7 +134,6 @@ def _open_mask(data: bytes, max_pixels: int) -> PngImageFile:
 def _packed(image: Image.Image) -> NDArray[np.uint32]:
     """The colours of the pixels: (H, W)."""
     if image.mode != "RGBA":
-        image.info.pop("transparency", None)  # or convert() looks for a colour to stand for transparent
         image = image.convert("RGB")
     pixels = np.frombuffer(image.tobytes("raw", "BGRA" if image.mode == "RGBA" else "BGRX"), "<u4")
     packed: NDArray[np.uint32] = pixels.reshape(image.height, image.width) & np.uint32(0xFFFFFF)

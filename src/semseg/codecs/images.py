@@ -7,37 +7,27 @@ Pillow's plugins are called directly. `Image.open` would try its own limit on th
 from __future__ import annotations
 
 import io
-import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import cast
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
 from semseg.codecs.exif import orientation
-from semseg.codecs.image_parts import png_of_pixels, require_sober_jpeg
-from semseg.codecs.kinds import foreign, require_usual_coding
+from semseg.codecs.image_parts import undecodable
+from semseg.codecs.kinds import foreign
+from semseg.codecs.whole import WholeJpeg, WholePng
 from semseg.errors import ImageError, TooLargeError
 from semseg.types import UInt8
 
-try:
-    import simplejpeg
-except ImportError:  # clients and notebooks do without: what it decodes, Pillow does too, more slowly
-    simplejpeg = None
-
 MAX_PIXELS = 50_000_000
 
-_PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
-    b"\xff\xd8\xff": JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
+_FILES: dict[bytes, type[WholeJpeg | WholePng]] = {
+    b"\xff\xd8\xff": WholeJpeg,
+    b"\x89PNG\r\n\x1a\n": WholePng,
 }
 _SIDES_SWAPPED = range(5, 9)  # EXIF 2.3, tag Orientation: 5 to 8 are shown with rows as columns
-_WARNING_FILTERS = threading.Lock()
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
@@ -75,24 +65,13 @@ def decode_reduced(image: ImageFile.ImageFile, least: tuple[int, int]) -> tuple[
     in part. Without simplejpeg nothing is made smaller.
     """
     width, height = image.size
-    if simplejpeg and image.format == "JPEG" and image.mode in ("L", "RGB"):
-        fitting = (factor for factor in (8, 4, 2) if width >= factor * least[0] and height >= factor * least[1])
-        factor = next(fitting, 1)
-        # Whatever is wrong with the file, Pillow, which is more lenient, has the last word. KeyError: of 4:4:1, or an
-        # unknown kind of subsampling.
-        with suppress(ValueError, KeyError):
-            return _decode_jpeg(image, factor), (width / factor, height / factor)
-    return np.asarray(to_rgb(image)), (width, height)
-
-
-def _decode_jpeg(image: ImageFile.ImageFile, factor: int) -> UInt8:
-    """Decode an opened JPEG to the pixels that Pillow makes of it, but faster. Raises ValueError."""
-    data = cast(io.BytesIO, image.fp).getvalue()
-    if simplejpeg.decode_jpeg_header(data)[:2] != (image.height, image.width):
-        raise ValueError("two headers, of which only one was checked")
-    height, width = -(-image.height // factor), -(-image.width // factor)
-    pixels: UInt8 = simplejpeg.decode_jpeg(data, min_height=height, min_width=width)
-    return pixels
+    if not isinstance(image, WholeJpeg):
+        return np.asarray(to_rgb(image)), (width, height)
+    factors = (8, 4, 2) if image.mode in ("L", "RGB") else ()
+    fitting = (factor for factor in factors if width >= factor * least[0] and height >= factor * least[1])
+    with pillow_errors():
+        pixels, factor = image.decode(next(fitting, 1))
+    return pixels, (width / factor, height / factor)
 
 
 def encode_picture(picture: UInt8) -> bytes:
@@ -114,8 +93,10 @@ def verify_whole(image: ImageFile.ImageFile) -> tuple[int, int]:
     """
     width, height = image.size
     with pillow_errors():
-        image.draft(None, (max(1, width // 8), max(1, height // 8)))
-        image.load()
+        if isinstance(image, WholeJpeg):
+            image.decode(8)
+        else:
+            image.load()
     return height, width
 
 
@@ -148,16 +129,11 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile
 
     Raises ImageError and TooLargeError.
     """
-    plugin = next((plugin for magic, plugin in _PLUGINS.items() if data.startswith(magic)), None)
-    if plugin is None:
+    opened = next((kind for magic, kind in _FILES.items() if data.startswith(magic)), None)
+    if opened is None:
         raise foreign(data)
-    if plugin is JpegImageFile:
-        require_sober_jpeg(data)
-        require_usual_coding(data)
-    else:
-        data = png_of_pixels(data)
-    with pillow_errors(), _no_warnings():
-        image = plugin(io.BytesIO(data))
+    with pillow_errors():
+        image = opened(data)
     width, height = image.size
     if width * height > max_pixels:
         raise TooLargeError(
@@ -176,23 +152,10 @@ def pillow_errors() -> Iterator[None]:
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         yield
-    except MemoryError:
+    except (MemoryError, ImageError):
         raise
     except Exception as error:
-        raise ImageError(
-            f"The picture cannot be decoded: {error}.", "It is damaged or cut short; write or copy it again."
-        ) from error
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Silence Pillow about broken metadata (EXIF, animation) that has no bearing on the pixels.
-
-    The filters belong to the whole process, hence the lock; only headers are parsed under it.
-    """
-    with _WARNING_FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+        raise undecodable(error) from error
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -200,5 +163,4 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode == "I;16":  # convert() would clip at 255; colour of 16 bits is cut to its upper 8 as well
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    image.info.pop("transparency", None)  # or convert() looks for a colour to stand for transparent
     return image.convert("RGB")

@@ -115,10 +115,7 @@ _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f]")
 _START = re.compile(rb"\xff\xd8\xff[\xdb\xe0-\xef]|\x89PNG\r\n\x1a\n")
 _ZEROS = Kind("a row of zero bytes", "Copy it again: the last copy was cut short, or left holes.")
 
-_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
-_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers that no length follows
-_SCAN, _END, _JPEG_LS = 0xDA, 0xD9, 0xF7
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {_JPEG_LS}
+_JPEG_LS = 0xF7
 _HIERARCHICAL = frozenset((*range(0xC5, 0xC8), *range(0xCD, 0xD0)))
 _LOSSLESS = (0xC3, 0xCB)
 
@@ -148,12 +145,13 @@ def foreign(data: bytes) -> ImageError:
     return ImageError(f"This is {kind.name}, neither JPEG nor PNG.", kind.advice)
 
 
-def require_usual_coding(data: bytes) -> None:
+def require_usual_coding(frame: bytes) -> None:
     """Raise ImageError for a JPEG that is lossless, hierarchical, or of more than 8 bits a sample.
 
-    The lossless must not reach the decoder: it fills buffers that were made for a reduced image in full size.
+    frame: the segment that declares size and kind, with its marker. The lossless must not reach the decoder: it fills
+    buffers that were made for a reduced image in full size.
     """
-    code, bits = _frame(data)
+    code, bits = frame[1], frame[4]
     if code == _JPEG_LS:
         raise ImageError("This is a JPEG-LS file, neither JPEG nor PNG.", CONVERT)
     if bits in range(9, 17):
@@ -161,20 +159,6 @@ def require_usual_coding(data: bytes) -> None:
     if code in _LOSSLESS or code in _HIERARCHICAL:
         coding = "lossless" if code in _LOSSLESS else "hierarchical"
         raise ImageError(f"The JPEG is {coding}, which is not read.", "Save it as PNG or as a usual JPEG.")
-
-
-def _frame(data: bytes) -> tuple[int, int]:
-    """The code of a JPEG's first marker of a frame, as libjpeg finds it, and the bits of a sample; zeros for none."""
-    position = 2
-    while found := _MARKER.search(data, position):
-        code, position = found[1][0], found.end()
-        if code in _FRAMES:
-            return code, int.from_bytes(data[position + 2 : position + 3], "big")
-        if code in (_SCAN, _END):
-            break
-        if code not in _ALONE:
-            position += max(2, int.from_bytes(data[position : position + 2], "big"))
-    return 0, 0
 
 
 def _match(kinds: tuple[tuple[bytes, Kind], ...], head: bytes) -> Kind | None:

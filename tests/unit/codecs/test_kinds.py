@@ -193,8 +193,9 @@ def test_only_the_first_bytes_are_looked_at(unit: bytes) -> None:
 
 
 def frame(code: int, bits: int, before: bytes = b"") -> bytes:
-    """A JPEG's beginning with the marker of a frame of one component, 40 x 32."""
-    return b"\xff\xd8" + before + bytes([0xFF, code]) + struct.pack(">HBHHB", 11, bits, 32, 40, 1) + b"\1\x11\0"
+    """A JPEG's beginning with the marker of a frame of one component, 40 x 32, and that of a scan."""
+    declared = bytes([0xFF, code]) + struct.pack(">HBHHB", 11, bits, 32, 40, 1) + b"\1\x11\0"
+    return b"\xff\xd8" + before + declared + b"\xff\xda\0\x08\1\1\0\0\x3f\0"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_jpegs_of_rare_codings_are_named_and_not_called_damaged(data: bytes, say
 
 @pytest.mark.parametrize("code", [0xC0, 0xC1, 0xC2, 0xC9, 0xCA])
 def test_baseline_progressive_and_arithmetic_codings_are_read(code: int) -> None:
-    require_usual_coding(frame(code, 8))
+    require_usual_coding(frame(code, 8)[2:])
 
 
 def lossless(pixels: UInt8) -> bytes:
