@@ -120,6 +120,12 @@ def test_what_was_trained_stays_until_there_is_more_and_goes_on_where_it_was_sto
     assert not set(after.values()) & set(earlier.values())
     assert output.splitlines()[-1] == resuming
 
+    code, output = run([*command, "--optimizer", "adam"])
+    assert code == 1
+    assert "optimizer was sgd, now it is adam. Set these as they were to go on with it, or give --job " in output
+    assert f"--job '{training.folder}' --overwrite to begin a new one" in output
+    assert training.digests() == after
+
     code, output = run(command, "#label_map validation")
     assert code == 0, output
     assert training.digests() == after

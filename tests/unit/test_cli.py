@@ -128,9 +128,12 @@ def test_a_training_that_is_told_to_stop_while_s3_is_busy_ends_well(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "a")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.url)
-    command = [sys.executable, "-m", "semseg", "train", "--job", str(tmp_path / "my job"), "--no-checkpoints"]
-    command += ["--train", "s3://bucket/train", "--learning-rate=-1", "--class-weights", "0.5, 25"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+    command = [sys.executable, "-m", "semseg", "train", "--no-checkpoints", "--train", "s3://bucket/train"]
+    command += ["--learning-rate=-1", "--class-weights", "0.5, 25"]
+    job = "-my job \udcff"
+    with subprocess.Popen(
+        [*command, f"--job={job}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, errors="surrogateescape"
+    ) as training:
 
         def busy(request: BaseHTTPRequestHandler) -> None:
             training.send_signal(signal.SIGTERM)
@@ -142,7 +145,7 @@ def test_a_training_that_is_told_to_stop_while_s3_is_busy_ends_well(
     assert "Stopped before the first training step" in log
     *_, told, again = log.splitlines()
     assert told == "There is no checkpoint of this training. This begins it again:"
-    assert sorted(shlex.split(again)) == sorted(command)
+    assert sorted(shlex.split(again)) == sorted([*command, "--job", f"./{job}"])
 
 
 @pytest.mark.parametrize(

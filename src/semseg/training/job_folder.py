@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class JobFolder:
     @property
     def otherwise(self) -> str:
         """What to do should the checkpoints be of another training."""
-        folder = one_line(str(self.paths.base))
+        folder = shlex.quote(one_line(str(self.paths.base)))
         return f"give --job {folder} --overwrite to begin a new one in their place, or another --job"
 
     def has_progress(self) -> bool:
@@ -169,8 +170,11 @@ def _own_checkpoints(paths: Paths) -> Path:
 
 def _found(directory: Path | None) -> dict[Path, int]:
     """The checkpoints in a directory, newest first, and when they were written, in nanoseconds."""
-    files = checkpoint_files(directory) if directory else []
-    return {path: path.stat().st_mtime_ns for path in files}
+    found = {}
+    for path in checkpoint_files(directory) if directory else ():
+        with suppress(FileNotFoundError):  # a training that is under way removes them
+            found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def _same(one: Path | None, other: Path) -> bool:

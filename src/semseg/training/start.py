@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -66,7 +67,7 @@ def _train_locally(command: Command) -> int:
 
         code = run_job(job, folder.paths)
         if code == 0 and not ended.is_set():
-            print(_resuming(command, folder), flush=True)
+            _print_bytes(_resuming(command, folder))
     return code
 
 
@@ -80,9 +81,9 @@ def _train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None)
 
 def _resuming(command: Command, folder: JobFolder) -> str:
     """How the training goes on that was told to stop: a sentence, and a line for the shell."""
-    words = [*_program(), "--job", str(folder.paths.base)]
+    words = [*_program(), "--job", _argument(folder.paths.base)]
     if command.checkpoints:
-        words += ["--checkpoints", str(command.checkpoints)]
+        words += ["--checkpoints", _argument(command.checkpoints)]
     if not command.keep:
         words += ["--no-checkpoints"]
     words += command.words
@@ -91,6 +92,18 @@ def _resuming(command: Command, folder: JobFolder) -> str:
     if folder.anew or files_of_model(folder.paths.model):
         words += ["--overwrite"]
     return f"There is no checkpoint of this training. This begins it again:\n{shlex.join(words)}"
+
+
+def _argument(path: Path) -> str:
+    """A path that is not taken for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def _print_bytes(text: str) -> None:
+    """Print what holds paths as they are, which need not be text."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(f"{text}\n"))
+    sys.stdout.buffer.flush()
 
 
 def _program() -> list[str]:
