@@ -70,11 +70,14 @@ class JobFolder:
 
     def finish(self) -> None:
         """Remove the checkpoints of the training, which is at its end, and those of one that it has replaced here."""
+        default = self.paths.checkpoints
         try:
-            for directory in (self.checkpoints, self.paths.checkpoints):
-                remove(_found(directory))
-        except OSError as error:
-            LOGGER.warning("The checkpoints are of no more use, but cannot be removed: %s.", error)
+            remove(_found(self.checkpoints))
+            if self.anew and _found(default):
+                with locked(default, "--checkpoints"):  # it may be where another folder's training has its own
+                    remove(_found(default))
+        except (OSError, UserError) as error:
+            LOGGER.warning("Checkpoints that are of no more use cannot be removed: %s", error)
 
 
 @contextmanager
@@ -102,12 +105,10 @@ def _take_default(command: Command, locks: ExitStack) -> JobFolder:
     newest = numbers[0] if numbers else 0
     first = newest if newest and _is_free(_default(newest)) else newest + 1
     same = [path for path in map(_default, numbers) if _is_unfinished(path, command)]
-    for path in itertools.chain(same, map(_default, itertools.count(first))):
-        try:
-            return _take(path, command, locks)
-        except JobFolderError:  # another process has taken it
-            continue
-    raise AssertionError("there is always a next one")
+    candidates = itertools.chain(same, map(_default, itertools.count(first)))
+    while True:
+        with suppress(JobFolderError):  # another process has taken it
+            return _take(next(candidates), command, locks)
 
 
 def _default(number: int) -> Path:

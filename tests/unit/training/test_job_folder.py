@@ -115,6 +115,16 @@ def test_when_it_is_finished_its_checkpoints_go_from_wherever_they_were() -> Non
         taken(replace(elsewhere, overwrite=False))
 
 
+def test_what_cannot_be_removed_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Here because another training has its checkpoints there."""
+    begin(IN_JOB)
+    folder = begin(replace(IN_JOB, checkpoints=Path("kept here"), overwrite=True))
+    with locked(Path("job/checkpoints"), "--checkpoints"):
+        folder.finish()
+    assert len(list(Path("job/checkpoints").glob("*.params"))) == 1
+    assert "no more use cannot be removed: job/checkpoints is in use by another training" in caplog.text
+
+
 def test_checkpoints_of_another_folder_s_training_do_not_replace_a_model() -> None:
     finish(IN_JOB)
     begin(replace(COMMAND, job=Path("other"), checkpoints=Path("others")))
