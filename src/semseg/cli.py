@@ -8,8 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,28 +46,21 @@ def serve() -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from semseg.sagemaker.job import run_job
-    from semseg.sagemaker.log_lines import set_up_logging
+    from semseg.training.job_folder import Command
+    from semseg.training.start import start
 
-    print("Docker entrypoint called with argument(s): train", flush=True)
-    set_up_logging()
-    given = [name for name in ("job", "checkpoints") if getattr(arguments, name)]
-    if given and not _options(arguments, CHANNELS):
-        raise ChannelError(
-            f"--{given[0]} is given, but no channel.",
-            "Give --train too; SAGEMAKER_BASE_DIR names a job that is laid out.",
-        )
-    paths = _job(arguments, arguments.job or Path("job"))
-
-    def job(stop: threading.Event) -> None:
-        from semseg.engines.machine import keep_memory_flat
-        from semseg.training.run import LARGE, train  # here: while it is imported, SIGTERM is heeded already
-
-        keep_memory_flat(LARGE, kept=LARGE)
-        _lay_out(arguments, paths, stop.is_set, arguments.checkpoints)
-        train(paths, stop)
-
-    return run_job(job, paths)
+    channels = _options(arguments, CHANNELS)
+    hyperparameters = _options(arguments, [rule.name for rule in rules()])
+    command = Command(
+        channels,
+        hyperparameters,
+        arguments.job,
+        arguments.checkpoints,
+        keep=not arguments.no_checkpoints,
+        overwrite=arguments.overwrite,
+        words=tuple(word for option in (channels | hyperparameters).items() for word in _words(*option)),
+    )
+    return start(command, os.environ)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -181,20 +173,15 @@ def _job(arguments: argparse.Namespace, directory: Path) -> Paths:
     return Paths(directory) if _options(arguments, CHANNELS) else Paths.from_environment(os.environ)
 
 
-def _lay_out(
-    arguments: argparse.Namespace,
-    paths: Paths,
-    stop: Callable[[], bool] = lambda: False,
-    checkpoints: Path | None = None,
-) -> None:
+def _lay_out(arguments: argparse.Namespace, paths: Paths) -> None:
     from semseg.data.local_job import lay_out
     from semseg.data.s3 import ObjectStore
 
     channels = _options(arguments, CHANNELS)
     hyperparameters = _options(arguments, [rule.name for rule in rules()])
     if channels:
-        with ObjectStore(stop=stop) as store:
-            lay_out(paths, channels, hyperparameters, store, checkpoints)
+        with ObjectStore() as store:
+            lay_out(paths, channels, hyperparameters, store)
     elif hyperparameters:
         raise ChannelError(f"--{_dashed(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
 
@@ -202,6 +189,11 @@ def _lay_out(
 def _options(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, str]:
     """Those of the options that were given."""
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
+def _words(name: str, value: str) -> list[str]:
+    """An option as a shell would give it."""
+    return [f"--{_dashed(name)}={value}"] if value.startswith("-") else [f"--{_dashed(name)}", value]
 
 
 def _dashed(name: str) -> str:
@@ -241,10 +233,13 @@ def _add_job_commands(commands: Any) -> None:
         allow_abbrev=False,
     )
     command.set_defaults(run=_train)
-    command.add_argument("--job", type=Path, help="where model and output go (./job)")
-    command.add_argument(
-        "--checkpoints", type=Path, metavar="DIR", help="where checkpoints go, and come from if there are any (none)"
+    command.add_argument("--job", type=Path, help="where model and output go (the next of ./job, ./job-2, ./job-3...)")
+    command.add_argument("--overwrite", action="store_true", help="begin a new training though --job (./job) holds one")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument(
+        "--checkpoints", type=Path, metavar="DIR", help="where they go, and come from if there are any (in --job)"
     )
+    where.add_argument("--no-checkpoints", action="store_true", help="keep none: a training cannot go on later")
     _add_job_options(command)
 
     command = commands.add_parser(

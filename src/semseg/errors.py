@@ -10,6 +10,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
 │   ├── DivergedError           exit 1   400   the training: numbers that are none
 │   ├── DiskFullError           exit 1   400   the machine: no room for a file
+│   ├── JobFolderError          exit 1   400   the folder of a job: in use, or with what would be lost
 │   ├── ImageError              exit 1   400   one picture or mask: damaged, wrong kind
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
 │   └── RequestError            exit 1   400   a request
@@ -88,6 +89,10 @@ class DiskFullError(UserError):
             f"The disk is full: there is no room in {place}.",
             "Give the job a larger volume (VolumeSizeInGB on SageMaker), or make room.",
         )
+
+
+class JobFolderError(UserError):
+    """A folder is in use by another training, or holds one that would be lost."""
 
 
 class ImageError(UserError):

@@ -79,6 +79,11 @@ def describe(model_dir: Path) -> ModelDescription:
     )
 
 
+def files_of_model(model_dir: Path) -> tuple[str, ...]:
+    """Return the names of the files in which a directory holds a network, in whatever form; empty if there is none."""
+    return tuple(name for name in (BEST, LAST, ONNX, INT8) if (model_dir / name).exists())
+
+
 def write_hyperparams(model_dir: Path, values: Mapping[str, str]) -> None:
     """Write `hyperparams.json`, atomically."""
     with replacing(model_dir / HYPERPARAMS) as temporary:
@@ -105,9 +110,9 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     temporary = temporary or path.with_name(f".{path.name}.partial")
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         temporary.replace(path)
-        _flush_to_disk(path.parent)
+        flush_to_disk(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(path.parent) from error
@@ -116,7 +121,8 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Return once the file or directory is on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

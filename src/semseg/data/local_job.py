@@ -9,8 +9,9 @@ from pathlib import Path
 
 from semseg.data.label_map import LABEL_MAP_NAMES
 from semseg.data.s3 import ObjectStore
-from semseg.errors import ChannelError, one_line
+from semseg.errors import ChannelError, UserError, one_line
 from semseg.sagemaker.channels import readable, visible
+from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.paths import Paths
 
 _MARK = ".laid-out-by-semseg"
@@ -33,15 +34,10 @@ def lay_out(
     Raises ChannelError naming the channel that is not there or cannot be read, or if ``input`` is somebody else's;
     DataError for what S3 refuses; Stopped where the store is told to stop.
     """
-    directory = paths.base / "input"
     for name, source in channels.items():
-        _require_source(name, source, directory)
+        _require_source(name, source, _input(paths))
     try:
-        _make_input(directory)
-        paths.hyperparameters.parent.mkdir()
-        paths.hyperparameters.write_text(json.dumps(dict(hyperparameters)))
-        if checkpoints:
-            paths.checkpoint_config.write_text(json.dumps({"LocalPath": str(checkpoints.resolve())}))
+        _make_input(paths, channels, hyperparameters, checkpoints)
     except OSError as error:
         raise ChannelError(
             f"The job cannot be laid out in {one_line(str(paths.base)):.300}: {error.strerror}.", "Name another folder."
@@ -56,6 +52,31 @@ def lay_out(
             _link(Path(source).resolve(), channel)
         if name == _LABEL_MAP and not channel.is_symlink():
             _give_known_name(channel)
+
+
+def is_foreign(paths: Paths) -> bool:
+    """Whether there is an ``input`` that `lay_out` has not made, and would leave alone."""
+    directory = _input(paths)
+    return directory.exists() and (directory.is_symlink() or not (directory / _MARK).is_file())
+
+
+def is_of(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> bool:
+    """Whether `lay_out` was last called for this job with these channels and hyperparameters."""
+    try:
+        return read_json_object(_input(paths) / _MARK) == _told(channels, hyperparameters)
+    except UserError:  # of an earlier version, which told nothing
+        return False
+
+
+def _input(paths: Paths) -> Path:
+    return paths.base / "input"
+
+
+def _told(channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    places = {
+        name: source if source.startswith(_S3) else str(Path(source).resolve()) for name, source in channels.items()
+    }
+    return {"channels": places, "hyperparameters": dict(hyperparameters)}
 
 
 def _require_source(name: str, source: str, directory: Path) -> None:
@@ -76,17 +97,33 @@ def _require_source(name: str, source: str, directory: Path) -> None:
         )
 
 
-def _make_input(directory: Path) -> None:
-    """Make an empty folder, in place of one that was made here."""
-    if (directory / _MARK).is_file() and not directory.is_symlink():
-        shutil.rmtree(directory)  # links are removed, not what they lead to
-    if directory.exists():
+def _make_input(
+    paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str], checkpoints: Path | None
+) -> None:
+    """Make a folder with the configuration, in place of one that was made here. A kill leaves one of them, or none."""
+    directory = _input(paths)
+    if is_foreign(paths):
         raise ChannelError(
             f"{one_line(str(directory))} is there, but not from here.",
             "Name another folder for the job, or set SAGEMAKER_BASE_DIR to run the job that is laid out in this one.",
         )
-    directory.mkdir(parents=True)
-    (directory / _MARK).touch()
+    new, old = (paths.base / f".semseg-input-{word}" for word in ("new", "old"))
+    for left in (new, old):
+        if left.exists():
+            shutil.rmtree(left)  # links are removed, not what they lead to
+    config = new / paths.hyperparameters.parent.relative_to(directory)
+    config.mkdir(parents=True)
+    (new / _MARK).write_text(json.dumps(_told(channels, hyperparameters)))
+    (config / paths.hyperparameters.name).write_text(json.dumps(dict(hyperparameters)))
+    if checkpoints:
+        place = checkpoints.resolve()
+        content = {} if place == paths.checkpoints.resolve() else {"LocalPath": str(place)}
+        (config / paths.checkpoint_config.name).write_text(json.dumps(content))
+    if directory.exists():
+        directory.rename(old)
+    new.rename(directory)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def _link(source: Path, channel: Path) -> None:

@@ -10,25 +10,29 @@ from typing import Any
 from semseg.artifact.model_dir import replacing
 from semseg.reporting.events import EpochEnded, Event, Quantized, Scored
 
+LINES = "metrics.jsonl"
+SUMMARY = "metrics.json"
+
 _NAMES = {"mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
 
 
 class MetricsFile:
     """Writes `metrics.jsonl` and `metrics.json` anew whenever an epoch ends, so that both are right at any moment.
 
-    Those of an earlier run go at once.
+    Those of an earlier run go at once, unless they are `kept` until the first epoch has ended.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kept: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._lines_file = directory / "metrics.jsonl"
-        self._summary_file = directory / "metrics.json"
+        self._lines_file = directory / LINES
+        self._summary_file = directory / SUMMARY
         self._lines = ""
         self._summary: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
         self._whole_pictures: dict[str, Any] = {}
-        _write(self._lines_file, self._lines)
-        self._summary_file.unlink(missing_ok=True)
+        if not kept:
+            _write(self._lines_file, self._lines)
+            self._summary_file.unlink(missing_ok=True)
 
     def __call__(self, event: Event) -> None:
         """Writes the numbers of an ended epoch, of whole pictures and of int8; other events say nothing here."""

@@ -21,7 +21,7 @@ def read_checkpoint_directory(paths: Paths) -> Path | None:
         return None
     given = read_json_object(paths.checkpoint_config).get("LocalPath")
     if given is None:
-        return paths.base / "checkpoints"
+        return paths.checkpoints
     sound = isinstance(given, str) and given.isprintable() and len(given) <= _LONGEST
     if not sound or not Path(given).is_absolute() or ".." in Path(given).parts or len(Path(given).parts) < 2:
         raise UserError(

@@ -25,7 +25,7 @@ _DIED = (
 
 
 class Stopped(BaseException):
-    """The job was told to stop before there was anything to save; not an error, so not an Exception."""
+    """The job was told to stop before there was anything to save, or says what became of it; not an Exception."""
 
 
 def stop_on_signals() -> threading.Event:
@@ -55,8 +55,8 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
         _write_failure(paths.failure, _DIED)
     try:
         job(stop)
-    except Stopped:
-        LOGGER.warning("Stopped before the first training step: there is no model to save.")
+    except Stopped as stopped:
+        LOGGER.warning(str(stopped) or "Stopped before the first training step: there is no model to save.")
     except Exception as error:
         code, *texts = _explain(error)
         reason, details = map(_encodable, texts)

@@ -38,6 +38,11 @@ class Paths:
         """Where checkpoints go; it is there only if the job has a CheckpointConfig."""
         return self.base / "input/config/checkpointconfig.json"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints go unless the job's CheckpointConfig says otherwise."""
+        return self.base / "checkpoints"
+
     def channel(self, name: str) -> Path:
         """The directory of a channel in File mode."""
         return self.base / "input/data" / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 from semseg.artifact import model_dir
@@ -14,16 +15,30 @@ _OF_ONE_RUN = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, m
 
 
 class ArtifactWriter:
-    """The model directory, which stays as it is until there is a model to save."""
+    """The model directory, which stays as it is until there is a model to save.
+
+    beginning: entered for as long as the first model takes the place of an earlier one.
+    """
 
     def __init__(
-        self, directory: Path, settings: Hyperparameters, class_names: tuple[str, ...] | None, emit: Sink
+        self,
+        directory: Path,
+        settings: Hyperparameters,
+        class_names: tuple[str, ...] | None,
+        emit: Sink,
+        beginning: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._directory = directory
         self._settings = settings
         self._class_names = class_names
         self._emit = emit
+        self._beginning = beginning
         self._begun = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether the directory holds a model of this run."""
+        return self._begun
 
     def path(self, name: str) -> Path:
         """Where the file of this name is, once it was saved."""
@@ -31,20 +46,37 @@ class ArtifactWriter:
 
     def save(self, name: str, write: Callable[[Path], None]) -> None:
         """Has the file of this name written, at once or not at all. Raises DiskFullError."""
-        self._emit(ModelSaved(self._directory / name))
+        path = self._directory / name
+        self._emit(ModelSaved(path))
         self._directory.mkdir(parents=True, exist_ok=True)
-        with model_dir.replacing(self._directory / name) as temporary:
-            write(temporary)
-            if not self._begun:
-                self._begin()
+        if self._begun:
+            with model_dir.replacing(path) as temporary:
+                write(temporary)
+        else:
+            self._begin(path, write)
 
-    def _begin(self) -> None:
-        """Makes room for the new model: parameters of an earlier run would contradict hyperparams.json."""
-        for path in (self._directory / name for name in _OF_ONE_RUN):
-            if path.exists():
-                LOGGER.warning("Removing %s, left by an earlier run.", path)
-                path.unlink()
-        model_dir.write_hyperparams(self._directory, self._settings.as_strings())
-        if self._class_names:
-            model_dir.write_class_names(self._directory, self._class_names)
-        self._begun = True
+    def _begin(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Puts the first parameters in the place of an earlier run's files.
+
+        Killed at any moment, it leaves the parameters of one run, and beside them nothing that contradicts them: what
+        describes the earlier ones goes before they do, what describes the new ones comes after.
+        """
+        with ExitStack() as beginning:
+            with model_dir.replacing(path) as temporary:
+                write(temporary)
+                model_dir.flush_to_disk(temporary)
+                beginning.enter_context(self._beginning())
+                self._make_room(path)
+            model_dir.write_hyperparams(self._directory, self._settings.as_strings())
+            if self._class_names:
+                model_dir.write_class_names(self._directory, self._class_names)
+            self._begun = True
+
+    def _make_room(self, replaced: Path) -> None:
+        """Removes the files of an earlier run, all but the one that is replaced at once."""
+        left = [path for name in _OF_ONE_RUN if (path := self._directory / name).exists()]
+        for path in left:
+            LOGGER.warning("Removing %s, left by an earlier run.", path)
+        for path in (self._directory / model_dir.HYPERPARAMS, *reversed(left)):
+            if path != replaced:
+                path.unlink(missing_ok=True)

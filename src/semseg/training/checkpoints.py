@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,13 +60,22 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one job in a directory, which is made if need be.
 
-    configuration: what the job was told, as text by name.
+    configuration: what the job was told, as text by name; otherwise: the way out, should the checkpoints be of another
+    one; anew: those that are there are passed over, and go when the first is saved.
     Raises UserError when the directory cannot be used.
     """
 
-    def __init__(self, directory: Path, configuration: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        configuration: Mapping[str, str],
+        otherwise: str = "give an empty checkpoint location to begin a new one",
+        anew: bool = False,
+    ) -> None:
         self._directory = directory
         self._configuration = dict(configuration)
+        self._otherwise = otherwise
+        self._anew = anew
         self._damaged: set[Path] = set()
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -84,7 +93,7 @@ class Checkpoints:
 
         Raises HyperparameterError when it is of another configuration, telling the differences.
         """
-        for path in self._paths():
+        for path in () if self._anew else checkpoint_files(self._directory):
             try:
                 checkpoint, configuration = _read(path)
             except ArtifactError as error:
@@ -113,16 +122,13 @@ class Checkpoints:
             write_params(temporary, arrays)
         self._damaged.discard(path)
         LOGGER.info("Checkpoint saved to %s", path)
+        if self._anew:
+            remove(other for other in checkpoint_files(self._directory) if other != path)
+            self._anew = False
         self._prune()
 
-    def _paths(self) -> list[Path]:
-        """The checkpoints, newest first; the agent's markers beside them are none."""
-        names = [match for path in self._directory.iterdir() if (match := _NAME.fullmatch(path.name))]
-        names.sort(key=lambda match: (int(match[1]), int(match[2])), reverse=True)
-        return [self._directory / match[0] for match in names]
-
     def _prune(self) -> None:
-        sound_first = sorted(self._paths(), key=self._damaged.__contains__)
+        sound_first = sorted(checkpoint_files(self._directory), key=self._damaged.__contains__)
         for path in sound_first[KEPT:]:
             uploading, uploaded = (
                 path.with_name(f"{path.name}.sagemaker-{word}") for word in ("uploading", "uploaded")
@@ -141,8 +147,23 @@ class Checkpoints:
         if differing:
             raise HyperparameterError(
                 f"The checkpoint {path} is of another training: {'; '.join(differing)}.",
-                "Set these as they were to go on with it, or give an empty checkpoint location to begin a new one.",
+                f"Set these as they were to go on with it, or {self._otherwise}.",
             )
+
+
+def checkpoint_files(directory: Path) -> list[Path]:
+    """The checkpoints in a directory, newest first; what lies beside them, such as the agent's markers, is none."""
+    if not directory.is_dir():
+        return []
+    names = [match for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))]
+    names.sort(key=lambda match: (int(match[1]), int(match[2])), reverse=True)
+    return [directory / match[0] for match in names]
+
+
+def remove(checkpoints: Iterable[Path]) -> None:
+    """Remove checkpoints, the last of the sequence first: a run that is killed here leaves the newest."""
+    for path in reversed(list(checkpoints)):
+        path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[Checkpoint, dict[str, str]]:

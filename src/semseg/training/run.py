@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import tempfile
 import threading
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from semseg.artifact import model_dir
@@ -18,10 +19,7 @@ from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, HyperparameterError
 from semseg.reporting.data_report import write_report
-from semseg.reporting.events import Event, Sink
-from semseg.reporting.log import LogSink
-from semseg.reporting.metrics_file import MetricsFile
-from semseg.reporting.progress_bar import ProgressBar
+from semseg.reporting.events import Sink
 from semseg.sagemaker import hyperparameters, log_lines
 from semseg.sagemaker.channels import read_channels, read_hosts
 from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
@@ -45,6 +43,7 @@ from semseg.training.inputs import (
     validation_data,
 )
 from semseg.training.int8 import quantize_model
+from semseg.training.job_folder import JobFolder
 from semseg.training.learner import Learner
 from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite
@@ -57,6 +56,7 @@ from semseg.training.parts import (
     require_backbone,
 )
 from semseg.training.progress import BEGINNING, Progress
+from semseg.training.results import open_sinks, replacing_results
 from semseg.training.schedules import Schedule
 from semseg.training.scoring import score
 
@@ -68,11 +68,12 @@ _PATIENCE = 300
 """Seconds without a byte of S3's that training bears: hours may be lost by then. The check before fails early."""
 
 
-def train(paths: Paths, stop: threading.Event) -> None:
+def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) -> None:
     """Runs the job below `paths` and leaves its artifact in `paths.model`, its metrics in `paths.output_data`.
 
     When `stop` is set it saves the current parameters and returns within a step, or raises Stopped if training has not
-    begun. Raises UserError for whatever the user can mend.
+    begun. In the folder of a job outside SageMaker an earlier training's model, and what was told of it, stay until the
+    first validation; a job that is stopped before raises Stopped. Raises UserError for whatever the user can mend.
     """
     begun = time.time()
     settings = _read_hyperparameters(paths)
@@ -89,20 +90,17 @@ def train(paths: Paths, stop: threading.Event) -> None:
         names = class_names(splits) or (earlier.class_names if earlier else None)
         samples = _training_samples(settings.num_training_samples, inputs[0].listing)
         settings = dataclasses.replace(settings, num_training_samples=samples)
-        checkpoints = (
-            Checkpoints(checkpoint_directory, settings.as_strings() | fingerprint(inputs))
-            if checkpoint_directory
-            else None
-        )
+        checkpoints = _checkpoints(checkpoint_directory, settings, inputs, folder)
         checkpoint = checkpoints.newest() if checkpoints else None
         progress = checkpoint.progress if checkpoint else BEGINNING
+        earlier_stays = folder is not None and not progress.ended and bool(model_dir.files_of_model(paths.model))
         device = choose_device(settings.device, hosts)
         require_backbone(settings, earlier, checkpoint)
         try:
-            report = _check(splits, settings.workers, stop, paths.output_data)
+            report = _check(splits, settings.workers, stop, None if earlier_stays else paths.output_data)
             weights = balance(settings, report)
         except Stopped:
-            if not checkpoint:
+            if not checkpoint or folder:
                 raise
             weights = None  # nothing is trained any more, but the model of the checkpoint is to be saved
         store.patience = _PATIENCE
@@ -110,8 +108,9 @@ def train(paths: Paths, stop: threading.Event) -> None:
         learner = build_learner(settings, earlier, checkpoint, weights, device)
         rates = announced_schedule(settings, samples)
 
-        emit = _sinks(hosts.current, settings, paths, progress)
-        artifact = ArtifactWriter(paths.model, settings, names, emit)
+        emit = open_sinks(hosts.current, settings, paths.output_data, progress, kept=earlier_stays)
+        beginning = partial(replacing_results, paths.output_data, report) if earlier_stays else nullcontext
+        artifact = ArtifactWriter(paths.model, settings, names, emit, beginning)
         if checkpoint and checkpoint.best:
             artifact.save(model_dir.BEST, checkpoint.write_best)
         del checkpoint  # its file is mapped, and would take room even when later ones have replaced it
@@ -120,6 +119,8 @@ def train(paths: Paths, stop: threading.Event) -> None:
         fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, emit)
         set_up = time.time()
         fit.run(stop, progress)
+        if stop.is_set() and earlier_stays and not artifact.begun:
+            raise Stopped(f"Stopped before the first validation: the earlier model stays in {paths.model}.")
         _announce_end(stop)
         _save(learner, artifact, model_dir.LAST)
         _add_other_forms(paths.model, inputs, settings, stop, emit)
@@ -180,10 +181,23 @@ def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path
     return earlier
 
 
-def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path) -> Report:
-    """Reads all files once, leaves a report of them, and raises DataError for all that is wrong."""
+def _checkpoints(
+    directory: Path | None, settings: Hyperparameters, inputs: tuple[Input, Input], folder: JobFolder | None
+) -> Checkpoints | None:
+    """Those of the job, if it keeps any."""
+    if not directory:
+        return None
+    configuration = settings.as_strings() | fingerprint(inputs)
+    if not folder:
+        return Checkpoints(directory, configuration)
+    return Checkpoints(directory, configuration, folder.otherwise, folder.anew)
+
+
+def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path | None) -> Report:
+    """Reads all files once, leaves a report of them if told where, and raises DataError for all that is wrong."""
     report = check_inputs(inputs, workers, stop.is_set)
-    write_report(report, output)
+    if output:
+        write_report(report, output)
     for suspicion in report.suspicions:
         LOGGER.warning(suspicion)
     report.raise_problems()
@@ -243,22 +257,6 @@ def _fit(
         checkpoint=checkpoint,
         checkpoint_seconds=60 * settings.checkpoint_minutes,
     )
-
-
-def _sinks(host: str, settings: Hyperparameters, paths: Paths, progress: Progress) -> Sink:
-    """Where events go. The metrics files begin with the epochs of before a restart, the log has told them."""
-    metrics = MetricsFile(paths.output_data)
-    for epoch in progress.ended:
-        metrics(epoch)
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), metrics]
-    if sys.stderr.isatty():
-        sinks.append(ProgressBar(sys.stderr))
-
-    def emit(event: Event) -> None:
-        for sink in sinks:
-            sink(event)
-
-    return emit
 
 
 def _save(learner: Learner, artifact: ArtifactWriter, name: str) -> None:

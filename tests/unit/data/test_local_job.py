@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import itertools
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from semseg.data.local_job import lay_out
+from semseg.data.local_job import is_foreign, is_of, lay_out
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError
 from semseg.sagemaker.channels import read_channels
@@ -55,6 +59,66 @@ def test_checkpoints_have_a_directory_if_one_is_given(
     with ObjectStore() as store:
         lay_out(paths, {"train": str(data / "pictures")}, {}, store, checkpoints=Path("kept"))
     assert read_checkpoint_directory(paths) == tmp_path / "kept"
+
+
+def test_the_default_directory_of_checkpoints_moves_with_the_job(data: Path, tmp_path: Path) -> None:
+    paths = Paths(tmp_path / "job")
+    with ObjectStore() as store:
+        lay_out(paths, {"train": str(data / "pictures")}, {}, store, paths.checkpoints)
+    paths.base.rename(tmp_path / "moved")
+    assert read_checkpoint_directory(Paths(tmp_path / "moved")) == tmp_path / "moved/checkpoints"
+
+
+def test_it_tells_what_a_job_was_laid_out_from(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = lay(tmp_path / "job", {"train": data / "pictures"})
+    monkeypatch.chdir(data)
+    for channels, hyperparameters, same in (
+        ({"train": "pictures"}, {"num_classes": "4"}, True),
+        ({"train": "."}, {"num_classes": "4"}, False),
+        ({"train": "pictures", "test": "pictures"}, {"num_classes": "4"}, False),
+        ({"train": "pictures"}, {"num_classes": "5"}, False),
+        ({"train": "pictures"}, {}, False),
+    ):
+        assert is_of(paths, channels, hyperparameters) == same
+    (mark,) = (path for path in (paths.base / "input").iterdir() if path.is_file())
+    for damaged in ("", "{", "[]", "{}"):  # an earlier version left it empty
+        mark.write_text(damaged)
+        assert not is_of(paths, {"train": "pictures"}, {"num_classes": "4"})
+        assert not is_foreign(paths)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it is heard any more."""
+
+
+def test_killed_at_any_moment_it_can_be_called_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while it removes what was downloaded for an earlier call: what is left would not be known as its own."""
+    for moment in itertools.count(1):
+        job, moments = tmp_path / f"job {moment}", itertools.count(1)
+        lay(job, {"train": data / "pictures", "validation": data / "my.manifest"})
+
+        def killable(method: Any, moments: Iterator[int] = moments, kill_at: int = moment) -> Any:
+            def call(*arguments: Any, **options: Any) -> Any:
+                if next(moments) >= kill_at:
+                    raise Killed
+                return method(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for owner, name in ((Path, "mkdir"), (Path, "rename"), (Path, "write_text"), (os, "unlink"), (os, "rmdir")):
+                patch.setattr(owner, name, killable(getattr(owner, name)))
+            try:
+                lay(job, {"train": data / "my.manifest"})
+                break
+            except Killed:
+                pass
+        paths = lay(job, {"train": data / "my.manifest"})
+        assert sorted(path.name for path in job.iterdir()) == ["input"]
+        assert [path.name for path in paths.channel("").iterdir()] == ["train"]
+    assert moment > 8
 
 
 def test_relative_paths_are_those_of_the_caller(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,16 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "metrics.json").exists()
 
 
+def test_those_of_an_earlier_run_may_stay_until_an_epoch_has_ended(tmp_path: Path) -> None:
+    MetricsFile(tmp_path)(ended(0, 0.4, True))
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    sink = MetricsFile(tmp_path, kept=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+    sink(ended(0, 0.2, True))
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    assert json.loads((tmp_path / "metrics.json").read_text())["best"]["mIOU"] == 0.2
+
+
 def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
     trained = EpochTrained(0, 9, 1.5, 0.001, 10.0, 0.25)
     MetricsFile(tmp_path)(EpochEnded(trained, EpochValidated(0, float("inf"), 0.9, 0.1, 0.8, [0.8], 20.0), 1, True))

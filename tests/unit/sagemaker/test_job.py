@@ -227,6 +227,16 @@ def test_a_stop_with_nothing_to_save_is_no_failure(failure: Path) -> None:
     assert not failure.exists()
 
 
+def test_a_stop_may_say_what_became_of_the_model(failure: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for stopped, said in (
+        (Stopped(), "Stopped before the first training step: there is no model to save."),
+        (Stopped("The earlier model stays."), "The earlier model stays."),
+    ):
+        caplog.clear()
+        assert raising(stopped) == 0
+        assert caplog.messages == [said]
+
+
 def test_an_unwritable_failure_file_keeps_the_exit_code(failure: Path) -> None:
     failure.parent.write_text("a file where the directory should be")
     assert raising(DataError("x")) == 1

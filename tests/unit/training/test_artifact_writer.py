@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import errno
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from semseg.artifact import model_dir
+from semseg.errors import DiskFullError
 from semseg.sagemaker import hyperparameters
 from semseg.training.artifact_writer import ArtifactWriter
 
@@ -29,3 +37,103 @@ def test_what_an_earlier_run_left_goes_when_there_is_a_new_model(
         "notes.txt": "old",
     }
     assert f"Removing {tmp_path / 'model.onnx'}, left by an earlier run." in caplog.messages
+
+
+FILES = ("model_best.params", "model_algo-1", "model.onnx", "model_int8.onnx", "hyperparams.json", "classes.json")
+NAMES = ("background", "scratch", "dent")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it is heard any more."""
+
+
+def an_earlier_model(directory: Path) -> None:
+    directory.mkdir()
+    for name in FILES:
+        (directory / name).write_text("old")
+
+
+def writer(directory: Path, **more: Any) -> ArtifactWriter:
+    settings, _ = hyperparameters.parse({"num_classes": "3"})
+    return ArtifactWriter(directory, settings, NAMES, lambda event: None, **more)
+
+
+@pytest.mark.parametrize("name", ["model_best.params", "model_algo-1"])
+def test_killed_at_any_moment_it_leaves_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The parameters of one run at least, and beside those that are served nothing of the other."""
+    states = set()
+    for moment in itertools.count(1):
+        directory, moments = tmp_path / str(moment), itertools.count(1)
+        an_earlier_model(directory)
+
+        def killable(method: Any, moments: Iterator[int] = moments, kill_at: int = moment) -> Any:
+            def call(*arguments: Any, **options: Any) -> Any:
+                if next(moments) >= kill_at:
+                    raise Killed
+                return method(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for method in ("unlink", "replace"):
+                patch.setattr(Path, method, killable(getattr(Path, method)))
+            try:
+                writer(directory).save(name, new)
+                break
+            except Killed:
+                pass
+        found = {path.name: path.read_text() for path in directory.iterdir() if not path.name.endswith(".partial")}
+        served = next(file for file in ("model_best.params", "model_algo-1") if file in found)
+        others = {found[file][:3] for file in found.keys() - {"model_best.params", "model_algo-1"}}
+        assert found[served] in ("old", "new")
+        assert others <= ({"old"} if found[served] == "old" else {"{\n "})
+        states.add((found[served], len(others)))
+    assert moment > 8
+    assert states >= {("old", 1), ("old", 0), ("new", 0), ("new", 1)}
+
+
+def test_what_is_entered_for_the_change_lasts_as_long(tmp_path: Path) -> None:
+    an_earlier_model(tmp_path / "model")
+    seen: list[dict[str, str]] = []
+
+    def look() -> None:
+        files = (tmp_path / "model").iterdir()
+        seen.append({path.name: path.read_text() for path in files if not path.name.startswith(".")})
+
+    @contextmanager
+    def beginning() -> Iterator[None]:
+        look()
+        yield
+        look()
+
+    artifact = writer(tmp_path / "model", beginning=beginning)
+    assert not artifact.begun
+    for _ in range(2):
+        artifact.save("model_best.params", new)
+        assert artifact.begun
+    before, after = seen
+    assert before == dict.fromkeys(FILES, "old")
+    assert after.keys() == {"model_best.params", "hyperparams.json", "classes.json"}
+    assert after["model_best.params"] == "new"
+    assert json.loads(after["classes.json"]) == {"classes": list(NAMES)}
+
+
+@pytest.mark.parametrize("full", ["the parameters", "what is beside them"])
+def test_a_full_disk_leaves_the_earlier_model_whole(tmp_path: Path, full: str) -> None:
+    an_earlier_model(tmp_path / "model")
+
+    def write(path: Path) -> None:
+        new(path)
+        if full == "the parameters":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    @contextmanager
+    def beginning() -> Iterator[None]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    artifact = writer(tmp_path / "model", beginning=beginning)
+    with pytest.raises(DiskFullError):
+        artifact.save(model_dir.BEST, write)
+    assert not artifact.begun
+    assert {path.name: path.read_text() for path in (tmp_path / "model").iterdir()} == dict.fromkeys(FILES, "old")

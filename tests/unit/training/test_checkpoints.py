@@ -16,7 +16,7 @@ from semseg.artifact.params import read_params, write_params
 from semseg.errors import DiskFullError, HyperparameterError, UserError
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event
 from semseg.sagemaker.hyperparameters import rules
-from semseg.training.checkpoints import Checkpoints
+from semseg.training.checkpoints import Checkpoints, checkpoint_files, remove
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.types import Batch
@@ -211,6 +211,53 @@ def test_another_configuration_is_refused_with_the_differences(directory: Path, 
         r"optimizer was sgd, now it is adam\. .*empty checkpoint location",
     ):
         Checkpoints(directory, {"optimizer": "adam", "epochs": "9"}).newest()
+
+
+def test_the_way_out_may_be_another(directory: Path, best: Path) -> None:
+    Checkpoints(directory, CONFIGURATION).save(AFTER_EPOCH, STATE, best)
+    with pytest.raises(HyperparameterError, match=r"Set these as they were to go on with it, or start elsewhere\.$"):
+        Checkpoints(directory, CONFIGURATION | {"optimizer": "adam"}, otherwise="start elsewhere").newest()
+
+
+def test_begun_anew_the_earlier_ones_stay_until_there_is_another(
+    directory: Path, best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whatever configuration they are, and be they further on."""
+    earlier = Checkpoints(directory, CONFIGURATION | {"optimizer": "adam"})
+    for iteration in (4, 5):
+        earlier.save(within_epoch(iteration), STATE, best)
+    checkpoints = Checkpoints(directory, CONFIGURATION, anew=True)
+    assert checkpoints.newest() is None
+    with monkeypatch.context() as patch:
+        patch.setattr("semseg.training.checkpoints.write_params", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            checkpoints.save(Progress(iteration=1), STATE, best)
+    assert names(directory) == ["checkpoint-0001-000004.params", "checkpoint-0001-000005.params"]
+    for iteration in (1, 2):
+        checkpoints.save(Progress(iteration=iteration), STATE, best)
+    assert names(directory) == ["checkpoint-0000-000001.params", "checkpoint-0000-000002.params"]
+    assert Checkpoints(directory, CONFIGURATION).newest()
+
+
+def test_a_removal_that_is_killed_leaves_the_newest(directory: Path, best: Path, monkeypatch: Any) -> None:
+    checkpoints = Checkpoints(directory, CONFIGURATION)
+    for iteration in (1, 2, 3):
+        checkpoints.save(within_epoch(iteration), STATE, best)
+    files = checkpoint_files(directory)
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            remove(files)
+    assert checkpoint_files(directory) == files[:2]
+    remove(files)
+    assert checkpoint_files(directory) == []
+    assert checkpoint_files(directory / "absent") == []
 
 
 def test_a_full_disk_leaves_the_earlier_ones_and_nothing_unfinished(directory: Path, best: Path) -> None:
