@@ -140,9 +140,23 @@ def serving(base: Path, logs: Path, *program: str, **environ: str) -> Iterator[S
         server.process.wait()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits for something that takes a moment, not for ever."""
+    deadline = time.monotonic() + STARTS_WITHIN
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def workers(server: Server) -> list[int]:
     master = server.process.pid
     return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def kill(server: Server, worker: int) -> None:
+    """Kills a worker, and returns when the master knows."""
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in workers(server))
 
 
 def test_a_worker_killed_in_a_request_closes_its_connection_and_another_takes_over(
@@ -277,9 +291,7 @@ def have_each_answer(server: Server, logs: Path) -> list[int]:
 def test_a_worker_that_loads_leaves_requests_to_one_that_is_ready(base: Path, tmp_path: Path) -> None:
     with serving(base, tmp_path, SAGEMAKER_MODEL_SERVER_WORKERS="2", **EXACT) as server:
         killed, survivor = have_each_answer(server, tmp_path)
-        os.kill(killed, signal.SIGKILL)
-        while killed in workers(server):
-            pass
+        kill(server, killed)
         statuses = []
         while loaded_models(tmp_path) < 3:
             statuses.append(server.ping())
@@ -305,7 +317,7 @@ def test_several_processes_count_together_and_one_may_die(base: Path, tmp_path: 
         assert 12 in counts  # soon: the last one counts when its client has it
         for _ in range(6):
             assert told(server)["semseg_requests_total /invocations 200"] == 12
-        os.kill(workers(server)[0], signal.SIGKILL)
+        kill(server, workers(server)[0])
         statuses_until_ready(server)
         for _ in range(6):
             assert told(server)["semseg_requests_total /invocations 200"] == 12

@@ -24,12 +24,10 @@ from semseg.serving.engine import Engine
 from semseg.serving.exchange import INVOCATIONS, Exchange
 from semseg.serving.invocation import Invocation
 from semseg.serving.metrics import CONTENT_TYPE, Metrics
+from semseg.serving.refusals import error_body, internal_error
 from semseg.serving.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-_LONGEST_ERROR = 2048
-"""The platform passes on so many characters of an error (OriginalMessage of ModelError)."""
 
 _ATTRIBUTES, _INFERENCE_ID = "X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-Inference-Id"
 _LONGEST_HEADER = 1024
@@ -72,9 +70,11 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
         text = metrics.text(engine.description if engine.ready else None)
         return Response(text, content_type=CONTENT_TYPE)
 
+    description = Path(__file__).with_name("openapi.json").read_bytes()  # once: later no file may be to be had
+
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return Response(Path(__file__).with_name("openapi.json").read_bytes(), content_type="application/json")
+        return Response(description, content_type="application/json")
 
     _observe(app, metrics, settings.request_log)
     return app
@@ -144,15 +144,11 @@ def _refuse_in_general(error: HTTPException) -> Response:
 
 def _report_defect(error: Exception) -> Response:
     logger.error("Defect while answering %s %s", request.method, request.path, exc_info=error)
-    return _error(500, f"Internal error: {type(error).__name__}.", "The server's log has the details.")
+    return _error(500, *internal_error(error))
 
 
 def _error(status: int, message: str, hint: str) -> Response:
-    """An error as JSON that the platform passes on whole."""
-    response = _json(status, {"error": message, "hint": hint})
-    if len(response.get_data()) >= _LONGEST_ERROR:  # a character takes up to 12 bytes of JSON
-        response = _json(status, {"error": message[:100], "hint": hint[:50]})
-    return response
+    return Response(error_body(message, hint), status, content_type="application/json")
 
 
 def _json(status: int, content: dict[str, object]) -> Response:
