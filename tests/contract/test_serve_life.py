@@ -20,7 +20,20 @@ import faulty_server
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
-from serve_process import EXACT, HEIGHT, STARTS_WITHIN, WIDTH, Server, assert_error, encode, start, statuses_until_ready
+from serve_process import (
+    EXACT,
+    HEIGHT,
+    STARTS_WITHIN,
+    WIDTH,
+    Server,
+    assert_error,
+    encode,
+    serving,
+    start,
+    statuses_until_ready,
+    wait_until,
+    workers,
+)
 
 from semseg.artifact.model_dir import describe
 from semseg.inference.export import write_onnx
@@ -124,33 +137,6 @@ def test_a_server_that_ends_while_it_loads_ends_for_good(
 def test_a_bad_setting_is_the_user_s_error(tmp_path: Path) -> None:
     assert start(tmp_path, tmp_path, SEMSEG_MAX_PIXELS="many").process.wait(timeout=STARTS_WITHIN) == 1
     assert (tmp_path / "stderr").read_text().startswith("SEMSEG_MAX_PIXELS is 'many'")
-
-
-@contextmanager
-def serving(base: Path, logs: Path, *program: str, **environ: str) -> Iterator[Server]:
-    """A server that is ready, and that has to end well when the block does; program: another than `serve`."""
-    server = start(base, logs, *program, **environ)
-    try:
-        statuses_until_ready(server)
-        yield server
-        server.process.terminate()
-        assert server.process.wait(timeout=60) == 0
-    finally:
-        server.process.kill()
-        server.process.wait()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Waits for something that takes a moment, not for ever."""
-    deadline = time.monotonic() + STARTS_WITHIN
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def workers(server: Server) -> list[int]:
-    master = server.process.pid
-    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
 
 def kill(server: Server, worker: int) -> None:

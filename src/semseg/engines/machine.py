@@ -53,15 +53,8 @@ def _left_to_user(proc: Path) -> int | None:
     most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if os.getuid() == 0 or most == resource.RLIM_INFINITY:
         return None
-    return most - sum(_threads_of_user(process) for process in proc.glob("[0-9]*"))
-
-
-def _threads_of_user(process: Path) -> int:
-    """The threads of a process of this user, 0 for another's, or one that has ended."""
-    try:
-        return len(list((process / "task").iterdir())) if process.stat().st_uid == os.getuid() else 0
-    except OSError:
-        return 0
+    processes = (_table(status) for status in proc.glob("[0-9]*/status"))
+    return most - sum(one.get("Threads", 0) for one in processes if one.get("Uid") == os.getuid())
 
 
 def _left_memory(limit: Path, usage: Path, stat: Path, prefix: str = "") -> int | None:
@@ -93,7 +86,7 @@ def _quota_v1(cgroup: Path) -> float | None:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Lines of a name and a number, as /proc/meminfo and memory.stat have them."""
+    """Lines of a name and a number, as /proc/meminfo, memory.stat and a process's status have them."""
     words = [line.replace(":", "").split() for line in _read(path).splitlines()]
     return {fields[0]: int(fields[1]) for fields in words if len(fields) >= 2 and fields[1].isdecimal()}
 

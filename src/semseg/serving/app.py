@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from flask import Flask, Response, g, request
+from PIL import Image
 from werkzeug.exceptions import HTTPException
 
 from semseg import __version__
@@ -70,7 +71,8 @@ def create_app(engine: Engine, settings: Settings) -> Flask:
         text = metrics.text(engine.description if engine.ready else None)
         return Response(text, content_type=CONTENT_TYPE)
 
-    description = Path(__file__).with_name("openapi.json").read_bytes()  # once: later no file may be to be had
+    Image.preinit()  # Pillow would import modules in the first answer, when there may be no file to be had
+    description = Path(__file__).with_name("openapi.json").read_bytes()  # now, for the same reason
 
     @app.get("/openapi.json")
     def openapi() -> Response:

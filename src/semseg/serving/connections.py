@@ -181,8 +181,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         answer that says it is kept: here the answer says what happens. And it sends `100 Continue` before it asks the
         application, which may refuse the body."""
         if req._expected_100_continue and _unread(req.body.reader, 1):
-            req._expected_100_continue = False
             req.body.reader = AwaitedBody(req.body.reader, conn.sock)
+        req._expected_100_continue = False
         asked = req.should_close
         req.should_close = lambda: asked() or _unread(req.body.reader, _READ_FOR_NOTHING)
         try:
@@ -195,13 +195,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Called for what is no HTTP, and for an answer that fails before it begins. Gunicorn's own would be HTML."""
         if isinstance(exc, ParseException):
             self.log.warning("Invalid request from %s: %s", addr[0], exc)
-            status, body = (
-                _REFUSALS.get(type(exc), 400),
-                error_body(str(exc), "Send HTTP/1.1 as RFC 9112 describes it."),
-            )
+            status, error = _REFUSALS.get(type(exc), 400), (str(exc), "Send HTTP/1.1 as RFC 9112 describes it.")
         else:
             self.log.error("Defect while answering", exc_info=exc)
-            status, body = 500, error_body(*internal_error(exc))
+            status, error = 500, internal_error(exc)
+        body = error_body(*error)
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
