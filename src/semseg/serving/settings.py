@@ -99,8 +99,8 @@ MAX_CONNECTIONS = Number(
     256,
     8,
     4096,
-    "the number of clients of a process, silent ones included, that /ping answers beside; fewer where the limits of open "
-    "files or of threads ask for it",
+    "the number of clients of a process, silent ones included, that /ping answers beside; fewer where limits of files "
+    "or threads ask for it",
 )
 MAX_PAYLOAD = Number(
     "SAGEMAKER_MAX_PAYLOAD_IN_MB",
