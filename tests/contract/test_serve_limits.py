@@ -123,6 +123,10 @@ def test_variables_of_other_servers_change_nothing(base: Path, tmp_path: Path) -
     with serving(base, tmp_path, **dict.fromkeys(FOREIGN, "/nonsense"), **EXACT) as server:
         assert server.ask("GET", "/info")[0] == 200
         assert server.ask("GET", "/metrics")[0] == 200
+        server.process.send_signal(
+            signal.SIGUSR2
+        )  # with which gunicorn would hand over to a successor by such variables
+        wait_until(lambda: "SIGUSR2 is ignored." in (tmp_path / "stderr").read_text())
 
 
 def shared_folder(process: int) -> Path:
