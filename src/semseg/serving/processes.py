@@ -79,19 +79,21 @@ class Processes(BaseApplication):  # type: ignore[misc]
         """Whether it is time for another worker."""
         return time.monotonic() >= self._start_at
 
-    def code(self, code: int) -> int:
-        """The exit code of a worker that has one. A model that was loaded once is sound: when it cannot be loaded again
-        the machine lacks something, and is asked again."""
+    def exit_code(self, code: int) -> int:
+        """What a worker that fails with a code ends with: LOAD_FAILED, which ends the server, before a model was loaded.
+
+        A model that was loaded once is sound: if it cannot be loaded again, the machine lacks something for now.
+        """
         return FAULTY if code == LOAD_FAILED and self._was_ready[0] else code
 
     def fail(self, error: OSError) -> None:
-        """Called in the master when no worker can be started; the first must."""
+        """Called in the master when no worker can be started: it ends if none ever was, or else waits a little."""
         if not self._was_ready[0]:
             raise HaltServer(f"No worker can be started: {error}.", LOAD_FAILED)
         self._start_at = time.monotonic() + _PAUSE
 
     def _end_worker(self, code: int) -> None:
-        os._exit(self.code(code))
+        os._exit(self.exit_code(code))
 
     def _mark_ready(self) -> None:
         self._was_ready[0] = self._ready[self._place] = 1
@@ -148,7 +150,7 @@ class _Master(Arbiter):  # type: ignore[misc]
             self.app.fail(error)
             return None
         except SystemExit as end:
-            raise SystemExit(self.app.code(end.code)) from None
+            raise SystemExit(self.app.exit_code(end.code)) from None
 
     def handle_usr2(self) -> None:
         """Called for SIGUSR2. Gunicorn would start a successor, which has to be told of our sockets in a variable."""

@@ -20,7 +20,7 @@ class PatientThreads(ThreadPoolExecutor):
         self.catch_up()
 
     def catch_up(self) -> bool:
-        """Whether no call waits for a thread, or has one by now. To be called where `submit` is, not beside it."""
+        """Whether every call has a thread; starts those that are missing, if it can. For the thread that submits."""
         try:
             while self._unmatched:
                 super()._adjust_thread_count()
