@@ -146,7 +146,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             self._refused = error
 
     def _lacking(self) -> str:
-        """What the system lacks for another client, or "". A client that it refused is asked for again the next time."""
+        """What the system lacks for another client, or "". A client that it refused is asked for again next time."""
         refused, self._refused = self._refused, None
         if refused:
             self.murder_keepalived(force=refused.errno in (errno.EMFILE, errno.ENFILE))  # of clients that do nothing

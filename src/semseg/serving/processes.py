@@ -80,7 +80,7 @@ class Processes(BaseApplication):  # type: ignore[misc]
         return time.monotonic() >= self._start_at
 
     def exit_code(self, code: int) -> int:
-        """What a worker that fails with a code ends with: LOAD_FAILED, which ends the server, before a model was loaded.
+        """What a worker that fails with a code ends with: LOAD_FAILED, which ends the server, at the first load alone.
 
         A model that was loaded once is sound: if it cannot be loaded again, the machine lacks something for now.
         """
