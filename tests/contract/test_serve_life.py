@@ -29,6 +29,7 @@ from serve_process import (
     assert_error,
     encode,
     serving,
+    shared_folder,
     start,
     statuses_until_ready,
     wait_until,
@@ -307,8 +308,7 @@ def test_several_processes_count_together_and_one_may_die(base: Path, tmp_path: 
         statuses_until_ready(server)
         for _ in range(6):
             assert told(server)["semseg_requests_total /invocations 200"] == 12
-        files = [path.readlink() for path in Path(f"/proc/{workers(server)[0]}/fd").iterdir()]
-        (kept,) = {path.parent for path in files if path.parent.name.startswith("semseg-metrics-")}
+        kept = shared_folder(server)
         assert kept.exists()
     assert not kept.exists()
 

@@ -17,6 +17,7 @@ from serve_process import (
     STARTS_WITHIN,
     encode,
     serving,
+    shared_folder,
     start,
     statuses_until_ready,
     wait_until,
@@ -129,20 +130,13 @@ def test_variables_of_other_servers_change_nothing(base: Path, tmp_path: Path) -
         wait_until(lambda: "SIGUSR2 is ignored." in (tmp_path / "stderr").read_text())
 
 
-def shared_folder(process: int) -> Path:
-    """Where the workers of a master count together: it holds the lock."""
-    files = [link.readlink() for link in Path(f"/proc/{process}/fd").iterdir()]
-    (folder,) = {file for file in files if file.name.startswith("semseg-metrics-")}
-    return folder
-
-
 def test_what_a_killed_server_shared_is_removed_by_the_next(base: Path, tmp_path: Path) -> None:
     (tmp_path / "next").mkdir()
     server = start(base, tmp_path, **TWO, **EXACT)
     try:
         wait_until(lambda: len(workers(server)) == 2)
         orphans = workers(server)
-        folder = shared_folder(server.process.pid)
+        folder = shared_folder(server)
     finally:
         server.process.kill()
         server.process.wait()
@@ -178,5 +172,5 @@ def test_a_full_dev_shm_is_not_used(base: Path, tmp_path: Path, picture: UInt8) 
         for _ in range(4):
             assert server.invoke(encode(picture), Accept="image/png")[0] == 200
         assert b"semseg_megapixels_total" in server.ask("GET", "/metrics")[2]
-        assert shared_folder(server.process.pid).parent == Path("/tmp")
+        assert shared_folder(server).parent == Path("/tmp")
     assert "SIGBUS" not in (tmp_path / "stderr").read_text()

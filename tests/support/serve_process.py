@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,16 @@ def workers(server: Server) -> list[int]:
     """The process ids of the workers."""
     master = server.process.pid
     return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def shared_folder(server: Server) -> Path:
+    """Where its workers count together: the master holds the lock."""
+    found = set()
+    for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has just closed the file
+            found.add(link.readlink())
+    (folder,) = {file for file in found if file.name.startswith("semseg-metrics-")}
+    return folder
 
 
 def statuses_until_ready(server: Server) -> list[int]:
