@@ -23,6 +23,7 @@ from _models import Server, free_port, pictures, quantized, trained_model
 
 from semseg.inference import load
 from semseg.inference.predictor import Predictor
+from semseg.serving import processes
 from semseg.serving import server as server_module
 from semseg.types import Float32
 
@@ -114,7 +115,7 @@ def serve(environ: dict[str, str], wrap: Callable[[Any], Any]) -> None:
         wrapped = Predictor(wrap(predictor._backend), predictor.num_classes, predictor.max_tile_pixels)
         return load.LoadedModel(wrapped, model.description, model.memory)
 
-    with patch.object(server_module, "load_predictor", load_wrapped), Path(os.devnull).open("w") as nowhere:
+    with patch.object(processes, "load_predictor", load_wrapped), Path(os.devnull).open("w") as nowhere:
         sys.stdout = sys.stderr = nowhere
         server_module.serve(environ)
 

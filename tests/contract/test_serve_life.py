@@ -21,7 +21,21 @@ import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
-from serve_process import EXACT, HEIGHT, STARTS_WITHIN, WIDTH, Server, assert_error, encode, start, statuses_until_ready
+from serve_process import (
+    EXACT,
+    HEIGHT,
+    STARTS_WITHIN,
+    WIDTH,
+    Server,
+    assert_error,
+    encode,
+    serving,
+    shared_folder,
+    start,
+    statuses_until_ready,
+    wait_until,
+    workers,
+)
 
 from semseg.artifact.model_dir import describe
 from semseg.artifact.params import read_params, write_params
@@ -128,23 +142,10 @@ def test_a_bad_setting_is_the_user_s_error(tmp_path: Path) -> None:
     assert (tmp_path / "stderr").read_text().startswith("SEMSEG_MAX_PIXELS is 'many'")
 
 
-@contextmanager
-def serving(base: Path, logs: Path, *program: str, **environ: str) -> Iterator[Server]:
-    """A server that is ready, and that has to end well when the block does; program: another than `serve`."""
-    server = start(base, logs, *program, **environ)
-    try:
-        statuses_until_ready(server)
-        yield server
-        server.process.terminate()
-        assert server.process.wait(timeout=60) == 0
-    finally:
-        server.process.kill()
-        server.process.wait()
-
-
-def workers(server: Server) -> list[int]:
-    master = server.process.pid
-    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+def kill(server: Server, worker: int) -> None:
+    """Kills a worker, and returns when the master knows."""
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in workers(server))
 
 
 def test_a_worker_killed_in_a_request_closes_its_connection_and_another_takes_over(
@@ -279,9 +280,7 @@ def have_each_answer(server: Server, logs: Path) -> list[int]:
 def test_a_worker_that_loads_leaves_requests_to_one_that_is_ready(base: Path, tmp_path: Path) -> None:
     with serving(base, tmp_path, SAGEMAKER_MODEL_SERVER_WORKERS="2", **EXACT) as server:
         killed, survivor = have_each_answer(server, tmp_path)
-        os.kill(killed, signal.SIGKILL)
-        while killed in workers(server):
-            pass
+        kill(server, killed)
         statuses = []
         while loaded_models(tmp_path) < 3:
             statuses.append(server.ping())
@@ -307,12 +306,11 @@ def test_several_processes_count_together_and_one_may_die(base: Path, tmp_path: 
         assert 12 in counts  # soon: the last one counts when its client has it
         for _ in range(6):
             assert told(server)["semseg_requests_total /invocations 200"] == 12
-        os.kill(workers(server)[0], signal.SIGKILL)
+        kill(server, workers(server)[0])
         statuses_until_ready(server)
         for _ in range(6):
             assert told(server)["semseg_requests_total /invocations 200"] == 12
-        files = [path.readlink() for path in Path(f"/proc/{workers(server)[0]}/fd").iterdir()]
-        (kept,) = {path.parent for path in files if path.parent.name.startswith("semseg-metrics-")}
+        kept = shared_folder(server)
         assert kept.exists()
     assert not kept.exists()
 

@@ -139,11 +139,10 @@ def check(answer: Answer) -> None:
     assert expected, f"{answer.status}: {answer.body[:200]!r}"
     if answer.status == 503:
         assert int(answer.headers["retry-after"]) > 0
-    if answer.status >= 400 and answer.headers["content-type"] == "application/json":
+    if answer.status >= 400:
+        assert answer.headers["content-type"] == "application/json", answer
         assert len(answer.body) < 2048
         assert set(json.loads(answer.body)) == {"error", "hint"}
-    elif answer.status >= 400:
-        assert answer.headers["content-type"] == "text/html", answer  # gunicorn's, of what is no HTTP
     elif answer.headers.get("content-type") == "image/png":
         with Image.open(io.BytesIO(answer.body)) as mask:
             assert mask.mode == "L"

@@ -16,7 +16,7 @@ from unittest.mock import patch
 from semseg.artifact.model_dir import ModelDescription
 from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
-from semseg.serving import engine, server
+from semseg.serving import engine, processes, server
 from semseg.types import Float32
 
 
@@ -48,7 +48,7 @@ def main() -> int:
     model = LoadedModel(Predictor(Faulty(), 3, max_tile_pixels=10**6), description, memory)
     if sys.argv[1] == "hangs":
         engine._STUCK_SECONDS = engine._STUCK_SECONDS_A_PIXEL = 0
-    with patch.object(server, "load_predictor", lambda *_, **__: model):
+    with patch.object(processes, "load_predictor", lambda *_, **__: model):
         return server.serve(os.environ)
 
 

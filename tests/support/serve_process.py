@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,44 @@ def start(base: Path, logs: Path, *program: str, **environ: str) -> Server:
     with (logs / "stdout").open("w") as stdout, (logs / "stderr").open("w") as stderr:
         command = [sys.executable, *(program or ("-m", "semseg", "serve"))]
         return Server(port, subprocess.Popen(command, env=os.environ | environ, stdout=stdout, stderr=stderr))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits for something that takes a moment, not for ever."""
+    deadline = time.monotonic() + STARTS_WITHIN
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def serving(base: Path, logs: Path, *program: str, **environ: str) -> Iterator[Server]:
+    """A server that is ready, and that has to end well when the block does; program: another than `serve`."""
+    server = start(base, logs, *program, **environ)
+    try:
+        statuses_until_ready(server)
+        yield server
+        server.process.terminate()
+        assert server.process.wait(timeout=60) == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def workers(server: Server) -> list[int]:
+    """The process ids of the workers."""
+    master = server.process.pid
+    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def shared_folder(server: Server) -> Path:
+    """Where its workers count together: the master holds the lock."""
+    found = set()
+    for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has just closed the file
+            found.add(link.readlink())
+    (folder,) = {file for file in found if file.name.startswith("semseg-metrics-")}
+    return folder
 
 
 def statuses_until_ready(server: Server) -> list[int]:

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, within the limits of its container (cgroup v1 or v2).
+"""What this process may use of the machine: cores, memory, threads, within its container's limits (cgroup v1 or v2).
 
 And folders, of which it trusts its own.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import resource
 import stat
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
+_PROC = Path("/proc")
+_MEMINFO = _PROC / "meminfo"
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """glibc's numbers for mallopt (malloc.h)."""
@@ -31,19 +33,44 @@ def free_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int:
     Files that the kernel caches count as free: it drops them when it has to.
     """
     free = _table(meminfo)["MemAvailable"] << 10
-    v2 = _left(cgroup / "memory.max", cgroup / "memory.current", cgroup / "memory.stat")
+    v2 = _left_memory(cgroup / "memory.max", cgroup / "memory.current", cgroup / "memory.stat")
     limit, usage, stat = (cgroup / "memory" / f"memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))
-    v1 = _left(limit, usage, stat, prefix="total_")
+    v1 = _left_memory(limit, usage, stat, prefix="total_")
     return max(0, min(room for room in (free, v2, v1) if room is not None))
 
 
-def _left(limit: Path, usage: Path, stat: Path, prefix: str = "") -> int | None:
-    """Bytes to a cgroup's limit, None without one. v1 gives a number beyond any machine for no limit, v2 "max"."""
+def free_threads(cgroup: Path = _CGROUP, proc: Path = _PROC) -> int | None:
+    """Return how many more processes and threads, which count alike, the cgroup and the user may have; None: any.
+
+    The limit of a user (ulimit -u) does not hold for root. Of its threads those count that are in this container.
+    """
+    v2 = _left(cgroup / "pids.max", cgroup / "pids.current")
+    v1 = _left(cgroup / "pids" / "pids.max", cgroup / "pids" / "pids.current")
+    return min((max(0, left) for left in (v2, v1, _left_to_user(proc)) if left is not None), default=None)
+
+
+def _left_to_user(proc: Path) -> int | None:
+    most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    if os.getuid() == 0 or most == resource.RLIM_INFINITY:
+        return None
+    processes = (_table(status) for status in proc.glob("[0-9]*/status"))
+    return most - sum(one.get("Threads", 0) for one in processes if one.get("Uid") == os.getuid())
+
+
+def _left_memory(limit: Path, usage: Path, stat: Path, prefix: str = "") -> int | None:
+    """Bytes to a cgroup's limit, None without one; v1's number for none is beyond any machine."""
+    left, table = _left(limit, usage), _table(stat)
+    if left is None:
+        return None
+    return left + sum(table.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
+
+
+def _left(limit: Path, usage: Path) -> int | None:
+    """What a cgroup's limit leaves, None without one: no file, or "max" in it."""
     most, used = _words(limit), _words(usage)
     if not (most and used and most[0].isdecimal()):
         return None
-    table = _table(stat)
-    return int(most[0]) - int(used[0]) + sum(table.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
+    return int(most[0]) - int(used[0])
 
 
 def _quota_v2(cgroup: Path) -> float | None:
@@ -59,7 +86,7 @@ def _quota_v1(cgroup: Path) -> float | None:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Lines of a name and a number, as /proc/meminfo and memory.stat have them."""
+    """Lines of a name and a number, as /proc/meminfo, memory.stat and a process's status have them."""
     words = [line.replace(":", "").split() for line in _read(path).splitlines()]
     return {fields[0]: int(fields[1]) for fields in words if len(fields) >= 2 and fields[1].isdecimal()}
 

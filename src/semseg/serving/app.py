@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, g, request
+from PIL import Image
 from werkzeug.exceptions import HTTPException
 
 from semseg import __version__
@@ -28,12 +29,10 @@ from semseg.serving.engine import Engine
 from semseg.serving.exchange import INVOCATIONS, Exchange
 from semseg.serving.invocation import Invocation
 from semseg.serving.metrics import CONTENT_TYPE, Metrics
+from semseg.serving.refusals import error_body, internal_error
 from semseg.serving.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-_LONGEST_ERROR = 2048
-"""The platform passes on so many characters of an error (OriginalMessage of ModelError)."""
 
 _ATTRIBUTES, _INFERENCE_ID = "X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-Inference-Id"
 _LONGEST_HEADER = 1024
@@ -82,9 +81,12 @@ def create_app(
         text = metrics.text(engine.description if engine.ready else None)
         return Response(text, content_type=CONTENT_TYPE)
 
+    Image.preinit()  # Pillow would import modules in the first answer, when there may be no file to be had
+    description = Path(__file__).with_name("openapi.json").read_bytes()  # now, for the same reason
+
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return Response(Path(__file__).with_name("openapi.json").read_bytes(), content_type="application/json")
+        return Response(description, content_type="application/json")
 
     _observe(app, metrics, settings.request_log)
     return app
@@ -158,15 +160,11 @@ def _refuse_in_general(error: HTTPException) -> Response:
 
 def _report_defect(error: Exception) -> Response:
     logger.error("Defect while answering %s %s", request.method, request.path, exc_info=error)
-    return _error(500, f"Internal error: {type(error).__name__}.", "The server's log has the details.")
+    return _error(500, *internal_error(error))
 
 
 def _error(status: int, message: str, hint: str) -> Response:
-    """An error as JSON that the platform passes on whole."""
-    response = _json(status, {"error": message, "hint": hint})
-    if len(response.get_data()) >= _LONGEST_ERROR:  # a character takes up to 12 bytes of JSON
-        response = _json(status, {"error": message[:100], "hint": hint[:50]})
-    return response
+    return Response(error_body(message, hint), status, content_type="application/json")
 
 
 def _json(status: int, content: dict[str, object]) -> Response:

@@ -1,6 +1,7 @@
 """gunicorn's worker of threads, with clients that may be slow but neither silent nor endless.
 
-gunicorn itself would wait for ever for the rest of a header, and for a client that no longer reads.
+gunicorn itself would wait for ever for the rest of a header, and for a client that no longer reads; it would end when
+the system has no thread or file for another one.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 from gunicorn.http.body import ChunkedReader, LengthReader
-from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding
+from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from semseg.serving.refusals import error_body, internal_error
+from semseg.serving.threads import PatientThreads
 
 READING_STALLS_AFTER = 10.0
 """Seconds without a byte of a header or a body, after which the connection is closed."""
@@ -34,6 +39,15 @@ CLOSING_TAKES = 2.0
 
 _READ_FOR_NOTHING = 1 << 16
 """Bytes of a body that gunicorn reads after the answer, to keep the connection."""
+
+_PAUSE = 0.1
+"""Seconds without new clients when the system has no thread or file for them."""
+
+_WARN_EVERY = 60.0
+"""Seconds at least from one warning of that to the next."""
+
+_REFUSALS = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
+"""Status of what is HTTP and yet too much; what is none gets 400."""
 
 
 class ClientSocket(socket.socket):
@@ -104,20 +118,77 @@ def client_left(environ: Mapping[str, Any]) -> bool:
     return connection.closed_by_client()
 
 
+class AwaitedBody:
+    """A body's reader whose client waits for `100 Continue`: it gets that when the body is first read, or never."""
+
+    def __init__(self, reader: LengthReader | ChunkedReader, client: ClientSocket) -> None:
+        self.reader = reader
+        self.client: ClientSocket | None = client
+
+    def read(self, size: int) -> bytes:
+        """As the reader's read."""
+        if self.client:
+            self.client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.client = None
+        data: bytes = self.reader.read(size)
+        return data
+
+
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
-    """A worker whose connections are ClientSockets. It has a thread for each, so that the silent hold up nobody."""
+    """A worker whose connections are ClientSockets. It has a thread for each, so that the silent hold up nobody.
+
+    When the system has no thread or file for another client, it takes none, and goes on with those it has.
+    """
 
     seconds = math.inf
     """Of its ClientSockets."""
 
+    place = 0
+    """A number that no other worker has at the same time."""
+
     may_accept: Callable[[], bool]
     """Asked again and again: whether to take connections, or leave them to other workers."""
 
+    _refused: OSError | None = None
+    """Why the system did not hand over the latest client."""
+
+    _warned = -math.inf
+
+    def get_thread_pool(self) -> PatientThreads:
+        """Called at the start."""
+        return PatientThreads(self.cfg.threads)
+
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Called in a loop that, before each call, begins to accept if there is room."""
-        if not self.may_accept():
+        if lacking := self._lacking():
+            self._warn(lacking)
+            timeout = min(timeout, _PAUSE)
+        if lacking or not self.may_accept():
             self.set_accept_enabled(False)
         super().wait_for_and_dispatch_events(timeout)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Called when a client knocks. It goes on knocking if it is not let in."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            self._refused = error
+
+    def _lacking(self) -> str:
+        """What the system lacks for another client, or "". A client that it refused is asked for again next time."""
+        refused, self._refused = self._refused, None
+        if refused:
+            self.murder_keepalived(force=refused.errno in (errno.EMFILE, errno.ENFILE))  # of clients that do nothing
+            return str(refused)
+        return "" if self.tpool.catch_up() else "no thread can be started"
+
+    def _warn(self, lacking: str) -> None:
+        if time.monotonic() > self._warned + _WARN_EVERY:
+            self._warned = time.monotonic()
+            self.log.warning(
+                "New clients wait until others leave: %s. Raise the machine's limits, or lower SEMSEG_MAX_CONNECTIONS.",
+                lacking,
+            )
 
     def enqueue_req(self, conn: TConn) -> None:
         """Called when a connection is new, and when one that was kept open has a further request."""
@@ -136,22 +207,38 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """Called in the request's thread. Gunicorn closes a connection on which much of a body was not read, after an
-        answer that says it is kept: here the answer says what happens."""
+        answer that says it is kept: here the answer says what happens. And it sends `100 Continue` before it asks the
+        application, which may refuse the body."""
+        if req._expected_100_continue and _unread(req.body.reader, 1):
+            req.body.reader = AwaitedBody(req.body.reader, conn.sock)
+        req._expected_100_continue = False
         asked = req.should_close
-        req.should_close = lambda: asked() or _unread(req.body.reader)
+        req.should_close = lambda: asked() or _unread(req.body.reader, _READ_FOR_NOTHING)
         try:
             kept: bool = super().handle_request(req, conn)
         finally:
             del req.should_close  # it holds the request, which would be kept for the garbage collector
         return kept
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        """Called for what is no HTTP. Gunicorn's 501 for an unknown transfer coding would look like a fault of ours."""
-        if isinstance(exc, UnsupportedTransferCoding):
-            exc = InvalidHeader(f"Transfer-Encoding: {exc}")
-        super().handle_error(req, client, addr, exc)
+    def handle_error(self, _req: Any, client: ClientSocket, addr: Any, exc: Exception) -> None:
+        """Called for what is no HTTP, and for an answer that fails before it begins. Gunicorn's own would be HTML."""
+        if isinstance(exc, ParseException):
+            self.log.warning("Invalid request from %s: %s", addr[0], exc)
+            status, error = _REFUSALS.get(type(exc), 400), (str(exc), "Send HTTP/1.1 as RFC 9112 describes it.")
+        else:
+            self.log.error("Defect while answering", exc_info=exc)
+            status, error = 500, internal_error(exc)
+        body = error_body(*error)
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with suppress(OSError):
+            client.sendall((head + body).encode())
 
 
-def _unread(body: LengthReader | ChunkedReader) -> bool:
-    """Whether more of a body may be left than gunicorn reads for nothing."""
-    return body.length >= _READ_FOR_NOTHING if isinstance(body, LengthReader) else body.parser is not None
+def _unread(body: LengthReader | ChunkedReader | AwaitedBody, least: int) -> bool:
+    """Whether so many bytes of a body may be left, or its client was not told to send it."""
+    if isinstance(body, AwaitedBody):
+        return body.client is not None or _unread(body.reader, least)
+    return body.length >= least if isinstance(body, LengthReader) else body.parser is not None

@@ -95,7 +95,12 @@ TIMEOUT = Number(
 )
 QUEUE = Number("SEMSEG_QUEUE", 32, 0, 10_000, "the number of pictures that may wait while the network has one")
 MAX_CONNECTIONS = Number(
-    "SEMSEG_MAX_CONNECTIONS", 256, 8, 4096, "the number of clients, silent ones included, that /ping answers beside"
+    "SEMSEG_MAX_CONNECTIONS",
+    256,
+    8,
+    4096,
+    "the number of clients of a process, silent ones included, that /ping answers beside; fewer where limits of files "
+    "or threads ask for it",
 )
 MAX_PAYLOAD = Number(
     "SAGEMAKER_MAX_PAYLOAD_IN_MB",

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from semseg.engines.machine import free_memory, is_own, usable_cores
+from semseg.engines.machine import free_memory, free_threads, is_own, usable_cores
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -69,6 +70,48 @@ V1_UNLIMITED = "9223372036854771712\n"
 def test_free_memory_is_the_machines_within_the_cgroups_limit(tmp_path: Path, files: dict[str, str], free: int) -> None:
     write(tmp_path, files | {"meminfo": "MemTotal:       16000 kB\nMemAvailable:    8000 kB\nHugePages_Total: 0\n"})
     assert free_memory(tmp_path, tmp_path / "meminfo") == free
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, None),
+        ({"pids.max": "max\n", "pids.current": "5\n"}, None),
+        ({"pids.max": "100\n", "pids.current": "5\n"}, 95),
+        ({"pids.max": "100\n", "pids.current": "105\n"}, 0),  # a limit may be set below what there is
+        ({"pids.max": "100\n"}, None),
+        ({"pids/pids.max": "100\n", "pids/pids.current": "7\n"}, 93),
+        ({"pids/pids.max": "max\n", "pids/pids.current": "7\n"}, None),
+    ],
+)
+def test_free_threads_are_those_of_the_cgroup(tmp_path: Path, files: dict[str, str], free: int | None) -> None:
+    write(tmp_path, files)
+    assert free_threads(tmp_path, tmp_path / "proc") == free
+
+
+@pytest.mark.parametrize(
+    ("user", "limit", "free"),
+    [(1000, 50, 45), (1000, 200, 80), (1000, 3, 0), (1000, resource.RLIM_INFINITY, 80), (0, 50, 80), (1001, 50, 50)],
+)
+def test_a_user_may_have_fewer_threads_unless_it_is_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, limit: int, free: int
+) -> None:
+    write(tmp_path, {"pids.max": "100\n", "pids.current": "20\n"})
+    for process, threads in ((7, 3), (15, 2)):
+        status = f"Name:\tpython\nUid:\t1000\t0\t0\t0\nThreads:\t{threads}\n"
+        (tmp_path / "proc" / str(process)).mkdir(parents=True)
+        write(tmp_path / "proc", {f"{process}/status": status, "meminfo": "MemFree: 5 kB\n"})
+    (tmp_path / "proc/16").mkdir()  # it has just ended
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    assert free_threads(tmp_path, tmp_path / "proc") == free
+
+
+def test_the_threads_of_this_user_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    user = os.getuid()
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1_000_000, 1_000_000))
+    free = free_threads(tmp_path)
+    assert free is None if user == 0 else free is not None and 0 < free < 1_000_000
 
 
 def test_this_machine_has_memory() -> None:

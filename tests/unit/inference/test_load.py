@@ -292,8 +292,8 @@ def test_to_serve_an_onnx_file_neither_mxnet_nor_onnx_is_imported(quantized: Pat
         write_onnx(describe(copy), copy / "model.onnx")
     directory = copy if precision == "f32" else quantized
     script = (
-        "import sys, pathlib, semseg.serving.server as server; "
-        f"assert server.load_predictor(pathlib.Path({str(directory)!r}), 'auto', {precision!r}); "
+        "import sys, pathlib, semseg.serving.processes as processes; "
+        f"assert processes.load_predictor(pathlib.Path({str(directory)!r}), 'auto', {precision!r}); "
         "sys.exit(bool({'mxnet', 'gluoncv', 'onnx', 'onnxruntime'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

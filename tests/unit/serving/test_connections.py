@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import json
 import logging
+import os
 import socket
 import struct
 import threading
@@ -9,7 +12,7 @@ from contextlib import closing, suppress
 
 import pytest
 from gunicorn.config import Config
-from gunicorn.http.errors import InvalidRequestLine, UnsupportedTransferCoding
+from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders, UnsupportedTransferCoding
 
 from semseg.serving import connections
 from semseg.serving.connections import ClientSocket, PatientWorker
@@ -170,11 +173,45 @@ def test_the_end_waits_for_the_client_but_not_for_long(
     assert ours.recv(100) == b""  # at once: nobody waits a second time
 
 
-@pytest.mark.parametrize("error", [InvalidRequestLine("a"), UnsupportedTransferCoding("br")])
-def test_what_is_no_http_is_the_client_s_fault(pair: tuple[ClientSocket, socket.socket], error: Exception) -> None:
+@pytest.fixture
+def worker() -> Iterator[PatientWorker]:
     worker = PatientWorker(1, 1, [], None, 30, Config(), logging.getLogger("a test"))
     with closing(worker.tmp):
-        worker.handle_error(None, pair[0], ("127.0.0.1", 80), error)
-    answer = pair[1].recv(1000)
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert str(error.args[0]).encode() in answer
+        yield worker
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (InvalidRequestLine("a"), b"400 Bad Request", "Invalid HTTP request line: 'a'"),
+        (UnsupportedTransferCoding("br"), b"400 Bad Request", "Unsupported transfer coding: 'br'"),
+        (LimitRequestHeaders("too many"), b"431 Request Header Fields Too Large", "too many"),
+        (InvalidRequestLine("a" * 9000), b"400 Bad Request", f"Invalid HTTP request line: '{'a' * 72}"),
+        (RuntimeError("secret"), b"500 Internal Server Error", "Internal error: RuntimeError."),
+    ],
+)
+def test_errors_before_an_answer_have_the_form_of_all(
+    pair: tuple[ClientSocket, socket.socket], worker: PatientWorker, error: Exception, status: bytes, says: str
+) -> None:
+    worker.handle_error(None, pair[0], ("127.0.0.1", 80), error)
+    head, _, body = pair[1].recv(10_000).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Type: application/json\r\n")
+    assert head.endswith(b"Content-Length: %d" % len(body))
+    told = json.loads(body)
+    assert (told["error"], set(told)) == (says, {"error", "hint"})
+
+
+def test_a_client_that_is_gone_gets_no_error(pair: tuple[ClientSocket, socket.socket], worker: PatientWorker) -> None:
+    pair[0].close()
+    worker.handle_error(None, pair[0], ("127.0.0.1", 80), InvalidRequestLine("a"))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENETDOWN, errno.EAGAIN])
+def test_a_client_that_cannot_be_had_is_no_end(worker: PatientWorker, number: int) -> None:
+    class Listener(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            raise OSError(number, os.strerror(number))
+
+    with Listener() as listener:
+        worker.accept(listener)
+    assert worker.nr_conns == 0
