@@ -69,7 +69,7 @@ def moto_server() -> Iterator[str]:
             yield address.rpartition(" ")[2].strip()
         finally:
             process.terminate()
-            drain.join()
+            drain.join(60)
 
 
 @pytest.fixture(scope="session")

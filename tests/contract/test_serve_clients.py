@@ -26,7 +26,7 @@ def serving(logs: Path, *does: str, **environ: str) -> Iterator[Server]:
         assert server.process.wait(timeout=60) == 0
     finally:
         server.process.kill()
-        server.process.wait()
+        server.process.wait(60)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

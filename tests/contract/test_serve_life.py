@@ -61,7 +61,7 @@ def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
         assert server.process.wait(timeout=30) == 0
     finally:
         server.process.kill()
-        server.process.wait()
+        server.process.wait(60)
     *lines, last = (tmp_path / "stdout").read_text().splitlines()
     assert last.startswith('#metrics {"Metrics": {"invocations.count": {"sum": 1.0, "count": 1,')
     assert lines == [
@@ -132,7 +132,7 @@ def test_a_server_that_ends_while_it_loads_ends_for_good(
         assert process.wait(timeout=30) == code
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
     says_why = "The worker died before the model was loaded." in (tmp_path / "stderr").read_text()
     assert says_why == to_worker
 

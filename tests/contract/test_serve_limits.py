@@ -139,7 +139,7 @@ def test_what_a_killed_server_shared_is_removed_by_the_next(base: Path, tmp_path
         folder = shared_folder(server)
     finally:
         server.process.kill()
-        server.process.wait()
+        server.process.wait(60)
     wait_until(lambda: not any(map(open_files, orphans)))  # they have noticed, and ended
     assert folder.exists()
     after = start(base, tmp_path / "next", **TWO, **EXACT)
@@ -149,7 +149,7 @@ def test_what_a_killed_server_shared_is_removed_by_the_next(base: Path, tmp_path
         assert after.process.wait(timeout=60) == 0
     finally:
         after.process.kill()
-        after.process.wait()
+        after.process.wait(60)
 
 
 SMALL = (

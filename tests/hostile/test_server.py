@@ -178,7 +178,7 @@ def test_messages(steady: Watched, hunt: Hunt) -> None:
         slow = others.submit(drip, steady.port, whole)
         clients = [stalled.enter_context(stalling(steady.port, beginning)) for beginning in unfinished(picture)]
         hunt.run("messages", 0.25, 200, lambda random: hostile_message(random, picture), ask)
-        assert [answer.status for answer in answers(slow.result())] == [200]
+        assert [answer.status for answer in answers(slow.result(600))] == [200]
         for client in clients:
             for answer in answers(client.makefile("rb").read()):
                 check(answer)

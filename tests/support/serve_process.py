@@ -102,7 +102,7 @@ def serving(base: Path, logs: Path, *program: str, **environ: str) -> Iterator[S
         assert server.process.wait(timeout=60) == 0
     finally:
         server.process.kill()
-        server.process.wait()
+        server.process.wait(60)
 
 
 def workers(server: Server) -> list[int]:

@@ -56,7 +56,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         yield found
         found.closing.set()
         server.shutdown()
-        thread.join()
+        thread.join(60)
 
 
 @pytest.fixture(scope="session")

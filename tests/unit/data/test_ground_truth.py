@@ -65,7 +65,7 @@ class TestReading:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
         assert len(caplog.messages) == 1
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

@@ -50,7 +50,7 @@ class Stub:
 
         def reply(handler: BaseHTTPRequestHandler) -> None:
             handler.wfile.write(begun)
-            self.over.wait()
+            self.over.wait(60)
             handler.close_connection = True
 
         return reply
@@ -95,7 +95,7 @@ def server() -> Iterator[Stub]:
     yield stub
     stub.server.shutdown()
     stub.server.server_close()
-    stub.thread.join()
+    stub.thread.join(60)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def loading(model: LoadedModel) -> Iterator[FlaskClient]:
     test_is_over = threading.Event()
 
     def load() -> LoadedModel:
-        test_is_over.wait()
+        test_is_over.wait(60)
         return model
 
     yield client_of(Engine(load, queue=64))

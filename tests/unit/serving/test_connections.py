@@ -85,7 +85,7 @@ def test_a_client_that_reads_slowly_gets_all(pair: tuple[ClientSocket, socket.so
     reader.start()
     ours.sendall(sent)
     ours.shutdown(socket.SHUT_WR)
-    reader.join()
+    reader.join(60)
     assert received == sent
 
 

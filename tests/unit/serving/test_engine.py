@@ -14,7 +14,12 @@ from semseg.inference.load import LoadedModel
 from semseg.serving.engine import FAULTY, LOAD_FAILED, Engine
 from semseg.types import Float32, UInt8
 
-LATER = time.monotonic() + 1000
+
+def later() -> float:
+    """A minute from now: a limit that no test reaches, on any machine."""
+    return time.monotonic() + 60
+
+
 Loaded = Callable[..., LoadedModel]
 
 
@@ -26,7 +31,7 @@ def test_loading_does_not_hold_up_the_caller_and_ends_in_ready(model: LoadedMode
     may_load = threading.Event()
 
     def load() -> LoadedModel:
-        may_load.wait()
+        may_load.wait(60)
         return model
 
     engine = Engine(load, queue=64)
@@ -39,7 +44,7 @@ def test_loading_does_not_hold_up_the_caller_and_ends_in_ready(model: LoadedMode
 def test_predictions_come_from_the_model(model: LoadedModel) -> None:
     green = np.zeros((4, 5, 3), np.uint8)
     green[..., 1] = 255
-    assert Engine(lambda: model, queue=64).predict(green, LATER).labels().tolist() == [[1] * 5] * 4
+    assert Engine(lambda: model, queue=64).predict(green, later()).labels().tolist() == [[1] * 5] * 4
 
 
 def test_one_thread_loads_and_predicts_one_picture_after_the_other(loaded: Loaded) -> None:
@@ -59,7 +64,7 @@ def test_one_thread_loads_and_predicts_one_picture_after_the_other(loaded: Loade
 
     engine = Engine(load, queue=64)
     with ThreadPoolExecutor(8) as clients:
-        list(clients.map(lambda value: engine.predict(picture(value), LATER), range(64)))
+        list(clients.map(lambda value: engine.predict(picture(value), later()), range(64)))
     assert len(threads) == 1
     assert threading.current_thread().name not in threads
 
@@ -74,7 +79,7 @@ def test_the_first_picture_after_loading_is_the_engine_s_own(loaded: Loaded, cap
 
     with caplog.at_level(logging.INFO):
         engine = Engine(lambda: loaded(Recorder()), queue=64)
-        engine.predict(picture(0), LATER)
+        engine.predict(picture(0), later())
     assert sizes == [(1, 3, 64, 64), (1, 3, 1, 1)]
     assert caplog.messages == ["loading model...", "...model loaded."]
 
@@ -96,7 +101,7 @@ def test_a_failed_load_prints_one_line_and_ends_the_process(
     exits: list[int] = []
     engine = Engine(load, queue=64, exit_process=exits.append)
     with pytest.raises(type(error)):
-        engine.predict(picture(0), LATER)
+        engine.predict(picture(0), later())
     assert exits == [LOAD_FAILED]
     assert not engine.ready
     assert capsys.readouterr().err == line + "\n"
@@ -109,7 +114,7 @@ def test_a_failed_warm_up_counts_as_a_failed_load(loaded: Loaded) -> None:
 
     exits: list[int] = []
     with pytest.raises(RuntimeError):
-        Engine(lambda: loaded(Broken()), queue=64, exit_process=exits.append).predict(picture(0), LATER)
+        Engine(lambda: loaded(Broken()), queue=64, exit_process=exits.append).predict(picture(0), later())
     assert exits == [LOAD_FAILED]
 
 
@@ -135,9 +140,9 @@ def test_a_network_that_computes_no_numbers_ends_the_start(
 def test_an_error_of_one_picture_reaches_its_client_alone(model: LoadedModel) -> None:
     engine = Engine(lambda: model, queue=64)
     with pytest.raises(ValueError, match="unpack"):
-        engine.predict(np.zeros((2, 2), np.uint8), LATER)
+        engine.predict(np.zeros((2, 2), np.uint8), later())
     assert engine.ready
-    assert engine.predict(picture(9), LATER).labels().shape == (1, 1)
+    assert engine.predict(picture(9), later()).labels().shape == (1, 1)
 
 
 class Gate:
@@ -151,7 +156,7 @@ class Gate:
         if images.shape[2] != 64:
             self.seen.append(images.shape[3])
             self.begun.release()
-            self.may_end.wait()
+            self.may_end.wait(60)
         return images[:, :, ::8, ::8]
 
 
@@ -159,14 +164,14 @@ def test_a_picture_that_the_network_does_not_come_to_in_time_is_dropped(loaded: 
     gate = Gate()
     engine = Engine(lambda: loaded(gate), queue=64)
     with ThreadPoolExecutor(1) as client:
-        first = client.submit(engine.predict, np.zeros((1, 1, 3), np.uint8), LATER)
-        gate.begun.acquire()
+        first = client.submit(engine.predict, np.zeros((1, 1, 3), np.uint8), later())
+        assert gate.begun.acquire(timeout=60)
         with pytest.raises(BusyError, match="did not come to this picture") as caught:
             engine.predict(np.zeros((1, 2, 3), np.uint8), time.monotonic())
         assert caught.value.http_status == 503
         gate.may_end.set()
-        assert first.result().labels().shape == (1, 1)
-    assert engine.predict(np.zeros((1, 3, 3), np.uint8), LATER).labels().shape == (1, 3)
+        assert first.result(60).labels().shape == (1, 1)
+    assert engine.predict(np.zeros((1, 3, 3), np.uint8), later()).labels().shape == (1, 3)
     assert gate.seen == [1, 3]
 
 
@@ -176,11 +181,11 @@ def test_what_has_begun_is_finished_though_its_time_is_over(loaded: Loaded) -> N
     assert engine.description
     with ThreadPoolExecutor(1) as client:
         begun = client.submit(engine.predict, picture(0), time.monotonic() + 0.2)
-        gate.begun.acquire()
+        assert gate.begun.acquire(timeout=60)
         with pytest.raises(TimeoutError):
             begun.result(0.5)
         gate.may_end.set()
-        assert begun.result().labels().shape == (1, 1)
+        assert begun.result(60).labels().shape == (1, 1)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error"), MemoryError()])
@@ -201,10 +206,10 @@ def test_ten_failures_in_a_row_end_the_process(
     def fail(times: int) -> None:
         for _ in range(times):
             with pytest.raises(type(error)):
-                engine.predict(np.zeros((1, 2, 3), np.uint8), LATER)
+                engine.predict(np.zeros((1, 2, 3), np.uint8), later())
 
     fail(9)
-    engine.predict(picture(0), LATER)
+    engine.predict(picture(0), later())
     fail(9)
     assert exits == []
     assert "this process ends" not in caplog.text
@@ -232,14 +237,14 @@ def test_a_prediction_without_end_ends_the_process_when_somebody_asks(
             engine.end_if_stuck()
 
     with ThreadPoolExecutor(1) as client:
-        begun = client.submit(engine.predict, np.zeros((*size, 3), np.uint8), LATER)
-        gate.begun.acquire()
+        begun = client.submit(engine.predict, np.zeros((*size, 3), np.uint8), later())
+        assert gate.begun.acquire(timeout=60)
         ask_at(now + patience - 1)
         assert exits == []
         ask_at(now + patience + 60)
         assert exits == [FAULTY]
         gate.may_end.set()
-        begun.result()
+        begun.result(60)
     ask_at(now + 1e6)
     assert exits == [FAULTY]
 
@@ -293,7 +298,7 @@ def test_who_has_left_keeps_no_place_in_a_full_line(model: LoadedModel) -> None:
 def test_who_is_refused_learns_how_long_the_line_will_take(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(lambda: model, queue=2)
     clock = iter([100.0, 102.5])
-    engine.predict(picture(0), LATER)
+    engine.predict(picture(0), later())
     monkeypatch.setattr(engine, "_seconds", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr("semseg.serving.engine.time.monotonic", lambda: next(clock))
