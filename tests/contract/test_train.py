@@ -267,7 +267,7 @@ def test_an_empty_model_channel_fails_clearly(job: Any) -> None:
     [
         (
             "head.block.4.bias",
-            "The loss is nan in epoch 0, iteration 1: the training has diverged. The batch was of train/",
+            "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch was of train/",
         ),
         ("conv1.0.weight", "The training has diverged: conv1.0.weight"),
     ],
@@ -275,12 +275,14 @@ def test_an_empty_model_channel_fails_clearly(job: Any) -> None:
 def test_a_training_that_diverges_fails_with_place_and_files(
     job: Any, trained: Trained, name: str, reason: str
 ) -> None:
-    """Here because of the weights it starts from."""
+    """Here because of the weights it starts from, which are as large as they can be."""
     channel = job.paths.channel("model")
     channel.mkdir()
     shutil.copy(trained.paths.model / "hyperparams.json", channel)
     arrays = read_params(trained.paths.model / "model_best.params")
-    write_params(channel / "model_best.params", arrays | {name: arrays[name] * np.float32("nan")})
+    arrays[name] = np.full_like(arrays[name], 3e38)
+    arrays[name][1::2] *= -1
+    write_params(channel / "model_best.params", arrays)
     fails(job, 1, f"ClientError: {reason}")
     assert "_gradient_clip" in job.paths.failure.read_text()
 

@@ -18,14 +18,13 @@ from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from semseg.codecs.images import MAX_PIXELS, has_16_bits, open_image, pillow_errors
-from semseg.codecs.masks import decode_mask
+from semseg.codecs.masks import decode_mask, grey_bits
 from semseg.errors import ImageError
 from semseg.types import IGNORED, UInt8
 
 GREY = 0x010101
 """Times a level from 0 to 255: the colour of that grey."""
 
-_FEW_BITS = ("1", "L;2", "L;4")  # grey, in Pillow's words
 _COUNTED_PIXELS = 500_000  # at a time
 _HINT = "Save masks as PNG of 8 bits a channel."
 
@@ -118,7 +117,7 @@ def value_colors(image: ImageFile) -> NDArray[np.int64] | None:
     if image.mode == "P":
         entries = bytes(image.palette.palette) if image.palette else b""
         return _entries(np.frombuffer(entries[: len(entries) // 3 * 3], np.uint8))
-    return None if image.tile and image.tile[0].args in _FEW_BITS else np.arange(256) * GREY
+    return None if grey_bits(image) else np.arange(256) * GREY
 
 
 def _open_mask(data: bytes, max_pixels: int) -> PngImageFile:

@@ -237,8 +237,8 @@ def inflates_to(data: bytes, least: int) -> bool:
             content = view[start + 8 : end - 4] if name == b"IDAT" else b""
             for place in range(0, len(content), _INFLATED):  # which give a thousand times as much at most
                 count += len(unpacker.decompress(content[place : place + _INFLATED]))
-                if count >= least:
-                    return True
+                if count >= least or unpacker.eof:  # what follows the end would be kept, and copied each time
+                    return count >= least
     except zlib.error:
         pass
     return False

@@ -24,7 +24,7 @@ class Kind(NamedTuple):
     image: bool = False
 
 
-JPEG = Kind("a JPEG file", "Name it .jpg; a mask must be saved as PNG.", image=True)
+JPEG = Kind("a JPEG file", "Name it .jpg.", image=True)
 PNG = Kind("a PNG file", "Name it .png.", image=True)
 
 CONVERT = "Convert it to PNG, or to JPEG if it is a photo."

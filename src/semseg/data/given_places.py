@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from semseg.data.label_map import LABEL_MAP_NAMES
+from semseg.data.local_job import shown_name
 from semseg.errors import SemsegError, one_line
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
@@ -48,7 +49,9 @@ def _places(paths: Paths, channels: Mapping[str, str]) -> dict[str, str]:
     for name, given in channels.items():
         channel, source = paths.channel(name), one_line(given).rstrip("/")
         if Path(given).is_file():
-            places |= {str(channel / entry): source for entry in (Path(given).name, *LABEL_MAP_NAMES)}
+            names = (shown_name(Path(given)), *LABEL_MAP_NAMES)
+            places |= {str(channel / entry): source for entry in names}
+            places |= {f"{name}/{entry}": source for entry in names}  # as errors name files
         else:
             places[str(channel)] = source
     return places

@@ -65,9 +65,10 @@ class LabelAttributes:
             return None
         reason = f" ({_FAILURE}: {self._reason})" if self._reason else ""
         if labelled:
-            logger.warning("%s of %s: was never labelled, and is skipped%s.", self._unlabelled, manifest, reason)
+            what = f"has no label {self._wanted!r:.100}" if self._wanted else "was never labelled"
+            logger.warning("%s of %s: %s, and is skipped%s.", self._unlabelled, manifest, what, reason)
             return None
-        if self._wanted:
+        if self._wanted and self._found:
             return DataError(
                 f"No line of {manifest} is labelled with {self._wanted!r:.100}, but with {found}.",
                 "Correct the hyperparameter _label_attribute.",
@@ -84,7 +85,7 @@ class LabelAttributes:
 
 
 class _Lines:
-    """Some lines of a file, as a message names them: ``line 5``, or ``line 5 and 3 more lines``."""
+    """Some lines of a file, as a message names them: ``line 5``, or ``line 5 (and 3 more)``."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -31,11 +31,17 @@ def lay_out(
     channels: by name, a folder, a file (an augmented manifest, a label map, a model.tar.gz) or ``s3://bucket/prefix``,
     whose objects are downloaded. Folders and files are linked to, not copied. The job's ``input`` is made anew if an
     earlier call made it. checkpoints: the directory for them; None for none.
-    Raises ChannelError naming the channel that is not there or cannot be read, or if ``input`` is somebody else's;
-    DataError for what S3 refuses; Stopped where the store is told to stop.
+    Raises ChannelError naming the channel that is not there or cannot be read, if ``input`` is somebody else's, or if
+    the checkpoints are to lie in it; DataError for what S3 refuses; Stopped where the store is told to stop.
     """
     for name, source in channels.items():
         _require_source(name, source, _input(paths))
+    if checkpoints and checkpoints.resolve().is_relative_to(_input(paths).resolve()):
+        raise ChannelError(
+            f"The checkpoints, {one_line(str(checkpoints))}, are to lie in {one_line(str(_input(paths)))}, which is "
+            "made anew.",
+            "Name another folder with --checkpoints.",
+        )
     try:
         _make_input(paths, channels, hyperparameters, checkpoints)
     except OSError as error:
@@ -49,7 +55,7 @@ def lay_out(
             channel.mkdir()
             store.download(source, channel)
         else:
-            _link(Path(source).resolve(), channel)
+            _link(Path(source), channel)
         if name == _LABEL_MAP and not channel.is_symlink():
             _give_known_name(channel)
 
@@ -72,11 +78,15 @@ def _input(paths: Paths) -> Path:
     return paths.base / "input"
 
 
-def _told(channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    places = {
+def places_of(channels: Mapping[str, str]) -> dict[str, str]:
+    """Where the data of each channel lies, whatever the current folder: an absolute path or an address in S3."""
+    return {
         name: source if source.startswith(_S3) else str(Path(source).resolve()) for name, source in channels.items()
     }
-    return {"channels": places, "hyperparameters": dict(hyperparameters)}
+
+
+def _told(channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    return {"channels": places_of(channels), "hyperparameters": dict(hyperparameters)}
 
 
 def _require_source(name: str, source: str, directory: Path) -> None:
@@ -127,11 +137,17 @@ def _make_input(
 
 
 def _link(source: Path, channel: Path) -> None:
+    """Link to a folder or file. A file keeps the name that was given, without what would hide it."""
     if source.is_dir():
-        channel.symlink_to(source)
+        channel.symlink_to(source.resolve())
     else:
         channel.mkdir()
-        (channel / source.name).symlink_to(source)
+        (channel / shown_name(source)).symlink_to(source.resolve())
+
+
+def shown_name(source: Path) -> str:
+    """What a file that was given is called in its channel, where a name that begins with a dot would be ignored."""
+    return source.name.lstrip(".") or source.name
 
 
 def _give_known_name(label_maps: Path) -> None:

@@ -19,6 +19,7 @@ logger = logging.getLogger("semseg")
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_SUFFIXES = (".png",)
+_AS_MASK = "Save annotations as PNG masks of one 8-bit channel."
 _LABEL_MAP = "label_map.json"
 _MAX_WARNINGS = 20
 
@@ -121,7 +122,7 @@ def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataErro
         problems.append(
             DataError(
                 f"Channel {directory.name} has no {' or '.join(suffixes)} file: {held}.",
-                _format_hint(strays) or "Check the folder or S3 URI that was given.",
+                _format_hint(strays, suffixes) or "Check the folder or S3 URI that was given.",
             )
         )
     return files
@@ -142,22 +143,30 @@ def _warn_of(strays: Sequence[Path], suffixes: tuple[str, ...]) -> None:
         logger.warning("%d more entries of %s are left out", len(strays) - _MAX_WARNINGS, strays[0].parent)
 
 
-def _format_hint(strays: Sequence[Path]) -> str:
+def _format_hint(strays: Sequence[Path], suffixes: tuple[str, ...]) -> str:
     """What the first image in another format is, and the way out; empty if there is none among those warned of."""
     kinds = ((path, _other_image(path)) for path in strays[:_MAX_WARNINGS])
-    return next((f"{printable(path)} is {kind.name}. {kind.advice}" for path, kind in kinds if kind), "")
+    path, kind = next(((path, kind) for path, kind in kinds if kind), (None, None))
+    if path is None or kind is None:
+        return ""
+    return f"{printable(path)} is {kind.name}. {_AS_MASK if suffixes == _MASK_SUFFIXES else kind.advice}"
 
 
 def _other_image(path: Path) -> Kind | None:
-    """The kind of a stray that is an image by its first bytes; None for any other, and for hidden files."""
+    """The kind of a stray that is an image by its first bytes; None for any other."""
+    kind = _kind(path)
+    return kind if kind and kind.image else None
+
+
+def _kind(path: Path) -> Kind | None:
+    """What a file is by its first bytes; None for what is not known, is hidden, or no file."""
     try:
         if path.name.startswith(".") or not path.is_file():
             return None
         with path.open("rb", buffering=0) as file:
-            kind = kind_of(file.read(LOOK))
+            return kind_of(file.read(LOOK))
     except OSError:
         return None
-    return kind if kind and kind.image else None
 
 
 def _matched(image_of: dict[str, Path], mask_of: dict[str, Path]) -> dict[str, str]:
@@ -178,12 +187,16 @@ def _lone(
     lone = sorted(files.keys() - set(matched))
     alike = {stem for names in by_form(files).values() if len(names) > 1 for stem in names}
     with readable(directory.name):
-        others = {path.stem: path.name for path in sorted(directory.iterdir()) if path.suffix} if lone else {}
+        others = {path.stem: path for path in sorted(directory.iterdir()) if path.suffix} if lone else {}
     problems = []
     for stem in lone:
         message = f"{printable(files[stem])} has no {partner} in {directory.name}"
         if other := others.get(stem):
-            problems.append(DataError(f"{message}: {one_line(other)} is of a format that is not read.", CONVERT))
+            kind = _kind(other)
+            what = kind.name if kind else "of a format that is not read"
+            problems.append(
+                DataError(f"{message}: {one_line(other.name)} is {what}.", CONVERT if partner == "image" else _AS_MASK)
+            )
         elif stem in alike:
             advice = f"Its name, {files[stem].name!a}, looks like that of another file: rename it."
             problems.append(DataError(f"{message}.", advice))

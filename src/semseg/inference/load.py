@@ -83,13 +83,16 @@ def load_predictor(
 
 
 def _device() -> tuple[Any, int]:
-    """MXNet's device, the first GPU, else the CPU, and the number of GPUs; a warning where one is not used."""
+    """MXNet's device, the first GPU, else the CPU, and the number of GPUs; a warning where one is not used.
+
+    None where MXNet fails over a GPU: it may not even load then, and OpenVINO does without.
+    """
     files = cuda.device_files()
     try:
         device, gpus = runtime.devices(required=bool(files) and cuda.is_installed())
     except DeviceError as error:
         logger.warning("The CPU serves. %s", error)
-        return runtime.cpu(), 0
+        return None, 0
     if files and not gpus:
         logger.warning("The CPU serves: MXNet's cpu variant is installed, which does not use %s.", files[0])
     return device, gpus
@@ -105,7 +108,12 @@ def _load_mxnet(model: ModelDescription, precision: str, device: Any) -> Backend
 
     logger.info("Loading weights from %s", model.params)
     return backend.load_backend(
-        model.algorithm, model.backbone, model.num_classes, read_params(model.params), str(model.params), device
+        model.algorithm,
+        model.backbone,
+        model.num_classes,
+        read_params(model.params),
+        str(model.params),
+        device or runtime.cpu(),
     )
 
 

@@ -18,7 +18,7 @@ _LONGEST = 1 << 13
 
 _GZIP = 31  # zlib.decompressobj's wbits: any window, and gzip's header
 _MAGIC = b"\x1f\x8b"
-_MAX_MEMBERS = 1000
+_MAX_MEMBERS = 2000
 """Of a gzip file; they take microseconds each, even such as hold nothing. bgzip makes one for every 64 kB."""
 
 _PACKED, _UNPACKED = 1 << 16, 1 << 20

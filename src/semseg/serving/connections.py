@@ -26,6 +26,9 @@ from semseg.serving.threads import PatientThreads
 READING_STALLS_AFTER = 10.0
 """Seconds without a byte of a header or a body, after which the connection is closed."""
 
+READS_OF_A_HEAD = 1000
+"""Pieces in which the head of a request may come; browsers and SDKs send it in one or two."""
+
 WRITING_STALLS_AFTER = 30.0
 """Seconds that a client may be behind LEAST_RATE with its answer, after which the connection is closed."""
 
@@ -59,12 +62,21 @@ class ClientSocket(socket.socket):
     read_until = math.inf
     """When the request at hand has to be whole, on time.monotonic's clock."""
 
+    reads_left = math.inf
+    """How often more may be read before the head of the request at hand is whole: gunicorn parses what it has of it
+    anew with each piece."""
+
     behind = 0.0
     """Seconds that the client is behind with the answer at hand."""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As socket.recv; raises ConnectionResetError when nothing comes, or the time for it is over."""
-        with self._patience(min(READING_STALLS_AFTER, self.read_until - time.monotonic())):
+        """As socket.recv; raises ConnectionResetError when nothing comes, the time for it is over, or the pieces of a
+        head are too many."""
+        left = self.read_until - time.monotonic()
+        self.reads_left -= 1
+        if left <= 0 or self.reads_left < 0:
+            raise ConnectionResetError(errno.ECONNRESET, "The client takes too long, or sends too little at a time.")
+        with self._patience(min(READING_STALLS_AFTER, left)):
             data = super().recv(size, flags)
         self.read_until = min(self.read_until, time.monotonic() + self.seconds)
         return data
@@ -195,6 +207,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         if not isinstance(conn.sock, ClientSocket):
             conn.sock = ClientSocket(fileno=conn.sock.detach())
         conn.sock.seconds, conn.sock.read_until, conn.sock.behind = self.seconds, math.inf, 0.0
+        conn.sock.reads_left = READS_OF_A_HEAD
         conn.data_ready = True  # or the thread would let go of a new connection without data, and that be kept for long
         super().enqueue_req(conn)
 
@@ -209,6 +222,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Called in the request's thread. Gunicorn closes a connection on which much of a body was not read, after an
         answer that says it is kept: here the answer says what happens. And it sends `100 Continue` before it asks the
         application, which may refuse the body."""
+        conn.sock.reads_left = math.inf
         if req._expected_100_continue and _unread(req.body.reader, 1):
             req.body.reader = AwaitedBody(req.body.reader, conn.sock)
         req._expected_100_continue = False

@@ -74,8 +74,10 @@ class Invocation:
                 body = _read_body(self._settings.max_payload, take)
             if not body:
                 return None
+            exchange.received = len(body)
             image = open_image(body, self._settings.max_pixels)
-            exchange.received, exchange.size = len(body), image.size
+            del body  # the image may have a copy of its own, which is all that is counted
+            exchange.size = image.size
             _check_size(image.width, image.height, self._settings.max_pixels)
             size = engine.description.num_classes, image.height, image.width
             kind.check(*size, limit=self._settings.max_response)

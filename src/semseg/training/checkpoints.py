@@ -32,6 +32,9 @@ _UNFINISHED = ".sagemaker-ignore"  # the platform's agent does not upload such a
 _LEARNER, _PROGRESS, _CONFIGURATION, _BEST, _DIGEST = "learner/", "progress", "configuration", "best", "sha256"
 _MAX_TEXT = 1 << 26
 
+PLACE = "the place of "
+"""The names of a configuration that say where data lies begin so; earlier versions did not note that."""
+
 _MAY_DIFFER = re.compile(
     "epochs|early_stopping.*|_workers|_logging_frequency|_checkpoint_minutes|_export_onnx|_quantize|_kvstore|"
     "_num_kv_servers|_hybrid|_device"
@@ -137,11 +140,14 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def _require_same(self, found: Mapping[str, str], path: Path) -> None:
-        names = sorted(name for name in found.keys() | self._configuration.keys() if not _MAY_DIFFER.fullmatch(name))
         now = self._configuration
+        compared = {name for name in found.keys() | now.keys() if not _MAY_DIFFER.fullmatch(name)}
+        compared -= {name for name in now.keys() - found.keys() if name.startswith(PLACE)}
+        if "step" not in (found.get("lr_scheduler"), now.get("lr_scheduler")):
+            compared.discard("lr_scheduler_step")  # earlier versions noted it, though nothing read it
         differing = [
             f"{name} was {found.get(name, 'not set')}, now it is {now.get(name, 'not set')}"
-            for name in names
+            for name in sorted(compared)
             if found.get(name) != now.get(name)
         ]
         if differing:

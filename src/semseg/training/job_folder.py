@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from semseg.artifact.model_dir import files_of_model
-from semseg.data.local_job import is_foreign, is_of
+from semseg.data.local_job import is_foreign, is_of, places_of
 from semseg.errors import JobFolderError, UserError, one_line
 from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.log_lines import LOGGER
@@ -49,13 +49,15 @@ class JobFolder:
     """A folder that this process holds, and which is free for its training.
 
     checkpoints: where they go, None for nowhere. anew: a new training begins; what is there of an earlier one stays
-    until there is something to put in its place. found: the checkpoints of before.
+    until there is something to put in its place. found: the checkpoints of before, and when they were written.
+    places: where the data of each channel lies.
     """
 
     paths: Paths
     checkpoints: Path | None
     anew: bool
-    found: dict[Path, int]
+    found: Mapping[Path, int]
+    places: Mapping[str, str]
 
     @property
     def otherwise(self) -> str:
@@ -68,16 +70,22 @@ class JobFolder:
         found = _found(self.checkpoints)
         return bool(found) and not (self.anew and found == self.found)
 
+    def drop_replaced(self) -> None:
+        """Remove the checkpoints of a training whose model this one has replaced."""
+        replaced = [path for path, written in self.found.items() if _written(path) == written]
+        if not self.anew or not replaced:
+            return
+        own = replaced[0].parent
+        # What is not held may be where another folder's training has its own by now.
+        with suppress(JobFolderError), nullcontext() if _same(self.checkpoints, own) else locked(own, "--checkpoints"):
+            _remove(replaced)
+
     def finish(self) -> None:
-        """Remove the checkpoints of the training, which is at its end, and those of one that it has replaced here."""
-        default = self.paths.checkpoints
-        try:
-            remove(_found(self.checkpoints))
-            if self.anew and _found(default):
-                with locked(default, "--checkpoints"):  # it may be where another folder's training has its own
-                    remove(_found(default))
-        except (OSError, UserError) as error:
-            LOGGER.warning("Checkpoints that are of no more use cannot be removed: %s", error)
+        """Remove the checkpoints of the training, which is at its end."""
+        self.drop_replaced()
+        if found := _found(self.checkpoints):
+            LOGGER.info("The training is finished: its checkpoints in %s are removed.", self.checkpoints)
+            _remove(found)
 
 
 @contextmanager
@@ -94,7 +102,7 @@ def job_folder(command: Command) -> Iterator[JobFolder]:
             folder = _take(command.job or Path(DEFAULT), command, locks)
         else:
             folder = _take_default(command, locks)
-        if folder.checkpoints:
+        if folder.checkpoints and not _same(folder.checkpoints, folder.paths.base):
             locks.enter_context(locked(folder.checkpoints, "--checkpoints"))
         yield folder
 
@@ -135,17 +143,31 @@ def _take(path: Path, command: Command, locks: ExitStack) -> JobFolder:
         lock.enter_context(locked(path, "--job"))
         own = _own_checkpoints(paths)
         checkpoints = (command.checkpoints or (own if _found(own) else paths.checkpoints)) if command.keep else None
-        if not command.overwrite:
+        if command.overwrite:
+            _require_own(checkpoints, own)
+        else:
             _require_free(paths, checkpoints, own)
         locks.push(lock.pop_all())
-    return JobFolder(paths, checkpoints, command.overwrite, _found(checkpoints))
+    return JobFolder(paths, checkpoints, command.overwrite, _found(own), places_of(command.channels))
+
+
+def _require_own(checkpoints: Path | None, own: Path) -> None:
+    """Raise JobFolderError where checkpoints would be overwritten that are not those of the folder's training."""
+    if _found(checkpoints) and not _same(checkpoints, own):
+        raise JobFolderError(
+            f"{one_line(str(checkpoints))} holds the checkpoints of another training.",
+            "Name an empty folder with --checkpoints.",
+        )
+    if found := _found(own):
+        LOGGER.warning("An unfinished training is replaced: its newest checkpoint is %s.", next(iter(found)))
 
 
 def _require_free(paths: Paths, checkpoints: Path | None, own: Path) -> None:
     """Raise JobFolderError unless there is nothing, or the unfinished training of these checkpoints."""
     model = files_of_model(paths.model)
     folder = one_line(str(paths.base))
-    if _found(checkpoints) and (not model or _same(checkpoints, own)):
+    held = model or _found(own) or _found(paths.checkpoints)
+    if not held or (_found(checkpoints) and _same(checkpoints, own)):
         return
     if model:
         raise JobFolderError(
@@ -171,11 +193,23 @@ def _own_checkpoints(paths: Paths) -> Path:
 
 def _found(directory: Path | None) -> dict[Path, int]:
     """The checkpoints in a directory, newest first, and when they were written, in nanoseconds."""
-    found = {}
-    for path in checkpoint_files(directory) if directory else ():
-        with suppress(FileNotFoundError):  # a training that is under way removes them
-            found[path] = path.stat().st_mtime_ns
-    return found
+    files = checkpoint_files(directory) if directory else []
+    return {path: written for path in files if (written := _written(path)) is not None}
+
+
+def _written(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; None if it is not there, as a training under way removes some."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def _remove(checkpoints: Iterable[Path]) -> None:
+    try:
+        remove(checkpoints)
+    except OSError as error:
+        LOGGER.warning("Checkpoints that are of no more use cannot be removed: %s", error)
 
 
 def _same(one: Path | None, other: Path) -> bool:

@@ -29,7 +29,7 @@ from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
-from semseg.training.checkpoints import Checkpoints
+from semseg.training.checkpoints import PLACE, Checkpoints
 from semseg.training.extras import complete_without
 from semseg.training.inputs import (
     Input,
@@ -99,8 +99,10 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
         try:
             report = _check(splits, settings.workers, stop, None if earlier_stays else paths.output_data)
             weights = balance(settings, report)
-        except Stopped:
-            if not checkpoint or folder:
+        except Stopped as stopped:
+            if checkpoint and folder:
+                raise Stopped("Stopped before training went on: model and checkpoint stay as they were.") from stopped
+            if not checkpoint:
                 raise
             weights = None  # nothing is trained any more, but the model of the checkpoint is to be saved
         store.patience = _PATIENCE
@@ -116,7 +118,7 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
         del checkpoint  # its file is mapped, and would take room even when later ones have replaced it
         training = training_data(inputs[0], settings, samples, stop.is_set)
         validation = validation_data(inputs[1], settings, stop.is_set)
-        fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, emit)
+        fit = _fit(learner, training, validation, rates, settings, artifact, checkpoints, folder, emit)
         set_up = time.time()
         fit.run(stop, progress)
         if stop.is_set() and earlier_stays and not artifact.begun:
@@ -190,7 +192,8 @@ def _checkpoints(
     configuration = settings.as_strings() | fingerprint(inputs)
     if not folder:
         return Checkpoints(directory, configuration)
-    return Checkpoints(directory, configuration, folder.otherwise, folder.anew)
+    places = {f"{PLACE}{name}": place for name, place in folder.places.items()}
+    return Checkpoints(directory, configuration | places, folder.otherwise, folder.anew)
 
 
 def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path | None) -> Report:
@@ -233,9 +236,15 @@ def _fit(
     settings: Hyperparameters,
     artifact: ArtifactWriter,
     checkpoints: Checkpoints | None,
+    folder: JobFolder | None,
     emit: Sink,
 ) -> Fit:
     """The loop as the settings say, which leaves the best model in the artifact."""
+
+    def keep_best() -> None:
+        _save(learner, artifact, model_dir.BEST)
+        if folder:
+            folder.drop_replaced()
 
     def checkpoint(progress: Progress) -> None:
         state = learner.state() if checkpoints else learner.parameters()
@@ -252,7 +261,7 @@ def _fit(
         num_classes=settings.num_classes,
         seed=settings.seed,
         early_stopping=early_stopping(settings),
-        keep_best=lambda: _save(learner, artifact, model_dir.BEST),
+        keep_best=keep_best,
         emit=emit,
         checkpoint=checkpoint,
         checkpoint_seconds=60 * settings.checkpoint_minutes,

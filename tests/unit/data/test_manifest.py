@@ -253,7 +253,9 @@ class TestLabels:
         lines = [line(), line(**{"better-ref": "b.png"}), {"source-ref": "c.jpg", "split": "train"}]
         found = manifests.listing(*lines, label_attribute="better-ref")
         assert len(found.pairs) == 1
-        assert caplog.messages == ["line 1 (and 1 more) of train/x.manifest: was never labelled, and is skipped."]
+        assert caplog.messages == [
+            "line 1 (and 1 more) of train/x.manifest: has no label 'better-ref', and is skipped."
+        ]
         (problem,) = manifests.listing(*lines, label_attribute="best-ref").problems
         assert problem.message == (
             "No line of train/x.manifest is labelled with 'best-ref', but with 'city-ref', 'better-ref'."

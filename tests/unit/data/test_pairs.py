@@ -122,16 +122,25 @@ def test_images_in_other_formats_or_under_other_names_are_named(
 
 def test_a_partner_in_another_format_is_named_with_the_file_that_lacks_it(channels: tuple[Path, Path]) -> None:
     images, masks = channels
-    for path in (images / "c.tif", masks / "b.jpg", masks / "d.npy"):
-        path.touch()
-    found = listing(channels, ["a.jpg", "b.jpg", "d.jpg", "e.jpg"], ["a.png", "c.png"])
-    assert [problem.hint.startswith("Convert it to PNG") for problem in found.problems] == [True, True, False, True]
+    (images / "c.tif").write_bytes(TIFF)
+    (masks / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (masks / "d.json").write_text('{"shapes": []}')
+    (masks / "f.bin").touch()
+    found = listing(channels, ["a.jpg", "b.jpg", "d.jpg", "e.jpg", "f.jpg"], ["a.png", "c.png"])
+    assert [problem.hint.split()[0] for problem in found.problems] == ["Save", "Save", "Image", "Save", "Convert"]
     assert messages(found) == [
-        "train/b.jpg has no annotation in train_annotation: b.jpg is of a format that is not read.",
-        "train/d.jpg has no annotation in train_annotation: d.npy is of a format that is not read.",
+        "train/b.jpg has no annotation in train_annotation: b.jpg is a JPEG file.",
+        "train/d.jpg has no annotation in train_annotation: d.json is JSON text.",
         "train/e.jpg has no annotation in train_annotation.",
-        "train_annotation/c.png has no image in train: c.tif is of a format that is not read.",
+        "train/f.jpg has no annotation in train_annotation: f.bin is of a format that is not read.",
+        "train_annotation/c.png has no image in train: c.tif is a TIFF file.",
     ]
+
+
+def test_masks_saved_as_jpeg_are_to_be_saved_as_png(channels: tuple[Path, Path]) -> None:
+    (channels[1] / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (problem,) = listing(channels, ["a.jpg"], []).problems
+    assert problem.hint == "train_annotation/a.jpg is a JPEG file. Save annotations as PNG masks of one 8-bit channel."
 
 
 def test_a_channel_of_another_format_says_which(channels: tuple[Path, Path]) -> None:

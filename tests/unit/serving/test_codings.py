@@ -178,6 +178,6 @@ def test_members_without_end_are_refused_early() -> None:
             taken += 1
             yield empty
 
-    with pytest.raises(RequestError, match="more than 1,000 members"):
+    with pytest.raises(RequestError, match="more than 2,000 members"):
         list(unpacked(pieces()))
-    assert taken <= 1001
+    assert taken <= 2001

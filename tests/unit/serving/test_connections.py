@@ -3,10 +3,12 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
@@ -60,7 +62,7 @@ def test_a_client_that_drips_has_the_time_of_a_request_from_its_first_byte(
     client.sendall(b"E")
     assert ours.recv(100) == b"E"
     assert ours.read_until == 25.0
-    with pytest.raises(ConnectionResetError, match="stalls"):
+    with pytest.raises(ConnectionResetError, match="takes too long"):
         ours.recv(100)
 
 
@@ -70,6 +72,24 @@ def test_a_client_that_reads_nothing_counts_as_gone(
     monkeypatch.setattr(connections, "WRITING_STALLS_AFTER", 0.01)
     with pytest.raises(ConnectionResetError, match="stalls"):
         pair[0].sendall(bytes(100 << 20))
+
+
+def test_the_head_of_a_request_comes_in_few_pieces(pair: tuple[ClientSocket, socket.socket]) -> None:
+    """What gunicorn has of it is parsed anew with each piece, 800 kB at most."""
+    ours, client = pair
+    ours.reads_left = 3
+    client.sendall(b"GET / HTTP/1.1")
+    assert [ours.recv(1) for _ in range(3)] == [b"G", b"E", b"T"]
+    with pytest.raises(ConnectionResetError, match="too little at a time"):
+        ours.recv(1)
+
+
+def test_a_client_that_always_sends_has_no_more_time_than_others(pair: tuple[ClientSocket, socket.socket]) -> None:
+    ours, client = pair
+    client.sendall(b"more")
+    ours.read_until = time.monotonic()
+    with pytest.raises(ConnectionResetError, match="takes too long"):
+        ours.recv(1)
 
 
 def test_a_client_that_reads_slowly_gets_all(pair: tuple[ClientSocket, socket.socket]) -> None:
@@ -170,6 +190,7 @@ def test_the_end_waits_for_the_client_but_not_for_long(
         client.shutdown(socket.SHUT_WR)
     ours.finish()
     assert client.recv(100) == b""
+    ours.read_until = math.inf
     assert ours.recv(100) == b""  # at once: nobody waits a second time
 
 

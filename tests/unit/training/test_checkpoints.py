@@ -16,7 +16,7 @@ from semseg.artifact.params import read_params, write_params
 from semseg.errors import DiskFullError, HyperparameterError, UserError
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event
 from semseg.sagemaker.hyperparameters import rules
-from semseg.training.checkpoints import Checkpoints, checkpoint_files, remove
+from semseg.training.checkpoints import PLACE, Checkpoints, checkpoint_files, remove
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.types import Batch
@@ -189,8 +189,9 @@ MAY_DIFFER = {
 
 @pytest.mark.parametrize("name", [rule.name for rule in rules()])
 def test_only_what_does_not_change_the_training_may_differ(directory: Path, best: Path, name: str) -> None:
-    Checkpoints(directory, CONFIGURATION | {name: "1"}).save(AFTER_EPOCH, STATE, best)
-    later = Checkpoints(directory, CONFIGURATION | {name: "2"})
+    configuration = CONFIGURATION | {"lr_scheduler": "step"}
+    Checkpoints(directory, configuration | {name: "1"}).save(AFTER_EPOCH, STATE, best)
+    later = Checkpoints(directory, configuration | {name: "2"})
     if name in MAY_DIFFER:
         assert later.newest()
     else:
@@ -394,3 +395,17 @@ def test_a_killed_run_ends_as_one_never_killed_bit_for_bit(
         np.testing.assert_array_equal(job.learner.state()[name], array, err_msg=name)
     best = [read_params(tmp_path / run / "model_best.params") for run in ("straight", "killed")]
     assert all(np.array_equal(best[1][name], array) for name, array in best[0].items())
+
+
+def test_checkpoints_of_version_0_1_0_are_gone_on_from(directory: Path, best: Path) -> None:
+    """They note steps that no schedule had, and not where data lay."""
+    earlier = CONFIGURATION | {"lr_scheduler": "poly", "lr_scheduler_step": "10, 20"}
+    Checkpoints(directory, earlier).save(AFTER_EPOCH, STATE, best)
+    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{PLACE}train": "/data"}).newest()
+
+
+def test_data_in_another_place_is_another_training(directory: Path, best: Path) -> None:
+    """Of the same file names, corrected perhaps."""
+    Checkpoints(directory, CONFIGURATION | {f"{PLACE}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
+    with pytest.raises(HyperparameterError, match="the place of train was /v1, now it is /v2"):
+        Checkpoints(directory, CONFIGURATION | {f"{PLACE}train": "/v2"}).newest()

@@ -115,14 +115,43 @@ def test_when_it_is_finished_its_checkpoints_go_from_wherever_they_were() -> Non
         taken(replace(elsewhere, overwrite=False))
 
 
-def test_what_cannot_be_removed_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Here because another training has its checkpoints there."""
+def test_checkpoints_that_another_training_uses_by_now_stay() -> None:
     begin(IN_JOB)
     folder = begin(replace(IN_JOB, checkpoints=Path("kept here"), overwrite=True))
     with locked(Path("job/checkpoints"), "--checkpoints"):
         folder.finish()
     assert len(list(Path("job/checkpoints").glob("*.params"))) == 1
-    assert "no more use cannot be removed: job/checkpoints is in use by another training" in caplog.text
+
+
+def test_replaced_checkpoints_go_once_there_is_a_model_in_place_of_theirs() -> None:
+    """Or the next start would go on from them, and put their model in the place of the new one."""
+    for name, keep in (("one", True), ("two", False)):
+        command = replace(COMMAND, job=Path(name))
+        begin(command, model=True)
+        folder = taken(replace(command, overwrite=True, keep=keep))
+        assert len(list(Path(name).glob("checkpoints/*.params"))) == 1
+        folder.drop_replaced()
+        assert not list(Path(name).glob("checkpoints/*.params"))
+
+
+def test_overwriting_spares_the_checkpoints_of_another_folder_s_training(caplog: pytest.LogCaptureFixture) -> None:
+    begin(replace(COMMAND, job=Path("other"), checkpoints=Path("others")))
+    with pytest.raises(JobFolderError, match="others holds the checkpoints of another training"):
+        taken(replace(IN_JOB, checkpoints=Path("others"), overwrite=True))
+    begin(IN_JOB)
+    assert taken(replace(IN_JOB, overwrite=True)).anew
+    assert "An unfinished training is replaced: its newest checkpoint is job/checkpoints/" in caplog.text
+
+
+def test_a_training_is_not_left_behind_for_another_folder_s_checkpoints() -> None:
+    begin(replace(COMMAND, job=Path("other"), checkpoints=Path("others")))
+    begin(IN_JOB)
+    with pytest.raises(JobFolderError, match="job holds an unfinished training"):
+        taken(replace(IN_JOB, checkpoints=Path("others")))
+
+
+def test_checkpoints_may_lie_in_the_folder_itself() -> None:
+    assert taken(replace(IN_JOB, checkpoints=Path("job"))).checkpoints == Path("job")
 
 
 def test_checkpoints_of_another_folder_s_training_do_not_replace_a_model() -> None:

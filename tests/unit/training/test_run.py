@@ -86,7 +86,7 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_ep
     artifact = ArtifactWriter(tmp_path / "model", settings, None, lambda _: None)
     checkpoints = Checkpoints(tmp_path / "checkpoints", {}) if kept else None
     unused: Any = None
-    fit = _fit(Lost(), unused, unused, unused, settings, artifact, checkpoints, unused)  # type: ignore[arg-type]
+    fit = _fit(Lost(), unused, unused, unused, settings, artifact, checkpoints, None, unused)  # type: ignore[arg-type]
     with pytest.raises(DivergedError, match=r"layer2\.weight of its network have values that are no numbers"):
         fit.checkpoint(Progress(iteration=3))
     assert not kept or not list((tmp_path / "checkpoints").iterdir())

@@ -147,7 +147,7 @@ def _cause(library: ctypes.CDLL | None, dev: Path, environ: Mapping[str, str]) -
     if code in (_SUCCESS, _NO_DEVICE) and not device_files(dev):
         return f"{cannot}the driver is there, but no device file such as {dev / 'nvidia0'}.", _SET_UP
     hidden = environ.get("CUDA_VISIBLE_DEVICES")
-    if code in (_SUCCESS, _NO_DEVICE) and hidden is not None:
+    if code in (_SUCCESS, _NO_DEVICE) and hidden not in (None, "0"):
         return f"{cannot}CUDA_VISIBLE_DEVICES={hidden[:50]!r} hides what there is.", "Unset it, or set it to 0."
     if code == _SUCCESS:
         return f"{cannot}NVIDIA's driver works, but CUDA finds none.", _SET_UP
