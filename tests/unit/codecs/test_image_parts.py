@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semseg.codecs.image_parts import inflates_to
 from semseg.codecs.images import decode_image, exif_swaps_sides, verify_image
 from semseg.errors import ImageError
 
@@ -148,3 +149,23 @@ def test_no_filter_of_warnings_is_touched(monkeypatch: pytest.MonkeyPatch) -> No
         assert decode_image(file).shape == PIXELS.shape
         assert verify_image(file) == (16, 16)
         assert not exif_swaps_sides(file)
+
+
+def test_what_follows_the_end_of_a_png_s_data_is_not_unpacked() -> None:
+    """It would be kept, and copied with each further piece."""
+    row = zlib.compress(bytes(101))
+
+    def png(behind: int) -> bytes:
+        parts = [
+            (b"IHDR", struct.pack(">IIBBBBB", 100, 100, 8, 0, 0, 0, 0)),
+            (b"IDAT", row + bytes(behind)),
+            (b"IEND", b""),
+        ]
+        chunks = (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in parts
+        )
+        return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+    assert not inflates_to(png(0), 100 * 101)
+    assert steps_of(lambda: inflates_to(png(20 << 20), 100 * 101)) <= steps_of(lambda: inflates_to(png(0), 100 * 101))

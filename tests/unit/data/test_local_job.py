@@ -204,3 +204,30 @@ def test_objects_of_s3_are_downloaded(data: Path, tmp_path: Path, monkeypatch: p
         lay_out(Paths(tmp_path / "job"), {"train": "s3://bucket/train"}, {}, store)
     assert asked == [("s3://bucket/train", tmp_path / "job/input/data/train")]
     assert asked[0][1].is_dir()
+
+
+def test_files_keep_the_names_that_were_given_though_they_are_links(data: Path, tmp_path: Path) -> None:
+    """As data stores such as DVC and git-annex have them."""
+    store = tmp_path / "store"
+    store.mkdir()
+    channels = {"train": data / "train.manifest", "label_map": data / "validation_label_map.json"}
+    for number, path in enumerate(channels.values()):
+        (store / str(number)).write_text("{}")
+        path.symlink_to(store / str(number))
+    paths = lay(tmp_path / "job", channels)
+    assert [path.name for path in paths.channel("train").iterdir()] == ["train.manifest"]
+    assert [path.name for path in paths.channel("label_map").iterdir()] == ["validation_label_map.json"]
+
+
+def test_a_hidden_file_that_is_given_is_not_hidden(data: Path, tmp_path: Path) -> None:
+    for name in (".t.manifest", ".map.json"):
+        (data / name).write_text("{}")
+    paths = lay(tmp_path / "job", {"train": data / ".t.manifest", "label_map": data / ".map.json"})
+    assert [path.name for path in paths.channel("train").iterdir()] == ["t.manifest"]
+    assert [path.name for path in paths.channel("label_map").iterdir()] == ["label_map.json"]
+
+
+def test_checkpoints_may_not_lie_in_what_is_made_anew(data: Path, tmp_path: Path) -> None:
+    place = tmp_path / "job/input/kept"
+    with ObjectStore() as store, pytest.raises(ChannelError, match=r"The checkpoints, .*/kept, are to lie in"):
+        lay_out(Paths(tmp_path / "job"), {"train": str(data / "pictures")}, {}, store, checkpoints=place)
