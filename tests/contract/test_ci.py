@@ -22,7 +22,9 @@ SILENT_ENGINE = "#!/bin/sh\necho 'starting up'\nexec sleep 300\n"
 def test_no_docker_engine_is_a_failure_in_ci_with_the_engine_s_log(
     tmp_path: Path, engine: str, log: str, ci: str, code: int, verdict: str
 ) -> None:
-    for name, text in {"docker": "#!/bin/sh\nexit 1\n", "dockerd": engine}.items():
+    absent = "#!/bin/sh\nexit 1\n"
+    programs = {"docker": absent, "dockerd": engine, "iptables": absent, "mmdebstrap": absent}
+    for name, text in programs.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     environ = {
@@ -37,7 +39,7 @@ def test_no_docker_engine_is_a_failure_in_ci_with_the_engine_s_log(
     assert (done.returncode, done.stdout) == (code, "")
     assert log in done.stderr
     assert f"{verdict}: no Docker engine runs here" in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["docker", "dockerd"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(programs)
 
 
 def test_a_test_that_hangs_ends_with_the_stacks_of_all_threads(tmp_path: Path) -> None:

@@ -114,8 +114,10 @@ def test_without_a_model_the_server_says_so_and_ends(tmp_path: Path) -> None:
 
 def booted_worker(logs: Path, process: subprocess.Popen[bytes]) -> int:
     """Waits until gunicorn says that it has started its worker; returns the worker's process id."""
+    deadline = time.monotonic() + STARTS_WITHIN
     while not (found := re.search(r"Booting worker with pid: (\d+)", (logs / "stderr").read_text())):
         assert process.poll() is None, "the server ended"
+        assert time.monotonic() < deadline, "no worker is started"
         time.sleep(0.01)
     return int(found[1])
 

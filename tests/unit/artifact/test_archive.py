@@ -102,7 +102,7 @@ def test_what_the_tar_of_the_system_packs_comes_back(tmp_path: Path, archive: Pa
         (tmp_path / "model" / name).write_bytes(content)
         (tmp_path / "model/code" / name).write_bytes(b"of somebody else")
     (tmp_path / "model/link").symlink_to("model_algo-1")
-    subprocess.run(["tar", "-C", tmp_path / "model", "-czf", archive, "."], check=True)
+    subprocess.run(["tar", "-C", tmp_path / "model", "-czf", archive, "."], timeout=300, check=True)
     unpack(archive, directory)
     assert contents(directory) == MODEL
 
@@ -275,7 +275,7 @@ def test_a_full_disk_is_an_error_that_names_the_place(archive: Path, directory: 
     limit = 'ulimit -f 1024; trap "" XFSZ; exec "$@"'  # of a file's size, in half kilobytes; a full disk fails alike
     script = "import sys, pathlib, semseg.artifact.archive as a; a.unpack(*map(pathlib.Path, sys.argv[1:]))"
     command = ["sh", "-c", limit, "sh", sys.executable, "-c", script, str(archive), str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert f"ArtifactError: {archive} cannot be unpacked into {directory}: File too large." in done.stderr
 
 

@@ -296,7 +296,7 @@ def test_to_serve_an_onnx_file_neither_mxnet_nor_onnx_is_imported(quantized: Pat
         f"assert processes.load_predictor(pathlib.Path({str(directory)!r}), 'auto', {precision!r}); "
         "sys.exit(bool({'mxnet', 'gluoncv', 'onnx', 'onnxruntime'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], timeout=300, check=False).returncode == 0
 
 
 def probabilities(directory: Path, cache: Path | None) -> Float32:

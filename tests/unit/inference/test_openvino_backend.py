@@ -80,7 +80,7 @@ del networks[0]
 signal.signal(signal.SIGTERM, lambda *_: print("heard"))
 os.kill(os.getpid(), signal.SIGTERM)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (0, "heard\n")
 
 

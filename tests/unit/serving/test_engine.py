@@ -129,7 +129,7 @@ def test_a_network_that_computes_no_numbers_ends_the_start(
     exits: list[int] = []
     engine = Engine(lambda: loaded(Broken()), queue=64, exit_process=exits.append)
     with pytest.raises(ArtifactError):
-        engine.predict(picture(0), time.monotonic() + 1000)
+        engine.predict(picture(0), later())
     assert exits == [LOAD_FAILED]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
@@ -266,7 +266,7 @@ def test_the_line_has_so_many_places_and_one_for_the_picture_at_work(model: Load
 def test_nothing_is_predicted_for_a_client_that_has_left_when_its_turn_comes(loaded: Loaded) -> None:
     gate, left, exits = Gate(), threading.Event(), list[int]()
     engine = Engine(lambda: loaded(gate), queue=64, exit_process=exits.append)
-    until = time.monotonic() + 1000
+    until = later()
     with ThreadPoolExecutor(21) as clients:
         first = clients.submit(engine.predict, np.zeros((1, 1, 3), np.uint8), until)
         assert gate.begun.acquire(timeout=60)

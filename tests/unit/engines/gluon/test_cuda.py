@@ -52,7 +52,7 @@ def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, 
         library = tmp_path_factory.mktemp("libraries") / name
         flags = ["-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{name}"]
         command = [compiler, *flags, "-x", "c", "-", "-o", str(library)]
-        subprocess.run(command, input=source, text=True, check=True)
+        subprocess.run(command, input=source, text=True, timeout=300, check=True)
         return library
 
     return make
