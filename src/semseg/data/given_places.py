@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,11 @@ def named_as_given(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]:
     channels: by name, the folder, file or ``s3://bucket/prefix`` that was given.
     """
     places = _places(paths, channels)
+    longest_first = "|".join(map(re.escape, sorted(places, key=len, reverse=True)))
+    found = re.compile(rf"(?<![^\s'\"(])(?:{longest_first})")  # where a path begins, not within one
 
     def renamed(text: str) -> str:
-        for place in sorted(places, key=len, reverse=True):
-            text = text.replace(place, places[place])
-        return text
+        return found.sub(lambda match: places[match[0]], text)
 
     def rename(record: logging.LogRecord) -> bool:
         record.msg, record.args = renamed(record.getMessage()), None

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semseg.data.given_places import named_as_given
+from semseg.errors import DataError
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.paths import Paths
+
+
+def renamed(paths: Paths, channels: dict[str, str], text: str) -> str:
+    with pytest.raises(DataError) as caught, named_as_given(paths, channels):
+        raise DataError(text, text)
+    assert caught.value.hint == caught.value.message
+    return caught.value.message
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path / "semseg-scratch")
+
+
+def test_folders_and_addresses_stand_for_their_channels(paths: Paths) -> None:
+    given = {"train": "/my/images/", "train_annotation": "s3://bucket/masks"}
+    text = f"{paths.channel('train_annotation')}/a.png and {paths.channel('train')}/a.jpg"
+    assert renamed(paths, given, text) == "s3://bucket/masks/a.png and /my/images/a.jpg"
+
+
+def test_a_file_stands_for_what_it_was_made(paths: Paths, tmp_path: Path) -> None:
+    """Though its own place looks like a channel's."""
+    file = tmp_path / "label_map/label_map.json"
+    file.parent.mkdir()
+    file.touch()
+    given = {"label_map": str(file)}
+    for told in (f"{paths.channel('label_map')}/label_map.json", "label_map/label_map.json", str(file)):
+        assert renamed(paths, given, f"'{told}' is wrong.") == f"'{file}' is wrong."
+
+
+def test_the_log_is_as_it_was_afterwards(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
+    with named_as_given(paths, {"train": "/my/images"}):
+        LOGGER.warning("%s is empty", paths.channel("train"))
+    LOGGER.warning("%s is empty", paths.channel("train"))
+    assert caplog.messages == ["/my/images is empty", f"{paths.channel('train')} is empty"]
