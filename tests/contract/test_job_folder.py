@@ -58,7 +58,9 @@ class Training:
 @pytest.fixture
 def training(tmp_path: Path) -> Training:
     """In a folder with a space in its name, on generated pictures."""
-    write_shapes(tmp_path / "shapes", train=8, validation=4, size=(48, 40), seed=1)
+    write_shapes(
+        tmp_path / "shapes", train=32, validation=4, size=(48, 40), seed=1
+    )  # iterations for a signal to come in
     return Training(tmp_path / "my job", tmp_path / "shapes")
 
 
