@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import http.client
 import socket
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
 import faulty_server
 import numpy as np
+import serve_process
 from prometheus_client.parser import text_string_to_metric_families
-from serve_process import Server, encode, start, statuses_until_ready
+from serve_process import Server, encode, wait_until
 
 
-@contextmanager
-def serving(logs: Path, *does: str, **environ: str) -> Iterator[Server]:
+def serving(logs: Path, *does: str, **environ: str) -> AbstractContextManager[Server]:
     """A ready server whose network does as told, and that ends well when the block does."""
-    server = start(logs, logs, faulty_server.__file__, *does, **environ)
-    try:
-        statuses_until_ready(server)
-        yield server
-        server.process.terminate()
-        assert server.process.wait(timeout=60) == 0
-    finally:
-        server.process.kill()
-        server.process.wait(60)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    return serve_process.serving(logs, logs, faulty_server.__file__, *does, **environ)
 
 
 def told(server: Server, metric: str, **labels: str) -> float:
