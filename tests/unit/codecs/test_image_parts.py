@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
 import warnings
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
+from counted_calls import counted_calls
 from PIL import Image
 
 from semseg.codecs.image_parts import inflates_to
@@ -93,21 +92,8 @@ READ = {
 
 
 def steps_of(call: Callable[[], object]) -> int:
-    """How many functions are called, of Python and of C, be it in vain."""
-    count = 0
-
-    def note(frame: Any, event: str, arg: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(note)
-    try:
-        call()
-    except ImageError:
-        pass
-    finally:
-        sys.setprofile(None)
-    return count
+    """How many functions are called, be it in vain."""
+    return counted_calls(call, ImageError)
 
 
 @pytest.mark.parametrize("name", REFUSED)

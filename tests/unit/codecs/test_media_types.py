@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable
-from types import FrameType
 
 import pytest
+from counted_calls import counted_calls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -226,20 +224,8 @@ def test_as_many_ranges_as_a_header_holds_are_settled() -> None:
 
 
 def calls(function: Callable[..., object], *arguments: object) -> int:
-    """How many calls of functions, of Python's own too, a call makes."""
-    count = 0
-
-    def note(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(note)
-    try:
-        with contextlib.suppress(NotAcceptableError):
-            function(*arguments)
-    finally:
-        sys.setprofile(None)
-    return count
+    """How many functions a call calls, be it in vain."""
+    return counted_calls(lambda: function(*arguments), NotAcceptableError)
 
 
 @pytest.mark.parametrize(
