@@ -1,3 +1,3 @@
 """Semantic segmentation in a container: train and serve FCN, PSP and DeepLabV3, as the SageMaker built-in did."""
 
-__version__ = "0.1.0"
+from semseg.version import __version__ as __version__

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from semseg import __version__
 from semseg.errors import ChannelError, SemsegError, UserError
 from semseg.sagemaker.channels import CHANNELS, SPLITS
 from semseg.sagemaker.hyperparameters import BACKBONES, rules
 from semseg.sagemaker.paths import Paths
+from semseg.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +100,7 @@ def _pipe(arguments: argparse.Namespace) -> int:
 
 
 def _fetch_weights(arguments: argparse.Namespace) -> int:
-    from semseg.engines.gluon.weights import fetch_backbone
+    from semseg.networks.backbones import fetch_backbone
     from semseg.sagemaker.log_lines import set_up_logging
 
     set_up_logging()
@@ -110,8 +110,8 @@ def _fetch_weights(arguments: argparse.Namespace) -> int:
 
 
 def _import_weights(arguments: argparse.Namespace) -> int:
-    from semseg.engines.gluon.timm_weights import import_backbone
-    from semseg.engines.gluon.weights_store import models_folder
+    from semseg.networks.store import models_folder
+    from semseg.networks.timm import import_backbone
 
     print(import_backbone(arguments.file, arguments.out or models_folder()))
     return 0
@@ -125,7 +125,7 @@ def _serve(_: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from semseg.artifact.model_dir import ONNX, describe
-    from semseg.inference.export import SYMBOL, write_onnx, write_symbol
+    from semseg.exporting.onnx_model import SYMBOL, write_onnx, write_symbol
 
     model = describe(arguments.directory)
     default = {"onnx": ONNX, "mxnet": f"model{SYMBOL}"}[arguments.format]
@@ -142,7 +142,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
-    from semseg.inference.quantize_folder import quantize_folder
+    from semseg.exporting.int8_folder import quantize_folder
     from semseg.sagemaker.log_lines import set_up_logging
 
     set_up_logging()

@@ -20,6 +20,8 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │       └── ClientLeftError              499   its client, which has closed the connection
 ├── BusyError                   exit 1   503   nobody: the server has too much to do, ask again later
 └── ArtifactError               exit 1   500   whoever gave the model directory
+
+Stopped                         exit 0         nobody: a job ends as it was told to
 """
 
 from __future__ import annotations
@@ -146,6 +148,10 @@ class ArtifactError(SemsegError):
     """A model directory is incomplete, damaged, or contradicts itself."""
 
     exit_code = 1
+
+
+class Stopped(BaseException):
+    """A job was told to stop before there was anything to save, or says what became of it; not an Exception."""
 
 
 class FormatError(Exception):

@@ -13,8 +13,8 @@ import onnx
 from _models import in_int8
 from onnx import TensorProto, helper, numpy_helper
 
-from semseg.inference.onnx_int8 import rounded_weights, rounding
-from semseg.inference.openvino_backend import OpenVinoBackend, core, settings
+from semseg.engines.openvino.backend import OpenVinoBackend, core, settings
+from semseg.exporting.qdq import rounded_weights, rounding
 from semseg.types import Float32
 
 CORES, CLASSES = 2, 21

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from semseg.artifact.params import digest
 from semseg.data.label_map import find_label_map
 from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import list_pairs
 from semseg.data.samples import Sampler
 from semseg.evaluation.confusion import ConfusionMatrix
+from semseg.files import sha256
 from semseg.sagemaker.paths import Paths
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def same(one: Paths, other: Paths) -> bool:
     """Whether both have the same parameters and curve."""
     kept = True
     for name in ("model_best.params", "model_algo-1"):
-        kept = digest(one.model / name) == digest(other.model / name) and kept
+        kept = sha256(one.model / name) == sha256(other.model / name) and kept
     curves = [[(epoch["train_loss"], epoch["mIOU"]) for epoch in epochs(paths)] for paths in (one, other)]
     kept = curves[0] == curves[1] and kept
     print(f"killed at half and resumed: {'the same' if kept else 'ANOTHER'} curve and parameters")

@@ -18,10 +18,10 @@ from _models import in_int8
 from semseg.artifact.model_dir import describe
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.backend import GluonBackend
-from semseg.engines.machine import usable_cores
-from semseg.inference.backends import Backend
-from semseg.inference.export import build_onnx
-from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
+from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
+from semseg.engines.protocols import Backend
+from semseg.exporting.onnx_model import build_onnx
+from semseg.machine import usable_cores
 from semseg.types import Float32
 
 CLASSES = 21

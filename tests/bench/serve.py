@@ -25,7 +25,7 @@ from _convolution import rates
 from _models import Server, agreement, pictures, quantized, random_model, serving, trained_model
 from PIL import Image
 
-from semseg.inference.gate import MAX_FALL
+from semseg.exporting.gate import MAX_FALL
 
 PAIRS, PAIRS_WITHOUT_BAR = 7, 3
 SIZES = [(480, 480), (480, 360)]
@@ -192,7 +192,7 @@ def ask(worker: Connection, message: bytes) -> Any:
 def serve_gluoncv(parent: Connection, algorithm: str, backbone: str, job: str) -> None:
     """In a child: plain GluonCV and Pillow, as its documentation uses them, from JPEG bytes to PNG bytes."""
     from semseg.artifact.model_dir import describe
-    from semseg.artifact.params import read_params
+    from semseg.codecs.params import read_params
     from semseg.engines.gluon import networks, runtime
 
     mx = runtime.load()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from semseg.artifact.model_dir import describe
 from semseg.engines.gluon import networks, runtime
-from semseg.inference.export import write_onnx
+from semseg.exporting.onnx_model import write_onnx
 from semseg.sagemaker.paths import Paths
 
 BAR = 3.0

@@ -45,10 +45,9 @@ from semseg.data.loader import TrainingLoader
 from semseg.data.pairs import Pair, list_pairs
 from semseg.data.samples import Place, Sampler
 from semseg.data.shapes import write_shapes
-from semseg.data.threads import cores
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.learner import Optimizer, build_learner
-from semseg.engines.machine import keep_memory_flat
+from semseg.machine import keep_memory_flat, usable_cores
 from semseg.training.run import LARGE
 
 ROOT = Path(__file__).parents[2]
@@ -256,7 +255,7 @@ def loader_over_cores(pairs: Sequence[Pair]) -> float:
         places = (Place(number, index, pair) for index, pair in enumerate(islice(pairs, LOADED)))
         one = timed(partial(deque, alone.training(places, ahead=0), 0))
         all_cores = timed(partial(deque, islice(batches, LOADED // BATCH), 0))
-        ratios.append(one / all_cores / cores())
+        ratios.append(one / all_cores / usable_cores())
     return statistics.median(ratios)
 
 

@@ -28,7 +28,7 @@ from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import Pair
 from semseg.data.samples import Sampler
 from semseg.engines.gluon.learner import Optimizer, build_learner
-from semseg.engines.machine import keep_memory_flat
+from semseg.machine import keep_memory_flat
 from semseg.training.checkpoints import Checkpoints
 from semseg.training.progress import Progress
 from semseg.training.run import LARGE

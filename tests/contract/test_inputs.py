@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semseg.artifact.params import read_params
+from semseg.codecs.params import read_params
 from semseg.data.loader import TrainingLoader
 from semseg.data.local_job import lay_out
 from semseg.data.pipe_loader import PipeTrainingLoader

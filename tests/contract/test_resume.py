@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semseg.artifact.params import digest, read_params, write_params
+from semseg.codecs.params import read_params, write_params
 from semseg.data.s3 import ObjectStore
+from semseg.files import sha256
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
 from semseg.sagemaker.channels import read_channels
 from semseg.sagemaker.hyperparameters import parse
@@ -49,7 +50,7 @@ def outcome(job: Any) -> tuple[list[str], list[dict[str, Any]]]:
     epochs = [
         {k: v for k, v in json.loads(line).items() if not k.endswith(("throughput", "waiting"))} for line in lines
     ]
-    return [digest(job.paths.model / name) for name in FILES], epochs
+    return [sha256(job.paths.model / name) for name in FILES], epochs
 
 
 def test_a_training_killed_and_stopped_ends_as_one_left_alone(new_job: Callable[..., Any]) -> None:
@@ -120,7 +121,7 @@ def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkp
 
     code, log = job.run_until("LRScheduler setup")
     assert code == 0, log
-    assert [digest(job.paths.model / name) for name in FILES] == [digest(tmp_path / "best")] * 2
+    assert [sha256(job.paths.model / name) for name in FILES] == [sha256(tmp_path / "best")] * 2
     assert "Stopping as told: saving the current model." in log
 
 

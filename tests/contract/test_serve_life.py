@@ -38,8 +38,8 @@ from serve_process import (
 )
 
 from semseg.artifact.model_dir import describe
-from semseg.artifact.params import read_params, write_params
-from semseg.inference.export import write_onnx
+from semseg.codecs.params import read_params, write_params
+from semseg.exporting.onnx_model import write_onnx
 from semseg.types import UInt8
 
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semseg.artifact.params import digest, read_params, write_params
-from semseg.inference.onnx_file import verify
+from semseg.artifact.onnx_file import verify
+from semseg.codecs.params import read_params, write_params
+from semseg.files import sha256
 from semseg.sagemaker.paths import Paths
 
 Numbers = Callable[[str, str], list[str]]
@@ -87,7 +88,7 @@ def test_int8_is_in_the_artifact_if_it_is_as_good(trained: Trained) -> None:
 
 
 def test_model_onnx_was_made_from_the_best_parameters(trained: Trained) -> None:
-    verify(trained.paths.model / "model.onnx", digest(trained.paths.model / "model_best.params"))
+    verify(trained.paths.model / "model.onnx", sha256(trained.paths.model / "model_best.params"))
 
 
 def test_the_metric_definitions_find_every_epoch(

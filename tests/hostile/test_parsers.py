@@ -24,19 +24,19 @@ from semseg.artifact.archive import unpack
 from semseg.artifact.earlier import load_earlier
 from semseg.artifact.model_dir import BEST, HYPERPARAMS, LAST, describe
 from semseg.artifact.model_dir import CLASSES as CLASS_NAMES
-from semseg.artifact.params import read_params
+from semseg.artifact.onnx_file import DIGEST, verify
 from semseg.codecs.colors import decode_colors, decode_indices, main_colors
 from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, verify_image
 from semseg.codecs.masks import decode_mask
 from semseg.codecs.media_types import check_content_type
+from semseg.codecs.params import read_params
 from semseg.codecs.recordio import MAGIC, frame, read_records
 from semseg.data.label_map import parse_label_map
 from semseg.data.pipe import Pipe
 from semseg.engines.gluon import runtime
 from semseg.errors import ImageError, SemsegError
-from semseg.inference.gate import read_gate
-from semseg.inference.onnx_file import DIGEST, verify
-from semseg.inference.onnx_layers import OPSET, Graph, Tensor
+from semseg.exporting.gate import read_gate
+from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.serving.answers import OFFERS, answer_to
 from semseg.types import IGNORED
 

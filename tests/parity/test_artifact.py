@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semseg.artifact.model_dir import BEST, LAST, describe
-from semseg.artifact.params import read_params, write_params
+from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import networks, runtime
 
 

@@ -12,13 +12,13 @@ import onnxruntime
 import pytest
 
 from semseg.artifact.model_dir import ModelDescription, describe
-from semseg.artifact.params import read_params
+from semseg.codecs.params import read_params
 from semseg.engines.gluon.backend import GluonBackend, load_backend
-from semseg.engines.machine import usable_cores
-from semseg.inference.calibration import activation_ranges
-from semseg.inference.export import build_onnx, write_symbol
-from semseg.inference.onnx_int8 import to_int8
-from semseg.inference.openvino_backend import OpenVinoBackend
+from semseg.engines.openvino.backend import OpenVinoBackend
+from semseg.exporting.calibration import activation_ranges
+from semseg.exporting.onnx_model import build_onnx, write_symbol
+from semseg.exporting.qdq import to_int8
+from semseg.machine import usable_cores
 from semseg.types import Float32
 
 CLASSES = 5

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image, ImageFilter
 
 from semseg.artifact.model_dir import describe
-from semseg.engines.machine import usable_cores
-from semseg.inference.export import build_onnx
-from semseg.inference.openvino_backend import OpenVinoBackend
+from semseg.engines.openvino.backend import OpenVinoBackend
+from semseg.exporting.onnx_model import build_onnx
 from semseg.inference.predictor import Predictor
 from semseg.inference.tiling import SMALLEST_BUDGET
+from semseg.machine import usable_cores
 
 CLASSES = 5
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semseg.artifact.params import read_params, write_params
+from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import networks
 from semseg.engines.gluon.learner import GluonLearner, Optimizer
 from semseg.types import IGNORED, Arrays, Batch, UInt8

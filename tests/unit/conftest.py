@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,3 +94,58 @@ def tiny_learner() -> Callable[..., Any]:
         return GluonLearner(model, Optimizer(optimizer, **settings), True, 0.5, mx.cpu(), criterion)
 
     return tiny_learner
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An FCN of random weights for 3 classes, without hyperparams.json."""
+    directory = tmp_path_factory.mktemp("model")
+    from semseg.engines.gluon import networks, runtime
+
+    runtime.load().random.seed(0)
+    networks.build("fcn", "resnet-50", 3, runtime.load().cpu()).save_parameters(str(directory / "model_best.params"))
+    return directory
+
+
+@pytest.fixture
+def copy(model_dir: Path, tmp_path: Path) -> Path:
+    """A directory of the test's own with the same parameters."""
+    directory = tmp_path / "copy"
+    directory.mkdir()
+    (directory / "model_best.params").symlink_to(model_dir / "model_best.params")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def discerning(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Sequence[str]], Path]]:
+    """Makes networks that tell dark pictures from bright ones by all their features; class 2 is nowhere.
+
+    Given stages, such as `layer1`, a channel of what their blocks hand on is 10,000 and has no weight in what follows:
+    f32 does as well as without, int8 sees nothing but this channel.
+    """
+    from discerning import discerning_arrays, outliers, write
+
+    arrays = discerning_arrays(model_dir)
+    written: list[Path] = []
+
+    def make(stages: Sequence[str]) -> Path:
+        written.append(write(outliers(arrays, stages), tmp_path_factory.mktemp("discerning")))
+        return written[-1]
+
+    yield make
+    for directory in written:
+        shutil.rmtree(directory)  # 140 MB each
+
+
+@pytest.fixture(scope="session")
+def quantized(discerning: Callable[[Sequence[str]], Path]) -> Path:
+    """A model directory with a model_int8.onnx that passed its gate."""
+    from discerning import labelled
+
+    from semseg.artifact.model_dir import describe
+    from semseg.exporting.int8 import quantize
+
+    directory = discerning([])
+    path = directory / "model_int8.onnx"
+    assert quantize(describe(directory), path, [image for image, _ in labelled()], labelled).passed
+    return directory

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from semseg import __version__
 from semseg.cli import main
 from semseg.engines.gluon import runtime
+from semseg.networks import timm
+from semseg.version import __version__
 
 
 def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,12 +99,11 @@ def test_fetch_weights_tells_what_cannot_be_had(store: Any, capsys: pytest.Captu
 def test_import_weights_names_its_file_and_where_it_goes(
     options: list[str], store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from semseg.engines.gluon import timm_weights
 
     def import_backbone(source: Path, folder: Path) -> Path:
         return folder / source.name
 
-    monkeypatch.setattr(timm_weights, "import_backbone", import_backbone)
+    monkeypatch.setattr(timm, "import_backbone", import_backbone)
     assert main(["import-weights", "given", *options]) == 0
     folder = Path("out") if options else tmp_path / "mxnet/models"
     assert capsys.readouterr().out == f"{folder / 'given'}\n"

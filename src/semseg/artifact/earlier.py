@@ -9,7 +9,7 @@ from pathlib import Path
 from semseg.artifact.archive import unpack
 from semseg.artifact.misplaced import find_misplaced, is_packed_model
 from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe
-from semseg.artifact.params import read_params
+from semseg.codecs.params import read_params
 from semseg.errors import ArtifactError, ChannelError, one_line, some
 from semseg.sagemaker.channels import readable, visible
 from semseg.types import Arrays

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
-from semseg.artifact.params import read_params, unusable
-from semseg.errors import ArtifactError, DiskFullError, UserError, one_line, some
+from semseg.codecs.params import read_params, unusable
+from semseg.errors import ArtifactError, UserError, one_line, some
+from semseg.files import replacing
 from semseg.sagemaker.config_files import read_json_object
 from semseg.types import Arrays, is_class_name
 
@@ -99,35 +97,6 @@ def write_class_names(model_dir: Path, names: Sequence[str]) -> None:
     content = {"classes": _checked_names(list(names), len(names), path)}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
-@contextmanager
-def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; what is written there becomes `path` at once, or not at all.
-
-    Raises DiskFullError, naming the folder, where the disk has no room.
-    """
-    temporary = temporary or path.with_name(f".{path.name}.partial")
-    try:
-        yield temporary
-        flush_to_disk(temporary)
-        temporary.replace(path)
-        flush_to_disk(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(path.parent) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Return once the file or directory is on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _parameter_file(model_dir: Path) -> Path:

@@ -24,10 +24,10 @@ from semseg.data.palettes import Palettes
 from semseg.data.report import MAX_COLORS, Report
 from semseg.data.suspicions import suspicions
 from semseg.data.tally import Finding, Tally
-from semseg.data.threads import READERS, cores, map_in_order
+from semseg.data.threads import READERS, map_in_order
 from semseg.data.value_colors import mask_colors
-from semseg.errors import DataError, ImageError
-from semseg.sagemaker.job import Stopped
+from semseg.errors import DataError, ImageError, Stopped
+from semseg.machine import usable_cores
 
 logger = logging.getLogger("semseg")
 
@@ -76,7 +76,7 @@ def check(
 
 def _findings(tallies: Sequence[Tally], workers: int) -> Generator[tuple[Tally, Finding], None, None]:
     """What each pair holds, in order, with the tally it belongs to: files are read ahead of the decoding."""
-    readers, threads = READERS if workers else 0, min(workers, cores())
+    readers, threads = READERS if workers else 0, min(workers, usable_cores())
     for tally in tallies:
         inspect, pairs = partial(_inspect, tally.label_map), tally.listing.pairs
         with (

@@ -12,7 +12,8 @@ import numpy as np
 from semseg.data.files import AHEAD_BYTES
 from semseg.data.pairs import Pair
 from semseg.data.samples import BATCHES_AHEAD, Place, Sample, Sampler, batches, first_batch
-from semseg.data.threads import READERS, cores, map_in_order, read_ahead
+from semseg.data.threads import READERS, map_in_order, read_ahead
+from semseg.machine import usable_cores
 from semseg.types import Batch
 
 _Make = Callable[..., Generator[Sample, None, None]]
@@ -96,7 +97,7 @@ def _made_ahead(make: _Make, row: Iterator[Place], workers: int, ahead: int) -> 
     Few are in the making at once, for those hold their files. Behind them the files of `ahead` places are read by
     threads, as far as `AHEAD_BYTES` go. Without workers all is done in its turn.
     """
-    making = min(2 * min(workers, cores()), ahead)
+    making = min(2 * min(workers, usable_cores()), ahead)
 
     def produce(_: Callable[[], bool]) -> Generator[Sample, None, None]:
         readers = READERS if workers else 0

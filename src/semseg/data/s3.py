@@ -26,8 +26,7 @@ from semseg.data.disk_cache import DiskCache
 from semseg.data.files import MAX_FILE_BYTES, File
 from semseg.data.s3_errors import may_pass, raised_by_s3, shown, told
 from semseg.data.threads import map_in_order
-from semseg.errors import DataError
-from semseg.sagemaker.job import Stopped
+from semseg.errors import DataError, Stopped
 
 Result = TypeVar("Result")
 

@@ -21,7 +21,8 @@ from semseg.data.decoding import open_picture, read_values, require_classes, req
 from semseg.data.files import naming
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Pair
-from semseg.data.threads import cores, map_in_order
+from semseg.data.threads import map_in_order
+from semseg.machine import usable_cores
 from semseg.types import Batch, UInt8
 
 Sample = tuple[UInt8, UInt8, str]
@@ -57,11 +58,11 @@ class Sampler:
 
     def training(self, places: Iterable[Place], ahead: int) -> Generator[Sample, None, None]:
         """Augmented samples in the order of their places, made at most `ahead` before they are asked for."""
-        return map_in_order(self._augmented, places, min(self.workers, cores()), ahead)
+        return map_in_order(self._augmented, places, min(self.workers, usable_cores()), ahead)
 
     def validation(self, places: Iterable[Place], whole: bool, ahead: int) -> Generator[Sample, None, None]:
         """Samples cut to the middle, or whole pictures."""
-        return map_in_order(self._whole if whole else self._cut, places, min(self.workers, cores()), ahead)
+        return map_in_order(self._whole if whole else self._cut, places, min(self.workers, usable_cores()), ahead)
 
     def _augmented(self, place: Place) -> Sample:
         rng = random.Random(f"{self.seed} {place.epoch} {place.index}")  # noqa: S311 - it shuffles pictures, not secrets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -15,11 +14,6 @@ READERS = 16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def cores() -> int:
-    """The processor cores this process may use: more threads that compute would only take turns."""
-    return len(os.sched_getaffinity(0))
 
 
 def map_in_order(

@@ -11,14 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from semseg import machine
+from semseg.artifact import onnx_file
 from semseg.artifact.model_dir import INT8, ONNX, ModelDescription, describe
-from semseg.artifact.params import digest, read_params
-from semseg.engines import machine
+from semseg.codecs.params import read_params
 from semseg.engines.gluon import cuda, runtime
+from semseg.engines.protocols import Backend
 from semseg.errors import ArtifactError, DeviceError, UserError
-from semseg.inference import memory, onnx_file
-from semseg.inference.backends import Backend
-from semseg.inference.gate import read_gate
+from semseg.exporting.gate import read_gate
+from semseg.files import sha256
+from semseg.inference import memory
 from semseg.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -130,7 +132,7 @@ def _own(cache_dir: Path | None) -> Path | None:
 
 
 def _load_openvino(model: ModelDescription, model_dir: Path, precision: str, cache: Path | None, cores: int) -> Backend:
-    from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
+    from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
 
     compiled = partial(OpenVinoBackend, cores=cores, num_classes=model.num_classes, cache=cache)
     if precision == "bf16" and not has_bf16():
@@ -152,14 +154,14 @@ def _load_openvino(model: ModelDescription, model_dir: Path, precision: str, cac
     path = model_dir / ONNX
     if path.exists():
         try:
-            onnx_file.verify(path, digest(model.params))
+            onnx_file.verify(path, sha256(model.params))
             network = compiled(path, precision)
         except ArtifactError as error:
             logger.warning("%s is ignored, %s is converted instead. %s", ONNX, model.params.name, error)
         else:
             logger.info("Loading weights from %s", path)
             return network
-    from semseg.inference.export import build_onnx  # here: what is converted already needs no onnx
+    from semseg.exporting.onnx_model import build_onnx  # here: what is converted already needs no onnx
 
     logger.info("Loading weights from %s", model.params)
     return compiled(build_onnx(model), precision)
@@ -170,7 +172,7 @@ def _load_int8(model: ModelDescription, path: Path, cores: int, compiled: Callab
     hint = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
     if not path.exists():
         raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", hint)
-    gate = read_gate(onnx_file.verify(path, digest(model.params)))
+    gate = read_gate(onnx_file.verify(path, sha256(model.params)))
     if gate is None or not gate.passed:
         raise ArtifactError(f"{path} did not pass its gate: {gate or 'it tells no mIOU'}.", hint)
     network = compiled(path, "f32")  # what the model itself leaves so

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from semseg.engines.protocols import Backend
 from semseg.errors import ArtifactError
 from semseg.inference import tiling
-from semseg.inference.backends import Backend
 from semseg.inference.upsampling import upsampled_blocks
 from semseg.types import IMAGENET_MEAN, IMAGENET_STD, Float32, Prediction, UInt8
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from semseg.artifact.model_dir import replacing
 from semseg.codecs.colors import color_name
 from semseg.data.report import Report, SplitReport, class_weights, count_of, percent
 from semseg.errors import DataError, one_line
+from semseg.files import replacing
 
 FILE = "data_report.json"
 _PROBLEMS_WRITTEN = 1000

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from semseg.artifact.model_dir import replacing
+from semseg.files import replacing
 from semseg.reporting.events import EpochEnded, Event, Quantized, Scored
 
 LINES = "metrics.jsonl"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from semseg.errors import DiskFullError, SemsegError
+from semseg.errors import DiskFullError, SemsegError, Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
@@ -22,10 +22,6 @@ _DIED = (
     "a library aborted. The end of its log may tell more."
 )
 """What the failure file holds while a job runs, for a process that dies writes nothing."""
-
-
-class Stopped(BaseException):
-    """The job was told to stop before there was anything to save, or says what became of it; not an Exception."""
 
 
 def stop_on_signals() -> threading.Event:

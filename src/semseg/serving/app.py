@@ -19,7 +19,6 @@ from flask import Flask, Response, g, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException
 
-from semseg import __version__
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.media_types import check_content_type
 from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
@@ -31,6 +30,7 @@ from semseg.serving.invocation import Invocation
 from semseg.serving.metrics import CONTENT_TYPE, Metrics
 from semseg.serving.refusals import error_body, internal_error
 from semseg.serving.settings import Settings
+from semseg.version import __version__
 
 logger = logging.getLogger(__name__)
 

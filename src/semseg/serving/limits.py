@@ -6,8 +6,8 @@ import logging
 import resource
 from dataclasses import replace
 
-from semseg.engines.machine import free_threads, usable_cores
 from semseg.errors import UserError
+from semseg.machine import free_threads, usable_cores
 from semseg.serving.settings import MAX_CONNECTIONS, Settings
 
 logger = logging.getLogger(__name__)

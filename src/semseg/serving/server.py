@@ -6,8 +6,8 @@ import logging
 import sys
 from collections.abc import MutableMapping
 
-from semseg.engines.machine import keep_memory_flat
 from semseg.errors import UserError
+from semseg.machine import keep_memory_flat
 from semseg.serving.environment import forget_foreign
 from semseg.serving.limits import within_limits
 from semseg.serving.settings import Settings

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from semseg.engines.machine import is_own
 from semseg.errors import UserError
+from semseg.machine import is_own
 
 FOLDERS = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108 the two that a container can write, be it read-only
 """Where to look for room, in this order."""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 from semseg.artifact import model_dir
+from semseg.files import flush_to_disk, replacing
 from semseg.reporting.events import ModelSaved, Sink
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
@@ -50,7 +51,7 @@ class ArtifactWriter:
         self._emit(ModelSaved(path))
         self._directory.mkdir(parents=True, exist_ok=True)
         if self._begun:
-            with model_dir.replacing(path) as temporary:
+            with replacing(path) as temporary:
                 write(temporary)
         else:
             self._begin(path, write)
@@ -62,9 +63,9 @@ class ArtifactWriter:
         describes the earlier ones goes before they do, what describes the new ones comes after.
         """
         with ExitStack() as beginning:
-            with model_dir.replacing(path) as temporary:
+            with replacing(path) as temporary:
                 write(temporary)
-                model_dir.flush_to_disk(temporary)
+                flush_to_disk(temporary)
                 beginning.enter_context(self._beginning())
                 self._make_room(path)
             model_dir.write_hyperparams(self._directory, self._settings.as_strings())

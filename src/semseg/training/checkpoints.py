@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from semseg.artifact.model_dir import replacing
-from semseg.artifact.params import read_params, write_params
+from semseg.codecs.params import read_params, write_params
 from semseg.errors import ArtifactError, HyperparameterError, UserError, one_line
+from semseg.files import replacing
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.progress import Progress
 from semseg.types import Arrays, UInt8

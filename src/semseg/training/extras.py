@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from semseg.sagemaker.job import Stopped
+from semseg.errors import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 
 

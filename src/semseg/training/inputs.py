@@ -18,10 +18,9 @@ from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.data.samples import Sampler
-from semseg.errors import DataError, HyperparameterError
+from semseg.errors import DataError, HyperparameterError, Stopped
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
-from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loop import TrainingData, ValidationData
 from semseg.types import Batch

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from semseg.artifact.model_dir import INT8, describe
 from semseg.data.pairs import evenly
+from semseg.errors import Stopped
 from semseg.reporting.events import Quantized, Sink
 from semseg.sagemaker.hyperparameters import Hyperparameters
-from semseg.sagemaker.job import Stopped
 from semseg.training.extras import complete_without
 from semseg.training.inputs import Input, whole_pictures
 from semseg.types import Batch
@@ -23,7 +23,7 @@ def quantize_model(
     inputs: listed ones. The trained model stays as it is, whatever fails; a warning then tells. Once `stop()` is true
     there will be no int8.
     """
-    from semseg.inference import quantize as int8  # here: what it needs is only for this
+    from semseg.exporting import int8 as int8  # here: what it needs is only for this
 
     def pictures(one: Input, count: int) -> Iterator[Batch]:
         pairs = evenly(one.listing.pairs if one.listing else (), count)

@@ -13,11 +13,11 @@ from typing import Protocol, SupportsFloat
 
 import numpy as np
 
+from semseg.engines.protocols import Learner
+from semseg.errors import Stopped
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Sink, Step
-from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
-from semseg.training.learner import Learner
 from semseg.training.loss_watch import require_finite_loss, stuck
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule

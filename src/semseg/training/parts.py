@@ -7,12 +7,12 @@ from typing import Any
 
 from semseg.artifact.earlier import Earlier
 from semseg.data.report import Report, class_weights
+from semseg.engines.protocols import Learner
 from semseg.errors import DeviceError
 from semseg.sagemaker.channels import Hosts
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.checkpoints import Checkpoint
-from semseg.training.learner import Learner
 from semseg.training.schedules import Schedule, iterations_per_epoch, schedule
 from semseg.training.stopping import EarlyStopping
 
@@ -69,7 +69,7 @@ def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpo
 
     Raises HyperparameterError when the file is not to be had.
     """
-    from semseg.engines.gluon.weights import find_backbone
+    from semseg.networks.backbones import find_backbone
 
     if _is_pretrained(settings, earlier, checkpoint):
         find_backbone(settings.backbone)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from semseg.artifact import model_dir
 from semseg.artifact.earlier import Earlier, load_earlier
-from semseg.artifact.params import write_params
+from semseg.codecs.params import write_params
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
-from semseg.errors import ChannelError, HyperparameterError
+from semseg.engines.protocols import Learner
+from semseg.errors import ChannelError, HyperparameterError, Stopped
 from semseg.reporting.data_report import write_report
 from semseg.reporting.events import Sink
 from semseg.sagemaker import hyperparameters, log_lines
@@ -25,7 +26,6 @@ from semseg.sagemaker.channels import read_channels, read_hosts
 from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hyperparameters import Hyperparameters
-from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
@@ -44,7 +44,6 @@ from semseg.training.inputs import (
 )
 from semseg.training.int8 import quantize_model
 from semseg.training.job_folder import JobFolder
-from semseg.training.learner import Learner
 from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite
 from semseg.training.parts import (
@@ -291,7 +290,7 @@ def _add_other_forms(
 
 def _export_onnx(directory: Path) -> None:
     """Writes model.onnx of the parameters that would be served; without it they are converted there."""
-    from semseg.inference.export import write_onnx
+    from semseg.exporting.onnx_model import write_onnx
 
     with complete_without(model_dir.ONNX):
         write_onnx(model_dir.describe(directory), directory / model_dir.ONNX)

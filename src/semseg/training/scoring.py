@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from semseg.artifact.params import read_params
+from semseg.codecs.params import read_params
 from semseg.data.pairs import Pair
-from semseg.engines.machine import free_memory
+from semseg.engines.protocols import Learner
+from semseg.errors import Stopped
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.inference.memory import BYTES_PER_PIXEL, divided
 from semseg.inference.predictor import Predictor
+from semseg.machine import free_memory
 from semseg.reporting.events import Scored, Sink
 from semseg.sagemaker.hyperparameters import Hyperparameters
-from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.extras import complete_without
 from semseg.training.inputs import Input, whole_pictures
-from semseg.training.learner import Learner
 
 
 def score(

@@ -16,11 +16,11 @@ from semseg.artifact.model_dir import (
     LAST,
     ModelDescription,
     describe,
-    replacing,
     write_class_names,
     write_hyperparams,
 )
 from semseg.errors import ArtifactError, DiskFullError
+from semseg.files import replacing
 
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
 Network = Callable[..., dict[str, NDArray[Any]]]

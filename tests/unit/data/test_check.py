@@ -17,8 +17,7 @@ from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing, Pair, list_pairs
 from semseg.data.report import Report, SplitReport
-from semseg.errors import DataError
-from semseg.sagemaker.job import Stopped
+from semseg.errors import DataError, Stopped
 from semseg.types import UInt8
 
 PairWriter = Callable[..., Pair]

@@ -16,8 +16,7 @@ from semseg.data.ground_truth import ColorMap
 from semseg.data.manifest import list_manifest
 from semseg.data.pairs import Listing
 from semseg.data.s3 import ObjectStore
-from semseg.errors import DataError
-from semseg.sagemaker.job import Stopped
+from semseg.errors import DataError, Stopped
 
 SCRATCH = {
     "0": {"class-name": "BACKGROUND", "hex-color": "#ffffff", "confidence": 0.9},

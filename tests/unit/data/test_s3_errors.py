@@ -16,8 +16,7 @@ import pytest
 
 from semseg.data import s3
 from semseg.data.s3 import ObjectStore
-from semseg.errors import DataError
-from semseg.sagemaker.job import Stopped
+from semseg.errors import DataError, Stopped
 
 NAME = "line 3 of train/x.manifest: source-ref s3://bucket/a.jpg"
 Reply = Callable[[BaseHTTPRequestHandler], None]

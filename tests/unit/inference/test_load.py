@@ -12,17 +12,18 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from semseg import machine
 from semseg.artifact.model_dir import describe, write_class_names
-from semseg.artifact.params import read_params, write_params
-from semseg.engines import machine
+from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import cuda, networks, runtime
 from semseg.engines.gluon.backend import GluonBackend
+from semseg.engines.openvino import backend as openvino
+from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
 from semseg.errors import ArtifactError, DeviceError, UserError
-from semseg.inference import load, openvino_backend
-from semseg.inference.export import write_onnx
+from semseg.exporting.onnx_model import write_onnx
+from semseg.inference import load
 from semseg.inference.load import load_predictor
 from semseg.inference.memory import BYTES_PER_PIXEL
-from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
 from semseg.types import Float32
 
 
@@ -249,15 +250,15 @@ class Compiled:
 def test_precision_follows_the_cpu(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool, told: str, expected: str
 ) -> None:
-    monkeypatch.setattr(openvino_backend, "has_bf16", lambda: bf16)
-    monkeypatch.setattr(openvino_backend, "OpenVinoBackend", Compiled)
-    backend = load_predictor(model_dir, precision=told).predictor._backend
-    assert isinstance(backend, Compiled)
-    assert backend.precision == expected
+    monkeypatch.setattr(openvino, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(openvino, "OpenVinoBackend", Compiled)
+    found = load_predictor(model_dir, precision=told).predictor._backend
+    assert isinstance(found, Compiled)
+    assert found.precision == expected
 
 
 def test_bf16_on_a_cpu_without_it_is_the_user_s_error(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_backend, "has_bf16", lambda: False)
+    monkeypatch.setattr(openvino, "has_bf16", lambda: False)
     with pytest.raises(
         UserError, match=r"SEMSEG_PRECISION is bf16, but this CPU .* Set SEMSEG_PRECISION to auto or f32"
     ):

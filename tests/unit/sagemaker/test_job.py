@@ -19,8 +19,8 @@ from semseg.data.pairs import list_pairs
 from semseg.data.samples import Sampler
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import runtime
-from semseg.errors import DataError, DeviceMemoryError, SemsegError
-from semseg.sagemaker.job import Stopped, run_job
+from semseg.errors import DataError, DeviceMemoryError, SemsegError, Stopped
+from semseg.sagemaker.job import run_job
 from semseg.sagemaker.paths import Paths
 
 

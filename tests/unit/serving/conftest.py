@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semseg.artifact.model_dir import ModelDescription
-from semseg.inference.backends import Backend
+from semseg.engines.protocols import Backend
 from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
 from semseg.types import Float32

@@ -22,7 +22,6 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
-from semseg import __version__
 from semseg.codecs.tensors import encode_probabilities
 from semseg.errors import DeviceMemoryError
 from semseg.inference.load import LoadedModel
@@ -31,6 +30,7 @@ from semseg.serving.app import create_app
 from semseg.serving.engine import Engine
 from semseg.serving.settings import Settings
 from semseg.types import Float32
+from semseg.version import __version__
 
 Loaded = Callable[..., LoadedModel]
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from semseg import __version__
 from semseg.codecs.media_types import IMAGE_TYPES, LONGEST_ACCEPT, SHARE, Parameter
 from semseg.errors import SemsegError
 from semseg.inference.load import LoadedModel
@@ -21,6 +20,7 @@ from semseg.serving.app import create_app
 from semseg.serving.codings import ACCEPTED
 from semseg.serving.engine import Engine
 from semseg.serving.settings import Settings
+from semseg.version import __version__
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 

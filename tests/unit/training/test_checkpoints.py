@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semseg.artifact.model_dir import replacing
-from semseg.artifact.params import read_params, write_params
+from semseg.codecs.params import read_params, write_params
 from semseg.errors import DiskFullError, HyperparameterError, UserError
+from semseg.files import replacing
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event
 from semseg.sagemaker.hyperparameters import rules
 from semseg.training.checkpoints import PLACE, Checkpoints, checkpoint_files, remove

@@ -12,8 +12,8 @@ import pytest
 from semseg.data.s3 import ObjectStore
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
-from semseg.inference import quantize as recipe
-from semseg.inference.gate import Gate
+from semseg.exporting import int8 as recipe
+from semseg.exporting.gate import Gate
 from semseg.reporting.events import Event, Quantized
 from semseg.sagemaker import hyperparameters
 from semseg.sagemaker.channels import Channels, Split

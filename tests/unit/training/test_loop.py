@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semseg.errors import DivergedError
+from semseg.errors import DivergedError, Stopped
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Step
-from semseg.sagemaker.job import Stopped
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.stopping import EarlyStopping

@@ -11,9 +11,8 @@ import pytest
 from semseg.data.s3 import ObjectStore
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
-from semseg.errors import DivergedError
+from semseg.errors import DivergedError, Stopped
 from semseg.sagemaker.hyperparameters import parse
-from semseg.sagemaker.job import Stopped
 from semseg.sagemaker.paths import Paths
 from semseg.training import run
 from semseg.training.artifact_writer import ArtifactWriter

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semseg.artifact.params import write_params
 from semseg.codecs.masks import decode_mask
+from semseg.codecs.params import write_params
 from semseg.data.s3 import ObjectStore
 from semseg.data.shapes import write_shapes
 from semseg.inference import tiling

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
-from semseg.engines.gluon import faults, networks, optimizer_state, runtime, weights
+from semseg.engines.gluon import faults, networks, optimizer_state, runtime
 from semseg.engines.gluon.losses import Criterion, MixedCrossEntropy, log_likelihood
+from semseg.networks import backbones
 from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Float32, UInt8
 
 mx = runtime.load()
@@ -194,5 +195,5 @@ def build_learner(
     mx.random.seed(seed)
     model = networks.build(algorithm, backbone, num_classes, device)
     if use_pretrained:
-        weights.load_backbone(model, backbone)
+        backbones.load_backbone(model, backbone)
     return GluonLearner(model, optimizer, aux_loss, aux_weight, device, criterion)

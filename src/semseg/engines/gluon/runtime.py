@@ -12,8 +12,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from semseg.engines.gluon import cuda
-from semseg.engines.machine import usable_cores
 from semseg.errors import DeviceError
+from semseg.machine import usable_cores
 
 AUTOTUNE = "MXNET_CUDNN_AUTOTUNE_DEFAULT"
 

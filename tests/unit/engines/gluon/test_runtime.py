@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from semseg.engines.gluon import cuda, runtime
-from semseg.engines.machine import usable_cores
 from semseg.errors import DeviceError
+from semseg.machine import usable_cores
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, str(usable_cores())), ("1", "1")])

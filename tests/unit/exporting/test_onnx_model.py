@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
-from semseg import __version__
+from semseg.artifact import onnx_file
 from semseg.artifact.model_dir import describe, write_class_names
-from semseg.artifact.params import read_params, write_params
 from semseg.cli import main
+from semseg.codecs.params import read_params, write_params
 from semseg.errors import ArtifactError, UserError
-from semseg.inference import export, onnx_file
-from semseg.inference.export import build_onnx, write_onnx, write_symbol
+from semseg.exporting import onnx_model
+from semseg.exporting.onnx_model import build_onnx, write_onnx, write_symbol
+from semseg.version import __version__
 
 
 def test_the_model_says_what_it_is_and_what_it_was_made_from(copy: Path) -> None:
@@ -65,7 +66,7 @@ def test_parameters_of_another_network_are_an_error_that_names_their_file(
     copy: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = read_params(model_dir / "model_best.params")
-    monkeypatch.setattr(export, "read_params", lambda path: arrays | {"bn1.gamma": np.ones(64, np.float32)})
+    monkeypatch.setattr(onnx_model, "read_params", lambda path: arrays | {"bn1.gamma": np.ones(64, np.float32)})
     with pytest.raises(ArtifactError) as caught:
         write_onnx(describe(copy), copy / "model.onnx")
     assert f"{copy / 'model_best.params'} does not fit the network: bn1.gamma has shape (64,)" in caught.value.message

@@ -12,9 +12,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from semseg.engines.openvino.backend import core, settings
 from semseg.errors import ArtifactError
-from semseg.inference.onnx_int8 import Ranges, inner_convolutions, rounded_weights, rounding
-from semseg.inference.openvino_backend import core, settings
+from semseg.exporting.qdq import Ranges, inner_convolutions, rounded_weights, rounding
 from semseg.types import Float32
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx
 
-from semseg.inference.onnx_layers import Graph, Tensor
+from semseg.networks.onnx import Graph, Tensor
 from semseg.types import Arrays
 
 _BLOCKS = {"resnet-50": (3, 4, 6, 3), "resnet-101": (3, 4, 23, 3)}

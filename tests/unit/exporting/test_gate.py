@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semseg.inference.gate import Gate, compare, read_gate
+from semseg.exporting.gate import Gate, compare, read_gate
 from semseg.inference.predictor import Predictor
 from semseg.types import Float32, UInt8
 

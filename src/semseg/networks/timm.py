@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from semseg.engines.gluon import networks, runtime, weights, weights_store
+from semseg.engines.gluon import networks, runtime
 from semseg.errors import FormatError, WeightsError, one_line, some
+from semseg.files import replacing
+from semseg.networks import backbones
 from semseg.types import Arrays
 
 mx = runtime.load()
@@ -29,7 +31,7 @@ _DTYPES = ("F32", "F16")
 
 
 def import_backbone(source: Path, folder: Path) -> Path:
-    """Write the weights of timm's model.safetensors as a file for `weights.load_backbone`, and return its path.
+    """Write the weights of timm's model.safetensors as a file for `backbones.load_backbone`, and return its path.
 
     The folder is made if need be; a file of an earlier import is replaced. The arrays are of float32 or float16; names
     and shapes must be those of the backbone, besides them only the classifier (`fc`), which has no use here, and
@@ -40,14 +42,14 @@ def import_backbone(source: Path, folder: Path) -> Path:
     except FormatError as fault:
         raise WeightsError(
             f"{one_line(str(source))} {fault}.",
-            f"Give the model.safetensors of timm's {' or '.join(weights.TIMM_NAMES.values())}, copied whole.",
+            f"Give the model.safetensors of timm's {' or '.join(backbones.TIMM_NAMES.values())}, copied whole.",
         ) from None
     except OSError as error:
         raise WeightsError(f"{one_line(str(source))} cannot be read: {error.strerror or error}.") from error
-    path = folder / weights.imported_name(backbone)
+    path = folder / backbones.imported_name(backbone)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with weights_store.replacing(path) as temporary:
+        with replacing(path) as temporary:
             mx.nd.save(str(temporary), {name: runtime.to_device(array, mx.cpu()) for name, array in arrays.items()})
     except (OSError, mx.base.MXNetError) as error:
         reason = error.strerror if isinstance(error, OSError) else "MXNet cannot write there"

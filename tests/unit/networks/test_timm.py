@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save, save_file
 
-from semseg.engines.gluon import networks, runtime, timm_weights, weights, weights_store
+from semseg.engines.gluon import networks, runtime
 from semseg.errors import WeightsError
+from semseg.networks import backbones, store, timm
 
 Array = NDArray[Any]
 
@@ -40,12 +41,12 @@ def write(path: Path, arrays: dict[str, Array]) -> Path:
 def test_imported_weights_give_the_features_that_timm_computes(mx: Any, tmp_path: Path, backbone: str) -> None:
     arrays = random_weights(backbone, 1)
     source = write(tmp_path / "model.safetensors", arrays)
-    path = timm_weights.import_backbone(source, weights_store.models_folder())
-    assert path == weights_store.models_folder() / weights.imported_name(backbone)
+    path = timm.import_backbone(source, store.models_folder())
+    assert path == store.models_folder() / backbones.imported_name(backbone)
     assert list(path.parent.iterdir()) == [path]
 
     model = networks.build("deeplab", backbone, 3, mx.cpu())
-    weights.load_backbone(model, backbone)
+    backbones.load_backbone(model, backbone)
     images = np.random.default_rng(2).standard_normal((2, 3, 41, 57)).astype(np.float32)
     for found, expected in zip(
         model.base_forward(runtime.to_device(images, mx.cpu())), features(arrays, images), strict=True
@@ -63,7 +64,7 @@ def test_a_file_of_float16_without_classifier_or_counts_will_do(
         for name, array in arrays.items()
         if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
     }
-    path = timm_weights.import_backbone(write(tmp_path / "half", half), tmp_path / "a/new/folder")
+    path = timm.import_backbone(write(tmp_path / "half", half), tmp_path / "a/new/folder")
     imported = mx.nd.load(str(path))
     assert len(imported) == len(half)
     for ours, timms in (("conv1.0.weight", "conv1.0.weight"), ("layer4.2.bn3.gamma", "layer4.2.bn3.weight")):
@@ -106,7 +107,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
     folder = tmp_path / "models"
     folder.mkdir()
     with pytest.raises(WeightsError) as caught:
-        timm_weights.import_backbone(source, folder)
+        timm.import_backbone(source, folder)
     assert caught.value.message == f"{source} does not fit the network: {fault}."
     assert "resnet50s.gluon_in1k or resnet101s.gluon_in1k" in caught.value.hint
     assert not list(folder.iterdir())
@@ -121,7 +122,7 @@ def test_bfloat16_is_refused_by_name(tmp_path: Path, arrays: dict[str, Array]) -
     source = tmp_path / "model.safetensors"
     source.write_bytes(struct.pack("<Q", len(changed)) + changed + content[8 + length :])
     with pytest.raises(WeightsError, match="dtype BF16 instead of F32 or F16"):
-        timm_weights.import_backbone(source, tmp_path)
+        timm.import_backbone(source, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes, fault: str) -> 
     source = tmp_path / "file"
     source.write_bytes(content)
     with pytest.raises(WeightsError) as caught:
-        timm_weights.import_backbone(source, tmp_path / "models")
+        timm.import_backbone(source, tmp_path / "models")
     assert f"{source} is " in caught.value.message
     assert fault in caught.value.message
 
@@ -146,18 +147,18 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes, fault: str) -> 
 def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with (tmp_path / "large").open("wb") as large:
-        large.truncate(timm_weights.MAX_BYTES + 1)
+        large.truncate(timm.MAX_BYTES + 1)
     for name, fault in (("absent", "is not there"), ("pipe", "is not a file"), ("large", "has 536,870,913 bytes")):
         with pytest.raises(WeightsError, match=f"{tmp_path / name} {fault}"):
-            timm_weights.import_backbone(tmp_path / name, tmp_path)
+            timm.import_backbone(tmp_path / name, tmp_path)
     with pytest.raises(WeightsError, match="cannot be read: File name too long"):
-        timm_weights.import_backbone(tmp_path / ("x" * 300), tmp_path)
+        timm.import_backbone(tmp_path / ("x" * 300), tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, arrays: dict[str, Array]) -> None:
     source = write(tmp_path / "model.safetensors", arrays)
     with pytest.raises(WeightsError, match=f"{source}/resnet50_v1s-imported.params cannot be written: File exists"):
-        timm_weights.import_backbone(source, source)
+        timm.import_backbone(source, source)
 
 
 # timm's resnet50s and resnet101s written down again, in numpy: their names, and what they compute at stride 8.

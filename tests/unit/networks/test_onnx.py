@@ -7,10 +7,10 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from semseg.artifact.onnx_file import OPERATORS
 from semseg.errors import ArtifactError
-from semseg.inference.onnx_file import OPERATORS
-from semseg.inference.onnx_layers import OPSET, Graph, Tensor
 from semseg.inference.upsampling import upsampled_blocks
+from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.types import Arrays, Float32
 
 IMAGE = Tensor("image", 3)

@@ -14,7 +14,6 @@ The format is MXNet's NDArray list (`NDArray::Save` in mxnet 1.9.1, src/ndarray/
 
 from __future__ import annotations
 
-import hashlib
 import math
 import mmap
 import struct
@@ -51,15 +50,6 @@ def read_params(path: Path) -> Arrays:
         raise ArtifactError(
             f"{path} {fault}.", "It must be a file that GluonCV's save_parameters wrote, copied whole."
         ) from None
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits. Raises ArtifactError when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from semseg.inference.onnx_int8 import inner_convolutions, rounding, to_int8
-from semseg.inference.onnx_layers import OPSET, Graph, Tensor
-from semseg.inference.openvino_backend import OpenVinoBackend, core, settings
+from semseg.engines.openvino.backend import OpenVinoBackend, core, settings
+from semseg.exporting.qdq import inner_convolutions, rounding, to_int8
+from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.types import Float32
 
 RANGES = {"MaxPool_2": (0.0, 4.0), "Concat_7": (-3.0, 5.0)}

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import onnx
 
-from semseg.artifact.model_dir import ModelDescription, replacing
-from semseg.engines.machine import free_memory, usable_cores
+from semseg.artifact.model_dir import ModelDescription
+from semseg.engines.openvino.backend import OpenVinoBackend
+from semseg.exporting.calibration import activation_ranges, rounding_noise
+from semseg.exporting.gate import MAX_FALL, Gate, Labelled, compare
+from semseg.exporting.onnx_model import build_onnx
+from semseg.exporting.qdq import inner_convolutions, to_int8
+from semseg.files import replacing
 from semseg.inference import memory
-from semseg.inference.calibration import activation_ranges, rounding_noise
-from semseg.inference.export import build_onnx
-from semseg.inference.gate import MAX_FALL, Gate, Labelled, compare
-from semseg.inference.onnx_int8 import inner_convolutions, to_int8
-from semseg.inference.openvino_backend import OpenVinoBackend
 from semseg.inference.predictor import Predictor, normalise
+from semseg.machine import free_memory, usable_cores
 from semseg.types import UInt8
 
 logger = logging.getLogger(__name__)

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from semseg.engines import machine
-from semseg.engines.gluon import networks, runtime, weights_store
-from semseg.engines.gluon.weights_store import StoredFile
+from semseg import machine
+from semseg.engines.gluon import networks, runtime
 from semseg.errors import ArtifactError, HyperparameterError, WeightsError
+from semseg.networks import store
+from semseg.networks.store import StoredFile
 from semseg.sagemaker.log_lines import LOGGER
 
 mx = runtime.load()
@@ -41,9 +42,9 @@ def fetch_backbone(backbone: str) -> Path:
 
     Raises WeightsError, which tells why it is not to be had.
     """
-    file, folder = stored_file(backbone), weights_store.models_folder()
-    if weights_store.fault(folder / file.name, file.sha1):
-        return weights_store.fetch(file, folder, PATIENT_SECONDS)
+    file, folder = stored_file(backbone), store.models_folder()
+    if store.fault(folder / file.name, file.sha1):
+        return store.fetch(file, folder, PATIENT_SECONDS)
     return folder / file.name
 
 
@@ -76,19 +77,19 @@ def find_backbone(backbone: str) -> Path:
     fetched. Raises HyperparameterError when no file is to be had.
     """
     file = stored_file(backbone)
-    folder, spare = weights_store.models_folder(), weights_store.spare_folder()
+    folder, spare = store.models_folder(), store.spare_folder()
     path, imported = folder / file.name, folder / imported_name(backbone)
-    fault = weights_store.fault(path, file.sha1)
+    fault = store.fault(path, file.sha1)
     if not fault:
         return path
-    if fault != weights_store.ABSENT:
+    if fault != store.ABSENT:
         LOGGER.warning("%s %s.", path, fault)
-    if machine.is_own(spare) and not weights_store.fault(spare / file.name, file.sha1):
+    if machine.is_own(spare) and not store.fault(spare / file.name, file.sha1):
         return spare / file.name
     if os.access(imported, os.R_OK):
         return imported
     try:
-        return weights_store.fetch(file, None, SECONDS)
+        return store.fetch(file, None, SECONDS)
     except WeightsError as error:
         raise HyperparameterError(
             f"use_pretrained_model is True, but the backbone's file {path} {fault}. {error}",

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from semseg.artifact.params import digest, read_params, unusable, write_params
+from semseg.codecs.params import read_params, unusable, write_params
 from semseg.errors import ArtifactError
+from semseg.files import sha256
 
 Encode = Callable[[dict[str, NDArray[Any]]], bytes]
 
@@ -53,9 +54,9 @@ def test_a_full_disk_is_an_error_of_the_operating_system() -> None:
 def test_the_digest_is_the_files_sha256(tmp_path: Path) -> None:
     path = tmp_path / "a.params"
     path.write_bytes(b"abc")
-    assert digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     with pytest.raises(ArtifactError, match=r"b\.params cannot be read"):
-        digest(tmp_path / "b.params")
+        sha256(tmp_path / "b.params")
 
 
 def test_prefixes_of_symbolic_files_are_dropped(tmp_path: Path, encode: Encode) -> None:

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from discerning import labelled
 from PIL import Image
 
 from semseg.cli import main
 from semseg.errors import ArtifactError
-from semseg.inference import quantize_folder as module
-from semseg.inference.gate import Gate
-from semseg.inference.quantize_folder import quantize_folder
-
-from .conftest import labelled
+from semseg.exporting import int8_folder as module
+from semseg.exporting.gate import Gate
+from semseg.exporting.int8_folder import quantize_folder
 
 
 class Asked:

@@ -9,20 +9,19 @@ from typing import Any
 
 import onnx
 import pytest
+from discerning import BRIGHT, DARK, MIDDLE, labelled, picture
 
-from semseg import __version__
+from semseg.artifact import onnx_file
 from semseg.artifact.model_dir import INT8, describe
 from semseg.errors import DataError
-from semseg.inference import onnx_file
-from semseg.inference import quantize as module
-from semseg.inference.calibration import activation_ranges
-from semseg.inference.export import build_onnx
-from semseg.inference.gate import read_gate
+from semseg.exporting import int8 as module
+from semseg.exporting.calibration import activation_ranges
+from semseg.exporting.gate import read_gate
+from semseg.exporting.int8 import quantize
+from semseg.exporting.onnx_model import build_onnx
 from semseg.inference.load import load_predictor
-from semseg.inference.quantize import quantize
 from semseg.types import UInt8
-
-from .conftest import BRIGHT, DARK, MIDDLE, labelled, picture
+from semseg.version import __version__
 
 Discerning = Callable[[Sequence[str]], Path]
 

@@ -13,10 +13,10 @@ from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import Item, Pair, evenly, list_pairs, list_pictures
 from semseg.data.report import Report
 from semseg.data.samples import Sampler
-from semseg.data.threads import cores
 from semseg.errors import DataError
-from semseg.inference.gate import Gate, Labelled
-from semseg.inference.quantize import CALIBRATION_PICTURES, VALIDATION_PICTURES, quantize
+from semseg.exporting.gate import Gate, Labelled
+from semseg.exporting.int8 import CALIBRATION_PICTURES, VALIDATION_PICTURES, quantize
+from semseg.machine import usable_cores
 
 
 def quantize_folder(
@@ -41,7 +41,7 @@ def quantize_folder(
         else find_label_map("annotations", annotations, None, model.num_classes)
     )
     sampler = Sampler(
-        found, crop_size=0, base_size=0, seed=0, workers=cores(), checked=False
+        found, crop_size=0, base_size=0, seed=0, workers=usable_cores(), checked=False
     )  # whole: sizes are unused
     return _quantize(directory, model, listing.pairs, lambda pairs: _labelled(pairs, sampler))
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from semseg import __version__
-from semseg.artifact.model_dir import ModelDescription, replacing
-from semseg.artifact.params import digest, read_params
+from semseg.artifact.model_dir import ModelDescription
+from semseg.artifact.onnx_file import DIGEST
+from semseg.codecs.params import read_params
 from semseg.errors import UserError
-from semseg.inference.onnx_file import DIGEST
-from semseg.inference.onnx_layers import OPSET
-from semseg.inference.onnx_networks import build_graph
+from semseg.files import replacing, sha256
+from semseg.networks.definitions import build_graph
+from semseg.networks.onnx import OPSET
 from semseg.types import IMAGENET_MEAN, IMAGENET_STD
+from semseg.version import __version__
 
 SYMBOL = "-symbol.json"
 _PARAMS = "-0000.params"
@@ -82,5 +83,5 @@ def _metadata(model: ModelDescription) -> dict[str, str]:
         "std": json.dumps(IMAGENET_STD),
         "semseg_version": __version__,
         "onnx_version": onnx.__version__,
-        DIGEST: digest(model.params),
+        DIGEST: sha256(model.params),
     }

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
 from semseg.errors import ArtifactError
-from semseg.inference.onnx_layers import OPSET, Graph, Tensor
-from semseg.inference.openvino_backend import OpenVinoBackend, has_bf16
+from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.types import Float32
 
 
@@ -73,7 +73,7 @@ def test_signals_are_heard_when_networks_have_come_and_gone(tmp_path: Path) -> N
     path.write_bytes(doubling())
     script = f"""
 import os, pathlib, signal
-from semseg.inference.openvino_backend import OpenVinoBackend
+from semseg.engines.openvino.backend import OpenVinoBackend
 networks = [OpenVinoBackend(pathlib.Path({str(path)!r}), "f32", 1, 3) for _ in range(2)]
 del networks[0]
 del networks[0]

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from semseg.artifact.onnx_file import DIGEST, verify
 from semseg.errors import ArtifactError
-from semseg.inference.onnx_file import DIGEST, verify
-from semseg.inference.onnx_layers import OPSET, Graph, Tensor
+from semseg.networks.onnx import OPSET, Graph, Tensor
 
 OURS = "ab" * 32
 

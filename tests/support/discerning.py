@@ -1,44 +1,23 @@
+"""Networks that tell dark pictures from bright ones, and those pictures."""
+
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 from onnx import helper
 
 from semseg.artifact.model_dir import describe
-from semseg.artifact.params import read_params
-from semseg.engines.gluon import networks, runtime
-from semseg.inference.export import build_onnx
+from semseg.codecs.params import read_params, write_params
+from semseg.exporting.onnx_model import build_onnx
 from semseg.inference.predictor import normalise
-from semseg.inference.quantize import quantize
-from semseg.types import IGNORED, Float32, UInt8
+from semseg.types import IGNORED, Arrays, Float32, UInt8
 
 DARK, BRIGHT = 0, 1
 MIDDLE = (slice(12, 28), slice(12, 36))
-
-
-@pytest.fixture(scope="session")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An FCN of random weights for 3 classes, without hyperparams.json."""
-    directory = tmp_path_factory.mktemp("model")
-    runtime.load().random.seed(0)
-    networks.build("fcn", "resnet-50", 3, runtime.load().cpu()).save_parameters(str(directory / "model_best.params"))
-    return directory
-
-
-@pytest.fixture
-def copy(model_dir: Path, tmp_path: Path) -> Path:
-    """A directory of the test's own with the same parameters."""
-    directory = tmp_path / "copy"
-    directory.mkdir()
-    (directory / "model_best.params").symlink_to(model_dir / "model_best.params")
-    return directory
 
 
 def picture(brightness: int, seed: int = 0) -> UInt8:
@@ -57,13 +36,8 @@ def labelled(count: int = 3) -> list[tuple[UInt8, UInt8 | None]]:
     return found
 
 
-@pytest.fixture(scope="session")
-def discerning(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Sequence[str]], Path]]:
-    """Makes networks that tell dark pictures from bright ones by all their features; class 2 is nowhere.
-
-    Given stages, such as `layer1`, a channel of what their blocks hand on is 10,000 and has no weight in what follows:
-    f32 does as well as without, int8 sees nothing but this channel.
-    """
+def discerning_arrays(model_dir: Path) -> Arrays:
+    """Parameters that tell dark pictures from bright ones by all features of the network in a directory."""
     arrays = {name: np.array(array) for name, array in read_params(model_dir / "model_best.params").items()}
     dark, bright = features(model_dir, picture(40)), features(model_dir, picture(200))
     direction = (bright - dark).mean(axis=1) / (bright.var(axis=1) + dark.var(axis=1) + 1e-6)
@@ -71,15 +45,7 @@ def discerning(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     arrays["head.block.4.weight"][:] = 0
     arrays["head.block.4.weight"][BRIGHT, :, 0, 0] = direction
     arrays["head.block.4.bias"][:] = 0, -middle, -1e6
-    written: list[Path] = []
-
-    def make(stages: Sequence[str]) -> Path:
-        written.append(write(outliers(arrays, stages), tmp_path_factory.mktemp("discerning")))
-        return written[-1]
-
-    yield make
-    for directory in written:
-        shutil.rmtree(directory)  # 140 MB each
+    return arrays
 
 
 def features(model_dir: Path, image: UInt8) -> Float32:
@@ -92,7 +58,7 @@ def features(model_dir: Path, image: UInt8) -> Float32:
     return found.reshape(len(found), -1)
 
 
-def outliers(arrays: dict[str, Any], stages: Sequence[str]) -> dict[str, Any]:
+def outliers(arrays: Arrays, stages: Sequence[str]) -> Arrays:
     """The parameters with channel 0 of each stage as told."""
     changed = {name: array.copy() for name, array in arrays.items()}
     following = {"layer1": "layer2.0", "layer2": "layer3.0", "layer3": "layer4.0", "layer4": "head.block.0"}
@@ -105,22 +71,12 @@ def outliers(arrays: dict[str, Any], stages: Sequence[str]) -> dict[str, Any]:
     return changed
 
 
-def blocks_after_the_first(arrays: dict[str, Any], stage: str) -> set[str]:
+def blocks_after_the_first(arrays: Arrays, stage: str) -> set[str]:
     blocks = {".".join(name.split(".")[:2]) for name in arrays if name.startswith(f"{stage}.")}
     return blocks - {f"{stage}.0"}
 
 
-def write(arrays: dict[str, Any], directory: Path) -> Path:
-    network = networks.build("fcn", "resnet-50", 3, runtime.load().cpu())
-    networks.assign(networks.parameters(network), arrays, "a test")
-    network.save_parameters(str(directory / "model_best.params"))
-    return directory
-
-
-@pytest.fixture(scope="session")
-def quantized(discerning: Callable[[Sequence[str]], Path]) -> Path:
-    """A model directory with a model_int8.onnx that passed its gate."""
-    directory = discerning([])
-    path = directory / "model_int8.onnx"
-    assert quantize(describe(directory), path, [image for image, _ in labelled()], labelled).passed
+def write(arrays: Arrays, directory: Path) -> Path:
+    """The directory, with these parameters as a model."""
+    write_params(directory / "model_best.params", arrays)
     return directory

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semseg.engines.machine import free_memory, free_threads, is_own, usable_cores
+from semseg.machine import free_memory, free_threads, is_own, usable_cores
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -136,7 +136,7 @@ def test_a_folder_is_own_when_no_other_can_write_it(tmp_path: Path, monkeypatch:
 KEPT = """
 import ctypes, sys
 from pathlib import Path
-from semseg.engines.machine import keep_memory_flat
+from semseg.machine import keep_memory_flat
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

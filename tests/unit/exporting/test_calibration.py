@@ -6,17 +6,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from discerning import picture
 from onnx import TensorProto, helper, numpy_helper
 
 from semseg.artifact.model_dir import describe
 from semseg.errors import ArtifactError
-from semseg.inference.calibration import activation_ranges, rounding_noise
-from semseg.inference.export import build_onnx
-from semseg.inference.onnx_int8 import inner_convolutions, to_int8
+from semseg.exporting.calibration import activation_ranges, rounding_noise
+from semseg.exporting.onnx_model import build_onnx
+from semseg.exporting.qdq import inner_convolutions, to_int8
 from semseg.inference.predictor import normalise
 from semseg.types import Float32
-
-from .conftest import picture
 
 
 @pytest.fixture(scope="module")

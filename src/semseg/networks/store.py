@@ -13,15 +13,16 @@ import threading
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from semseg.engines import machine
+from semseg import machine
 from semseg.errors import WeightsError, one_line
+from semseg.files import replacing
 from semseg.sagemaker.log_lines import LOGGER
 
 MAX_BYTES = 256 << 20
@@ -103,7 +104,7 @@ def fetch(file: StoredFile, folder: Path | None, seconds: float, max_bytes: int 
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as packed:
             _within(seconds, lambda: _download(file.url, packed, seconds, max_bytes))
-            with replacing(path) as temporary:
+            with replacing(path, path.with_name(f".{path.name}.{uuid.uuid4().hex}")) as temporary:  # others fetch too
                 _unpack(packed, file, temporary, max_bytes)
     except _FetchError as error:
         raise WeightsError(f"{one_line(file.url)} {error}.") from error
@@ -111,20 +112,6 @@ def fetch(file: StoredFile, folder: Path | None, seconds: float, max_bytes: int 
         raise WeightsError(f"{path} cannot be written: {error.strerror}.") from error
     LOGGER.info("Fetched %s.", path)
     return path
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, no one else's; what is written there becomes `path` at once.
-
-    An error in between leaves `path` as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class _FetchError(Exception):

@@ -1,0 +1,1 @@
+"""A model in other forms: ONNX, MXNet's symbol, int8."""

@@ -1,0 +1,1 @@
+"""The network family, written once, without an engine."""
