@@ -1,18 +1,79 @@
-"""The six networks as ONNX graphs, up to their logits at an eighth of the picture's size.
+"""The networks, each declared once: what it is called, and its layers. Whatever lists networks is derived from here.
 
 The backbones are GluonCV's `resnet50_v1s` and `resnet101_v1s`, dilated; the heads are those of FCN (Long et al., 2015),
-PSPNet (Zhao et al., 2017) and DeepLabV3 (Chen et al., 2017) as GluonCV builds and names them. Dropout and the auxiliary
-head are left out: they are for training.
+PSPNet (Zhao et al., 2017) and DeepLabV3 (Chen et al., 2017) as GluonCV builds and names them. A network is a head on a
+backbone: six of them.
 """
 
 from __future__ import annotations
 
-import onnx
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
-from semseg.networks.onnx import Graph, Tensor
-from semseg.types import Arrays
+from semseg.networks.layers import Layers, T
 
-_BLOCKS = {"resnet-50": (3, 4, 6, 3), "resnet-101": (3, 4, 23, 3)}
+AUXILIARY = "auxlayer."
+"""How the names of the auxiliary head's parameters begin. It is for training: files need not have them."""
+
+
+class Stages(Protocol):
+    """The layers of a backbone."""
+
+    def __call__(self, layers: Layers[T], image: T) -> Sequence[T]:
+        """Normalised RGB (N, 3, H, W) -> the values behind each stage, from the finest to the deepest."""
+        ...
+
+
+class Head(Protocol):
+    """The layers of a network behind its backbone."""
+
+    def __call__(self, layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+        """The values behind each stage of the backbone -> logits (N, num_classes, ceil(H/stride), ceil(W/stride))."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An encoder.
+
+    name: as the hyperparameter `backbone` has it; title: for people.
+    """
+
+    name: str
+    title: str
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class Network:
+    """A segmentation network, on any backbone whose stages it can read.
+
+    name: as the hyperparameter `algorithm` has it; title: for people; head: gives the logits; auxiliary: gives those
+    that help in training, None where there are none; classifier: the name of the layer that gives the logits, one
+    channel a class; stride: pixels of the image for each place of the logits, along either side.
+    bytes_per_pixel: of the image, by engine, what the network's computation takes at its peak, in f32 [measured as
+    resident memory, with both backbones, which differ little]; an engine that is left out does not run the network.
+    """
+
+    name: str
+    title: str
+    head: Head
+    auxiliary: Head | None
+    classifier: str
+    stride: int
+    bytes_per_pixel: Mapping[str, int]
+
+    def build(
+        self, layers: Layers[T], image: T, backbone: Backbone, num_classes: int, auxiliary: bool
+    ) -> tuple[T, T | None]:
+        """The network's logits, and those of the auxiliary head if it is wanted and there is one."""
+        stages = backbone.stages(layers, image)
+        logits = self.head(layers, stages, num_classes)
+        return logits, self.auxiliary(layers, stages, num_classes) if auxiliary and self.auxiliary else None
+
+
 _STAGES = (("layer1", 64, 1, 1, 1), ("layer2", 128, 2, 1, 1), ("layer3", 256, 1, 1, 2), ("layer4", 512, 1, 2, 4))
 """Name, narrow channels, stride of the first block, dilation of the first block, dilation of the others."""
 
@@ -20,70 +81,91 @@ _GRIDS = (1, 2, 3, 6)
 _RATES = (1, 12, 24, 36)
 
 
-def build_graph(algorithm: str, backbone: str, num_classes: int, arrays: Arrays, origin: str) -> onnx.GraphProto:
-    """The graph from `image`, normalised RGB float32 (N, 3, H, W), to `logits`, float32 (N, C, ceil(H/8), ceil(W/8)).
+def _resnet(layers: Layers[T], image: T, blocks: Sequence[int]) -> Sequence[T]:
+    """ResNet (He et al., 2016) that begins with three convolutions, dilated from its third stage on.
 
-    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101; arrays: parameters by GluonCV's structural name;
-    `origin` names their file in errors. Raises ArtifactError when a parameter is missing, unknown or of another shape.
+    blocks: in each stage. Strides 4, 8, 8, 8; channels 256, 512, 1024, 2048.
     """
-    graph = Graph(arrays, origin)
-    features = _backbone(graph, Tensor("image", 3), _BLOCKS[backbone])
-    logits = _HEADS[algorithm](graph, features, num_classes)
-    return graph.finish(logits, unused="auxlayer.")
-
-
-def _backbone(graph: Graph, x: Tensor, blocks: tuple[int, ...]) -> Tensor:
-    x = graph.relu(graph.convolution(x, "conv1.0", 64, 3, stride=2, norm="conv1.1"))
-    x = graph.relu(graph.convolution(x, "conv1.3", 64, 3, norm="conv1.4"))
-    x = graph.relu(graph.convolution(x, "conv1.6", 128, 3, norm="bn1"))
-    x = graph.max_pool(x)
+    x = layers.relu(layers.convolution(image, "conv1.0", 64, 3, stride=2, norm="conv1.1"))
+    x = layers.relu(layers.convolution(x, "conv1.3", 64, 3, norm="conv1.4"))
+    x = layers.relu(layers.convolution(x, "conv1.6", 128, 3, norm="bn1"))
+    x = layers.max_pool(x)
+    stages = []
     for (name, channels, stride, first_dilation, dilation), count in zip(_STAGES, blocks, strict=True):
-        x = _bottleneck(graph, x, f"{name}.0", channels, stride, first_dilation)
+        x = _bottleneck(layers, x, f"{name}.0", channels, stride, first_dilation)
         for number in range(1, count):
-            x = _bottleneck(graph, x, f"{name}.{number}", channels, 1, dilation)
-    return x
+            x = _bottleneck(layers, x, f"{name}.{number}", channels, 1, dilation)
+        stages.append(x)
+    return stages
 
 
-def _bottleneck(graph: Graph, x: Tensor, name: str, channels: int, stride: int, dilation: int) -> Tensor:
+def _bottleneck(layers: Layers[T], x: T, name: str, channels: int, stride: int, dilation: int) -> T:
     """Three convolutions and a bypass, which is a convolution itself in the first block of a stage."""
-    out = graph.relu(graph.convolution(x, f"{name}.conv1", channels, norm=f"{name}.bn1"))
-    out = graph.convolution(out, f"{name}.conv2", channels, 3, stride=stride, dilation=dilation, norm=f"{name}.bn2")
-    out = graph.convolution(graph.relu(out), f"{name}.conv3", 4 * channels, norm=f"{name}.bn3")
+    out = layers.relu(layers.convolution(x, f"{name}.conv1", channels, norm=f"{name}.bn1"))
+    out = layers.convolution(out, f"{name}.conv2", channels, 3, stride=stride, dilation=dilation, norm=f"{name}.bn2")
+    out = layers.convolution(layers.relu(out), f"{name}.conv3", 4 * channels, norm=f"{name}.bn3")
     if name.endswith(".0"):
-        x = graph.convolution(x, f"{name}.downsample.0", 4 * channels, stride=stride, norm=f"{name}.downsample.1")
-    return graph.relu(graph.add(out, x))
+        x = layers.convolution(x, f"{name}.downsample.0", 4 * channels, stride=stride, norm=f"{name}.downsample.1")
+    return layers.relu(layers.add(out, x))
 
 
-def _classifier(graph: Graph, x: Tensor, channels: int, num_classes: int) -> Tensor:
-    x = graph.relu(graph.convolution(x, "head.block.0", channels, 3, norm="head.block.1"))
-    return graph.convolution(x, "head.block.4", num_classes)
+def _fully_convolutional(layers: Layers[T], x: T, name: str, channels: int, num_classes: int) -> T:
+    x = layers.relu(layers.convolution(x, f"{name}.0", channels, 3, norm=f"{name}.1"))
+    return layers.convolution(layers.dropout(x, 0.1), f"{name}.4", num_classes)
 
 
-def _fcn(graph: Graph, x: Tensor, num_classes: int) -> Tensor:
-    return _classifier(graph, x, 512, num_classes)
+def _auxiliary(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+    return _fully_convolutional(layers, stages[-2], f"{AUXILIARY}block", 256, num_classes)
 
 
-def _psp(graph: Graph, x: Tensor, num_classes: int) -> Tensor:
+def _fcn(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+    return _fully_convolutional(layers, stages[-1], "head.block", 512, num_classes)
+
+
+def _psp(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+    x = stages[-1]
     levels = [x]
     for number, cells in enumerate(_GRIDS, 1):
         name = f"head.psp.conv{number}"
-        level = graph.convolution(graph.adaptive_average(x, cells), f"{name}.0", 512, norm=f"{name}.1")
-        levels.append(graph.stretch(graph.relu(level), like=x))
-    return _classifier(graph, graph.concatenate(levels), 512, num_classes)
+        level = layers.convolution(layers.adaptive_average(x, cells), f"{name}.0", 512, norm=f"{name}.1")
+        levels.append(layers.stretch(layers.relu(level), like=x))
+    return _fully_convolutional(layers, layers.concatenate(levels), "head.block", 512, num_classes)
 
 
-def _deeplab(graph: Graph, x: Tensor, num_classes: int) -> Tensor:
-    name = "head.aspp.concurent"
+def _deeplab(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+    x, name = stages[-1], "head.aspp.concurent"
     branches = [
-        graph.relu(
-            graph.convolution(x, f"{name}.{i}.0", 256, 1 if rate == 1 else 3, dilation=rate, norm=f"{name}.{i}.1")
+        layers.relu(
+            layers.convolution(x, f"{name}.{i}.0", 256, 1 if rate == 1 else 3, dilation=rate, norm=f"{name}.{i}.1")
         )
         for i, rate in enumerate(_RATES)
     ]
-    pooled = graph.convolution(graph.global_average(x), f"{name}.4.gap.1", 256, norm=f"{name}.4.gap.2")
-    branches.append(graph.spread(graph.relu(pooled), like=x))
-    x = graph.convolution(graph.concatenate(branches), "head.aspp.project.0", 256, norm="head.aspp.project.1")
-    return _classifier(graph, graph.relu(x), 256, num_classes)
+    pooled = layers.convolution(layers.global_average(x), f"{name}.4.gap.1", 256, norm=f"{name}.4.gap.2")
+    branches.append(layers.spread(layers.relu(pooled), like=x))
+    x = layers.convolution(layers.concatenate(branches), "head.aspp.project.0", 256, norm="head.aspp.project.1")
+    return _fully_convolutional(layers, layers.dropout(layers.relu(x), 0.5), "head.block", 256, num_classes)
 
 
-_HEADS = {"fcn": _fcn, "psp": _psp, "deeplab": _deeplab}
+BACKBONES = (
+    Backbone("resnet-50", "ResNet-50", partial(_resnet, blocks=(3, 4, 6, 3))),
+    Backbone("resnet-101", "ResNet-101", partial(_resnet, blocks=(3, 4, 23, 3))),
+)
+NETWORKS = (
+    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370}),
+    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700}),
+    Network("deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400}),
+)
+"""In the order in which the built-in algorithm's documentation has them."""
+
+Named = TypeVar("Named", Backbone, Network)
+
+
+def by_name(name: str, declared: Iterable[Named]) -> Named:
+    """The network or backbone of a name. Raises KeyError when none has it."""
+    return {one.name: one for one in declared}[name]
+
+
+def titles(declared: Iterable[Backbone] | Iterable[Network], word: str = "or") -> str:
+    """Titles for a sentence: ``FCN, PSP or DeepLabV3``."""
+    *others, last = [one.title for one in declared]
+    return f"{', '.join(others)} {word} {last}" if others else last

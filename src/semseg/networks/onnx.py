@@ -1,6 +1,7 @@
-"""Writes an ONNX graph layer by layer, from the parameters of a file that may be wrong.
+"""Writes a network as an ONNX graph, layer by layer, from the parameters of a file that may be wrong.
 
-Each layer names the parameters it takes and their shapes; batch normalisation is folded into the convolution before it.
+Batch normalisation is folded into the convolution before it; dropout and the auxiliary head are left out: they are for
+training.
 """
 
 from __future__ import annotations
@@ -14,36 +15,55 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from semseg.errors import ArtifactError, some
+from semseg.networks.definitions import Backbone, Network
+from semseg.networks.parameters import EPSILON, parameter_table, require_fit, without_auxiliary
 from semseg.types import Arrays, Float32
+from semseg.version import __version__
 
-OPSET = 18
-_EPSILON = 1e-5
-"""What Gluon's BatchNorm adds to the variance."""
+_OPSET = 18
+_IR_VERSION = 10
+
+
+def onnx_model(network: Network, backbone: Backbone, num_classes: int, arrays: Arrays, origin: str) -> onnx.ModelProto:
+    """Return the ONNX model of a network.
+
+    Its input is `image`, normalised RGB float32 (N, 3, H, W), its output `logits`, float32 (N, num_classes,
+    ceil(H/stride), ceil(W/stride)), for any N, H and W from 1. arrays: parameters by GluonCV's structural name, those
+    of an auxiliary head are passed over; `origin` names their file in errors.
+    Raises ArtifactError when a parameter is missing, unknown, or of another shape or kind.
+    """
+    needed = without_auxiliary(arrays)
+    require_fit(parameter_table(network, backbone, num_classes, auxiliary=False), needed, origin)
+    layers = _OnnxLayers(needed)
+    logits, _ = network.build(layers, _Tensor("image", 3), backbone, num_classes, auxiliary=False)
+    return helper.make_model(
+        layers.graph(logits, network.stride),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="semseg-container",
+        producer_version=__version__,
+    )
 
 
 @dataclass(frozen=True)
-class Tensor:
+class _Tensor:
     """A value in the graph, (N, channels, height, width)."""
 
     name: str
     channels: int
 
 
-class Graph:
-    """A graph that grows by layers. Raises ArtifactError when a parameter is missing, or of another shape or kind."""
+class _OnnxLayers:
+    """The layers as nodes of a graph, which grows by them. arrays: the parameters by name, which fit."""
 
-    def __init__(self, arrays: Arrays, origin: str) -> None:
-        """arrays: parameters by GluonCV's structural name; `origin` names their file in errors."""
+    def __init__(self, arrays: Arrays) -> None:
         self._arrays = arrays
-        self._origin = origin
-        self._taken: set[str] = set()
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[TensorProto] = []
 
     def convolution(
         self,
-        x: Tensor,
+        x: _Tensor,
         name: str,
         channels: int,
         kernel: int = 1,
@@ -51,14 +71,13 @@ class Graph:
         stride: int = 1,
         dilation: int = 1,
         norm: str = "",
-    ) -> Tensor:
-        """A convolution that keeps the size but for its stride, with its own bias or else followed by `norm`."""
-        weight = self._take(f"{name}.weight", (channels, x.channels, kernel, kernel))
+    ) -> _Tensor:
+        weight = self._arrays[f"{name}.weight"]
         if norm:
-            scale, bias = self._normalisation(norm, channels)
+            scale, bias = self._normalisation(norm)
             weight = (weight * scale[:, None, None, None]).astype(np.float32)
         else:
-            bias = self._take(f"{name}.bias", (channels,))
+            bias = self._arrays[f"{name}.bias"]
         constants = [self._constant(weight, f"{name}.weight"), self._constant(bias, f"{name}.bias")]
         padding = dilation * (kernel // 2)
         output = self._node(
@@ -69,37 +88,30 @@ class Graph:
             dilations=[dilation, dilation],
             pads=[padding] * 4,
         )
-        return Tensor(output, channels)
+        return _Tensor(output, channels)
 
-    def relu(self, x: Tensor) -> Tensor:
-        """The values, 0 at least."""
-        return Tensor(self._node("Relu", [x.name]), x.channels)
+    def relu(self, x: _Tensor) -> _Tensor:
+        return _Tensor(self._node("Relu", [x.name]), x.channels)
 
-    def add(self, first: Tensor, second: Tensor) -> Tensor:
-        """The sum of two of one shape."""
-        return Tensor(self._node("Add", [first.name, second.name]), first.channels)
+    def add(self, first: _Tensor, second: _Tensor, /) -> _Tensor:
+        return _Tensor(self._node("Add", [first.name, second.name]), first.channels)
 
-    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
-        """All channels of tensors of one size."""
-        output = self._node("Concat", [tensor.name for tensor in tensors], axis=1)
-        return Tensor(output, sum(tensor.channels for tensor in tensors))
+    def concatenate(self, values: Sequence[_Tensor]) -> _Tensor:
+        output = self._node("Concat", [value.name for value in values], axis=1)
+        return _Tensor(output, sum(value.channels for value in values))
 
-    def max_pool(self, x: Tensor) -> Tensor:
-        """The maximum of 3 x 3 places around every second one."""
-        return Tensor(self._node("MaxPool", [x.name], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4), x.channels)
+    def max_pool(self, x: _Tensor) -> _Tensor:
+        return _Tensor(self._node("MaxPool", [x.name], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4), x.channels)
 
-    def global_average(self, x: Tensor) -> Tensor:
-        """The mean over all places: (N, channels, 1, 1)."""
-        return Tensor(self._node("GlobalAveragePool", [x.name]), x.channels)
+    def global_average(self, x: _Tensor) -> _Tensor:
+        return _Tensor(self._node("GlobalAveragePool", [x.name]), x.channels)
 
-    def spread(self, x: Tensor, like: Tensor) -> Tensor:
-        """(N, channels, 1, 1) repeated to the size of `like`."""
+    def spread(self, x: _Tensor, like: _Tensor) -> _Tensor:
         size = self._node("Shape", [like.name], start=2)
         shape = self._node("Concat", [self._integers([1, 1]), size], axis=0)
-        return Tensor(self._node("Expand", [x.name, shape]), x.channels)
+        return _Tensor(self._node("Expand", [x.name, shape]), x.channels)
 
-    def stretch(self, x: Tensor, like: Tensor) -> Tensor:
-        """Bilinearly resized, corners aligned, to the size of `like`."""
+    def stretch(self, x: _Tensor, like: _Tensor) -> _Tensor:
         size = self._node("Shape", [like.name], start=2)
         output = self._node(
             "Resize",
@@ -108,18 +120,15 @@ class Graph:
             mode="linear",
             coordinate_transformation_mode="align_corners",
         )
-        return Tensor(output, x.channels)
+        return _Tensor(output, x.channels)
 
-    def adaptive_average(self, x: Tensor, cells: int) -> Tensor:
-        """The means over the cells of a grid, `cells` x `cells`, of any size of `x`.
-
-        Two products with averaging matrices: ONNX has no such pooling, and one of fixed windows knows one size.
-        """
+    def adaptive_average(self, x: _Tensor, cells: int) -> _Tensor:
+        # Two products with averaging matrices: ONNX has no such pooling, and one of fixed windows knows one size.
         rows, columns = self._averages(x, 2, cells), self._averages(x, 3, cells)
         wide = self._node("MatMul", [rows, x.name])
-        return Tensor(self._node("MatMul", [wide, self._node("Transpose", [columns], perm=[1, 0])]), x.channels)
+        return _Tensor(self._node("MatMul", [wide, self._node("Transpose", [columns], perm=[1, 0])]), x.channels)
 
-    def _averages(self, x: Tensor, axis: int, cells: int) -> str:
+    def _averages(self, x: _Tensor, axis: int, cells: int) -> str:
         """The matrix (cells, size) of the means: cell i of n is from floor(i size / n) to ceil((i + 1) size / n)."""
         size = self._node("Squeeze", [self._node("Shape", [x.name], start=axis, end=axis + 1)])
         places = self._node("Range", [self._integers(0), size, self._integers(1)])
@@ -131,41 +140,25 @@ class Graph:
         width = self._node("Cast", [self._node("Sub", [after, first])], to=TensorProto.FLOAT)
         return self._node("Div", [self._node("Cast", [inside], to=TensorProto.FLOAT), width])
 
-    def finish(self, x: Tensor, unused: str) -> onnx.GraphProto:
-        """The graph from `image` to `logits`, which is `x`, the layer added last.
-
-        Raises ArtifactError when the file has parameters that no layer took, but for names beginning with `unused`.
-        """
-        unknown = [name for name in self._arrays if name not in self._taken and not name.startswith(unused)]
-        if unknown:
-            raise self._misfit(f"{some([f'{name} is unknown' for name in sorted(unknown)])}")
+    def graph(self, x: _Tensor, stride: int) -> onnx.GraphProto:
+        """The graph from `image` to `logits`, which is `x`, the layer added last."""
         self._nodes[-1].output[0] = "logits"
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, "H", "W"])
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", x.channels, "ceil(H/8)", "ceil(W/8)"])
+        size = [f"ceil({side}/{stride})" for side in "HW"]
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", x.channels, *size])
         return helper.make_graph(self._nodes, "semseg", [image], [logits], self._constants)
 
-    def _normalisation(self, name: str, channels: int) -> tuple[NDArray[np.float64], Float32]:
+    def dropout(self, x: _Tensor, rate: float) -> _Tensor:  # noqa: ARG002 nothing is left out in inference
+        return x
+
+    def _normalisation(self, name: str) -> tuple[NDArray[np.float64], Float32]:
         """Batch normalisation as factor and summand of each channel."""
         gamma, beta, mean, variance = (
-            self._take(f"{name}.{part}", (channels,)).astype(np.float64)
+            self._arrays[f"{name}.{part}"].astype(np.float64)
             for part in ("gamma", "beta", "running_mean", "running_var")
         )
-        scale = gamma / np.sqrt(variance + _EPSILON)
+        scale = gamma / np.sqrt(variance + EPSILON)
         return scale, (beta - mean * scale).astype(np.float32)
-
-    def _take(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        if name not in self._arrays:
-            raise self._misfit(f"{name} is missing")
-        array = self._arrays[name]
-        if array.shape != shape:
-            raise self._misfit(f"{name} has shape {array.shape} instead of {shape}")
-        if array.dtype.kind != "f":
-            raise self._misfit(f"{name} has the dtype {array.dtype}, no floating-point one")
-        self._taken.add(name)
-        return array
-
-    def _misfit(self, fault: str) -> ArtifactError:
-        return ArtifactError(f"{self._origin} does not fit the network: {fault}.")
 
     def _node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
         output = f"{operator}_{len(self._nodes)}"

@@ -1,0 +1,57 @@
+"""Which network a set of arrays is of: told by the names, which every network's definition gives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from numpy.typing import NDArray
+
+from semseg.errors import FormatError, some
+from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, Backbone, Network, titles
+from semseg.networks.parameters import parameter_table
+
+MOST_CLASSES = 254
+"""A mask of 8 bits has values for so many, beside 255 for what does not count."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What arrays are of; auxiliary: whether the auxiliary head's are among them."""
+
+    network: Network
+    backbone: Backbone
+    num_classes: int
+    auxiliary: bool
+
+
+def identify(
+    arrays: Mapping[str, NDArray[Any]],
+    networks: Collection[Network] = NETWORKS,
+    backbones: Collection[Backbone] = BACKBONES,
+) -> Identity:
+    """Return the network and the backbone that have parameters of just these names, and the number of classes.
+
+    Shapes are compared when the network is loaded. Raises FormatError, which names what is missing or unknown if most
+    of the names are those of one network, and the networks there are if not.
+    """
+    named = {name for name in arrays if not name.startswith(AUXILIARY)}
+    candidates = [
+        (network, backbone, parameter_table(network, backbone, 2, auxiliary=False).keys())
+        for network, backbone in product(networks, backbones)
+    ]
+    network, backbone, wanted = min(candidates, key=lambda candidate: len(candidate[2] ^ named))
+    if len(wanted & named) <= len(wanted) // 2:
+        raise FormatError(f"does not hold one of the networks known here: {titles(networks)} on {titles(backbones)}")
+    if wanted != named:
+        faults = [f"{name} is missing" for name in sorted(wanted - named)]
+        faults += [f"{name!r:.100} is unknown" for name in sorted(named - wanted)]
+        raise FormatError(f"does not hold {network.title} on {backbone.title}, the nearest network: {some(faults)}")
+    shape = arrays[f"{network.classifier}.weight"].shape
+    if len(shape) != 4:
+        raise FormatError(f"has no 4-dimensional {network.classifier}.weight")
+    if not 2 <= shape[0] <= MOST_CLASSES:
+        raise FormatError(f"holds a network of {shape[0]} classes; a mask of 8 bits takes 2 to {MOST_CLASSES}")
+    return Identity(network, backbone, shape[0], auxiliary=len(named) < len(arrays))
