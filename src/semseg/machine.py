@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores, memory, threads, within its container's limits (cgroup v1 or v2).
+"""What this process may use of the machine: cores, memory, threads, GPUs, within its container's limits (cgroup v1 or v2).
 
 And folders, of which it trusts its own.
 """
@@ -47,6 +47,11 @@ def free_threads(cgroup: Path = _CGROUP, proc: Path = _PROC) -> int | None:
     v2 = _left(cgroup / "pids.max", cgroup / "pids.current")
     v1 = _left(cgroup / "pids" / "pids.max", cgroup / "pids" / "pids.current")
     return min((max(0, left) for left in (v2, v1, _left_to_user(proc)) if left is not None), default=None)
+
+
+def gpu_files(dev: Path = Path("/dev")) -> list[Path]:
+    """Return the files of NVIDIA's driver that stand for a GPU, such as /dev/nvidia0: without one, none is found."""
+    return sorted(dev.glob("nvidia[0-9]*"))
 
 
 def _left_to_user(proc: Path) -> int | None:

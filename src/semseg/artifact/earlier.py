@@ -14,7 +14,6 @@ from semseg.errors import ArtifactError, ChannelError, one_line, some
 from semseg.sagemaker.channels import readable, visible
 from semseg.types import Arrays
 
-_MUST_AGREE = ("backbone", "algorithm", "crop_size", "num_classes")  # R46
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ def _find_archive(channel: Path) -> Path | None:
 
 
 def _check_agreement(wanted: Mapping[str, str], model: ModelDescription, owner: str) -> None:
-    found = {name: str(getattr(model, name)) for name in _MUST_AGREE if getattr(model, name) is not None}
+    found = {"backbone": model.backbone.name, "algorithm": model.network.name}  # R46 names these and the two below
+    found |= {"crop_size": str(model.crop_size)} if model.crop_size is not None else {}
+    found |= {"num_classes": str(model.num_classes)}
     differing = [name for name in found if found[name] != wanted[name]]
     if differing:
         faults = "; ".join(f"{name} is {wanted[name]}, but {owner} has {found[name]}" for name in differing)

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
-from semseg.codecs.params import read_params, unusable
-from semseg.errors import ArtifactError, UserError, one_line, some
+from semseg.codecs.params import read_params
+from semseg.errors import ArtifactError, FormatError, UserError, one_line, some
 from semseg.files import replacing
+from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
+from semseg.networks.identify import Identity, identify
+from semseg.networks.parameters import unusable
 from semseg.sagemaker.config_files import read_json_object
 from semseg.types import Arrays, is_class_name
 
@@ -28,22 +31,17 @@ INT8 = "model_int8.onnx"
 CLASSES = "classes.json"
 """The names of the classes, `{"classes": ["background", "scratch"]}`, in the order of the ids, one for each."""
 
-_HEADS = {"psp": "head.psp.", "deeplab": "head.aspp.", "fcn": "head.block."}  # the others have a head.block too
-_BACKBONES = {6: "resnet-50", 23: "resnet-101"}  # by the blocks of layer3
-_CLASSIFIER = "head.block.4.weight"
-
 
 @dataclass(frozen=True)
 class ModelDescription:
     """Which network a model directory holds.
 
-    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101; crop_size: that of its training, None if unknown;
-    aux: whether the file has the auxiliary head; params: the file with the parameters; class_names: in the order of
-    the ids, None if unknown.
+    crop_size: that of its training, None if unknown; aux: whether the file has the auxiliary head; params: the file
+    with the parameters; class_names: in the order of the ids, None if unknown.
     """
 
-    algorithm: str
-    backbone: str
+    network: Network
+    backbone: Backbone
     num_classes: int
     crop_size: int | None
     aux: bool
@@ -62,18 +60,19 @@ def describe(model_dir: Path) -> ModelDescription:
     path = _parameter_file(model_dir)
     arrays = read_params(path)
     stated = _read_hyperparams(model_dir / HYPERPARAMS)
-    algorithm = stated.agreeing("algorithm", _algorithm(arrays, path))
-    backbone = stated.agreeing("backbone", _backbone(arrays, path))
-    num_classes = int(stated.agreeing("num_classes", str(_num_classes(arrays, path))))
+    found = _identify(arrays, path)
+    stated.require("algorithm", found.network.name)
+    stated.require("backbone", found.backbone.name)
+    stated.require("num_classes", str(found.num_classes))
     _require_usable(arrays, path)
     return ModelDescription(
-        algorithm,
-        backbone,
-        num_classes,
+        found.network,
+        found.backbone,
+        found.num_classes,
         crop_size=stated.crop_size(),
-        aux=any(name.startswith("auxlayer.") for name in arrays),
+        aux=found.auxiliary,
         params=path,
-        class_names=_read_class_names(model_dir / CLASSES, num_classes),
+        class_names=_read_class_names(model_dir / CLASSES, found.num_classes),
     )
 
 
@@ -109,27 +108,14 @@ def _parameter_file(model_dir: Path) -> Path:
     )
 
 
-def _algorithm(arrays: Arrays, path: Path) -> str:
-    for algorithm, prefix in _HEADS.items():
-        if any(name.startswith(prefix) for name in arrays):
-            return algorithm
-    raise _foreign(path, "it has no head of FCN, PSP or DeepLab")
-
-
-def _backbone(arrays: Arrays, path: Path) -> str:
-    blocks = sum(name.startswith("layer3.") and name.endswith(".conv1.weight") for name in arrays)
-    if blocks not in _BACKBONES:
-        raise _foreign(path, f"its layer3 has {blocks} blocks, ResNet-50 has 6 and ResNet-101 has 23")
-    return _BACKBONES[blocks]
-
-
-def _num_classes(arrays: Arrays, path: Path) -> int:
-    shape = arrays[_CLASSIFIER].shape if _CLASSIFIER in arrays else ()
-    if len(shape) != 4:
-        raise _foreign(path, f"it has no 4-dimensional {_CLASSIFIER}")
-    if not 2 <= shape[0] <= 254:
-        raise ArtifactError(f"{path} holds a network of {shape[0]} classes; a mask of 8 bits takes 2 to 254.")
-    return shape[0]
+def _identify(arrays: Arrays, path: Path) -> Identity:
+    try:
+        return identify(arrays)
+    except FormatError as fault:
+        raise ArtifactError(
+            f"{path} {fault}.",
+            f"It must be the parameters of GluonCV's {titles(NETWORKS)} on {titles(BACKBONES)} v1s.",
+        ) from None
 
 
 def _require_usable(arrays: Arrays, path: Path) -> None:
@@ -141,13 +127,6 @@ def _require_usable(arrays: Arrays, path: Path) -> None:
         )
 
 
-def _foreign(path: Path, reason: str) -> ArtifactError:
-    return ArtifactError(
-        f"{path} does not hold one of the six networks: {reason}.",
-        "It must be the parameters of GluonCV's FCN, PSPNet or DeepLabV3 on ResNet-50 or ResNet-101 v1s.",
-    )
-
-
 @dataclass(frozen=True)
 class _Stated:
     """What hyperparams.json says, as plain text."""
@@ -155,15 +134,14 @@ class _Stated:
     path: Path
     values: Mapping[str, str]
 
-    def agreeing(self, key: str, found: str) -> str:
-        """Return `found`, which the parameters tell, unless the file says another value."""
+    def require(self, key: str, found: str) -> None:
+        """Raise ArtifactError if the file says another value than `found`, which the parameters tell."""
         stated = self.values.get(key, found)
         if stated != found:
             raise ArtifactError(
                 f"{self.path} says that {key} is {one_line(stated):.100}, but the parameters are of {key} {found}.",
                 "The files come from different trainings: take both from one.",
             )
-        return found
 
     def crop_size(self) -> int | None:
         """Return the crop size rounded up to a multiple of 8, as training does; None if the file does not tell."""

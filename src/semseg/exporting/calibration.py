@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from semseg.engines.openvino.backend import core, settings
+from semseg.engines.openvino.backend import numbers
 from semseg.errors import ArtifactError
 from semseg.exporting.qdq import Ranges, inner_convolutions, rounded_weights, rounding
 from semseg.types import Float32
@@ -79,10 +79,4 @@ def _run(
         [*graph.node, *nodes], graph.name, graph.input, ports, [*graph.initializer, *constants]
     )
     content = helper.make_model(extended, opset_imports=model.opset_import, ir_version=model.ir_version)
-    network = core().compile_model(core().read_model(content.SerializeToString()), "CPU", settings("f32", cores))
-    request = network.create_infer_request()
-    rows = []
-    for picture in pictures:
-        request.infer({0: picture})
-        rows.append([float(request.get_output_tensor(place).data) for place in range(len(outputs))])
-    return np.array(rows, np.float64)
+    return numbers(content.SerializeToString(), cores, pictures, len(outputs))

@@ -72,8 +72,8 @@ def quantize(
 
 
 def _predictor(network: onnx.ModelProto, model: ModelDescription, cores: int) -> Predictor:
-    backend = OpenVinoBackend(network.SerializeToString(), "f32", cores, model.num_classes)
-    tile_pixels = memory.tile_pixels(free_memory(), memory.BYTES_PER_PIXEL["openvino"][model.algorithm])
+    backend = OpenVinoBackend(network.SerializeToString(), model.network, model.num_classes, "f32", cores)
+    tile_pixels = memory.tile_pixels(free_memory(), backend.bytes_per_pixel)
     return Predictor(backend, model.num_classes, tile_pixels, origin=str(model.params.parent))
 
 

@@ -14,14 +14,12 @@ from semseg.artifact.onnx_file import DIGEST
 from semseg.codecs.params import read_params
 from semseg.errors import UserError
 from semseg.files import replacing, sha256
-from semseg.networks.definitions import build_graph
-from semseg.networks.onnx import OPSET
+from semseg.networks.onnx import onnx_model
 from semseg.types import IMAGENET_MEAN, IMAGENET_STD
 from semseg.version import __version__
 
 SYMBOL = "-symbol.json"
 _PARAMS = "-0000.params"
-_IR_VERSION = 10
 
 
 def build_onnx(model: ModelDescription) -> bytes:
@@ -33,14 +31,7 @@ def build_onnx(model: ModelDescription) -> bytes:
     onnx_version, and params_sha256, the digest of the parameter file. Raises ArtifactError when that does not fit.
     """
     arrays = read_params(model.params)
-    graph = build_graph(model.algorithm, model.backbone, model.num_classes, arrays, str(model.params))
-    content = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=_IR_VERSION,
-        producer_name="semseg-container",
-        producer_version=__version__,
-    )
+    content = onnx_model(model.network, model.backbone, model.num_classes, arrays, str(model.params))
     helper.set_model_props(content, _metadata(model))
     serialized: bytes = content.SerializeToString()
     return serialized
@@ -68,7 +59,7 @@ def write_symbol(model: ModelDescription, path: Path) -> Path:
     arrays = read_params(model.params)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         written = symbol.write_symbol(
-            model.algorithm, model.backbone, model.num_classes, arrays, str(model.params), Path(scratch)
+            model.network, model.backbone, model.num_classes, arrays, str(model.params), Path(scratch)
         )
         for source, target in zip(written, (path, params), strict=True):
             with replacing(target) as temporary:

@@ -1,17 +1,11 @@
 """How much memory a prediction takes, and how the free memory is divided among networks' work and pictures.
 
-The figures are peaks of resident memory, measured on FCN, PSP and DeepLabV3 with both backbones, which differ little.
+What a network's computation takes for each pixel of a tile, its backend says.
 """
 
 from __future__ import annotations
 
-from semseg.inference.tiling import CELL, SMALLEST_BUDGET, computed_pixels
-
-BYTES_PER_PIXEL = {
-    "mxnet": {"fcn": 1000, "psp": 1400, "deeplab": 1050},
-    "openvino": {"fcn": 370, "psp": 700, "deeplab": 400},
-}
-"""Of a tile, by engine and algorithm, for what the network computes, in f32. Less in bf16."""
+from semseg.inference.tiling import SMALLEST_BUDGET, computed_pixels
 
 _MOST = 1600 << 20
 """Bytes for a tile's computation where memory is plentiful, so that a server stays below 2.5 GB for any picture."""
@@ -24,7 +18,6 @@ _ON_THE_WAY = 24
 
 _DECODING, _DECODED = 14, 3
 """Bytes per pixel: while a picture is decoded (Pillow's CMYK; 3 of a usual JPEG, 10 of PNG), and of its array."""
-
 
 _PER_SIDE = 32
 """Bytes for each row and each column, which count in a picture of few rows or few columns: where its pixels lie among
@@ -50,10 +43,10 @@ def divided(free: int, device: int | None, bytes_per_pixel: int, given: int = 0)
     return pixels, max(free - pixels * on_host, free // 2)
 
 
-def request_bytes(num_classes: int, height: int, width: int, answer: int) -> int:
-    """Bytes that one picture takes from its decoding to its answer, without the network's work on a tile.
+def request_bytes(num_classes: int, height: int, width: int, stride: int, answer: int) -> int:
+    """Bytes that one image takes from its decoding to its answer, without the network's work on a tile.
 
-    answer: bytes per pixel of what is made of the logits.
+    stride: the network's; answer: bytes per pixel of what is made of the logits.
     """
-    logits = 4 * num_classes * computed_pixels(height, width) // CELL**2
+    logits = 4 * num_classes * computed_pixels(height, width, stride) // stride**2
     return max(_DECODING, _DECODED + answer) * height * width + logits + _PER_SIDE * (height + width)

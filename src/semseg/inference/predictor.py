@@ -29,19 +29,26 @@ class Predictor:
         self.num_classes = num_classes
         self.max_tile_pixels = max_tile_pixels
 
+    @property
+    def stride(self) -> int:
+        """The network's stride: the side of the squares of pixels in which an image is computed."""
+        return self._backend.stride
+
     def predict(self, image: UInt8) -> Prediction:
         """RGB uint8 (H, W, 3) -> the prediction of each pixel. The network runs now, the rest when asked for.
 
         Raises ArtifactError when the network computes what is infinite or no number.
         """
         height, width, _ = image.shape
-        tiles = tiling.plan(height, width, self.max_tile_pixels)
-        whole = all(axis.tiles == 1 for axis in tiles)
-        logits = self._logits(image) if whole else tiling.blended(image, tiles, self.num_classes, self._logits)
+        tiles = tiling.plan(height, width, self.max_tile_pixels, self.stride)
+        if all(axis.tiles == 1 for axis in tiles):
+            logits = self._logits(image)
+        else:
+            logits = tiling.blended(image, tiles, self.num_classes, self.stride, self._logits)
         return LogitsPrediction(logits, height, width)
 
     def _logits(self, image: UInt8) -> Float32:
-        """RGB uint8 (H, W, 3), in one pass -> float32 (C, ceil(H/8), ceil(W/8))."""
+        """RGB uint8 (H, W, 3), in one pass -> float32 (C, ceil(H/stride), ceil(W/stride))."""
         logits: Float32 = self._backend.logits(normalise(image))[0]
         if not np.isfinite(logits).all():  # 20 microseconds for 21 classes of 480 x 480
             raise ArtifactError(
@@ -52,7 +59,7 @@ class Predictor:
 
 
 class LogitsPrediction:
-    """A prediction kept as the network's logits, at an eighth of the picture's size."""
+    """A prediction kept as the network's logits, at a fraction of the image's size."""
 
     def __init__(self, logits: Float32, height: int, width: int) -> None:
         """logits: float32 (C, h, w); height, width: of the picture."""

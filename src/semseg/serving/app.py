@@ -123,8 +123,8 @@ def _printable(text: str) -> str:
 def _info(model: ModelDescription) -> dict[str, object]:
     """What is served; null is what the model directory does not tell."""
     return {
-        "algorithm": model.algorithm,
-        "backbone": model.backbone,
+        "algorithm": model.network.name,
+        "backbone": model.backbone.name,
         "num_classes": model.num_classes,
         "crop_size": model.crop_size,
         "classes": model.class_names,

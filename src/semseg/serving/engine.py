@@ -155,7 +155,8 @@ class Engine:
 
     def _predict(self, model: LoadedModel, image: UInt8, left: Callable[[], bool]) -> Prediction:
         require_client(left)
-        begin, pixels = time.monotonic(), computed_pixels(*image.shape[:2])
+        height, width, _ = image.shape
+        begin, pixels = time.monotonic(), computed_pixels(height, width, model.description.network.stride)
         self._stuck_at = begin + max(_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL * pixels)
         try:
             prediction = model.predictor.predict(image)

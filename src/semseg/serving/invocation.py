@@ -16,7 +16,7 @@ from semseg.codecs.images import decode_whole, open_image
 from semseg.codecs.recordio import Buffer
 from semseg.errors import RequestError, TooLargeError
 from semseg.inference.memory import request_bytes
-from semseg.inference.tiling import CELL, computed_pixels
+from semseg.inference.tiling import computed_pixels
 from semseg.serving.answers import Answer, Segmented
 from semseg.serving.bodies import body_of
 from semseg.serving.codings import accepts_gzip, is_packed, unpacked
@@ -78,12 +78,13 @@ class Invocation:
             image = open_image(body, self._settings.max_pixels)
             del body  # the image may have a copy of its own, which is all that is counted
             exchange.size = image.size
-            _check_size(image.width, image.height, self._settings.max_pixels)
-            size = engine.description.num_classes, image.height, image.width
+            model = engine.description
+            _check_size(image.width, image.height, model.network.stride, self._settings.max_pixels)
+            size = model.num_classes, image.height, image.width
             kind.check(*size, limit=self._settings.max_response)
             with engine.place(left), self._metrics.line.track_inprogress():
                 with exchange.stage("wait"):
-                    needed = request_bytes(*size, kind.memory(size[0]))
+                    needed = request_bytes(*size, model.network.stride, kind.memory(model.num_classes))
                     held.enter_context(self._pictures.held(needed, memory - bodies, until))
                 require_client(left)
                 with exchange.stage("decode"):
@@ -92,16 +93,16 @@ class Invocation:
                     prediction = engine.predict(pixels, until, left)
         require_client(left)
         with exchange.stage("encode"):
-            return kind.parts(Segmented(pixels, prediction, engine.description))
+            return kind.parts(Segmented(pixels, prediction, model))
 
 
-def _check_size(width: int, height: int, limit: int) -> None:
+def _check_size(width: int, height: int, stride: int, limit: int) -> None:
     """Raises TooLargeError when the network would compute more pixels than allowed, though the picture has fewer."""
-    pixels = computed_pixels(height, width)
+    pixels = computed_pixels(height, width, stride)
     if pixels > limit:
         raise TooLargeError(
             f"The picture of {width} x {height} pixels counts as {pixels:,}, more than the {limit:,} allowed: sides "
-            f"count in steps of {CELL}, for the network computes squares of {CELL} x {CELL}.",
+            f"count in steps of {stride}, for the network computes squares of {stride} x {stride}.",
             "Send a smaller or less narrow picture, or serve with a higher SEMSEG_MAX_PIXELS.",
         )
 

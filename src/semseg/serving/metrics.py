@@ -55,7 +55,7 @@ class Metrics:
     def text(self, model: ModelDescription | None) -> bytes:
         """All numbers of all processes, in Prometheus' text format; model: what is served, once it is loaded."""
         if model:
-            self._model.labels(model.algorithm, model.backbone, model.num_classes, __version__).set(1)
+            self._model.labels(model.network.name, model.backbone.name, model.num_classes, __version__).set(1)
         self.note_memory()
         if DIRECTORY not in os.environ:
             return generate_latest(self._registry)

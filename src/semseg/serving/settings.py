@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semseg.errors import UserError
-from semseg.inference.load import BACKENDS, PRECISIONS
+from semseg.engines.choose import SERVING
+from semseg.engines.protocols import PRECISIONS
 from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.sagemaker.paths import Paths
 
@@ -132,7 +133,7 @@ MAX_TILE_PIXELS = Number(
     "the most pixels that the network gets at a time (0: what memory allows); a larger picture is cut into tiles",
 )
 BACKEND = Choice(
-    "SEMSEG_BACKEND", BACKENDS, "the engine that runs the network; auto: MXNet where it finds a GPU, else OpenVINO"
+    "SEMSEG_BACKEND", SERVING, "the engine that runs the network; auto: MXNet where it finds a GPU, else OpenVINO"
 )
 PRECISION = Choice(
     "SEMSEG_PRECISION",

@@ -1,67 +1,19 @@
-"""The parts of a run that the hyperparameters describe: device, learner, schedule, early stopping."""
+"""The parts of a run that the hyperparameters describe: learner, schedule, early stopping."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 from semseg.artifact.earlier import Earlier
 from semseg.data.report import Report, class_weights
-from semseg.engines.protocols import Learner
-from semseg.errors import DeviceError
-from semseg.sagemaker.channels import Hosts
+from semseg.engines.protocols import Device, Engine, Learner, LearnerSpecification, OptimizerSettings
+from semseg.networks.backbones import find_backbone, read_backbone
+from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, by_name
+from semseg.networks.parameters import initial_values, parameter_table
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.checkpoints import Checkpoint
 from semseg.training.schedules import Schedule, iterations_per_epoch, schedule
 from semseg.training.stopping import EarlyStopping
-
-
-def choose_device(wanted: str, hosts: Hosts) -> Any:
-    """The engine's device to train on, the first GPU, else the CPU; logged in the original's words.
-
-    wanted: the hyperparameter `_device`. Where the instance or device files show a GPU, `auto` is not content with the
-    CPU, unless the engine can compute on no other: then a warning tells.
-    Raises DeviceError, with the cause and the ways out, when no GPU can be used that is wanted or to be expected.
-    """
-    from semseg.engines.gluon import cuda, runtime
-
-    start = time.perf_counter()
-    runtime.load()  # raises where not even the CPU is of use
-    sign = _sign_of_gpu(hosts)
-    if wanted == "cpu":
-        device, gpus = runtime.cpu(), 0
-    else:
-        try:
-            device, gpus = runtime.devices(required=wanted == "gpu" or (sign != "" and cuda.is_installed()))
-        except DeviceError as error:
-            expected = sign or ("_device is gpu" if wanted == "gpu" else "")
-            raise DeviceError(
-                f"{expected}. {error.message}" if expected else error.message,
-                f"{error.hint} Or set _device=cpu, to train on the CPU, slowly.",
-            ) from error
-    LOGGER.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
-    LOGGER.info("nvidia-smi identified %d GPUs.", gpus)
-    LOGGER.info("Number of GPUs being used: %d", min(gpus, 1))
-    if gpus > 1:
-        LOGGER.warning("%d GPUs found, of which only the first is used: several are not supported yet.", gpus)
-    if sign and not gpus and wanted == "auto":
-        LOGGER.warning(
-            "%s, but MXNet's cpu variant trains on the CPU. The gpu image, or the gpu variant, trains on the GPU; "
-            "_device=cpu says that the CPU is meant.",
-            sign,
-        )
-    return device
-
-
-def _sign_of_gpu(hosts: Hosts) -> str:
-    """What makes one expect a GPU here, as a sentence; empty for nothing."""
-    from semseg.engines.gluon import cuda
-
-    if hosts.has_gpu:
-        return f"The instance is {hosts.instance_type}"
-    files = cuda.device_files()
-    return f"The machine has the device file {files[0]}" if files else ""
+from semseg.types import Arrays
 
 
 def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> None:
@@ -69,8 +21,6 @@ def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpo
 
     Raises HyperparameterError when the file is not to be had.
     """
-    from semseg.networks.backbones import find_backbone
-
     if _is_pretrained(settings, earlier, checkpoint):
         find_backbone(settings.backbone)
 
@@ -94,23 +44,15 @@ def build_learner(
     earlier: Earlier | None,
     checkpoint: Checkpoint | None,
     weights: tuple[float, ...] | None,
-    device: Any = None,
+    engine: Engine,
+    device: Device,
 ) -> Learner:
-    """A learner with the state of the checkpoint, or the parameters of the earlier model, or as the settings say.
-
-    device: what `choose_device` returned; None for the first GPU, or else the CPU.
-    """
-    from semseg.engines.gluon import learner as gluon
-    from semseg.engines.gluon.losses import BalancedLoss
-
-    criterion = None
-    if weights or settings.loss != "cross_entropy":
-        criterion = BalancedLoss(settings.loss, weights, settings.num_classes, settings.aux_weight)
-    learner = gluon.build_learner(
-        settings.algorithm,
-        settings.backbone,
+    """A learner with the state of the checkpoint, or the parameters of the earlier model, or as the settings say."""
+    specification = LearnerSpecification(
+        by_name(settings.algorithm, NETWORKS),
+        by_name(settings.backbone, BACKBONES),
         settings.num_classes,
-        gluon.Optimizer(
+        OptimizerSettings(
             settings.optimizer,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
@@ -118,18 +60,32 @@ def build_learner(
             gamma2=settings.gamma2,
             gradient_clip=settings.gradient_clip,
         ),
+        loss=settings.loss,
+        class_weights=weights,
         aux_loss=settings.aux_loss,
         aux_weight=settings.aux_weight,
-        use_pretrained=_is_pretrained(settings, earlier, checkpoint),
-        seed=settings.seed,
-        criterion=criterion,
-        device=device,
     )
+    given, origin = _given_arrays(specification.backbone, settings, earlier, checkpoint)
+    table = parameter_table(specification.network, specification.backbone, settings.num_classes)
+    learner = engine.learner(specification, initial_values(table, settings.seed) | given, origin, device)
     if checkpoint:
         learner.restore(checkpoint.state, str(checkpoint.path))
-    elif earlier:
-        learner.load(earlier.arrays, earlier.origin)
     return learner
+
+
+def _given_arrays(
+    backbone: Backbone, settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None
+) -> tuple[Arrays, str]:
+    """What takes the place of initial values, and where it is from.
+
+    An earlier model that was built without the auxiliary head leaves that as it begins.
+    """
+    if earlier and not checkpoint:
+        return earlier.arrays, earlier.origin
+    if _is_pretrained(settings, earlier, checkpoint):
+        path = find_backbone(settings.backbone)
+        return read_backbone(path, backbone), str(path)
+    return {}, "the network's initial values"
 
 
 def _is_pretrained(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> bool:

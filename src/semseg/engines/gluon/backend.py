@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from semseg.engines.gluon import faults, networks, runtime
+from semseg.networks.definitions import Backbone, Network
+from semseg.networks.parameters import without_auxiliary
 from semseg.types import Arrays, Float32
 
 
 class GluonBackend:
-    """A network on one device that turns pictures into logits; the auxiliary head is neither kept nor run."""
+    """A network on one device that turns images into logits; the auxiliary head is neither kept nor run."""
 
-    def __init__(self, model: Any, device: Any) -> None:
+    def __init__(self, model: Any, network: Network, device: Any) -> None:
+        """model: GluonCV's form of the network, on the device, a context of MXNet's."""
+        self.stride = network.stride
+        self.bytes_per_pixel = network.bytes_per_pixel["mxnet"]
         self._device = device
-        self._network = networks.LowResolutionLogits(model)
-        self._network.hybridize()
+        self._layers = networks.LowResolutionLogits(model)
+        self._layers.hybridize()
 
     @faults.translated(faults.SERVING)
     def logits(self, images: Float32) -> Float32:
@@ -22,24 +27,25 @@ class GluonBackend:
 
         Raises DeviceMemoryError when the GPU's memory is too small.
         """
-        (result,) = self._network(runtime.to_device(images, self._device))
+        (result,) = self._layers(runtime.to_device(images, self._device))
         logits: Float32 = result.asnumpy()
         return logits
+
+    def device_memory(self) -> int | None:
+        """Return the bytes that are free on the GPU; None on a CPU, whose memory is the host's."""
+        return runtime.device_memory(self._device)
 
 
 @faults.translated(faults.SERVING)
 def load_backend(
-    algorithm: str, backbone: str, num_classes: int, arrays: Arrays, origin: str, device: Any = None
+    network: Network, backbone: Backbone, num_classes: int, arrays: Arrays, origin: str, device: Any
 ) -> GluonBackend:
     """Return the network with the parameters of a file.
 
-    arrays: parameters by GluonCV's structural name; `origin` names their file in errors. device: a context of MXNet's;
-    None for the first GPU, or else the CPU.
-    Raises ArtifactError when a parameter is missing, unknown or of another shape, DeviceMemoryError when the GPU's
-    memory is too small.
+    arrays: parameters by GluonCV's structural name; `origin` names their file in errors. device: a context of MXNet's.
+    Raises ArtifactError when a parameter is missing, unknown or of another shape, UserError for a network that GluonCV
+    does not have, DeviceMemoryError when the GPU's memory is too small.
     """
-    device = device or runtime.devices()[0]
-    model = networks.build(algorithm, backbone, num_classes, device, aux=False)
-    needed = {name: array for name, array in arrays.items() if not name.startswith(networks.AUXILIARY)}
-    networks.assign(networks.parameters(model), needed, origin)
-    return GluonBackend(model, device)
+    model = networks.build(network, backbone, num_classes, device, aux=False)
+    networks.assign(networks.parameters(model), without_auxiliary(arrays), origin)
+    return GluonBackend(model, network, device)

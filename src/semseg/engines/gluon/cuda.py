@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from semseg.errors import DeviceError
+from semseg.machine import gpu_files
 
 DRIVER = "libcuda.so.1"
 
@@ -53,11 +54,6 @@ def is_installed() -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
-
-
-def device_files(dev: Path = Path("/dev")) -> list[Path]:
-    """Return the files of NVIDIA's driver that stand for a GPU, such as /dev/nvidia0: without one, MXNet finds none."""
-    return sorted(dev.glob("nvidia[0-9]*"))
 
 
 def preload() -> None:
@@ -144,7 +140,7 @@ def _cause(library: ctypes.CDLL | None, dev: Path, environ: Mapping[str, str]) -
             "Install a driver of the series 450 or newer.",
         )
     code = library.cuInit(0)
-    if code in (_SUCCESS, _NO_DEVICE) and not device_files(dev):
+    if code in (_SUCCESS, _NO_DEVICE) and not gpu_files(dev):
         return f"{cannot}the driver is there, but no device file such as {dev / 'nvidia0'}.", _SET_UP
     hidden = environ.get("CUDA_VISIBLE_DEVICES")
     if code in (_SUCCESS, _NO_DEVICE) and hidden not in (None, "0"):

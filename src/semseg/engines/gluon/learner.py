@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 from semseg.engines.gluon import faults, networks, optimizer_state, runtime
-from semseg.engines.gluon.losses import Criterion, MixedCrossEntropy, log_likelihood
-from semseg.networks import backbones
+from semseg.engines.gluon.losses import BalancedLoss, Criterion, MixedCrossEntropy, log_likelihood
+from semseg.engines.protocols import LearnerSpecification, OptimizerSettings
+from semseg.networks.definitions import AUXILIARY
 from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Float32, UInt8
 
 mx = runtime.load()
 
 _PARAMETER, _OPTIMIZER = "parameter/", "optimizer/"
 """How the names in a learner's state begin."""
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """An optimizer of MXNet: sgd, nag, adam, rmsprop or adagrad.
-
-    momentum and weight_decay are for sgd and for nag, which is sgd in Nesterov's form; gamma1 and gamma2 are the
-    decay and the momentum of rmsprop in its centered form (Graves, 2013). The others leave them alone.
-    gradient_clip: the largest norm of the whole gradient, to which it is shortened; 0 for any.
-    """
-
-    name: str
-    momentum: float = 0.9
-    weight_decay: float = 0.0001
-    gamma1: float = 0.9
-    gamma2: float = 0.9
-    gradient_clip: float = 0.0
-
-    def settings(self) -> dict[str, float | bool]:
-        """Return the keyword arguments of MXNet's optimizer."""
-        if self.name in ("sgd", "nag"):
-            return {"momentum": self.momentum, "wd": self.weight_decay}
-        if self.name == "rmsprop":
-            return {"gamma1": self.gamma1, "gamma2": self.gamma2, "centered": True}
-        return {}
 
 
 class GluonLearner:
@@ -49,25 +24,24 @@ class GluonLearner:
     heads at weight 1. Without `aux_loss` the auxiliary head takes no part, and its parameters stay as they are.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        optimizer: Optimizer,
-        aux_loss: bool,
-        aux_weight: float,
-        device: Any,
-        criterion: Criterion | None = None,
-    ) -> None:
-        self._model = model
+    def __init__(self, specification: LearnerSpecification, device: Any, model: Any = None) -> None:
+        """device: a context of MXNet's; model: a network of GluonCV's form there, None for the one that is specified.
+
+        Raises UserError for a network that GluonCV does not have.
+        """
+        network, optimizer = specification.network, specification.optimizer
+        self.stride = network.stride
+        self.bytes_per_pixel = network.bytes_per_pixel["mxnet"]
+        self._model = model or networks.build(network, specification.backbone, specification.num_classes, device)
         self._device = device
-        self._training = networks.LowResolutionLogits(model, aux=aux_loss, tuned=runtime.tunes())
-        self._inference = networks.LowResolutionLogits(model)
+        self._training = networks.LowResolutionLogits(self._model, aux=specification.aux_loss, tuned=runtime.tunes())
+        self._inference = networks.LowResolutionLogits(self._model)
         self._training.hybridize(static_alloc=True, static_shape=True)  # all batches have the shape of the crop
         self._inference.hybridize()
-        self._criterion = criterion or MixedCrossEntropy(aux_weight)
+        self._criterion = _criterion(specification)
         self._gradient_clip = optimizer.gradient_clip
         self._trainer = mx.gluon.Trainer(
-            self._training.collect_params(), optimizer.name, optimizer.settings(), kvstore=None
+            self._training.collect_params(), optimizer.name, _settings(optimizer), kvstore=None
         )
 
     @faults.translated(faults.TRAINING)
@@ -136,8 +110,8 @@ class GluonLearner:
         a parameter is missing, unknown or of another shape; nothing is changed then.
         """
         targets = networks.parameters(self._model)
-        if not any(name.startswith(networks.AUXILIARY) for name in arrays):
-            targets = {name: target for name, target in targets.items() if not name.startswith(networks.AUXILIARY)}
+        if not any(name.startswith(AUXILIARY) for name in arrays):
+            targets = {name: target for name, target in targets.items() if not name.startswith(AUXILIARY)}
         networks.assign(targets, arrays, origin)
 
     @faults.translated(faults.TRAINING)
@@ -170,30 +144,18 @@ def _without_prefix(prefix: str, arrays: Arrays) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-@faults.translated(faults.TRAINING)
-def build_learner(
-    algorithm: str,
-    backbone: str,
-    num_classes: int,
-    optimizer: Optimizer,
-    *,
-    aux_loss: bool,
-    aux_weight: float,
-    use_pretrained: bool,
-    seed: int,
-    criterion: Criterion | None = None,
-    device: Any = None,
-) -> GluonLearner:
-    """Return a learner; equal seeds give equal initial parameters.
+def _criterion(specification: LearnerSpecification) -> Criterion:
+    """GluonCV's, unless something else is asked for."""
+    weights, loss = specification.class_weights, specification.loss
+    if not weights and loss == "cross_entropy":
+        return MixedCrossEntropy(specification.aux_weight)
+    return BalancedLoss(loss, weights, specification.num_classes, specification.aux_weight)
 
-    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101; criterion: None for GluonCV's.
-    device: a context of MXNet's; None for the first GPU, or else the CPU.
-    Raises HyperparameterError when `use_pretrained` and the backbone's file is neither here nor to be had,
-    DeviceMemoryError when the GPU's memory is too small.
-    """
-    device = device or runtime.devices()[0]
-    mx.random.seed(seed)
-    model = networks.build(algorithm, backbone, num_classes, device)
-    if use_pretrained:
-        backbones.load_backbone(model, backbone)
-    return GluonLearner(model, optimizer, aux_loss, aux_weight, device, criterion)
+
+def _settings(optimizer: OptimizerSettings) -> dict[str, float | bool]:
+    """The keyword arguments of MXNet's optimizer."""
+    if optimizer.name in ("sgd", "nag"):
+        return {"momentum": optimizer.momentum, "wd": optimizer.weight_decay}
+    if optimizer.name == "rmsprop":
+        return {"gamma1": optimizer.gamma1, "gamma2": optimizer.gamma2, "centered": True}
+    return {}

@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from semseg.engines.gluon import runtime
-from semseg.errors import ArtifactError, some
+from semseg.errors import UserError
+from semseg.networks.definitions import Backbone, Network
+from semseg.networks.parameters import require_fit
 from semseg.types import Arrays
 
 mx = runtime.load()
 HybridBlock: Any = mx.gluon.HybridBlock
 
 _CLASSES = {"fcn": "FCN", "psp": "PSPNet", "deeplab": "DeepLabV3"}
+_BACKBONES = {"resnet-50": "resnet50", "resnet-101": "resnet101"}
+"""What GluonCV calls the networks and the backbones."""
+
 _UP_TO_C3 = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
-AUXILIARY = "auxlayer."
-"""How the names of the auxiliary head's parameters begin."""
-
-_HEADS = ("head.", AUXILIARY)
-
 
 class LowResolutionLogits(HybridBlock):  # type: ignore[misc]
     """The layers of a GluonCV network up to its logits, before the final upsampling.
@@ -111,22 +111,26 @@ def _interpolation(F: Any, x: Any, like: Any, axis: int) -> Any:
     return F.BlockGrad(F.relu(1 - F.abs(distance)))
 
 
-def build(algorithm: str, backbone: str, num_classes: int, device: Any, aux: bool = True) -> Any:
-    """Return a GluonCV network on `device`, its parameters initialised from MXNet's random numbers.
+def build(network: Network, backbone: Backbone, num_classes: int, device: Any, aux: bool = True) -> Any:
+    """Return GluonCV's form of a network on `device`, whose parameters are to be assigned.
 
-    algorithm: fcn, psp or deeplab; backbone: resnet-50 or resnet-101. The backbone starts with Xavier's
-    initialisation, the heads with GluonCV's. Plain GluonCV needs the auxiliary head (`aux`) to read a saved file.
+    Plain GluonCV needs the auxiliary head (`aux`) to read a saved file. Raises UserError for a network that GluonCV
+    does not have.
     """
     from gluoncv import model_zoo
 
-    network = getattr(model_zoo, _CLASSES[algorithm])
+    if network.name not in _CLASSES or backbone.name not in _BACKBONES:
+        raise UserError(
+            f"MXNet does not compute {network.title} on {backbone.title}: GluonCV has no such network.",
+            f"It has {', '.join(_CLASSES)} on {' and '.join(_BACKBONES)}; or take another engine.",
+        )
     with contextlib.redirect_stdout(io.StringIO()):  # PSPNet prints its crop size; stdout carries the metric lines
-        model = network(
-            num_classes, backbone.replace("-", ""), aux=aux, ctx=device, pretrained_base=False, crop_size=64
+        model = getattr(model_zoo, _CLASSES[network.name])(
+            num_classes, _BACKBONES[backbone.name], aux=aux, ctx=device, pretrained_base=False, crop_size=64
         )
     LowResolutionLogits(model, aux).infer_shape(mx.nd.zeros((1, 3, 64, 64)))
     for stage in (*_UP_TO_C3, "layer4"):
-        getattr(model, stage).initialize(mx.init.Xavier(), ctx=device)
+        getattr(model, stage).initialize(mx.init.Zero(), ctx=device)
     return model
 
 
@@ -134,11 +138,6 @@ def parameters(model: Any) -> dict[str, Any]:
     """Return the model's parameters by the structural names that its files use."""
     named: dict[str, Any] = model._collect_params_with_prefix()
     return named
-
-
-def backbone_parameters(model: Any) -> dict[str, Any]:
-    """Return the parameters of the backbone alone."""
-    return {name: value for name, value in parameters(model).items() if not name.startswith(_HEADS)}
 
 
 def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
@@ -150,16 +149,3 @@ def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
     for name, target in targets.items():
         # by way of the device: weights that an inference has left in oneDNN's layout take nothing from the host
         target.set_data(runtime.to_device(arrays[name], target.list_ctx()[0]).astype(target.dtype, copy=False))
-
-
-def require_fit(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
-    """Raise ArtifactError, naming `origin`, unless the arrays have the names and shapes of the targets."""
-    faults = [f"{name} is missing" for name in targets.keys() - arrays.keys()]
-    faults += [f"{name} is unknown" for name in arrays.keys() - targets.keys()]
-    faults += [
-        f"{name} has shape {arrays[name].shape} instead of {targets[name].shape}"
-        for name in targets.keys() & arrays.keys()
-        if arrays[name].shape != targets[name].shape
-    ]
-    if faults:
-        raise ArtifactError(f"{origin} does not fit the network: {some(sorted(faults))}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from semseg.engines.gluon import networks
+from semseg.networks.parameters import require_fit
 from semseg.types import Arrays
 
 UPDATES = "updates"
@@ -34,7 +34,7 @@ def write(trainer: Any, named: Mapping[str, Any], arrays: Arrays, origin: str) -
     updater.states = {i: optimizer.create_state_multi_precision(i, value.data()) for i, value in trained.items()}
     updater.states_synced = dict.fromkeys(trained, True)
     states = _states(trainer, named)
-    networks.require_fit(states, {name: array for name, array in arrays.items() if name != UPDATES}, origin)
+    require_fit(states, {name: array for name, array in arrays.items() if name != UPDATES}, origin)
     for name, state in states.items():
         state[:] = arrays[name]
     optimizer.num_update = updates

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from semseg.engines.gluon import networks, runtime
+from semseg.networks.definitions import Backbone, Network
+from semseg.networks.parameters import without_auxiliary
 from semseg.types import Arrays
 
 mx = runtime.load()
@@ -24,19 +26,19 @@ class _FullSizeLogits(networks.HybridBlock):  # type: ignore[misc]
 
 
 def write_symbol(
-    algorithm: str, backbone: str, num_classes: int, arrays: Arrays, origin: str, directory: Path
+    network: Network, backbone: Backbone, num_classes: int, arrays: Arrays, origin: str, directory: Path
 ) -> tuple[Path, Path]:
     """Write the network to two files of the directory, and return their paths: the symbol, the parameters.
 
     arrays: parameters by GluonCV's structural name; `origin` names their file in errors. The symbol's input is `data`,
     its output the logits at full size; it has no auxiliary head.
-    Raises ArtifactError when a parameter is missing, unknown or of another shape.
+    Raises ArtifactError when a parameter is missing, unknown or of another shape, UserError for a network that GluonCV
+    does not have.
     """
-    model = networks.build(algorithm, backbone, num_classes, mx.cpu(), aux=False)
-    needed = {name: array for name, array in arrays.items() if not name.startswith(networks.AUXILIARY)}
-    networks.assign(networks.parameters(model), needed, origin)
-    network = _FullSizeLogits(model)
-    network.hybridize()
-    network(mx.nd.zeros((1, 3, 64, 64)))  # makes the graph that is exported
-    network.export(str(directory / "network"))
+    model = networks.build(network, backbone, num_classes, mx.cpu(), aux=False)
+    networks.assign(networks.parameters(model), without_auxiliary(arrays), origin)
+    logits = _FullSizeLogits(model)
+    logits.hybridize()
+    logits(mx.nd.zeros((1, 3, 64, 64)))  # makes the graph that is exported
+    logits.export(str(directory / "network"))
     return directory / "network-symbol.json", directory / "network-0000.params"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import openvino
+from numpy.typing import NDArray
 
 from semseg.errors import ArtifactError
+from semseg.networks.definitions import Network
 from semseg.types import Float32
 
 logger = logging.getLogger(__name__)
@@ -22,25 +25,39 @@ class OpenVinoBackend:
     """A network compiled for this machine's CPU, for one thread to call, on so many cores."""
 
     def __init__(
-        self, model: Path | bytes, precision: str, cores: int, num_classes: int, cache: Path | None = None
+        self,
+        model: Path | bytes,
+        network: Network,
+        num_classes: int,
+        precision: str,
+        cores: int,
+        cache: Path | None = None,
     ) -> None:
-        """model: an ONNX file or its content; precision: `f32` or `bf16`; cache: a folder that keeps what is compiled.
+        """model: an ONNX file of the network, or its content; precision: `f32` or `bf16`; cache: a folder that keeps
+        what is compiled.
 
         Raises ArtifactError when OpenVINO cannot read the model, or it has other inputs and outputs.
         """
+        self.stride = network.stride
+        self.bytes_per_pixel = network.bytes_per_pixel["openvino"]
         name = str(model) if isinstance(model, Path) else "the network"
         try:
-            network = core().read_model(model)
-            _check(network, num_classes, name)
-            self._request = _compile(network, settings(precision, cores), cache).create_infer_request()
+            graph = core().read_model(model)
+            _check(graph, num_classes, name)
+            self._request = _compile(graph, settings(precision, cores), cache).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ArtifactError(f"OpenVINO cannot run {name}: {reason:.300}") from error
 
     def logits(self, images: Float32) -> Float32:
-        """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
+        """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/stride), ceil(W/stride)), any H and W."""
         self._request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
         return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is used again
+
+
+    def device_memory(self) -> None:
+        """Return None: the CPU's memory is the host's."""
+        return None
 
 
 @functools.cache
@@ -72,6 +89,19 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the CPU computes in bfloat16: AVX512-BF16 or AMX. OpenVINO would emulate it on any AVX-512."""
     flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+
+
+def numbers(model: bytes, cores: int, images: Iterable[Float32], count: int) -> NDArray[np.float64]:
+    """Run an ONNX model in f32 whose outputs are single numbers: the first `count` of them, float64 (images, count).
+
+    images: normalised float32 (1, 3, H, W).
+    """
+    request = core().compile_model(core().read_model(model), "CPU", settings("f32", cores)).create_infer_request()
+    rows = []
+    for image in images:
+        request.infer({0: image})
+        rows.append([float(request.get_output_tensor(place).data) for place in range(count)])
+    return np.array(rows, np.float64)
 
 
 def _compile(

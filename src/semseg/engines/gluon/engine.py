@@ -1,0 +1,59 @@
+"""MXNet as an engine: it trains and serves the networks that GluonCV has, on the first GPU or on the CPU.
+
+MXNet is loaded when it is first asked for something: that takes two seconds, and starts threads.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.params import read_params
+from semseg.engines.gluon import cuda, faults, runtime
+from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner, LearnerSpecification
+from semseg.errors import UserError
+from semseg.types import Arrays
+
+logger = logging.getLogger(__name__)
+
+
+class MxnetEngine:
+    """See `protocols.Engine`."""
+
+    name = "mxnet"
+    title = "MXNet"
+
+    def is_for_gpus(self) -> bool:
+        """Return whether the variant that is installed is the one for GPUs."""
+        return cuda.is_installed()
+
+    def find_device(self, required: bool) -> Device:
+        """Return the first GPU, else the CPU; raises DeviceError, see `runtime.devices`."""
+        return Device(*runtime.devices(required))
+
+    def cpu(self) -> Device:
+        """Return the CPU. Raises DeviceError when MXNet cannot be loaded."""
+        return Device(runtime.cpu())
+
+    @faults.translated(faults.TRAINING)
+    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
+        """Return a learner that begins with these parameters; see `protocols.Engine`."""
+        from semseg.engines.gluon.learner import GluonLearner
+
+        learner = GluonLearner(specification, device.handle)
+        learner.load(arrays, origin)
+        return learner
+
+    def backend(self, model: ModelDescription, device: Device, options: BackendOptions) -> Backend:
+        """Return the network of a model directory, which computes in f32; see `protocols.Engine`."""
+        if options.precision not in (AUTO, "f32"):
+            raise UserError(
+                f"SEMSEG_PRECISION is {options.precision}, but MXNet computes in f32 alone.",
+                "Set SEMSEG_BACKEND to openvino too, or leave SEMSEG_PRECISION out.",
+            )
+        from semseg.engines.gluon.backend import load_backend
+
+        logger.info("Loading weights from %s", model.params)
+        return load_backend(
+            model.network, model.backbone, model.num_classes, read_params(model.params), str(model.params), device.handle
+        )

@@ -1,0 +1,134 @@
+"""OpenVINO as an engine: it serves on CPUs, from the ONNX files of a model directory or from its parameters."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from semseg.artifact import onnx_file
+from semseg.artifact.gate import read_gate
+from semseg.artifact.model_dir import INT8, ONNX, ModelDescription
+from semseg.codecs.params import read_params
+from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner, LearnerSpecification
+from semseg.errors import ArtifactError, DeviceError, UserError
+from semseg.machine import is_own
+from semseg.types import Arrays
+
+logger = logging.getLogger(__name__)
+
+_CPU = Device("CPU")
+_CONVERTED = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
+
+
+class OpenVinoEngine:
+    """See `protocols.Engine`. OpenVINO is loaded when there is a model to run."""
+
+    name = "openvino"
+    title = "OpenVINO"
+
+    def is_for_gpus(self) -> bool:
+        """Return False: it is used on CPUs."""
+        return False
+
+    def find_device(self, required: bool) -> Device:
+        """Return the CPU. Raises DeviceError when a GPU is required."""
+        if required:
+            raise DeviceError("OpenVINO computes on CPUs here.", "Set SEMSEG_BACKEND to mxnet.")
+        return _CPU
+
+    def cpu(self) -> Device:
+        """Return the CPU."""
+        return _CPU
+
+    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
+        """Raise UserError: OpenVINO does not train."""
+        raise UserError("OpenVINO does not train networks.", "Another engine does.")
+
+    def backend(self, model: ModelDescription, device: Device, options: BackendOptions) -> Backend:
+        """Return the network of a model directory; see `protocols.Engine`.
+
+        `auto` is int8 where the directory has a model_int8.onnx that passed its gate, else bf16 where the CPU computes
+        in it, else f32. Without a sound model.onnx the parameters are converted.
+        """
+        from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
+
+        precision, cores, directory = options.precision, options.cores, model.params.parent
+        compiled = partial(
+            OpenVinoBackend,
+            network=model.network,
+            num_classes=model.num_classes,
+            cores=cores,
+            cache=_own(options.cache_dir),
+        )
+        if precision == "bf16" and not has_bf16():
+            raise UserError(
+                "SEMSEG_PRECISION is bf16, but this CPU has neither AVX512-BF16 nor AMX, which compute in it.",
+                "Set SEMSEG_PRECISION to auto or f32, or serve on another machine.",
+            )
+        path = directory / INT8
+        if precision == "int8" or (precision == AUTO and path.exists()):
+            try:
+                return _load_int8(model, path, cores, compiled)
+            except ArtifactError as error:
+                if precision == "int8":
+                    raise
+                logger.warning("%s is ignored. %s", INT8, error)
+        if precision == AUTO:
+            precision = "bf16" if has_bf16() else "f32"
+        logger.info("OpenVINO computes in %s on %d cores.", precision, cores)
+        return _load_onnx(model, directory / ONNX, partial(compiled, precision=precision)) or _convert(
+            model, partial(compiled, precision=precision)
+        )
+
+
+def _load_int8(model: ModelDescription, path: Path, cores: int, compiled: Callable[..., Backend]) -> Backend:
+    """Raises ArtifactError when the file is absent, damaged, of other parameters, or did not pass its gate."""
+    if not path.exists():
+        raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", _CONVERTED)
+    gate = read_gate(onnx_file.verify(path, model.digest))
+    if gate is None or not gate.passed:
+        raise ArtifactError(f"{path} did not pass its gate: {gate or 'it tells no mIOU'}.", _CONVERTED)
+    network = compiled(path, precision="f32")  # what the model itself leaves so
+    logger.info("OpenVINO computes in int8 on %d cores: %s.", cores, gate)
+    logger.info("Loading weights from %s", path)
+    return network
+
+
+def _load_onnx(model: ModelDescription, path: Path, compiled: Callable[[Path], Backend]) -> Backend | None:
+    """The network of the file; None if there is none, or, with a warning, if it is damaged or of other parameters."""
+    if not path.exists():
+        return None
+    try:
+        onnx_file.verify(path, model.digest)
+        network = compiled(path)
+    except ArtifactError as error:
+        logger.warning("%s is ignored, %s is converted instead. %s", path.name, model.params.name, error)
+        return None
+    logger.info("Loading weights from %s", path)
+    return network
+
+
+def _convert(model: ModelDescription, compiled: Callable[[bytes], Backend]) -> Backend:
+    """The network of the parameters."""
+    from semseg.networks.onnx import onnx_model  # here: what is converted already needs no onnx
+
+    logger.info("Loading weights from %s", model.params)
+    arrays = read_params(model.params)
+    content = onnx_model(model.network, model.backbone, model.num_classes, arrays, str(model.params))
+    return compiled(content.SerializeToString())
+
+
+def _own(cache_dir: Path | None) -> Path | None:
+    """The folder, made if it is not there; None, with a warning, where others could put in what would be run."""
+    if cache_dir is None:
+        return None
+    with suppress(OSError):
+        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if is_own(cache_dir) and os.access(cache_dir, os.W_OK | os.X_OK):
+        return cache_dir
+    logger.warning("SEMSEG_CACHE_DIR is ignored: %s is no writable folder of this user alone.", cache_dir)
+    return None
