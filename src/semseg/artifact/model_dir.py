@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
-from semseg.codecs.params import read_params, unusable
+from semseg.codecs.params import read_params
 from semseg.errors import ArtifactError, UserError, one_line, some
 from semseg.files import replacing
+from semseg.networks.parameters import unusable
 from semseg.sagemaker.config_files import read_json_object
 from semseg.types import Arrays, is_class_name
 
