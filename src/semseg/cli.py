@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from semseg.errors import ChannelError, SemsegError, UserError
+from semseg.networks.definitions import BACKBONES
 from semseg.sagemaker.channels import CHANNELS, SPLITS
-from semseg.sagemaker.hyperparameters import BACKBONES, rules
+from semseg.sagemaker.hyperparameters import rules
 from semseg.sagemaker.paths import Paths
 from semseg.version import __version__
+
+_BACKBONES = tuple(one.name for one in BACKBONES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,7 +107,7 @@ def _fetch_weights(arguments: argparse.Namespace) -> int:
     from semseg.sagemaker.log_lines import set_up_logging
 
     set_up_logging()
-    for backbone in arguments.backbones or BACKBONES:
+    for backbone in arguments.backbones or _BACKBONES:
         print(fetch_backbone(backbone))
     return 0
 
@@ -210,15 +213,15 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
 
 
 def _backbone(name: str) -> str:
-    if name not in BACKBONES:
-        raise argparse.ArgumentTypeError(f"{name!r} is neither {' nor '.join(BACKBONES)}")
+    if name not in _BACKBONES:
+        raise argparse.ArgumentTypeError(f"{name!r} is neither {' nor '.join(_BACKBONES)}")
     return name
 
 
 def _add_weights_commands(commands: Any) -> None:
     command = commands.add_parser("fetch-weights", help="download GluonCV's pretrained backbones")
     command.set_defaults(run=_fetch_weights)
-    command.add_argument("backbones", nargs="*", type=_backbone, help=f"{' or '.join(BACKBONES)}; both by default")
+    command.add_argument("backbones", nargs="*", type=_backbone, help=f"{' or '.join(_BACKBONES)}; both by default")
 
     command = commands.add_parser("import-weights", help="make a pretrained backbone of timm's port of GluonCV's")
     command.set_defaults(run=_import_weights)

@@ -31,8 +31,6 @@ _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _DENSE = 0
 _CPU = 1
 _DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}  # mshadow's TypeFlag
-_LARGEST = float(np.finfo(np.float32).max)
-_EPSILON = 1e-5  # which batch normalisation adds to a variance before it takes the root
 _MAX_ITEMS = 10_000  # the largest network here has 600 arrays
 _MAX_DIMENSIONS = 8
 _MAX_NAME = 1024
@@ -52,22 +50,6 @@ def read_params(path: Path) -> Arrays:
         ) from None
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def unusable(arrays: Arrays) -> list[str]:
-    """The names of parameters that no network computes with: values that are no numbers in float32, or variances of a
-    batch normalisation below 0. One pass over all values, without a copy.
-
-    A network's output does not show all of them: oneDNN's ReLU makes 0 of what is no number.
-    """
-    return [name for name, array in arrays.items() if array.dtype.kind == "f" and not _usable(name, array)]
-
-
-def _usable(name: str, array: NDArray[Any]) -> bool:
-    with np.errstate(invalid="ignore"):
-        lowest, highest = array.min(), array.max()  # which are NaN if any value is, and then no comparison holds
-    least = -_EPSILON if name.endswith(".running_var") else -_LARGEST
-    return bool(least <= lowest and highest <= _LARGEST)
 
 
 def write_params(path: Path, arrays: Arrays) -> None:

@@ -1,4 +1,4 @@
-"""Where the files of pretrained backbones lie on this machine, and how one is fetched. Needs no MXNet.
+"""Where the files of pretrained backbones lie on this machine, and how one is fetched.
 
 A store, GluonCV's own for one, holds each file packed: `NAME.zip` has the one member `NAME.params`.
 """
@@ -6,6 +6,7 @@ A store, GluonCV's own for one, holds each file packed: `NAME.zip` has the one m
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import struct
 import tempfile
@@ -20,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from semseg import machine
 from semseg.errors import WeightsError, one_line
 from semseg.files import replacing
-from semseg.sagemaker.log_lines import LOGGER
+from semseg.machine import is_own
 
 MAX_BYTES = 256 << 20
 """Of a file, packed or unpacked: that of ResNet-101 has 179 MB."""
@@ -34,6 +34,7 @@ OFFLINE = "SEMSEG_OFFLINE"
 ABSENT = "is not there"
 """The fault of a file that is not there."""
 
+_LOGGER = logging.getLogger(__name__)
 _PIECE = 1 << 16
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError)
@@ -82,9 +83,9 @@ def writable_folder() -> Path:
         return folder
     with suppress(OSError):
         spare.mkdir(mode=0o700)
-    if not machine.is_own(spare):
+    if not is_own(spare):
         raise WeightsError(f"{folder} cannot be written, and {spare} is no folder of this user alone.")
-    LOGGER.warning("%s cannot be written: %s takes its place.", folder, spare)
+    _LOGGER.warning("%s cannot be written: %s takes its place.", folder, spare)
     return spare
 
 
@@ -93,12 +94,12 @@ def fetch(file: StoredFile, folder: Path | None, seconds: float, max_bytes: int 
 
     folder: made if need be; `writable_folder` when None. The download takes at most so many seconds, whatever the
     server does, and it and the file at most `max_bytes` each. Return the file's path.
-    Raises WeightsError, which tells why it is not to be had.
+    Raises WeightsError, which says why it is not to be had.
     """
     if os.environ.get(OFFLINE, "0") not in ("", "0"):
         raise WeightsError(f"{file.name} was not fetched, because {OFFLINE} is set.")
     folder = folder or writable_folder()
-    LOGGER.info("Fetching %s, for at most %g seconds.", file.url, seconds)
+    _LOGGER.info("Fetching %s, for at most %g seconds.", file.url, seconds)
     path = folder / file.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,7 @@ def fetch(file: StoredFile, folder: Path | None, seconds: float, max_bytes: int 
         raise WeightsError(f"{one_line(file.url)} {error}.") from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be written: {error.strerror}.") from error
-    LOGGER.info("Fetched %s.", path)
+    _LOGGER.info("Fetched %s.", path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Turns timm's port of GluonCV's backbones back into MXNet's parameters.
+"""Turns timm's port of GluonCV's backbones back into GluonCV's parameters.
 
 timm's `resnet50s.gluon_in1k` and `resnet101s.gluon_in1k` are the same layers by the same names, but for those of batch
 normalisation: `weight` and `bias` there, `gamma` and `beta` here.
@@ -12,26 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from semseg.engines.gluon import networks, runtime
+from semseg.codecs.params import write_params
 from semseg.errors import FormatError, WeightsError, one_line, some
 from semseg.files import replacing
-from semseg.networks import backbones
+from semseg.networks.backbones import PRETRAINED, imported_name
+from semseg.networks.definitions import BACKBONES, Backbone, titles
+from semseg.networks.parameters import backbone_table
 from semseg.types import Arrays
-
-mx = runtime.load()
 
 MAX_BYTES = 512 << 20
 """Of a file: that of ResNet-101 has 179 MB."""
 
-_BACKBONES = {6: "resnet-50", 23: "resnet-101"}  # by the blocks of layer3
-_BLOCK = re.compile(r"layer3\.[0-9]+\.conv1\.weight")
 _CLASSIFIER = ("fc.weight", "fc.bias")
 _BATCHES = ".num_batches_tracked"
 _DTYPES = ("F32", "F16")
 
+_Names = dict[str, tuple[str, tuple[int, ...]]]
+"""What timm calls each parameter of a backbone, to GluonCV's name and the shape."""
+
 
 def import_backbone(source: Path, folder: Path) -> Path:
-    """Write the weights of timm's model.safetensors as a file for `backbones.load_backbone`, and return its path.
+    """Write the weights of timm's model.safetensors as a file for `backbones.read_backbone`, and return its path.
 
     The folder is made if need be; a file of an earlier import is replaced. The arrays are of float32 or float16; names
     and shapes must be those of the backbone, besides them only the classifier (`fc`), which has no use here, and
@@ -40,24 +41,23 @@ def import_backbone(source: Path, folder: Path) -> Path:
     try:
         backbone, arrays = _read(source)
     except FormatError as fault:
+        ports = " or ".join(pretrained.timm for pretrained in PRETRAINED.values())
         raise WeightsError(
-            f"{one_line(str(source))} {fault}.",
-            f"Give the model.safetensors of timm's {' or '.join(backbones.TIMM_NAMES.values())}, copied whole.",
+            f"{one_line(str(source))} {fault}.", f"Give the model.safetensors of timm's {ports}, copied whole."
         ) from None
     except OSError as error:
         raise WeightsError(f"{one_line(str(source))} cannot be read: {error.strerror or error}.") from error
-    path = folder / backbones.imported_name(backbone)
+    path = folder / imported_name(backbone.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            mx.nd.save(str(temporary), {name: runtime.to_device(array, mx.cpu()) for name, array in arrays.items()})
-    except (OSError, mx.base.MXNetError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "MXNet cannot write there"
-        raise WeightsError(f"{path} cannot be written: {reason}.", "--out names another folder.") from error
+            write_params(temporary, arrays)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be written: {error.strerror}.", "--out names another folder.") from error
     return path
 
 
-def _read(source: Path) -> tuple[str, Arrays]:
+def _read(source: Path) -> tuple[Backbone, Arrays]:
     """The backbone that a file is of, and its arrays, float32, by GluonCV's names."""
     from safetensors import SafetensorError, safe_open
 
@@ -67,8 +67,7 @@ def _read(source: Path) -> tuple[str, Arrays]:
         raise FormatError(f"has {size:,} bytes, more than the {MAX_BYTES:,} allowed")
     try:
         with safe_open(source, framework="np") as file:
-            backbone = _backbone(file.keys())
-            names = _timm_names(backbone)
+            backbone, names = _nearest(set(file.keys()))
             _check_names(file, names)
             arrays = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
@@ -77,23 +76,23 @@ def _read(source: Path) -> tuple[str, Arrays]:
     return backbone, {names[name][0]: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def _backbone(names: list[str]) -> str:
-    blocks = sum(_BLOCK.fullmatch(name) is not None for name in names)
-    if blocks not in _BACKBONES:
-        raise FormatError(f"is of another network: layer3 has {blocks} blocks, ResNet-50 has 6 and ResNet-101 has 23")
-    return _BACKBONES[blocks]
+def _nearest(found: set[str]) -> tuple[Backbone, _Names]:
+    """The backbone that most of the names of a file are of, and what timm calls its parameters."""
+    candidates = [(backbone, _timm_names(backbone)) for backbone in BACKBONES]
+    backbone, names = min(candidates, key=lambda candidate: len(candidate[1].keys() ^ found))
+    if len(names.keys() & found) <= len(names) // 2:
+        raise FormatError(f"is of another network than {titles(BACKBONES)}")
+    return backbone, names
 
 
-def _timm_names(backbone: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What timm calls each parameter of the backbone, to GluonCV's name and the shape."""
-    model = networks.build("fcn", backbone, num_classes=2, device=mx.cpu(), aux=False)
+def _timm_names(backbone: Backbone) -> _Names:
     return {
         re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)): (name, parameter.shape)
-        for name, parameter in networks.backbone_parameters(model).items()
+        for name, parameter in backbone_table(backbone).items()
     }
 
 
-def _check_names(file: Any, names: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+def _check_names(file: Any, names: _Names) -> None:
     """Raise FormatError unless the file, opened but not read, has these arrays, and no other that has a use."""
     found = set(file.keys())
     batches = {name.removesuffix(".running_var") + _BATCHES for name in names if name.endswith(".running_var")}

@@ -11,17 +11,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from semseg.errors import HyperparameterError
+from semseg.networks.definitions import BACKBONES, NETWORKS, titles
 from semseg.sagemaker.rules import Rule, boolean, choice, epoch_list, integer, real, text, weights
-
-BACKBONES = ("resnet-50", "resnet-101")
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
     """The checked hyperparameters of a job. `parse` makes them; a name starting with `_` loses it here."""
 
-    backbone: str = choice("backbone", "resnet-50", BACKBONES, "encoder")
-    algorithm: str = choice("algorithm", "fcn", ("fcn", "psp", "deeplab"), "FCN, PSP or DeepLabV3")
+    backbone: str = choice("backbone", "resnet-50", tuple(one.name for one in BACKBONES), "encoder")
+    algorithm: str = choice("algorithm", "fcn", tuple(one.name for one in NETWORKS), titles(NETWORKS))
     use_pretrained_model: bool = boolean(
         "use_pretrained_model", "True", "start from the backbone trained on ImageNet; the decoder never is"
     )
