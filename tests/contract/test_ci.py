@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +55,41 @@ def test_a_test_that_hangs_ends_with_the_stacks_of_all_threads(tmp_path: Path) -
     assert done.returncode == 1
     assert "in waits" in done.stderr
     assert "in test_hangs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "statement", "contract"),
+    [
+        ("networks.odd", "from semseg.engines import protocols", "Imports point one way"),
+        ("inference.odd", "import mxnet", "MXNet and GluonCV are"),
+        ("networks.odd", "from gluoncv import model_zoo", "MXNet and GluonCV are"),
+        ("inference.odd", "import openvino", "OpenVINO is"),
+        ("training.odd", "import flask", "Flask, gunicorn and Prometheus are"),
+        ("training.odd", "from gunicorn.app.base import BaseApplication", "Flask, gunicorn and Prometheus are"),
+        ("reporting.odd", "import prometheus_client", "Flask, gunicorn and Prometheus are"),
+        ("codecs.odd", "from werkzeug.http import parse_accept_header", "Flask, gunicorn and Prometheus are"),
+        ("artifact.odd", "import boto3", "boto3 is"),
+        ("artifact.odd", "from botocore import exceptions", "boto3 is"),
+        ("networks.odd", "import onnx", "ONNX is"),
+        ("exporting.odd", "import onnxruntime", "ONNX Runtime is"),
+        ("training.odd", "import semseg", "The public door is"),
+        ("training.odd", "from semseg import __version__", "The public door is"),
+        ("sagemaker.odd", "import numpy", "The platform's contract and"),
+        ("sagemaker.odd", "from PIL import Image", "The platform's contract and"),
+        ("sagemaker.odd", "from semseg.types import Batch", "The platform's contract and"),
+    ],
+)
+def test_an_import_in_the_wrong_room_fails_the_check(
+    tmp_path: Path, module: str, statement: str, contract: str
+) -> None:
+    """Also within a function, which puts it off."""
+    package = tmp_path / "semseg"
+    shutil.copytree(ROOT / "src/semseg", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / f"{module.replace('.', '/')}.py").write_text(f"def late() -> None:\n    {statement}\n")
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--config", ROOT / "pyproject.toml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    _, *headings_and_texts = re.split(r"^(.+)\n-+\n", done.stdout, flags=re.MULTILINE)
+    sections = zip(headings_and_texts[::2], headings_and_texts[1::2], strict=True)
+    (broken,) = [heading for heading, text in sections if f"semseg.{module} -> " in text]
+    assert broken.startswith(contract)

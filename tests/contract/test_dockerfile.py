@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
-DOCKERFILE = (Path(__file__).parents[2] / "Dockerfile").read_text()
+from hatchling.builders.wheel import WheelBuilder
+
+from semseg.version import __version__
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 STAGES = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
 
 
@@ -30,3 +37,17 @@ def test_one_default_of_the_variant_holds_for_all_stages() -> None:
     for text in STAGES[1:]:
         body = text.partition("\n")[2]
         assert ("${VARIANT}" not in body) or body.index("ARG VARIANT\n") < body.index("${VARIANT}")
+
+
+def test_the_image_and_the_wheel_are_of_the_version_that_the_code_says() -> None:
+    """DOCKER=echo prints what Docker would be given."""
+    done = subprocess.run(
+        [ROOT / "scripts/build-image", "cpu"],
+        env=os.environ | {"DOCKER": "echo"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert f" --build-arg VERSION={__version__} " in done.stdout
+    assert WheelBuilder(str(ROOT)).metadata.version == __version__

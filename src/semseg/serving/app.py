@@ -82,7 +82,7 @@ def create_app(
         return Response(text, content_type=CONTENT_TYPE)
 
     Image.preinit()  # Pillow would import modules in the first answer, when there may be no file to be had
-    description = Path(__file__).with_name("openapi.json").read_bytes()  # now, for the same reason
+    description = _described()  # now, for the same reason
 
     @app.get("/openapi.json")
     def openapi() -> Response:
@@ -90,6 +90,12 @@ def create_app(
 
     _observe(app, metrics, settings.request_log)
     return app
+
+
+def _described() -> bytes:
+    """The HTTP interface in OpenAPI's form, of this version."""
+    text = Path(__file__).with_name("openapi.json").read_text()
+    return text.replace("{version}", __version__).encode()
 
 
 def _observe(app: Flask, metrics: Metrics, log: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
 from functools import cache
@@ -38,9 +37,10 @@ def load() -> ModuleType:
     cuda.preload()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        mxnet = importlib.import_module("mxnet")
-        importlib.import_module("gluoncv")
-    return mxnet
+        import gluoncv  # noqa: F401
+        import mxnet
+    module: ModuleType = mxnet
+    return module
 
 
 @cache
