@@ -1,18 +1,20 @@
-"""What happens in training, as values; a sink is a function that takes them."""
+"""What happens in training, as values, and what takes them: sinks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True)
 class Step:
-    """A batch is done.
+    """A batch is done, and its loss known: a device may be at the next one by then.
 
     phase: `training` or `validation`; iteration: its number in the epoch, from 1, of `iterations`, as far as known;
-    samples: pictures in the batch; learning_rate: that of the update, None in validation.
+    samples: images in the batch; learning_rate: that of the update; loss: the criterion's value before the update, the
+    mean over the images. Validation has neither of these two: they are None.
     """
 
     epoch: int
@@ -21,6 +23,7 @@ class Step:
     iterations: int | None
     samples: int
     learning_rate: float | None
+    loss: float | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,13 @@ class EpochEnded:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """A run goes on from a checkpoint, where these epochs, from the first on, had ended. It is the first event."""
+
+    epochs: tuple[EpochEnded, ...]
+
+
+@dataclass(frozen=True)
 class Scored:
     """The best model has segmented whole pictures, as it will be served, of `validation` or `test`.
 
@@ -101,5 +111,17 @@ class Quantized:
     kept: bool
 
 
-Event = Step | EpochTrained | EpochValidated | EpochEnded | Scored | ModelSaved | Quantized
-Sink = Callable[[Event], None]
+Event = Step | EpochTrained | EpochValidated | EpochEnded | Resumed | Scored | ModelSaved | Quantized
+Emit = Callable[[Event], None]
+
+
+class Sink(Protocol):
+    """Takes the events of a run in their order, until it is closed: once, however the run ends."""
+
+    def __call__(self, event: Event) -> None:
+        """Takes an event; those of no concern to this sink it passes over."""
+        ...
+
+    def close(self) -> None:
+        """Ends what it has under way: no event comes any more."""
+        ...

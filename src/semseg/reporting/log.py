@@ -27,8 +27,9 @@ _NO_NUMBERS = (
 
 
 class LogSink:
-    """Logs events as the original did (algorithm.md section 6).
+    """Logs events as the built-in algorithm did (algorithm.md section 6).
 
+    Of the epochs before a restart it says nothing: the log has their lines already, and counters are those of events.
     host: this machine's name; frequency: iterations between two progress notices; clock: seconds since 1970.
     """
 
@@ -81,6 +82,9 @@ class LogSink:
                     event.pictures,
                     kept,
                 )
+
+    def close(self) -> None:
+        """Does nothing: each line is written at once."""
 
     def _step(self, step: Step) -> None:
         self._samples += step.samples

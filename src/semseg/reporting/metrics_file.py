@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg.files import replacing
-from semseg.reporting.events import EpochEnded, Event, Quantized, Scored
+from semseg.reporting.events import EpochEnded, Event, Quantized, Resumed, Scored
 
 LINES = "metrics.jsonl"
 SUMMARY = "metrics.json"
@@ -35,8 +35,14 @@ class MetricsFile:
             self._summary_file.unlink(missing_ok=True)
 
     def __call__(self, event: Event) -> None:
-        """Writes the numbers of an ended epoch, of whole pictures and of int8; other events say nothing here."""
+        """Writes the numbers of ended epochs, of whole images and of int8; other events say nothing here.
+
+        The files may have been lost before a restart: then they begin with the epochs of before.
+        """
         match event:
+            case Resumed():
+                for epoch in event.epochs:
+                    self._epoch(epoch)
             case EpochEnded():
                 self._epoch(event)
             case Scored():
@@ -46,6 +52,9 @@ class MetricsFile:
             case Quantized():
                 numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.pictures}
                 self._summarise(int8=numbers | {"kept": event.kept})
+
+    def close(self) -> None:
+        """Does nothing: the files are right at any moment."""
 
     def _epoch(self, event: EpochEnded) -> None:
         line = {

@@ -22,7 +22,13 @@ class ProgressBar:
             case Step():
                 self._step(event)
             case EpochTrained() | EpochValidated():
-                self._close()
+                self.close()
+
+    def close(self) -> None:
+        """Takes the bar away, if one is there."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def _step(self, step: Step) -> None:
         if self._bar is None:
@@ -31,8 +37,3 @@ class ProgressBar:
                 total=step.iterations, initial=step.iteration - 1, desc=name, leave=False, file=self._stream
             )
         self._bar.update()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

@@ -30,7 +30,7 @@ class Hyperparameters:
     )
     base_size: int = integer("base_size", "520", "long side before cropping: base_size * U(0.5, 2)", low=17)
     crop_size: int = integer("crop_size", "240", "side of the square crop, rounded up to a multiple of 8", low=17)
-    epochs: int = integer("epochs", "10", "passes over the training data", low=1)
+    epochs: int = integer("epochs", "10", "passes over the training data", low=1, may_differ=True)
     learning_rate: float = real("learning_rate", "0.001", "initial learning rate", "(0, 1]")
     optimizer: str = choice("optimizer", "sgd", ("sgd", "adam", "rmsprop", "adagrad", "nag"), "optimizer")
     lr_scheduler: str = choice("lr_scheduler", "poly", ("step", "poly", "cosine"), "learning rate schedule")
@@ -46,27 +46,42 @@ class Hyperparameters:
     validation_mini_batch_size: int = integer(
         "validation_mini_batch_size", "16", "1: whole pictures; more: center crops of crop_size", low=1
     )
-    early_stopping: bool = boolean("early_stopping", "False", "stop when the mIOU no longer improves")
-    early_stopping_min_epochs: int = integer("early_stopping_min_epochs", "5", "epochs that are run at least", low=0)
+    early_stopping: bool = boolean("early_stopping", "False", "stop when the mIOU no longer improves", may_differ=True)
+    early_stopping_min_epochs: int = integer(
+        "early_stopping_min_epochs", "5", "epochs that are run at least", low=0, may_differ=True
+    )
     early_stopping_patience: int = integer(
-        "early_stopping_patience", "4", "consecutive epochs without improvement before stopping; 0 as 1", low=0
+        "early_stopping_patience",
+        "4",
+        "consecutive epochs without improvement before stopping; 0 as 1",
+        low=0,
+        may_differ=True,
     )
     early_stopping_tolerance: float = real(
-        "early_stopping_tolerance", "0.0", "a smaller relative gain of mIOU is none", "[0, 1]"
+        "early_stopping_tolerance", "0.0", "a smaller relative gain of mIOU is none", "[0, 1]", may_differ=True
     )
     syncbn: bool = boolean("syncbn", "False", "accepted, without effect")
     precision_dtype: str = choice("precision_dtype", "float32", ("float32",), "precision of training")
-    kvstore: str = text("_kvstore", "device", "accepted, without effect")
-    num_kv_servers: str = text("_num_kv_servers", "auto", "accepted, without effect")
-    workers: int = integer("_workers", "16", "threads that decode and augment, at most the cores", low=0)
+    kvstore: str = text("_kvstore", "device", "accepted, without effect", may_differ=True)
+    num_kv_servers: str = text("_num_kv_servers", "auto", "accepted, without effect", may_differ=True)
+    workers: int = integer(
+        "_workers", "16", "threads that decode and augment, at most the cores", low=0, may_differ=True
+    )
     aux_loss: bool = boolean("_aux_loss", "True", "train the auxiliary head")
     aux_weight: float = real("_aux_weight", "0.5", "weight of the auxiliary head in the loss printed", "[0, inf)")
-    hybrid: bool = boolean("_hybrid", "False", "accepted, without effect")
+    hybrid: bool = boolean("_hybrid", "False", "accepted, without effect", may_differ=True)
     augmentation_type: str = choice("_augmentation_type", "default", ("default",), "augmentation")
-    logging_frequency: int = integer("_logging_frequency", "20", "iterations between progress notices", low=1)
-    export_onnx: bool = boolean("_export_onnx", "True", "write model.onnx too, which starts serving sooner")
+    logging_frequency: int = integer(
+        "_logging_frequency", "20", "iterations between progress notices", low=1, may_differ=True
+    )
+    export_onnx: bool = boolean(
+        "_export_onnx", "True", "write model.onnx too, which starts serving sooner", may_differ=True
+    )
     quantize: bool = boolean(
-        "_quantize", "False", "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU"
+        "_quantize",
+        "False",
+        "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU",
+        may_differ=True,
     )
     label_attribute: str | None = text(
         "_label_attribute", None, "the annotation's key in manifests whose lines have several that end in -ref"
@@ -83,10 +98,15 @@ class Hyperparameters:
         "10.0",
         "minutes between checkpoints within an epoch; each epoch ends with one",
         "(0, inf)",
+        may_differ=True,
     )
     seed: int = integer("_seed", "0", "seed of everything random, but for dropout on GPUs", low=0, high=2**31 - 1)
     device: str = choice(
-        "_device", "auto", ("auto", "cpu", "gpu"), "cpu: look for no GPU; gpu: fail without one, on any instance"
+        "_device",
+        "auto",
+        ("auto", "cpu", "gpu"),
+        "cpu: look for no GPU; gpu: fail without one, on any instance",
+        may_differ=True,
     )
 
     def as_strings(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ class Rule:
     parse: text to value; raises ValueError or KeyError on any other text, OverflowError on too large an integer.
     expects: the end of the sentence "... which ...".
     doc: one line for people.
+    may_differ: whether a training that is resumed may have another value, as it changes nothing of its updates so far.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Rule:
     parse: Callable[[str], Any]
     expects: str
     doc: str
+    may_differ: bool
 
     def __call__(self, text: str) -> Any:
         """The checked value of a text. Raises HyperparameterError in the original's words (algorithm.md 1.2)."""
@@ -44,12 +46,18 @@ class Rule:
 
 
 def _declare(
-    doc: str, name: str, default: str | None, required: bool, parse: Callable[[str], Any], expects: str
+    doc: str,
+    name: str,
+    default: str | None,
+    parse: Callable[[str], Any],
+    expects: str,
+    required: bool = False,
+    may_differ: bool = False,
 ) -> Any:
-    return field(metadata={"rule": Rule(name, default, required, parse, expects, doc)})
+    return field(metadata={"rule": Rule(name, default, required, parse, expects, doc, may_differ)})
 
 
-def choice(name: str, default: str, options: tuple[str, ...], doc: str) -> Any:
+def choice(name: str, default: str, options: tuple[str, ...], doc: str, may_differ: bool = False) -> Any:
     """A dataclass field that holds one of some words."""
 
     def parse(text: str) -> str:
@@ -58,21 +66,22 @@ def choice(name: str, default: str, options: tuple[str, ...], doc: str) -> Any:
         return text
 
     listed = ", ".join(f"'{option}'" for option in options)
-    return _declare(doc, name, default, False, parse, f"accepts one of the following: {listed}")
+    return _declare(doc, name, default, parse, f"accepts one of the following: {listed}", may_differ=may_differ)
 
 
-def text(name: str, default: str | None, doc: str) -> Any:
+def text(name: str, default: str | None, doc: str, may_differ: bool = False) -> Any:
     """A dataclass field that holds any text."""
-    return _declare(doc, name, default, False, str, "accepts any text")
+    return _declare(doc, name, default, str, "accepts any text", may_differ=may_differ)
 
 
-def boolean(name: str, default: str, doc: str) -> Any:
+def boolean(name: str, default: str, doc: str, may_differ: bool = False) -> Any:
     """A dataclass field that holds a truth value: True, true, False, false (container-contract.md section 1.3)."""
 
     def parse(text: str) -> bool:
         return {"true": True, "false": False}[text.lower()]
 
-    return _declare(doc, name, default, False, parse, "accepts one of the following: 'True', 'False'")
+    expects = "accepts one of the following: 'True', 'False'"
+    return _declare(doc, name, default, parse, expects, may_differ=may_differ)
 
 
 def integer(
@@ -82,6 +91,7 @@ def integer(
     low: int | None = None,
     high: int | None = None,
     required: bool = False,
+    may_differ: bool = False,
 ) -> Any:
     """A dataclass field that holds an integer from `low` to `high`, both included; `16.0` reads as 16.
 
@@ -99,10 +109,10 @@ def integer(
 
     bounds = f" from {low}" if low is not None else ""
     bounds += f" to {high}" if high is not None else " up" if low is not None else ""
-    return _declare(doc, name, default, required, parse, f"expects an integer{bounds}")
+    return _declare(doc, name, default, parse, f"expects an integer{bounds}", required, may_differ)
 
 
-def real(name: str, default: str, doc: str, interval: str) -> Any:
+def real(name: str, default: str, doc: str, interval: str, may_differ: bool = False) -> Any:
     """A dataclass field that holds a finite number in an interval in the mathematician's notation, such as `(0, 1]`."""
     low, high = (float(bound) for bound in interval[1:-1].split(","))
 
@@ -112,7 +122,7 @@ def real(name: str, default: str, doc: str, interval: str) -> Any:
         below = value < high or (interval[-1] == "]" and value == high)
         return value if math.isfinite(value) and above and below else _refuse()
 
-    return _declare(doc, name, default, False, parse, f"expects a number in {interval}")
+    return _declare(doc, name, default, parse, f"expects a number in {interval}", may_differ=may_differ)
 
 
 def epoch_list(name: str, doc: str) -> Any:
@@ -123,7 +133,7 @@ def epoch_list(name: str, doc: str) -> Any:
         values = sorted(int(part) for part in listed.split(",")) if text.strip() else []
         return tuple(values) if all(value > 0 for value in values) and len(set(values)) == len(values) else _refuse()
 
-    return _declare(doc, name, None, False, parse, "expects different positive integers such as '10, 20'")
+    return _declare(doc, name, None, parse, "expects different positive integers such as '10, 20'")
 
 
 def weights(name: str, default: str, words: tuple[str, ...], doc: str) -> Any:
@@ -137,7 +147,7 @@ def weights(name: str, default: str, words: tuple[str, ...], doc: str) -> Any:
         return values if sound else _refuse()
 
     listed = ", ".join(f"'{word}'" for word in words)
-    return _declare(doc, name, default, False, parse, f"accepts {listed} or numbers from 0 up such as '0.5, 25'")
+    return _declare(doc, name, default, parse, f"accepts {listed} or numbers from 0 up such as '0.5, 25'")
 
 
 def _refuse() -> Any:

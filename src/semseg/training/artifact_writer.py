@@ -7,10 +7,13 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 from semseg.artifact import model_dir
+from semseg.codecs.params import write_params
 from semseg.files import flush_to_disk, replacing
-from semseg.reporting.events import ModelSaved, Sink
+from semseg.reporting.events import Emit, ModelSaved
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.loss_watch import require_finite
+from semseg.types import Arrays
 
 _OF_ONE_RUN = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES)
 
@@ -26,7 +29,7 @@ class ArtifactWriter:
         directory: Path,
         settings: Hyperparameters,
         class_names: tuple[str, ...] | None,
-        emit: Sink,
+        emit: Emit,
         beginning: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._directory = directory
@@ -55,6 +58,11 @@ class ArtifactWriter:
                 write(temporary)
         else:
             self._begin(path, write)
+
+    def save_parameters(self, name: str, parameters: Arrays) -> None:
+        """Has the parameters of a network in the file of this name, as `save`. Raises DivergedError, DiskFullError."""
+        require_finite(parameters)
+        self.save(name, lambda path: write_params(path, parameters))
 
     def _begin(self, path: Path, write: Callable[[Path], None]) -> None:
         """Puts the first parameters in the place of an earlier run's files.

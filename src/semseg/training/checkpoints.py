@@ -20,6 +20,7 @@ import numpy as np
 from semseg.codecs.params import read_params, write_params
 from semseg.errors import ArtifactError, HyperparameterError, UserError, one_line
 from semseg.files import replacing
+from semseg.sagemaker.hyperparameters import rules
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.progress import Progress
 from semseg.types import Arrays, UInt8
@@ -34,12 +35,6 @@ _MAX_TEXT = 1 << 26
 
 PLACE = "the place of "
 """The names of a configuration that say where data lies begin so; earlier versions did not note that."""
-
-_MAY_DIFFER = re.compile(
-    "epochs|early_stopping.*|_workers|_logging_frequency|_checkpoint_minutes|_export_onnx|_quantize|_kvstore|"
-    "_num_kv_servers|_hybrid|_device"
-)
-"""The parts of a configuration that do not change what the updates so far have come to."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ class Checkpoints:
 
     def _require_same(self, found: Mapping[str, str], path: Path) -> None:
         now = self._configuration
-        compared = {name for name in found.keys() | now.keys() if not _MAY_DIFFER.fullmatch(name)}
+        compared = (found.keys() | now.keys()) - {rule.name for rule in rules() if rule.may_differ}
         compared -= {name for name in now.keys() - found.keys() if name.startswith(PLACE)}
         if "step" not in (found.get("lr_scheduler"), now.get("lr_scheduler")):
             compared.discard("lr_scheduler_step")  # earlier versions noted it, though nothing read it

@@ -8,7 +8,7 @@ from pathlib import Path
 from semseg.artifact.model_dir import INT8, describe
 from semseg.data.pairs import evenly
 from semseg.errors import Stopped
-from semseg.reporting.events import Quantized, Sink
+from semseg.reporting.events import Emit, Quantized
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.extras import complete_without
 from semseg.training.inputs import Input, whole_pictures
@@ -16,7 +16,7 @@ from semseg.types import Batch
 
 
 def quantize_model(
-    directory: Path, inputs: tuple[Input, Input], settings: Hyperparameters, stop: Callable[[], bool], emit: Sink
+    directory: Path, inputs: tuple[Input, Input], settings: Hyperparameters, stop: Callable[[], bool], emit: Emit
 ) -> None:
     """Write model_int8.onnx of the parameters that would be served, if it passes its gate, and emit what that found.
 

@@ -16,7 +16,7 @@ import numpy as np
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.evaluation.confusion import ConfusionMatrix
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Sink, Step
+from semseg.reporting.events import Emit, EpochEnded, EpochTrained, EpochValidated, Step
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loss_watch import require_finite_loss, stuck
 from semseg.training.progress import BEGINNING, Progress
@@ -78,7 +78,7 @@ class Fit:
     seed: int
     early_stopping: EarlyStopping | None
     keep_best: Callable[[], None]
-    emit: Sink
+    emit: Emit
     checkpoint: Callable[[Progress], None] = lambda _: None
     checkpoint_seconds: float = math.inf
 
@@ -120,25 +120,36 @@ class Fit:
     def _train(self, progress: Progress, stop: threading.Event, keeper: _Keeper) -> Progress:
         """The rest of a pass over the training data; `trained` in what comes of it stays None if it was stopped."""
         epoch, done, before = progress.epoch, progress.iteration, progress.updates
-        iterations, start = self.training.iterations(epoch), time.perf_counter() - progress.seconds
+        iterations, clock = self.training.iterations(epoch), _Clock(progress)
         step: _Step | None = None
         with closing(self.training.epoch(epoch, done)) as batches:
-            arriving = _Arriving(_until_stopped(batches), progress.waiting)
-            for iteration, batch in enumerate(arriving, done + 1):
+            for iteration, batch in enumerate(clock.timing(_until_stopped(batches)), done + 1):
                 rate = self.schedule(before - done + iteration)
                 loss = self.learner.train_step(batch, rate, self._step_seed(epoch, iteration))
-                progress = _settled(progress, step, start, arriving)  # while the device has the next step to do
-                step = _Step(loss, batch, rate)
-                if stop.is_set():
-                    return _settled(progress, step, start, arriving)
-                self.emit(Step(epoch, "training", iteration, iterations, len(batch), rate))
-                if self.training.seekable and keeper.is_due():
-                    progress, step = _settled(progress, step, start, arriving), None
+                progress = self._settle(progress, step, clock)  # while the device has the next step to do
+                step = _Step(loss, batch, rate, iterations)
+                stopped, due = stop.is_set(), self.training.seekable and keeper.is_due()
+                if stopped or due or isinstance(loss, float):  # a plain number need not be waited for
+                    progress, step = self._settle(progress, step, clock), None
+                if stopped:
+                    return progress
+                if due:
                     keeper.save(progress)
-        progress = _settled(progress, step, start, arriving)
+        progress = self._settle(progress, step, clock)
         if stop.is_set():  # the batches have ended early
             return progress
         return self._end_training(progress)
+
+    def _settle(self, progress: Progress, step: _Step | None, clock: _Clock) -> Progress:
+        """The progress with a step, once its loss is known, which is emitted then. Raises DivergedError."""
+        if step is None:
+            return progress
+        epoch, iteration, samples = progress.epoch, progress.iteration + 1, len(step.batch)
+        loss = float(step.loss)
+        require_finite_loss(loss, epoch, iteration, step.batch.names, step.rate)
+        progress = progress.stepped(loss, samples, clock.seconds(), clock.waiting)
+        self.emit(Step(epoch, "training", iteration, step.iterations, samples, step.rate, loss))
+        return progress
 
     def _end_training(self, progress: Progress) -> Progress:
         done = progress.iteration
@@ -165,7 +176,7 @@ class Fit:
                 samples += len(batch)
                 if stop.is_set():
                     return None
-                self.emit(Step(epoch, "validation", iteration, iterations, len(batch), None))
+                self.emit(Step(epoch, "validation", iteration, iterations, len(batch), learning_rate=None, loss=None))
         if stop.is_set():
             return None
         validated = EpochValidated(
@@ -216,11 +227,12 @@ class _Keeper:
 
 @dataclass(frozen=True)
 class _Step:
-    """An update that the learner was told to make."""
+    """An update that the learner was told to make, one of `iterations` in its epoch."""
 
     loss: SupportsFloat
     batch: Batch
     rate: float
+    iterations: int
 
 
 def _until_stopped(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -229,27 +241,23 @@ def _until_stopped(batches: Iterator[Batch]) -> Iterator[Batch]:
         yield from batches
 
 
-class _Arriving:
-    """Batches, and the `seconds` that passed while there was none to go on with."""
+class _Clock:
+    """The time that an epoch's training took, and how much of it was spent `waiting` for batches, in seconds."""
 
-    def __init__(self, batches: Iterator[Batch], seconds: float) -> None:
-        self._batches = batches
-        self.seconds = seconds
+    def __init__(self, progress: Progress) -> None:
+        self._start = time.perf_counter() - progress.seconds
+        self.waiting = progress.waiting
 
-    def __iter__(self) -> Iterator[Batch]:
+    def seconds(self) -> float:
+        """The time until now."""
+        return time.perf_counter() - self._start
+
+    def timing(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches, each waited for."""
         while True:
             begin = time.perf_counter()
-            batch = next(self._batches, None)
-            self.seconds += time.perf_counter() - begin
+            batch = next(batches, None)
+            self.waiting += time.perf_counter() - begin
             if batch is None:
                 return
             yield batch
-
-
-def _settled(progress: Progress, step: _Step | None, start: float, arriving: _Arriving) -> Progress:
-    """The progress with a step, once its loss is known; `start`: when the epoch began. Raises DivergedError."""
-    if step is None:
-        return progress
-    loss = float(step.loss)
-    require_finite_loss(loss, progress.epoch, progress.iteration + 1, step.batch.names, step.rate)
-    return progress.stepped(loss, len(step.batch), time.perf_counter() - start, arriving.seconds)

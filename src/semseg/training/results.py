@@ -9,31 +9,23 @@ from pathlib import Path
 
 from semseg.data.report import Report
 from semseg.reporting import data_report, metrics_file
-from semseg.reporting.events import Event, Sink
+from semseg.reporting.events import Sink
 from semseg.reporting.log import LogSink
 from semseg.reporting.metrics_file import MetricsFile
 from semseg.reporting.progress_bar import ProgressBar
+from semseg.reporting.sinks import Sinks
 from semseg.sagemaker.hyperparameters import Hyperparameters
-from semseg.training.progress import Progress
 
 
-def open_sinks(host: str, settings: Hyperparameters, output: Path, progress: Progress, kept: bool) -> Sink:
-    """Where events go. The metrics files begin with the epochs of before a restart, the log has told them.
+def open_sinks(host: str, settings: Hyperparameters, output: Path, kept: bool) -> Sink:
+    """Returns where the events of a run go: the log, the files of metrics in `output` and, at a terminal, a bar.
 
-    kept: whether those of an earlier run stay until an epoch has ended.
+    kept: whether the files of an earlier run stay until an epoch has ended.
     """
-    metrics = MetricsFile(output, kept)
-    for epoch in progress.ended:
-        metrics(epoch)
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), metrics]
+    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(output, kept)]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
-
-    def emit(event: Event) -> None:
-        for sink in sinks:
-            sink(event)
-
-    return emit
+    return Sinks(*sinks)
 
 
 @contextmanager

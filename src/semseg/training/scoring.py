@@ -13,7 +13,7 @@ from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.inference.memory import BYTES_PER_PIXEL, divided
 from semseg.inference.predictor import Predictor
 from semseg.machine import free_memory
-from semseg.reporting.events import Scored, Sink
+from semseg.reporting.events import Emit, Scored
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.extras import complete_without
@@ -26,7 +26,7 @@ def score(
     inputs: tuple[Input, Input | None],
     settings: Hyperparameters,
     stop: Callable[[], bool],
-    emit: Sink,
+    emit: Emit,
 ) -> None:
     """Give the learner the parameters of the file `best`, and emit what they are worth on the inputs that are listed.
 
