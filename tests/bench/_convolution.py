@@ -32,7 +32,9 @@ def rates(parent: Connection, job: str, precision: str, rounds: str) -> None:
     content = (Path(job) / "model/model.onnx").read_bytes()
     image = np.random.default_rng(0).normal(size=(1, 3, 480, 480)).astype(np.float32)
     hint = "f32" if precision == "int8" else precision  # of what is not int8
-    network = OpenVinoBackend(in_int8(content, image) if precision == "int8" else content, hint, CORES, CLASSES)
+    network = OpenVinoBackend(
+        in_int8(content, image) if precision == "int8" else content, NETWORKS[0], CLASSES, hint, CORES
+    )
     model = lone_int8() if precision == "int8" else lone()
     request = core().compile_model(core().read_model(model), "CPU", settings(hint, CORES)).create_infer_request()
     x = np.ones(SHAPE, np.uint8 if precision == "int8" else np.float32)

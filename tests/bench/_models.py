@@ -19,6 +19,7 @@ from typing import IO
 
 import numpy as np
 import onnx
+from gluon_models import write_model
 from PIL import Image
 
 from semseg.artifact import onnx_file
@@ -100,12 +101,7 @@ def random_model(algorithm: str, backbone: str, num_classes: int = 21) -> Path:
     job = CACHE / f"random-{algorithm}-{backbone}"
     model = job / "model"
     if not (model / ONNX).exists():
-        from semseg.engines.gluon import networks, runtime
-
-        model.mkdir(parents=True, exist_ok=True)
-        network = networks.build(algorithm, backbone, num_classes, runtime.load().cpu())
-        network.save_parameters(str(model / "model_best.params"))
-        write_onnx(describe(model), model / ONNX)
+        write_onnx(describe(write_model(model, algorithm, backbone, num_classes)), model / ONNX)
     return job
 
 

@@ -29,24 +29,25 @@ ROUNDS = 7
 SIZES = [(400, 576), (384, 600), (360, 640), (320, 720), (300, 768), (288, 800), (256, 900)]
 """Of 230,400 pixels each, as 480 x 480."""
 
+NETWORK = by_name("fcn", NETWORKS)
 FASTER_THAN_GLUONCV = 1.8
 FIRST_SEEN_COSTS = 0.2
 
 
 def main() -> int:
     """Prints the medians; 1 if the default engine misses a bar."""
-    model = networks.build("fcn", "resnet-50", CLASSES, runtime.load().cpu())
+    model = gluon_model("fcn", "resnet-50", CLASSES, runtime.load().cpu())
     with tempfile.TemporaryDirectory() as directory:
         model.save_parameters(str(Path(directory) / "model_best.params"))
         content = build_onnx(describe(Path(directory)))
-    f32, bf16 = (OpenVinoBackend(content, precision, usable_cores(), CLASSES) for precision in ("f32", "bf16"))
+    f32, bf16 = (OpenVinoBackend(content, NETWORK, CLASSES, precision, usable_cores()) for precision in ("f32", "bf16"))
     image = noise(480, 480)
-    int8 = OpenVinoBackend(in_int8(content, image), "f32", usable_cores(), CLASSES)
+    int8 = OpenVinoBackend(in_int8(content, image), NETWORK, CLASSES, "f32", usable_cores())
     on_device = runtime.to_device(image, runtime.load().cpu())
     medians = take_turns(
         {
             "GluonCV predict": lambda: model.predict(on_device).asnumpy(),
-            "MXNet": calls(GluonBackend(model, runtime.load().cpu()), image),
+            "MXNet": calls(GluonBackend(model, NETWORK, runtime.load().cpu()), image),
             "OpenVINO f32": calls(f32, image),
             "OpenVINO bf16": calls(bf16, image),
             "OpenVINO int8": calls(int8, image),

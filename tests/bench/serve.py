@@ -197,7 +197,7 @@ def serve_gluoncv(parent: Connection, algorithm: str, backbone: str, job: str) -
 
     mx = runtime.load()
     model = describe(Path(job) / "model")
-    network = networks.build(algorithm, backbone, model.num_classes, mx.cpu())
+    network = networks.build(model.network, model.backbone, model.num_classes, mx.cpu())
     networks.assign(networks.parameters(network), read_params(model.params), job)
     transforms = mx.gluon.data.vision.transforms
     normalise = transforms.Compose(

@@ -14,9 +14,12 @@ from _models import pictures, trained_model
 
 from semseg.codecs.images import decode_image
 from semseg.inference.load import load_predictor
-from semseg.inference.tiling import CELL, plan
+from semseg.inference.tiling import plan
 
 SIZE, TILE, PICTURES = (960, 720), 512 * 512, 3
+CELL = 8
+"""The networks' stride."""
+
 BARS = {"fcn": 0.98, "psp": 0.95, "deeplab": 0.95}
 EPOCHS = {"fcn": 2, "psp": 1, "deeplab": 1}
 
@@ -24,7 +27,7 @@ EPOCHS = {"fcn": 2, "psp": 1, "deeplab": 1}
 def main() -> int:
     """Prints a row for each network; 1 if one agrees on less than its bar."""
     images = [decode_image(body) for body in pictures(SIZE, PICTURES)]
-    down, across = plan(SIZE[1], SIZE[0], TILE)
+    down, across = plan(SIZE[1], SIZE[0], TILE, CELL)
     computed = CELL**2 * down.tiles * down.length * across.tiles * across.length / (SIZE[0] * SIZE[1])
     print(
         f"{down.tiles} x {across.tiles} tiles of {CELL * across.length} x {CELL * down.length} pixels compute "

@@ -139,9 +139,7 @@ def ours(pairs: Sequence[Pair]) -> Sequence[Timed]:
     """Seconds of some steps of our loader and learner, and the share of waiting in many."""
     keep_memory_flat(LARGE, kept=LARGE)  # as a job does
     batches = endless(pairs)
-    learner = build_learner(
-        "fcn", "resnet-50", CLASSES, Optimizer("sgd"), aux_loss=True, aux_weight=0.5, use_pretrained=False, seed=0
-    )
+    learner = learner_from_scratch(specification("fcn", CLASSES))
 
     def step(batch: Any) -> None:
         float(learner.train_step(batch, 0.001, 0))
@@ -192,7 +190,7 @@ def gluoncv(pairs: Sequence[Pair]) -> Sequence[Timed]:
             picture, labels = self._sync_transform(image.convert("RGB"), mask)
             return self.transform(picture), labels
 
-    network = networks.build("fcn", "resnet-50", CLASSES, mx.cpu())
+    network = gluon_model("fcn", "resnet-50", CLASSES, mx.cpu())
     network._up_kwargs = {"height": CROP, "width": CROP}
     criterion = MixSoftmaxCrossEntropyLoss(True, aux_weight=0.5)
     trainer = mx.gluon.Trainer(network.collect_params(), "sgd", {"learning_rate": 0.001, "momentum": 0.9, "wd": 1e-4})
@@ -232,7 +230,7 @@ def lone_convolution() -> Turn:
 def convolutions_gflop() -> float:
     """What the convolutions of a step take: forward, the gradient of the weights, and but for the first of the data."""
     mx = runtime.load()
-    network = networks.LowResolutionLogits(networks.build("fcn", "resnet-50", CLASSES, mx.cpu()), aux=True)
+    network = networks.LowResolutionLogits(gluon_model("fcn", "resnet-50", CLASSES, mx.cpu()), aux=True)
     graph = mx.sym.Group(network(mx.sym.Variable("data")))
     values = graph.get_internals()
     shapes = dict(zip(values.list_outputs(), values.infer_shape(data=(BATCH, 3, CROP, CROP))[1], strict=True))

@@ -66,9 +66,7 @@ def trained(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list
     """Trains in this process, as a job does."""
     keep_memory_flat(LARGE, kept=LARGE)
     sampler = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), crop, max(BASE, crop), seed=0, workers=16)
-    learner = build_learner(
-        "fcn", backbone, CLASSES, Optimizer("sgd"), aux_loss=True, aux_weight=0.5, use_pretrained=False, seed=0
-    )
+    learner = learner_from_scratch(specification("fcn", CLASSES, backbone=backbone))
     sizes = []
     for step, batch in enumerate(islice(endless(pairs, sampler), steps)):
         float(learner.train_step(batch, 0.001, step))

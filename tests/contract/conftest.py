@@ -88,7 +88,7 @@ def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
 def network() -> Any:
     """An FCN-ResNet50 of random weights, in plain GluonCV."""
     runtime.load().random.seed(7)
-    return networks.build("fcn", "resnet-50", CLASSES, runtime.load().cpu())
+    return gluon_model("fcn", "resnet-50", CLASSES, runtime.load().cpu())
 
 
 @pytest.fixture(scope="session")

@@ -66,10 +66,7 @@ class Watched(Server):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """A server of an FCN-ResNet50 of random weights that is ready."""
     base = tmp_path_factory.mktemp("ml")
-    (base / "model").mkdir()
-    runtime.load().random.seed(7)
-    network = networks.build("fcn", "resnet-50", 3, runtime.load().cpu())
-    network.save_parameters(str(base / "model/model_best.params"))
+    write_model(base / "model")
     started = start(base, base, **LIMITS)
     try:
         statuses_until_ready(started)

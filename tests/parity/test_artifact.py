@@ -39,10 +39,10 @@ def test_the_layouts_before_2018_are_read_as_mxnet_reads_them(mx: Any, tmp_path:
 def test_files_of_gluoncv_describe_themselves(
     mx: Any, tmp_path: Path, algorithm: str, backbone: str, aux: bool
 ) -> None:
-    model = networks.build(algorithm, backbone, 3, mx.cpu(), aux=aux)
+    model = gluon_model(algorithm, backbone, 3, mx.cpu(), aux=aux)
     model.save_parameters(str(tmp_path / LAST))
     found = describe(tmp_path)
-    assert (found.algorithm, found.backbone, found.num_classes, found.aux) == (algorithm, backbone, 3, aux)
+    assert (found.network.name, found.backbone.name, found.num_classes, found.aux) == (algorithm, backbone, 3, aux)
     assert found.params == tmp_path / LAST
     arrays = read_params(found.params)
     for name, parameter in networks.parameters(model).items():
@@ -51,7 +51,7 @@ def test_files_of_gluoncv_describe_themselves(
 
 def test_the_best_file_wins(mx: Any, tmp_path: Path) -> None:
     for name, classes in ((LAST, 3), (BEST, 4)):
-        networks.build("fcn", "resnet-50", classes, mx.cpu()).save_parameters(str(tmp_path / name))
+        gluon_model("fcn", "resnet-50", classes, mx.cpu()).save_parameters(str(tmp_path / name))
     assert describe(tmp_path).num_classes == 4
 
 

@@ -28,7 +28,7 @@ def test_most_pixels_get_the_class_that_the_whole_picture_gives(
     What DeepLab pools is the mean of all it sees, which it weighs as much as each of its four convolutions.
     """
     randomised(algorithm, "resnet-50", CLASSES).save_parameters(str(tmp_path / "model_best.params"))
-    network = OpenVinoBackend(build_onnx(describe(tmp_path)), "f32", usable_cores(), CLASSES)
+    network = OpenVinoBackend(build_onnx(describe(tmp_path)), NETWORKS[0], CLASSES, "f32", usable_cores())
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (264, 403, 3), dtype=np.uint8))
     picture = np.array(noise.filter(ImageFilter.GaussianBlur(12)).point(lambda value: (value - 112) * 8))
     whole, tiles = (

@@ -45,7 +45,7 @@ def pair(mx: Any, plain: Any, tmp_path: Path) -> Pair:
 
     def pair(algorithm: str, dtype: str = "float64") -> tuple[Any, Any]:
         mx.random.seed(11)
-        ours = networks.build(algorithm, "resnet-50", CLASSES, mx.cpu())
+        ours = gluon_model(algorithm, "resnet-50", CLASSES, mx.cpu())
         ours.save_parameters(str(tmp_path / "start.params"))
         theirs = plain(algorithm, "resnet-50", CLASSES, crop_size=SIZE)
         theirs.load_parameters(str(tmp_path / "start.params"))
@@ -115,7 +115,7 @@ def test_losses_and_parameters_after_three_sgd_steps_are_gluoncvs(
 ) -> None:
     ours, theirs = pair(algorithm)
     before = _values(ours)
-    learner = DoubleLearner(ours, Optimizer("sgd"), True, 0.5, mx.cpu())
+    learner = DoubleLearner(specification(algorithm, CLASSES), mx.cpu(), ours)
     losses = [float(learner.train_step(batch, RATE, seed)) for seed in range(3)]
     expected = _gluoncv_steps(mx, theirs, batch, 3, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001})
     assert losses == pytest.approx(expected, rel=1e-5)
@@ -138,8 +138,8 @@ def test_optimizers_step_as_mxnets(mx: Any, pair: Pair, batch: Batch, name: str)
     """In float32, which some of them are bound to; so what most values do is compared, not what all do."""
     ours, theirs = pair("fcn", "float32")
     before = _values(ours)
-    optimizer = Optimizer(name, momentum=0.8, weight_decay=0.01, gamma1=0.7, gamma2=0.6)
-    learner = GluonLearner(ours, optimizer, True, 0.5, mx.cpu())
+    wanted = specification("fcn", CLASSES, name, momentum=0.8, weight_decay=0.01, gamma1=0.7, gamma2=0.6)
+    learner = GluonLearner(wanted, mx.cpu(), ours)
     for seed in range(2):
         learner.train_step(batch, RATE, seed)
     _gluoncv_steps(mx, theirs, batch, 2, RATE, name, SETTINGS[name])
@@ -153,7 +153,7 @@ def test_optimizers_step_as_mxnets(mx: Any, pair: Pair, batch: Batch, name: str)
 def test_without_aux_loss_the_auxiliary_head_stays_and_the_rest_is_gluoncvs(mx: Any, pair: Pair, batch: Batch) -> None:
     ours, theirs = pair("fcn")
     before = _values(ours)
-    learner = DoubleLearner(ours, Optimizer("sgd"), False, 0.5, mx.cpu())
+    learner = DoubleLearner(specification("fcn", CLASSES, aux_loss=False), mx.cpu(), ours)
     losses = [float(learner.train_step(batch, RATE, seed)) for seed in range(2)]
     expected = _gluoncv_steps(mx, theirs, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001}, aux=False)
     assert losses == pytest.approx(expected, rel=1e-5)
@@ -171,7 +171,7 @@ def test_a_trained_network_loads_in_plain_gluoncv(
     mx: Any, plain: Any, pair: Pair, batch: Batch, tmp_path: Path, algorithm: str
 ) -> None:
     ours, _ = pair(algorithm, "float32")
-    learner = GluonLearner(ours, Optimizer("adam"), True, 0.5, mx.cpu())
+    learner = GluonLearner(specification(algorithm, CLASSES, "adam"), mx.cpu(), ours)
     learner.train_step(batch, 0.001, 0)
     write_params(tmp_path / "model_algo-1", learner.parameters())
     theirs = plain(algorithm, "resnet-50", CLASSES)
@@ -193,6 +193,8 @@ def test_the_value_stays_finite_where_gluoncvs_does_not(mx: Any, pair: Pair, bat
     for model in (ours, theirs):
         model.head.block[4].bias.set_data(_nd(mx, np.array([1000, 0, 0, 0], np.float32)))
     wrong = np.where(batch.labels == IGNORED, IGNORED, 1).astype(np.uint8)
-    value = GluonLearner(ours, Optimizer("sgd"), True, 0.5, mx.cpu()).train_step(Batch(batch.images, wrong), RATE, 0)
+    value = GluonLearner(specification("fcn", CLASSES), mx.cpu(), ours).train_step(
+        Batch(batch.images, wrong), RATE, 0
+    )
     assert float(value) == pytest.approx(500, rel=0.05)  # half the pixels are ignored and count as 0
     assert _gluoncv_steps(mx, theirs, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]

@@ -63,8 +63,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def tiny_learner() -> Callable[..., Any]:
     """Makes learners of a tiny network that has all that FCN has: `tiny_learner("adam", seed=1)`."""
+    from gluon_models import specification
+
     from semseg.engines.gluon import runtime
-    from semseg.engines.gluon.learner import GluonLearner, Optimizer
+    from semseg.engines.gluon.learner import GluonLearner
 
     mx = runtime.load()
     nn = mx.gluon.nn
@@ -86,12 +88,13 @@ def tiny_learner() -> Callable[..., Any]:
             return head
 
     def tiny_learner(
-        optimizer: str, seed: int = 0, classes: int = 3, criterion: Any = None, **settings: float
+        optimizer: str, seed: int = 0, classes: int = 3, weights: tuple[float, ...] | None = None, **settings: float
     ) -> GluonLearner:
         mx.random.seed(seed)
         model = FCN(classes)
         model.initialize(mx.init.Xavier())
-        return GluonLearner(model, Optimizer(optimizer, **settings), True, 0.5, mx.cpu(), criterion)
+        wanted = specification("fcn", classes, optimizer, class_weights=weights, **settings)
+        return GluonLearner(wanted, mx.cpu(), model)
 
     return tiny_learner
 
@@ -99,12 +102,9 @@ def tiny_learner() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An FCN of random weights for 3 classes, without hyperparams.json."""
-    directory = tmp_path_factory.mktemp("model")
-    from semseg.engines.gluon import networks, runtime
+    from gluon_models import write_model
 
-    runtime.load().random.seed(0)
-    networks.build("fcn", "resnet-50", 3, runtime.load().cpu()).save_parameters(str(directory / "model_best.params"))
-    return directory
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from semseg.sagemaker.channels import readable, visible
 from semseg.types import Arrays
 
 
-
 @dataclass(frozen=True)
 class Earlier:
     """A model to start from.

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from semseg.errors import UserError
 from semseg.engines.choose import SERVING
 from semseg.engines.protocols import PRECISIONS
+from semseg.errors import UserError
 from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.sagemaker.paths import Paths
 

@@ -128,7 +128,7 @@ def test_values_are_rounded_to_255_steps_of_which_0_is_one(low: float, high: flo
 def test_both_engines_compute_about_the_same(model: onnx.ModelProto) -> None:
     rounded = to_int8(model, {"MaxPool_2": (0.0, 4.0), "Concat_7": (-8.0, 8.0)})
     image = np.random.default_rng(1).uniform(-1, 1, (1, 3, 33, 40)).astype(np.float32)
-    ours = OpenVinoBackend(rounded.SerializeToString(), "f32", cores=1, num_classes=5).logits(image)
+    ours = OpenVinoBackend(rounded.SerializeToString(), NETWORKS[0], 5, "f32", cores=1).logits(image)
     exact, theirs = run(model, image), run(rounded, image)
     assert 0 < np.abs(ours - exact).max() < 0.05 * np.abs(exact).max()
     assert np.abs(ours - theirs).max() < 0.05 * np.abs(exact).max()

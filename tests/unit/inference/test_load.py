@@ -330,8 +330,7 @@ def test_a_model_in_the_same_place_with_other_parameters_is_compiled_anew(copy: 
     kept, times = blobs(cache), path.stat()
     params = copy / "model_best.params"
     params.unlink()
-    runtime.load().random.seed(1)
-    networks.build("fcn", "resnet-50", 3, runtime.load().cpu()).save_parameters(str(params))
+    write_params(params, initial_arrays("fcn", "resnet-50", 3, seed=1))
     write_onnx(describe(copy), path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     after = probabilities(copy, cache)

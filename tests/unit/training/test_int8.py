@@ -26,8 +26,7 @@ SETTINGS, _ = hyperparameters.parse({"num_classes": "4", "crop_size": "24", "_qu
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("model")
-    networks.build("fcn", "resnet-50", 4, runtime.load().cpu()).save_parameters(str(directory / "model_best.params"))
-    return directory
+    return write_model(directory, num_classes=4)
 
 
 @pytest.fixture(scope="module")

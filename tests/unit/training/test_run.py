@@ -23,7 +23,7 @@ from semseg.training.run import _export_onnx, _fit
 
 
 def test_model_onnx_is_of_the_best_parameters(tmp_path: Path) -> None:
-    networks.build("fcn", "resnet-50", 3, runtime.load().cpu()).save_parameters(str(tmp_path / "model_best.params"))
+    write_model(tmp_path)
     _export_onnx(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"model_best.params", "model.onnx"}
 

@@ -55,5 +55,10 @@ class MxnetEngine:
 
         logger.info("Loading weights from %s", model.params)
         return load_backend(
-            model.network, model.backbone, model.num_classes, read_params(model.params), str(model.params), device.handle
+            model.network,
+            model.backbone,
+            model.num_classes,
+            read_params(model.params),
+            str(model.params),
+            device.handle,
         )

@@ -26,6 +26,7 @@ _BACKBONES = {"resnet-50": "resnet50", "resnet-101": "resnet101"}
 
 _UP_TO_C3 = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
 
+
 class LowResolutionLogits(HybridBlock):  # type: ignore[misc]
     """The layers of a GluonCV network up to its logits, before the final upsampling.
 

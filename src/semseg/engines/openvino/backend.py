@@ -54,7 +54,6 @@ class OpenVinoBackend:
         self._request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
         return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is used again
 
-
     def device_memory(self) -> None:
         """Return None: the CPU's memory is the host's."""
         return None

@@ -17,7 +17,7 @@ def mx() -> Any:
 @pytest.fixture
 def model(mx: Any) -> Any:
     mx.random.seed(1)
-    return networks.build("fcn", "resnet-50", 3, mx.cpu())
+    return gluon_model("fcn", "resnet-50", 3, mx.cpu())
 
 
 @pytest.fixture

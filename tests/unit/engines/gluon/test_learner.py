@@ -8,25 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gluon_models import learner_from_scratch, specification
 
 from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import networks, runtime
-from semseg.engines.gluon.learner import GluonLearner, Optimizer, build_learner
-from semseg.errors import HyperparameterError
+from semseg.engines.gluon.learner import GluonLearner
+from semseg.engines.protocols import Learner
 from semseg.types import IGNORED, Batch
 
 
-def _learner(seed: int = 0, use_pretrained: bool = False, **optimizer: Any) -> GluonLearner:
-    return build_learner(
-        "fcn",
-        "resnet-50",
-        3,
-        Optimizer(**({"name": "adam"} | optimizer)),
-        aux_loss=True,
-        aux_weight=0.5,
-        use_pretrained=use_pretrained,
-        seed=seed,
-    )
+def _learner(seed: int = 0, **settings: float) -> Learner:
+    return learner_from_scratch(specification(optimizer="adam", **settings), seed)
 
 
 @pytest.mark.req("R1", "R8")
@@ -45,7 +37,7 @@ def test_two_trainings_of_one_seed_are_equal_and_of_two_seeds_are_not(batch: Bat
 
 
 def test_the_seed_of_a_step_fixes_its_dropout(batch: Batch, model: Any, mx: Any) -> None:
-    learner = GluonLearner(model, Optimizer("sgd"), True, 0.5, mx.cpu())
+    learner = GluonLearner(specification(), mx.cpu(), model)
     first, second, third = (float(learner.train_step(batch, 0.0, seed)) for seed in (1, 1, 2))
     assert first == second != third
 
@@ -72,7 +64,7 @@ def test_cudnn_times_its_algorithms_for_the_crops_of_training_alone(
             layer.register_forward_pre_hook(lambda layer, _: seen.append(layer._kwargs.get("cudnn_tune")))
 
     monkeypatch.setattr(runtime, "tunes", lambda: tunes)
-    learner = GluonLearner(model, Optimizer("sgd"), True, 0.5, mx.cpu())
+    learner = GluonLearner(specification(), mx.cpu(), model)
     model.apply(watch)
     learner.train_step(batch, 0.001, 0)
     assert len(seen) > 50
@@ -144,13 +136,6 @@ def test_parameters_without_the_auxiliary_head_leave_it_alone(tmp_path: Path) ->
     write_params(tmp_path / "loaded", second.parameters())
     for name, array in read_params(tmp_path / "loaded").items():
         np.testing.assert_array_equal(array, (kept if name.startswith("auxlayer.") else arrays)[name])
-
-
-@pytest.mark.req("R7", "R9")
-def test_a_pretrained_backbone_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
-    with pytest.raises(HyperparameterError, match="use_pretrained_model"):
-        _learner(use_pretrained=True)
 
 
 def test_a_clipped_gradient_keeps_its_direction(tiny_learner: Callable[..., Any], batch: Batch) -> None:

@@ -4,28 +4,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_networks import NOTHING, SINGLE
 
 from semseg.engines.gluon import networks
-from semseg.errors import ArtifactError
+from semseg.errors import ArtifactError, UserError
+from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.types import Arrays
 
 
 def test_building_prints_nothing(mx: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    networks.build("psp", "resnet-50", 3, mx.cpu())
+    networks.build(by_name("psp", NETWORKS), BACKBONES[0], 3, mx.cpu())
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.req("R8")
-def test_equal_seeds_give_equal_networks(mx: Any) -> None:
-    def build(seed: int) -> dict[str, Any]:
-        mx.random.seed(seed)
-        model = networks.build("fcn", "resnet-50", 3, mx.cpu())
-        return {name: value.data().asnumpy() for name, value in networks.parameters(model).items()}
-
-    first, second, third = build(1), build(1), build(2)
-    assert all((first[name] == second[name]).all() for name in first)
-    assert (first["conv1.0.weight"] != third["conv1.0.weight"]).any()
-    assert (first["head.block.0.weight"] != third["head.block.0.weight"]).any()
+def test_a_network_that_gluoncv_does_not_have_is_refused(mx: Any) -> None:
+    with pytest.raises(UserError, match=r"MXNet does not compute Single on ResNet-50: GluonCV has no such network\."):
+        networks.build(SINGLE, BACKBONES[0], 3, mx.cpu())
+    with pytest.raises(UserError, match="MXNet does not compute FCN on Nothing"):
+        networks.build(NETWORKS[0], NOTHING, 3, mx.cpu())
 
 
 def test_arrays_of_other_names_or_shapes_change_nothing(model: Any) -> None:

@@ -6,22 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper
+from small_networks import SINGLE, doubling
 
 from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
 from semseg.errors import ArtifactError
-from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.types import Float32
-
-
-def doubling(channels: int = 3) -> bytes:
-    """A network that doubles its input, channel by channel."""
-    weight = 2 * np.eye(channels, 3, dtype=np.float32)[..., None, None]
-    graph = Graph({"c.weight": weight, "c.bias": np.zeros(channels, np.float32)}, "f")
-    network = graph.finish(graph.convolution(Tensor("image", 3), "c", channels), unused="auxlayer.")
-    opset = helper.make_opsetid("", OPSET)
-    content: bytes = helper.make_model(network, opset_imports=[opset], ir_version=10).SerializeToString()
-    return content
 
 
 def pictures(*size: int) -> Float32:
@@ -31,13 +20,13 @@ def pictures(*size: int) -> Float32:
 @pytest.mark.parametrize("size", [(1, 3, 1, 1), (1, 3, 5, 9), (4, 3, 2, 30)])
 def test_any_number_of_pictures_of_any_size(size: tuple[int, int, int, int]) -> None:
     images = pictures(*size)
-    logits = OpenVinoBackend(doubling(), "f32", cores=1, num_classes=3).logits(images)
+    logits = OpenVinoBackend(doubling(), SINGLE, 3, "f32", cores=1).logits(images)
     assert logits.dtype == np.float32
     np.testing.assert_array_equal(logits, 2 * images)
 
 
 def test_logits_stay_when_the_next_picture_comes() -> None:
-    backend = OpenVinoBackend(doubling(), "f32", cores=1, num_classes=3)
+    backend = OpenVinoBackend(doubling(), SINGLE, 3, "f32", cores=1)
     first = backend.logits(pictures(1, 3, 8, 8))
     backend.logits(np.zeros((1, 3, 8, 8), np.float32))
     np.testing.assert_array_equal(first, 2 * pictures(1, 3, 8, 8))
@@ -45,12 +34,12 @@ def test_logits_stay_when_the_next_picture_comes() -> None:
 
 def test_images_need_not_be_contiguous() -> None:
     images = pictures(1, 8, 8, 3).transpose(0, 3, 1, 2)
-    np.testing.assert_array_equal(OpenVinoBackend(doubling(), "f32", cores=1, num_classes=3).logits(images), 2 * images)
+    np.testing.assert_array_equal(OpenVinoBackend(doubling(), SINGLE, 3, "f32", cores=1).logits(images), 2 * images)
 
 
 def test_a_file_is_as_good_as_its_content(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(doubling())
-    backend = OpenVinoBackend(tmp_path / "model.onnx", "f32", cores=1, num_classes=3)
+    backend = OpenVinoBackend(tmp_path / "model.onnx", SINGLE, 3, "f32", cores=1)
     np.testing.assert_array_equal(backend.logits(pictures(1, 3, 8, 8)), 2 * pictures(1, 3, 8, 8))
 
 
@@ -58,13 +47,13 @@ def test_what_is_no_model_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(doubling()[:-50])
     with pytest.raises(ArtifactError, match=f"OpenVINO cannot run {path}") as caught:
-        OpenVinoBackend(path, "f32", cores=1, num_classes=3)
+        OpenVinoBackend(path, SINGLE, 3, "f32", cores=1)
     assert len(str(caught.value)) < 1024
 
 
 def test_a_network_of_other_classes_is_an_error() -> None:
     with pytest.raises(ArtifactError, match="is no network of 4 classes"):
-        OpenVinoBackend(doubling(), "f32", cores=1, num_classes=4)
+        OpenVinoBackend(doubling(), SINGLE, 4, "f32", cores=1)
 
 
 def test_signals_are_heard_when_networks_have_come_and_gone(tmp_path: Path) -> None:
@@ -74,7 +63,8 @@ def test_signals_are_heard_when_networks_have_come_and_gone(tmp_path: Path) -> N
     script = f"""
 import os, pathlib, signal
 from semseg.engines.openvino.backend import OpenVinoBackend
-networks = [OpenVinoBackend(pathlib.Path({str(path)!r}), "f32", 1, 3) for _ in range(2)]
+from semseg.networks.definitions import NETWORKS
+networks = [OpenVinoBackend(pathlib.Path({str(path)!r}), NETWORKS[0], 3, "f32", 1) for _ in range(2)]
 del networks[0]
 del networks[0]
 signal.signal(signal.SIGTERM, lambda *_: print("heard"))

@@ -1,0 +1,28 @@
+"""Networks of a single convolution, for tests of what runs networks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from semseg.networks.definitions import Backbone, Network
+from semseg.networks.onnx import onnx_model
+
+NOTHING = Backbone("nothing", "Nothing", lambda layers, image: [image])
+SINGLE = Network(
+    "single",
+    "Single",
+    head=lambda layers, stages, num_classes: layers.convolution(stages[-1], "c", num_classes),
+    auxiliary=None,
+    classifier="c",
+    stride=1,
+    bytes_per_pixel={"openvino": 100},
+)
+"""One convolution of the image itself, 1 x 1, with a bias."""
+
+
+def doubling(channels: int = 3) -> bytes:
+    """The ONNX model that doubles its input, channel by channel."""
+    weight = 2 * np.eye(channels, 3, dtype=np.float32)[..., None, None]
+    arrays = {"c.weight": weight, "c.bias": np.zeros(channels, np.float32)}
+    content: bytes = onnx_model(SINGLE, NOTHING, channels, arrays, "f").SerializeToString()
+    return content
