@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
 from semseg.codecs.params import read_params, unusable
 from semseg.errors import ArtifactError, UserError, one_line, some
-from semseg.files import replacing
+from semseg.files import replacing, sha256
 from semseg.sagemaker.config_files import read_json_object
 from semseg.types import Arrays, is_class_name
 
@@ -49,6 +50,14 @@ class ModelDescription:
     aux: bool
     params: Path
     class_names: tuple[str, ...] | None
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of `params` in hexadecimal digits, computed once. Raises ArtifactError when it cannot be read."""
+        try:
+            return sha256(self.params)
+        except OSError as error:
+            raise ArtifactError(f"{one_line(str(self.params))} cannot be read: {error.strerror}.") from error
 
 
 def describe(model_dir: Path) -> ModelDescription:

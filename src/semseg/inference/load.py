@@ -13,13 +13,12 @@ from typing import Any
 
 from semseg import machine
 from semseg.artifact import onnx_file
+from semseg.artifact.gate import read_gate
 from semseg.artifact.model_dir import INT8, ONNX, ModelDescription, describe
 from semseg.codecs.params import read_params
 from semseg.engines.gluon import cuda, runtime
 from semseg.engines.protocols import Backend
 from semseg.errors import ArtifactError, DeviceError, UserError
-from semseg.exporting.gate import read_gate
-from semseg.files import sha256
 from semseg.inference import memory
 from semseg.inference.predictor import Predictor
 
@@ -154,7 +153,7 @@ def _load_openvino(model: ModelDescription, model_dir: Path, precision: str, cac
     path = model_dir / ONNX
     if path.exists():
         try:
-            onnx_file.verify(path, sha256(model.params))
+            onnx_file.verify(path, model.digest)
             network = compiled(path, precision)
         except ArtifactError as error:
             logger.warning("%s is ignored, %s is converted instead. %s", ONNX, model.params.name, error)
@@ -172,7 +171,7 @@ def _load_int8(model: ModelDescription, path: Path, cores: int, compiled: Callab
     hint = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
     if not path.exists():
         raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", hint)
-    gate = read_gate(onnx_file.verify(path, sha256(model.params)))
+    gate = read_gate(onnx_file.verify(path, model.digest))
     if gate is None or not gate.passed:
         raise ArtifactError(f"{path} did not pass its gate: {gate or 'it tells no mIOU'}.", hint)
     network = compiled(path, "f32")  # what the model itself leaves so
