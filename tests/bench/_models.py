@@ -23,14 +23,13 @@ from gluon_models import write_model
 from PIL import Image
 
 from semseg.artifact import onnx_file
+from semseg.artifact.gate import Gate, read_gate
 from semseg.artifact.model_dir import INT8, ONNX, describe
 from semseg.data.shapes import write_shapes
 from semseg.exporting.calibration import activation_ranges
-from semseg.exporting.gate import Gate, read_gate
 from semseg.exporting.int8_folder import quantize_folder
 from semseg.exporting.onnx_model import write_onnx
 from semseg.exporting.qdq import to_int8
-from semseg.files import sha256
 from semseg.machine import usable_cores
 from semseg.types import Float32
 
@@ -76,7 +75,7 @@ def data() -> Path:
 def quantized(job: Path) -> Gate:
     """What int8 costs a trained job on validation pictures; its model gets the file, if it passes and has none yet."""
     path = job / "model" / INT8
-    gate = read_gate(onnx_file.verify(path, sha256(describe(path.parent).params))) if path.exists() else None
+    gate = read_gate(onnx_file.verify(path, describe(path.parent).digest)) if path.exists() else None
     folders = data() / "validation", data() / "validation_annotation"
     return gate or quantize_folder(path.parent, *folders, next((data() / "label_map").glob("validation*.json"), None))
 

@@ -25,7 +25,7 @@ from _convolution import rates
 from _models import Server, agreement, pictures, quantized, random_model, serving, trained_model
 from PIL import Image
 
-from semseg.exporting.gate import MAX_FALL
+from semseg.artifact.gate import MAX_FALL
 
 PAIRS, PAIRS_WITHOUT_BAR = 7, 3
 SIZES = [(480, 480), (480, 360)]

@@ -22,6 +22,7 @@ from pictures import good_pictures, hostile_picture
 
 from semseg.artifact.archive import unpack
 from semseg.artifact.earlier import load_earlier
+from semseg.artifact.gate import read_gate
 from semseg.artifact.model_dir import BEST, HYPERPARAMS, LAST, describe
 from semseg.artifact.model_dir import CLASSES as CLASS_NAMES
 from semseg.artifact.onnx_file import DIGEST, verify
@@ -35,7 +36,6 @@ from semseg.data.label_map import parse_label_map
 from semseg.data.pipe import Pipe
 from semseg.engines.gluon import runtime
 from semseg.errors import ImageError, SemsegError
-from semseg.exporting.gate import read_gate
 from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.serving.answers import OFFERS, answer_to
 from semseg.types import IGNORED

@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
 from semseg.codecs.params import read_params
 from semseg.errors import ArtifactError, FormatError, UserError, one_line, some
-from semseg.files import replacing
+from semseg.files import replacing, sha256
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.identify import Identity, identify
 from semseg.networks.parameters import unusable
@@ -47,6 +48,14 @@ class ModelDescription:
     aux: bool
     params: Path
     class_names: tuple[str, ...] | None
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of `params` in hexadecimal digits, computed once. Raises ArtifactError when it cannot be read."""
+        try:
+            return sha256(self.params)
+        except OSError as error:
+            raise ArtifactError(f"{one_line(str(self.params))} cannot be read: {error.strerror}.") from error
 
 
 def describe(model_dir: Path) -> ModelDescription:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import onnx
 
+from semseg.artifact.gate import MAX_FALL, Gate
 from semseg.artifact.model_dir import ModelDescription
 from semseg.engines.openvino.backend import OpenVinoBackend
 from semseg.exporting.calibration import activation_ranges, rounding_noise
-from semseg.exporting.gate import MAX_FALL, Gate, Labelled, compare
+from semseg.exporting.gate import compare
 from semseg.exporting.onnx_model import build_onnx
 from semseg.exporting.qdq import inner_convolutions, to_int8
 from semseg.files import replacing
 from semseg.inference import memory
 from semseg.inference.predictor import Predictor, normalise
+from semseg.inference.scoring import Labelled
 from semseg.machine import free_memory, usable_cores
 from semseg.types import UInt8
 

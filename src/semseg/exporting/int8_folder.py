@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from semseg.artifact.gate import Gate
 from semseg.artifact.model_dir import INT8, ModelDescription, describe
 from semseg.codecs.images import decode_image
 from semseg.data.files import File, naming
@@ -14,8 +15,8 @@ from semseg.data.pairs import Item, Pair, evenly, list_pairs, list_pictures
 from semseg.data.report import Report
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
-from semseg.exporting.gate import Gate, Labelled
 from semseg.exporting.int8 import CALIBRATION_PICTURES, VALIDATION_PICTURES, quantize
+from semseg.inference.scoring import Labelled
 from semseg.machine import usable_cores
 
 

@@ -13,7 +13,7 @@ from semseg.artifact.model_dir import ModelDescription
 from semseg.artifact.onnx_file import DIGEST
 from semseg.codecs.params import read_params
 from semseg.errors import UserError
-from semseg.files import replacing, sha256
+from semseg.files import replacing
 from semseg.networks.onnx import onnx_model
 from semseg.types import IMAGENET_MEAN, IMAGENET_STD
 from semseg.version import __version__
@@ -74,5 +74,5 @@ def _metadata(model: ModelDescription) -> dict[str, str]:
         "std": json.dumps(IMAGENET_STD),
         "semseg_version": __version__,
         "onnx_version": onnx.__version__,
-        DIGEST: sha256(model.params),
+        DIGEST: model.digest,
     }

@@ -9,9 +9,9 @@ from semseg.codecs.params import read_params
 from semseg.data.pairs import Pair
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
-from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.inference.memory import BYTES_PER_PIXEL, divided
 from semseg.inference.predictor import Predictor
+from semseg.inference.scoring import score_pairs
 from semseg.machine import free_memory
 from semseg.reporting.events import Emit, Scored
 from semseg.sagemaker.hyperparameters import Hyperparameters
@@ -48,16 +48,14 @@ def score(
 def _scored(
     learner: Learner, one: Input, pairs: Sequence[Pair], settings: Hyperparameters, stop: Callable[[], bool]
 ) -> Scored:
-    """One picture at a time is in memory, and large ones are segmented in tiles."""
+    """The measures on one input, whose images are in memory one at a time; large ones are segmented in tiles."""
     pixels, _ = divided(free_memory(), learner.device_memory(), BYTES_PER_PIXEL["mxnet"][settings.algorithm])
     predictor = Predictor(learner, settings.num_classes, pixels)
-    matrix, pictures = ConfusionMatrix(settings.num_classes), 0
-    for batch in whole_pictures(pairs, one, settings, stop):
-        matrix.update(batch.labels[0], predictor.predict(batch.images[0]).labels())
-        pictures += 1
+    batches = whole_pictures(pairs, one, settings, stop)
+    (matrix,), images = score_pairs([predictor], ((batch.images[0], batch.labels[0]) for batch in batches))
     return Scored(
         one.split.name,
-        pictures,
+        images,
         pixel_accuracy=matrix.pixel_accuracy(),
         mean_iou=matrix.mean_iou(),
         mean_iou_present=matrix.mean_iou_present(),

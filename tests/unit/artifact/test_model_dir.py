@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -19,8 +20,7 @@ from semseg.artifact.model_dir import (
     write_class_names,
     write_hyperparams,
 )
-from semseg.errors import ArtifactError, DiskFullError
-from semseg.files import replacing
+from semseg.errors import ArtifactError
 
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
 Network = Callable[..., dict[str, NDArray[Any]]]
@@ -205,49 +205,6 @@ def test_a_pipe_in_a_file_s_place_is_not_waited_for(tmp_path: Path, write: Write
         describe(tmp_path)
 
 
-def test_a_file_is_replaced_whole_with_the_mode_of_a_new_file(tmp_path: Path) -> None:
-    path = tmp_path / BEST
-    path.write_text("old")
-    with replacing(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-        assert temporary.parent == tmp_path
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-    (tmp_path / "plain").touch()
-    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / BEST
-    path.write_text("old")
-
-    def fail() -> None:
-        with replacing(path) as temporary:
-            temporary.write_text("half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        fail()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> None:
-    path = tmp_path / BEST
-    path.write_text("old")
-
-    def fill() -> None:
-        with replacing(path, tmp_path / "temporary") as temporary:
-            temporary.symlink_to("/dev/full")  # the disk says what a full one says
-            temporary.write_text("new")
-
-    with pytest.raises(DiskFullError, match=f"The disk is full: there is no room in {tmp_path}.*larger volume"):
-        fill()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
@@ -288,3 +245,16 @@ def test_parameters_that_no_network_computes_with_are_an_error_that_names_them(
     assert str(path) in caught.value.message
     assert caught.value.message.endswith("below 0, in layer3.2.conv1.weight, head.block.4.weight.")
     assert "train anew" in caught.value.hint
+
+
+def test_the_digest_is_of_the_parameter_file(tmp_path: Path, write: Write, network: Network) -> None:
+    path = write(tmp_path / BEST, network())
+    assert describe(tmp_path).digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_parameter_file_that_is_gone_has_no_digest(tmp_path: Path, write: Write, network: Network) -> None:
+    path = write(tmp_path / BEST, network())
+    model = describe(tmp_path)
+    path.unlink()
+    with pytest.raises(ArtifactError, match=f"{path} cannot be read: No such file"):
+        _ = model.digest

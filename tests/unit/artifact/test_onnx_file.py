@@ -11,9 +11,9 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, external_data_helper, helper
 
-from semseg.artifact.onnx_file import DIGEST, verify
+from semseg.artifact.onnx_file import DIGEST, MAX_BYTES, verify
 from semseg.errors import ArtifactError
 from semseg.networks.onnx import OPSET, Graph, Tensor
 
@@ -39,25 +39,49 @@ def test_a_file_of_ours_passes(tmp_path: Path) -> None:
     verify(tmp_path / "model.onnx", OURS)
 
 
-def external_data(model: Any) -> None:
-    tensor = model.graph.initializer[0]
+def elsewhere(tensor: Any, location: str) -> Any:
+    """The tensor with its values in another file."""
+    external_data_helper.set_external_data(tensor, location)
     tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return tensor
 
 
-def external_data_in_an_attribute(model: Any) -> None:
-    tensor = helper.make_tensor("t", TensorProto.FLOAT, [1], [1.0])
-    tensor.external_data.add(key="location", value="/etc/passwd")
-    model.graph.node[0].attribute.append(helper.make_attribute("value", tensor))
+def external_data_upwards(model: Any) -> None:
+    elsewhere(model.graph.initializer[0], "../../etc/passwd")
 
 
-def other_operator(model: Any) -> None:
-    model.graph.node[0].op_type = "Loop"
+def location_alone(model: Any) -> None:
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+
+
+def external_data_in_a_constant_node(model: Any) -> None:
+    tensor = elsewhere(helper.make_tensor("t", TensorProto.FLOAT, [1], b"\0\0\0\0", raw=True), "/etc/passwd")
+    model.graph.node.append(helper.make_node("Constant", [], ["t"], value=tensor))
+
+
+def external_data_in_a_list_of_tensors(model: Any) -> None:
+    tensor = elsewhere(helper.make_tensor("t", TensorProto.FLOAT, [1], b"\0\0\0\0", raw=True), "/etc/passwd")
+    model.graph.node[0].attribute.append(helper.make_attribute("values", [tensor]))
+
+
+def sparse_constant(model: Any) -> None:
+    values, places = (
+        helper.make_tensor(name, kind, [1], [1]) for name, kind in [("v", TensorProto.FLOAT), ("p", TensorProto.INT64)]
+    )
+    sparse_values = helper.make_sparse_tensor(values, places, [3])
+    model.graph.node.append(helper.make_node("Constant", [], ["t"], sparse_value=sparse_values))
+
+
+def nested_type(model: Any) -> None:
+    model.graph.input[0].type.sequence_type.elem_type.tensor_type.elem_type = TensorProto.FLOAT
 
 
 def graph_within(model: Any) -> None:
     model.graph.node[0].attribute.append(helper.make_attribute("body", onnx.GraphProto(name="inner")))
+
+
+def graphs_within(model: Any) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("bodies", [onnx.GraphProto(name="inner")]))
 
 
 def function(model: Any) -> None:
@@ -79,17 +103,21 @@ def training(model: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (external_data, "has the tensor field 13"),
-        (external_data_in_an_attribute, "has the attribute field 5"),
-        (other_operator, "has the operator 'Loop', which no network here needs"),
+        (external_data_upwards, "has the tensor field 13"),
+        (location_alone, "has the tensor field 14"),
+        (external_data_in_a_constant_node, "has the attribute field 5"),
+        (external_data_in_a_list_of_tensors, "has the attribute field 10"),
+        (sparse_constant, "has the attribute field 22"),
+        (nested_type, "has the type field 4"),
         (graph_within, "has the attribute field 6"),
+        (graphs_within, "has the attribute field 11"),
         (function, "has the model field 25"),
         (other_domain, "has the node field 7"),
         (sparse, "has the graph field 15"),
         (training, "has the model field 20"),
     ],
 )
-def test_what_no_network_needs_is_refused(tmp_path: Path, change: Callable[[Any], None], says: str) -> None:
+def test_what_reaches_outside_or_nests_is_refused(tmp_path: Path, change: Callable[[Any], None], says: str) -> None:
     model = small_model()
     change(model)
     path = tmp_path / "model.onnx"
@@ -99,6 +127,22 @@ def test_what_no_network_needs_is_refused(tmp_path: Path, change: Callable[[Any]
     assert str(path) in caught.value.message
     assert says in caught.value.message
     assert "semseg export" in caught.value.hint
+
+
+def test_a_file_that_onnx_saved_with_its_weights_in_another_is_refused(tmp_path: Path) -> None:
+    model, path = small_model(), tmp_path / "model.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (tmp_path / "weights.bin").stat().st_size > 0
+    with pytest.raises(ArtifactError, match=r"has the tensor field 1[34]"):
+        verify(path, OURS)
+
+
+def test_operators_need_not_be_known_here_and_attributes_may_be_numbers_and_texts(tmp_path: Path) -> None:
+    model = small_model()
+    values = {"f": 0.5, "i": 3, "s": "text", "floats": [0.5, 1.5], "ints": [1, 2], "strings": ["a", "b"]}
+    model.graph.node.append(helper.make_node("TensorScatter", ["logits"], ["further"], **values))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    assert verify(tmp_path / "model.onnx", OURS) == {"classes": "[]", DIGEST: OURS}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +159,7 @@ def test_a_file_of_other_parameters_is_refused(tmp_path: Path, metadata: dict[st
 
 def test_a_file_too_large_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "model.onnx").open("wb") as file:
-        file.truncate((1 << 30) + 1)
+        file.truncate(MAX_BYTES + 1)
     with pytest.raises(ArtifactError, match="1,073,741,825 bytes"):
         verify(tmp_path / "model.onnx", OURS)
 

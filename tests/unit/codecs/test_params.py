@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from semseg.codecs.params import read_params, unusable, write_params
 from semseg.errors import ArtifactError
-from semseg.files import sha256
 
 Encode = Callable[[dict[str, NDArray[Any]]], bytes]
 
@@ -49,14 +48,6 @@ def test_arrays_are_written_as_mxnet_does(tmp_path: Path, encode: Encode) -> Non
 def test_a_full_disk_is_an_error_of_the_operating_system() -> None:
     with pytest.raises(OSError, match="No space left on device"):
         write_params(Path("/dev/full"), ARRAYS)
-
-
-def test_the_digest_is_the_files_sha256(tmp_path: Path) -> None:
-    path = tmp_path / "a.params"
-    path.write_bytes(b"abc")
-    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    with pytest.raises(ArtifactError, match=r"b\.params cannot be read"):
-        sha256(tmp_path / "b.params")
 
 
 def test_prefixes_of_symbolic_files_are_dropped(tmp_path: Path, encode: Encode) -> None:

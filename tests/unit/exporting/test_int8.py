@@ -12,11 +12,11 @@ import pytest
 from discerning import BRIGHT, DARK, MIDDLE, labelled, picture
 
 from semseg.artifact import onnx_file
+from semseg.artifact.gate import read_gate
 from semseg.artifact.model_dir import INT8, describe
 from semseg.errors import DataError
 from semseg.exporting import int8 as module
 from semseg.exporting.calibration import activation_ranges
-from semseg.exporting.gate import read_gate
 from semseg.exporting.int8 import quantize
 from semseg.exporting.onnx_model import build_onnx
 from semseg.inference.load import load_predictor

@@ -12,10 +12,10 @@ import pytest
 from discerning import labelled
 from PIL import Image
 
+from semseg.artifact.gate import Gate
 from semseg.cli import main
 from semseg.errors import ArtifactError
 from semseg.exporting import int8_folder as module
-from semseg.exporting.gate import Gate
 from semseg.exporting.int8_folder import quantize_folder
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -407,3 +409,34 @@ def test_an_onnx_file_that_computes_no_numbers_is_found_out_by_the_first_picture
     predictor = load_predictor(tmp_path, precision=precision).predictor
     with pytest.raises(ArtifactError, match=f"The network of {tmp_path} computes values that are infinite"):
         predictor.predict(np.zeros((64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("has_f32", [False, True])
+def test_a_start_with_a_refused_int8_model_hashes_the_parameters_once(
+    quantized: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_f32: bool
+) -> None:
+    """Whether a model.onnx is there, whose digest is compared, or one is made, which gets the digest."""
+    if has_f32:
+        write_onnx(describe(copy), copy / "model.onnx")
+    (copy / "model_int8.onnx").symlink_to(quantized / "model_int8.onnx")  # of other parameters
+    hashed, file_digest = list[str](), hashlib.file_digest
+
+    def counted(file: Any, algorithm: str) -> Any:
+        hashed.append(file.name)
+        return file_digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    load_predictor(copy)
+    assert "model_int8.onnx is ignored" in caplog.text
+    assert [str(name) for name in hashed] == [str(copy / "model_best.params")]
+
+
+def test_a_model_onnx_of_operators_that_the_engine_lacks_is_ignored_with_a_warning(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_onnx(describe(copy), copy / "model.onnx")
+    model = onnx.load(copy / "model.onnx")
+    model.graph.node[-1].op_type = "NoSuchOperator"
+    onnx.save_model(model, copy / "model.onnx")
+    assert kind_of_backend(load_predictor(copy)) is OpenVinoBackend
+    assert "model.onnx is ignored, model_best.params is converted instead. OpenVINO cannot run" in caplog.text

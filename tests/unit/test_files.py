@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from semseg.errors import DiskFullError
+from semseg.files import flush_to_disk, replacing, sha256
+
+
+def test_the_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(FileNotFoundError):
+        sha256(tmp_path / "b")
+
+
+def test_a_file_is_replaced_whole_with_the_mode_of_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "parameters"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == tmp_path
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "parameters"
+    path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "parameters"
+    path.write_text("old")
+
+    def fill() -> None:
+        with replacing(path, tmp_path / "temporary") as temporary:
+            temporary.symlink_to("/dev/full")  # the disk says what a full one says
+            temporary.write_text("new")
+
+    with pytest.raises(DiskFullError, match=f"The disk is full: there is no room in {tmp_path}.*larger volume"):
+        fill()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_the_name_and_the_name_is_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flushed = tmp_path / "parameters", list[tuple[Path, bool]]()
+
+    def note(descriptor: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{descriptor}").readlink(), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert flushed == [(temporary, False), (tmp_path, True)]
+
+
+def test_what_is_not_there_cannot_be_flushed(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        flush_to_disk(tmp_path / "nothing")
