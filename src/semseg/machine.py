@@ -1,6 +1,6 @@
-"""What this process may use of the machine: cores, memory, threads, GPUs, within its container's limits (cgroup v1 or v2).
+"""What this process may use of the machine: cores, memory, threads, within its container's limits (cgroup v1 or v2).
 
-And folders, of which it trusts its own.
+And the GPUs that are there, and folders, of which it trusts its own.
 """
 
 from __future__ import annotations

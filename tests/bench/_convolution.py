@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from semseg.engines.openvino.backend import OpenVinoBackend, core, settings
 from semseg.exporting.qdq import rounded_weights, rounding
+from semseg.networks.definitions import NETWORKS
 from semseg.types import Float32
 
 CORES, CLASSES = 2, 21

@@ -16,8 +16,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+from gluon_models import write_model
+
 from semseg.artifact.model_dir import describe
-from semseg.engines.gluon import networks, runtime
 from semseg.exporting.onnx_model import write_onnx
 from semseg.sagemaker.paths import Paths
 

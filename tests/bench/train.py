@@ -34,6 +34,8 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
+from gluon_models import gluon_model, learner_from_scratch, specification
+
 os.environ["OMP_NUM_THREADS"] = "2"
 
 import numpy as np
@@ -46,7 +48,6 @@ from semseg.data.pairs import Pair, list_pairs
 from semseg.data.samples import Place, Sampler
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
-from semseg.engines.gluon.learner import Optimizer, build_learner
 from semseg.machine import keep_memory_flat, usable_cores
 from semseg.training.run import LARGE
 

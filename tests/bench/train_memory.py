@@ -21,13 +21,13 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from gluon_models import learner_from_scratch, specification
 from train import BASE, BATCH, CLASSES, endless, pictures
 
 from semseg.data.label_map import DEFAULT, parse_label_map
 from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import Pair
 from semseg.data.samples import Sampler
-from semseg.engines.gluon.learner import Optimizer, build_learner
 from semseg.machine import keep_memory_flat
 from semseg.training.checkpoints import Checkpoints
 from semseg.training.progress import Progress

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gluon_models import gluon_model
 from quick_job import QUICK
 from serve_process import CLASSES, EXACT, HEIGHT, NAMES, WIDTH, Server, smooth_noise, start, statuses_until_ready
 
 from semseg.data.shapes import write_shapes
-from semseg.engines.gluon import networks, runtime
+from semseg.engines.gluon import runtime
 from semseg.sagemaker.paths import Paths
 from semseg.types import UInt8
 

@@ -21,6 +21,7 @@ from semseg.codecs.media_types import PROTOBUF, SHARE
 from semseg.codecs.recordio import total_bytes
 from semseg.codecs.tensors import ENVELOPE
 from semseg.inference.predictor import LogitsPrediction
+from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.sagemaker.hyperparameters import rules
 from semseg.serving.answers import OFFERS, Segmented, answer_to
 from semseg.serving.settings import VARIABLES
@@ -77,7 +78,7 @@ def test_the_table_of_hyperparameters_is_complete() -> None:
 
 def test_the_table_of_answers_is_complete_and_right() -> None:
     """The bytes of arrays; what is coded depends on the picture."""
-    model = ModelDescription("fcn", "resnet-50", 21, None, True, Path("/nowhere"), None)
+    model = ModelDescription(NETWORKS[0], BACKBONES[0], 21, None, True, Path("/nowhere"), None)
     logits = np.zeros((21, 60, 60), np.float32)
     done = Segmented(np.zeros((480, 480, 3), np.uint8), LogitsPrediction(logits, 480, 480), model)
     rows = re.findall(r"^\| `(\w+/[^`]+)` \| .* \| (\d+) \| (\d*) ?\|$", README, re.MULTILINE)

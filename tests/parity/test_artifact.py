@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gluon_models import gluon_model
 
 from semseg.artifact.model_dir import BEST, LAST, describe
 from semseg.codecs.params import read_params, write_params

@@ -15,6 +15,7 @@ from semseg.exporting.onnx_model import build_onnx
 from semseg.inference.predictor import Predictor
 from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.machine import usable_cores
+from semseg.networks.definitions import NETWORKS
 
 CLASSES = 5
 

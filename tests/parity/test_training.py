@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gluon_models import gluon_model, specification
 
 from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import networks
-from semseg.engines.gluon.learner import GluonLearner, Optimizer
+from semseg.engines.gluon.learner import GluonLearner
 from semseg.types import IGNORED, Arrays, Batch, UInt8
 
 CLASSES, SIZE, RATE = 4, 64, 1e-5
@@ -193,8 +194,6 @@ def test_the_value_stays_finite_where_gluoncvs_does_not(mx: Any, pair: Pair, bat
     for model in (ours, theirs):
         model.head.block[4].bias.set_data(_nd(mx, np.array([1000, 0, 0, 0], np.float32)))
     wrong = np.where(batch.labels == IGNORED, IGNORED, 1).astype(np.uint8)
-    value = GluonLearner(specification("fcn", CLASSES), mx.cpu(), ours).train_step(
-        Batch(batch.images, wrong), RATE, 0
-    )
+    value = GluonLearner(specification("fcn", CLASSES), mx.cpu(), ours).train_step(Batch(batch.images, wrong), RATE, 0)
     assert float(value) == pytest.approx(500, rel=0.05)  # half the pixels are ignored and count as 0
     assert _gluoncv_steps(mx, theirs, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]

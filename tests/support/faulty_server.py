@@ -16,6 +16,7 @@ from unittest.mock import patch
 from semseg.artifact.model_dir import ModelDescription
 from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
+from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.serving import engine, processes, server
 from semseg.types import Float32
 
@@ -44,7 +45,7 @@ def wait_for_go(folder: Path, width: int) -> None:
 
 def main() -> int:
     memory = 40 * 10**6 if sys.argv[1] == "thrifty" else 10**9
-    description = ModelDescription("fcn", "resnet-50", 3, None, True, Path("/nowhere/model_best.params"), None)
+    description = ModelDescription(NETWORKS[0], BACKBONES[0], 3, None, True, Path("/nowhere/model_best.params"), None)
     model = LoadedModel(Predictor(Faulty(), 3, max_tile_pixels=10**6), description, memory)
     if sys.argv[1] == "hangs":
         engine._STUCK_SECONDS = engine._STUCK_SECONDS_A_PIXEL = 0

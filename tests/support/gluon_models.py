@@ -44,9 +44,8 @@ def specification(
     *,
     backbone: str = "resnet-50",
     aux_loss: bool = True,
-    loss: str = "cross_entropy",
     class_weights: tuple[float, ...] | None = None,
-    **settings: float,
+    **settings: Any,
 ) -> LearnerSpecification:
     """What a learner is to be, with the optimizer's further settings."""
     return LearnerSpecification(
@@ -54,7 +53,6 @@ def specification(
         by_name(backbone, BACKBONES),
         num_classes,
         OptimizerSettings(optimizer, **settings),
-        loss=loss,
         class_weights=class_weights,
         aux_loss=aux_loss,
     )

@@ -88,7 +88,7 @@ def tiny_learner() -> Callable[..., Any]:
             return head
 
     def tiny_learner(
-        optimizer: str, seed: int = 0, classes: int = 3, weights: tuple[float, ...] | None = None, **settings: float
+        optimizer: str, seed: int = 0, classes: int = 3, weights: tuple[float, ...] | None = None, **settings: Any
     ) -> GluonLearner:
         mx.random.seed(seed)
         model = FCN(classes)

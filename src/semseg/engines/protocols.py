@@ -155,7 +155,7 @@ class Engine(Protocol):
         """The CPU, without a look for GPUs. Raises DeviceError where not even that is of use."""
         ...
 
-    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
+    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, /) -> Learner:
         """A learner that begins with these parameters, by structural name; `origin` names their file in errors.
 
         Raises UserError when the engine does not train the network, ArtifactError when the parameters do not fit,
@@ -163,7 +163,7 @@ class Engine(Protocol):
         """
         ...
 
-    def backend(self, model: ModelDescription, device: Device, options: BackendOptions) -> Backend:
+    def backend(self, model: ModelDescription, device: Device, options: BackendOptions, /) -> Backend:
         """The network of a model directory.
 
         Raises UserError when the engine does not run the network or does not compute in the precision, ArtifactError

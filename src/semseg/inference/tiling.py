@@ -2,8 +2,8 @@
 
 Sizes are in cells, the squares of pixels of which a network says one thing: their side is its stride. Tiles begin at
 whole cells and all end within a cell where the image does: so their logits lie on the image's own grid, and they have
-one shape, for which the engine prepares itself once. The quarter of an overlap next to a tile's edge is not used, for there the
-network sees least; across the middle half the logits of one tile fade into those of the next.
+one shape, for which the engine prepares itself once. The quarter of an overlap next to a tile's edge is not used, for
+there the network sees least; across the middle half the logits of one tile fade into those of the next.
 
 A network sees no further than the tile, which makes tiles an approximation for all three: FCN sees further than the
 overlap, PSP and DeepLabV3 pool over all they get. Tiles of a quarter million pixels and whole pictures of 960 x 720

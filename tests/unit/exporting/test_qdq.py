@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from semseg.engines.openvino.backend import OpenVinoBackend, core, settings
 from semseg.exporting.qdq import inner_convolutions, rounding, to_int8
+from semseg.networks.definitions import NETWORKS
 from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.types import Float32
 

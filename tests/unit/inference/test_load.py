@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from gluon_models import initial_arrays
 from onnx import numpy_helper
 
 from semseg import machine
 from semseg.artifact.model_dir import describe, write_class_names
 from semseg.codecs.params import read_params, write_params
-from semseg.engines.gluon import cuda, networks, runtime
+from semseg.engines.gluon import cuda, runtime
 from semseg.engines.gluon.backend import GluonBackend
 from semseg.engines.openvino import backend as openvino
 from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16

@@ -17,6 +17,7 @@ from semseg.codecs.recordio import total_bytes
 from semseg.codecs.tensors import ENVELOPE, encode_probabilities
 from semseg.errors import NotAcceptableError, TooLargeError
 from semseg.inference.predictor import LogitsPrediction
+from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.reporting.overlay import overlay
 from semseg.serving.answers import OFFERS, Answer, Segmented, answer_to
 
@@ -37,7 +38,7 @@ def segmented(classes: int = 5, height: int = HEIGHT, width: int = WIDTH) -> Seg
     """Random logits that change much from cell to cell."""
     rng = np.random.default_rng(classes)
     logits = rng.normal(scale=4, size=(classes, -(-height // 8), -(-width // 8))).astype(np.float32)
-    model = ModelDescription("fcn", "resnet-50", classes, None, True, Path("/nowhere"), None)
+    model = ModelDescription(NETWORKS[0], BACKBONES[0], classes, None, True, Path("/nowhere"), None)
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
     return Segmented(image, LogitsPrediction(logits, height, width), model)
 

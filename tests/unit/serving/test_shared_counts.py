@@ -13,6 +13,7 @@ from prometheus_client import values
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.errors import UserError
+from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.serving import metrics
 from semseg.serving.exchange import Exchange
 from semseg.serving.metrics import Metrics, count_at
@@ -20,7 +21,9 @@ from semseg.serving.shared_counts import FILE_BYTES, SharedCounts, shared_counts
 
 PATHS = ("/ping", "/invocations", "/execution-parameters", "/info", "/metrics", "/openapi.json", "/other")
 STAGES = ("receive", "wait", "decode", "network", "encode", "send")
-MODEL = ModelDescription("deeplab", "resnet-101", 150, 480, True, Path("/nowhere/model_best.params"), None)
+MODEL = ModelDescription(
+    by_name("deeplab", NETWORKS), BACKBONES[1], 150, 480, True, Path("/nowhere/model_best.params"), None
+)
 STATUSES = [200, 204, *(status for status in HTTPStatus if status >= 400)]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gluon_models import write_model
 
 from semseg.artifact.gate import Gate
 from semseg.data.s3 import ObjectStore
 from semseg.data.shapes import write_shapes
-from semseg.engines.gluon import networks, runtime
 from semseg.exporting import int8 as recipe
 from semseg.reporting.events import Event, Quantized
 from semseg.sagemaker import hyperparameters

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gluon_models import write_model
 
 from semseg.data.s3 import ObjectStore
 from semseg.data.shapes import write_shapes
-from semseg.engines.gluon import networks, runtime
 from semseg.errors import DivergedError, Stopped
 from semseg.sagemaker.hyperparameters import parse
 from semseg.sagemaker.paths import Paths

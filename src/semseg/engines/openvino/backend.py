@@ -55,8 +55,7 @@ class OpenVinoBackend:
         return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is used again
 
     def device_memory(self) -> None:
-        """Return None: the CPU's memory is the host's."""
-        return None
+        """Return None: the CPU computes in the host's memory."""
 
 
 @functools.cache

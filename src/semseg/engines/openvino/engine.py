@@ -13,10 +13,9 @@ from semseg.artifact import onnx_file
 from semseg.artifact.gate import read_gate
 from semseg.artifact.model_dir import INT8, ONNX, ModelDescription
 from semseg.codecs.params import read_params
-from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner, LearnerSpecification
+from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner
 from semseg.errors import ArtifactError, DeviceError, UserError
 from semseg.machine import is_own
-from semseg.types import Arrays
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +43,11 @@ class OpenVinoEngine:
         """Return the CPU."""
         return _CPU
 
-    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
+    def learner(self, *_: object) -> Learner:
         """Raise UserError: OpenVINO does not train."""
         raise UserError("OpenVINO does not train networks.", "Another engine does.")
 
-    def backend(self, model: ModelDescription, device: Device, options: BackendOptions) -> Backend:
+    def backend(self, model: ModelDescription, _: Device, options: BackendOptions) -> Backend:
         """Return the network of a model directory; see `protocols.Engine`.
 
         `auto` is int8 where the directory has a model_int8.onnx that passed its gate, else bf16 where the CPU computes

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gluon_models import gluon_model
 
-from semseg.engines.gluon import networks, runtime
+from semseg.engines.gluon import runtime
 from semseg.types import Batch
 
 

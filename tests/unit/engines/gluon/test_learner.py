@@ -17,7 +17,7 @@ from semseg.engines.protocols import Learner
 from semseg.types import IGNORED, Batch
 
 
-def _learner(seed: int = 0, **settings: float) -> Learner:
+def _learner(seed: int = 0, **settings: Any) -> Learner:
     return learner_from_scratch(specification(optimizer="adam", **settings), seed)
 
 
