@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
+from fake_backend import OnHost
+
 from semseg.artifact.model_dir import ModelDescription
 from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
@@ -21,7 +23,7 @@ from semseg.serving import engine, processes, server
 from semseg.types import Float32
 
 
-class Faulty:
+class Faulty(OnHost):
     """A network whose classes are the three channels, as long as it works."""
 
     def logits(self, images: Float32) -> Float32:

@@ -9,7 +9,7 @@ from semseg.codecs.params import read_params
 from semseg.data.pairs import Pair
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
-from semseg.inference.memory import BYTES_PER_PIXEL, divided
+from semseg.inference.memory import divided
 from semseg.inference.predictor import Predictor
 from semseg.inference.scoring import score_pairs
 from semseg.machine import free_memory
@@ -49,7 +49,7 @@ def _scored(
     learner: Learner, one: Input, pairs: Sequence[Pair], settings: Hyperparameters, stop: Callable[[], bool]
 ) -> Scored:
     """The measures on one input, whose images are in memory one at a time; large ones are segmented in tiles."""
-    pixels, _ = divided(free_memory(), learner.device_memory(), BYTES_PER_PIXEL["mxnet"][settings.algorithm])
+    pixels, _ = divided(free_memory(), learner.device_memory(), learner.bytes_per_pixel)
     predictor = Predictor(learner, settings.num_classes, pixels)
     batches = whole_pictures(pairs, one, settings, stop)
     (matrix,), images = score_pairs([predictor], ((batch.images[0], batch.labels[0]) for batch in batches))

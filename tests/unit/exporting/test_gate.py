@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fake_backend import OnHost
 
 from semseg.exporting.gate import compare
 from semseg.inference.predictor import Predictor
 from semseg.types import Float32, UInt8
 
 
-class Constant:
+class Constant(OnHost):
     """Says the same class of every pixel, or, from half of the width on, another."""
 
     def __init__(self, left: int, right: int) -> None:

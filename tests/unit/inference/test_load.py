@@ -26,7 +26,7 @@ from semseg.errors import ArtifactError, DeviceError, UserError
 from semseg.exporting.onnx_model import write_onnx
 from semseg.inference import load
 from semseg.inference.load import load_predictor
-from semseg.inference.memory import BYTES_PER_PIXEL
+from semseg.networks.definitions import NETWORKS
 from semseg.types import Float32
 
 
@@ -52,7 +52,7 @@ def test_free_memory_sets_the_size_of_tiles_and_the_room_for_requests(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "free_memory", lambda: 10**9)
-    each = BYTES_PER_PIXEL["openvino"]["fcn"]
+    each = NETWORKS[0].bytes_per_pixel["openvino"]
     model = load_predictor(model_dir, "openvino", "f32")
     assert 0 <= 500_000_000 - model.predictor.max_tile_pixels * each < each
     assert model.memory == 10**9 - model.predictor.max_tile_pixels * each
@@ -152,7 +152,7 @@ def test_the_memory_of_a_gpu_sets_the_size_of_tiles_and_the_host_s_the_room_for_
     monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")])
     monkeypatch.setattr(runtime, "devices", lambda required: (runtime.cpu(), 1))
     monkeypatch.setattr(runtime, "device_memory", lambda device: 10 << 30)
-    each = BYTES_PER_PIXEL["mxnet"]["fcn"]
+    each = NETWORKS[0].bytes_per_pixel["mxnet"]
     model = load_predictor(model_dir)
     assert 0 <= (5 << 30) - model.predictor.max_tile_pixels * each < each
     assert model.memory > 7 << 30

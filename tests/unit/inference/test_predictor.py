@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from fake_backend import OnHost
 
 from semseg.errors import ArtifactError
 from semseg.inference.predictor import LogitsPrediction, Predictor, normalise
@@ -12,7 +13,7 @@ from semseg.inference.upsampling import upsampled_blocks
 from semseg.types import Float32, UInt8
 
 
-class EighthOfPicture:
+class EighthOfPicture(OnHost):
     """A backend whose logits are the picture's normalised channels at every eighth pixel."""
 
     def logits(self, images: Float32) -> Float32:
@@ -148,7 +149,7 @@ def test_the_confidence_never_holds_all_probabilities() -> None:
     assert peak < 5 * 512 * 512 + (8 << 20) < 21 * 512 * 512 * 4 / 2
 
 
-class Sometimes:
+class Sometimes(OnHost):
     """A network with a value of its own in the last of so many tiles."""
 
     def __init__(self, value: float, tiles: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from fake_backend import OnHost
 
 from semseg.errors import DataError
 from semseg.inference.predictor import Predictor
@@ -13,7 +14,7 @@ from semseg.types import IGNORED, Float32, UInt8
 IMAGE = np.zeros((16, 24, 3), np.uint8)
 
 
-class Constant:
+class Constant(OnHost):
     """A network that says one class of every pixel, and counts the images it is given."""
 
     def __init__(self, label: int) -> None:

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_backend import OnHost
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.engines.protocols import Backend
 from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
+from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.types import Float32
 
 Loaded = Callable[..., LoadedModel]
 
 
-class Brightest:
+class Brightest(OnHost):
     """A backend of three classes, the channels: the brightest wins."""
 
     def logits(self, images: Float32) -> Float32:
@@ -28,8 +30,8 @@ def loaded() -> Loaded:
 
     def loaded(backend: Backend, num_classes: int = 3, memory: int = 10**9) -> LoadedModel:
         description = ModelDescription(
-            algorithm="fcn",
-            backbone="resnet-50",
+            NETWORKS[0],
+            BACKBONES[0],
             num_classes=num_classes,
             crop_size=None,
             aux=True,
