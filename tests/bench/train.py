@@ -48,7 +48,7 @@ from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.learner import Optimizer, build_learner
 from semseg.machine import keep_memory_flat, usable_cores
-from semseg.training.run import LARGE
+from semseg.training.recipe import LARGE
 
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()

@@ -31,7 +31,7 @@ from semseg.engines.gluon.learner import Optimizer, build_learner
 from semseg.machine import keep_memory_flat
 from semseg.training.checkpoints import Checkpoints
 from semseg.training.progress import Progress
-from semseg.training.run import LARGE
+from semseg.training.recipe import LARGE
 
 WARM_UP, STEPS, BAR = 20, 200, 1.01
 PAGES_IN_MIB = 256
