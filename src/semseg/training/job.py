@@ -125,7 +125,7 @@ def _announce_worker(checkpoint_directory: Path | None) -> None:
 
 
 def _training_samples(given: int | None, listing: Listing | None) -> int:
-    """The number that the schedule is made for: the one given, even if wrong as in the built-in algorithm, or a count."""
+    """The length of an epoch for the schedule: as given, even if wrong, as in the built-in algorithm, or counted."""
     if listing is None:
         if given is None:
             raise HyperparameterError(
