@@ -69,7 +69,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from semseg.data.given_places import named_as_given
     from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
-    from semseg.training.run import check
+    from semseg.training.recipe import check
 
     if arguments.write_label_map:
         require_new(arguments.write_label_map)

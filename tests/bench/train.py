@@ -49,7 +49,7 @@ from semseg.data.samples import Place, Sampler
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
 from semseg.machine import keep_memory_flat, usable_cores
-from semseg.training.run import LARGE
+from semseg.training.recipe import LARGE
 
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()

@@ -31,7 +31,7 @@ from semseg.data.samples import Sampler
 from semseg.machine import keep_memory_flat
 from semseg.training.checkpoints import Checkpoints
 from semseg.training.progress import Progress
-from semseg.training.run import LARGE
+from semseg.training.recipe import LARGE
 
 WARM_UP, STEPS, BAR = 20, 200, 1.01
 PAGES_IN_MIB = 256

@@ -23,7 +23,7 @@ from semseg.training.checkpoints import Checkpoints
 from semseg.training.inputs import fingerprint, open_inputs
 from semseg.training.parts import build_learner
 from semseg.training.progress import Progress
-from semseg.training.run import train
+from semseg.training.recipe import train
 
 FILES = ("model_algo-1", "model_best.params")
 

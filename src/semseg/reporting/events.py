@@ -71,7 +71,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run goes on from a checkpoint, where these epochs, from the first on, had ended. It is the first event."""
+    """A run goes on from a checkpoint: these epochs, from the first on, had ended before. It is the first event."""
 
     epochs: tuple[EpochEnded, ...]
 

@@ -182,9 +182,9 @@ class Hosts:
     instance_type: str = ""
 
     @property
-    def has_gpu(self) -> bool:
-        """Whether instances of the type have GPUs."""
-        return _GPU_INSTANCE.fullmatch(self.instance_type) is not None
+    def gpu_instance(self) -> str:
+        """The instance's type if such instances have GPUs, else empty."""
+        return self.instance_type if _GPU_INSTANCE.fullmatch(self.instance_type) else ""
 
 
 def read_hosts(paths: Paths) -> Hosts:

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from semseg.data.report import Report
 from semseg.reporting import data_report, metrics_file
-from semseg.reporting.events import Sink
+from semseg.reporting.events import Emit, Resumed, Sink
 from semseg.reporting.log import LogSink
 from semseg.reporting.metrics_file import MetricsFile
 from semseg.reporting.progress_bar import ProgressBar
 from semseg.reporting.sinks import Sinks
 from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.training.progress import Progress
 
 
-def open_sinks(host: str, settings: Hyperparameters, output: Path, kept: bool) -> Sink:
-    """Returns where the events of a run go: the log, the files of metrics in `output` and, at a terminal, a bar.
+@contextmanager
+def open_sinks(host: str, settings: Hyperparameters, output: Path, progress: Progress, kept: bool) -> Iterator[Emit]:
+    """Gives where the events of a run go: to the log, the metrics files in `output` and, at a terminal, a bar.
 
-    kept: whether the files of an earlier run stay until an epoch has ended.
+    After a restart all of them are given the epochs of before; they are closed in the end, however the run ends.
+    kept: whether the metrics files of an earlier run stay until an epoch has ended.
     """
     sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(output, kept)]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
-    return Sinks(*sinks)
+    with closing(Sinks(*sinks)) as emit:
+        if progress.ended:
+            emit(Resumed(progress.ended))
+        yield emit
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def _train_locally(command: Command) -> int:
 
 def _train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) -> None:
     from semseg.machine import keep_memory_flat
-    from semseg.training.run import LARGE, train  # here: while it is imported, SIGTERM is heeded already
+    from semseg.training.recipe import LARGE, train  # here: while it is imported, SIGTERM is heeded already
 
     keep_memory_flat(LARGE, kept=LARGE)
     train(paths, stop, folder)

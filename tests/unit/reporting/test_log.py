@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, ModelSaved, Quantized, Scored, Step
+from semseg.reporting.events import (
+    EpochEnded,
+    EpochTrained,
+    EpochValidated,
+    ModelSaved,
+    Quantized,
+    Resumed,
+    Scored,
+    Step,
+)
 from semseg.reporting.log import LogSink
 from semseg.sagemaker.log_lines import set_up_logging
 
@@ -55,10 +64,10 @@ def test_a_notice_every_frequency_iterations_with_the_speed_since_the_last(
     set_up_logging()
     sink = LogSink("algo-1", 2, clock.__next__)
     for iteration in range(1, 6):
-        sink(Step(3, "training", iteration, 5, 16, 0.01))
+        sink(Step(3, "training", iteration, 5, 16, 0.01, 1.5))
     sink(TRAINED)
-    sink(Step(3, "validation", 1, 2, 16, None))
-    sink(Step(3, "validation", 2, 2, 4, None))
+    sink(Step(3, "validation", 1, 2, 16, None, None))
+    sink(Step(3, "validation", 2, 2, 4, None, None))
     assert [line for line in lines(capsys) if "notice" in line] == [
         "#progress_notice. epoch: 3, iterations: 2 speed: 32.0 samples/sec learning_rate: 0.010000",
         "#progress_notice. epoch: 3, iterations: 4 speed: 32.0 samples/sec learning_rate: 0.010000",
@@ -75,14 +84,28 @@ def test_the_first_notice_of_an_epoch_counts_the_time_of_its_first_iteration(
     for epoch in range(2):
         for iteration in (1, 2):
             now += 4
-            sink(Step(epoch, "training", iteration, 2, 16, 0.01))
+            sink(Step(epoch, "training", iteration, 2, 16, 0.01, 1.5))
         sink(TRAINED)
         now += 2
-        sink(Step(epoch, "validation", 1, 1, 16, None))
+        sink(Step(epoch, "validation", 1, 1, 16, None, None))
         now += 100  # the model is written
         sink(EpochEnded(TRAINED, VALIDATED, 4, True))
     speeds = re.findall(r"speed: (\S+)", capsys.readouterr().out)
     assert speeds == ["4.0", "4.0", "8.0"] * 2
+
+
+def test_after_a_restart_nothing_is_logged_again_and_resets_are_counted_on(
+    capsys: pytest.CaptureFixture[str], clock: Iterator[float]
+) -> None:
+    set_up_logging()
+    sink = LogSink("algo-1", 20, clock.__next__)
+    capsys.readouterr()
+    before = EpochEnded(TRAINED, VALIDATED, 4, True)
+    sink(Resumed((before,)))
+    assert lines(capsys) == []
+    sink(EpochEnded(dataclasses.replace(TRAINED, epoch=1), dataclasses.replace(VALIDATED, epoch=1), 4, True))
+    (metrics,) = (json.loads(line[9:]) for line in lines(capsys) if line.startswith("#metrics"))
+    assert metrics["Metrics"]["Reset Count"]["sum"] == 2
 
 
 def test_metrics_lines_count_the_resets(capsys: pytest.CaptureFixture[str], clock: Iterator[float]) -> None:

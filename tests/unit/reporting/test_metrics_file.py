@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Quantized, Scored
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Quantized, Resumed, Scored
 from semseg.reporting.metrics_file import MetricsFile
 
 
@@ -33,6 +33,17 @@ def test_a_line_an_epoch_and_a_summary_of_the_best_and_the_last(tmp_path: Path) 
     }
     summary = json.loads((tmp_path / "data/metrics.json").read_text())
     assert summary == {"epochs": 3, "epochs_run": 3, "best": lines[1], "last": lines[2]}
+
+
+def test_after_a_restart_the_files_begin_with_the_epochs_of_before(tmp_path: Path) -> None:
+    events = ended(0, 0.4, True), ended(1, 0.5, True), ended(2, 0.3, False)
+    straight, resumed = MetricsFile(tmp_path / "straight"), MetricsFile(tmp_path / "resumed")
+    for event in events:
+        straight(event)
+    resumed(Resumed(events[:2]))
+    resumed(events[2])
+    for name in ("metrics.jsonl", "metrics.json"):
+        assert (tmp_path / "resumed" / name).read_text() == (tmp_path / "straight" / name).read_text()
 
 
 def test_a_second_run_starts_anew(tmp_path: Path) -> None:

@@ -241,6 +241,25 @@ def test_every_hyperparameter_is_documented() -> None:
     assert all(rule.doc and rule.expects for rule in rules())
 
 
+def test_what_does_not_change_a_trainings_updates_may_differ_when_it_is_resumed() -> None:
+    assert {rule.name for rule in rules() if rule.may_differ} == {
+        "epochs",
+        "early_stopping",
+        "early_stopping_min_epochs",
+        "early_stopping_patience",
+        "early_stopping_tolerance",
+        "_workers",
+        "_logging_frequency",
+        "_checkpoint_minutes",
+        "_export_onnx",
+        "_quantize",
+        "_kvstore",
+        "_num_kv_servers",
+        "_hybrid",
+        "_device",
+    }
+
+
 def test_there_is_a_weight_for_each_class() -> None:
     with pytest.raises(
         HyperparameterError, match="'_class_weights' hyperparameter has 2 numbers, but num_classes is 3"

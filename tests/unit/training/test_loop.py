@@ -433,6 +433,52 @@ def test_a_loss_is_waited_for_when_the_next_step_has_begun() -> None:
     assert trained.loss == 2.0
 
 
+def test_a_step_is_reported_with_its_loss_once_that_is_known() -> None:
+    """While the next one is under way, the last one before the end of the epoch; a validation's has none."""
+    learner, seen = SlowLearner([1.0], values=(3.0, 2.0, 1.0)), list[tuple[Any, ...]]()
+
+    def emit(event: Event) -> None:
+        step = (event.phase, event.iteration, event.loss) if isinstance(event, Step) else ()
+        seen.append((len(learner.rates), type(event).__name__, *step))
+
+    dataclasses.replace(fit_of(learner, Pictures([3])), emit=emit).run(learner.stop)
+    assert seen == [
+        (2, "Step", "training", 1, 3.0),
+        (3, "Step", "training", 2, 2.0),
+        (3, "Step", "training", 3, 1.0),
+        (3, "EpochTrained"),
+        (3, "Step", "validation", 1, None),
+        (3, "EpochValidated"),
+        (3, "EpochEnded"),
+    ]
+
+
+def test_a_loss_that_is_a_number_is_reported_before_the_next_step_begins() -> None:
+    learner, begun = FakeLearner([1.0]), list[int]()
+    fit = fit_of(learner, Pictures([3]))
+    dataclasses.replace(fit, emit=lambda _: begun.append(len(learner.rates))).run(learner.stop)
+    assert begun[:3] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_stopped_run_reports_each_of_its_updates(slow: bool) -> None:
+    learner = SlowLearner([1.0], stop_at=2, values=(3.0, 2.0)) if slow else FakeLearner([1.0], stop_at=2)
+    steps = run(learner, Pictures([5]), epochs=3).of(Step)
+    assert [(step.iteration, step.loss) for step in steps] == [(1, 3.0 if slow else 1.0), (2, 2.0)]
+
+
+def test_a_checkpoint_holds_no_update_that_was_not_reported() -> None:
+    learner, order = SlowLearner([1.0], values=(3.0, 2.0)), list[tuple[str, int]]()
+    fit = fit_of(learner, Pictures([2]))
+    dataclasses.replace(
+        fit,
+        emit=lambda event: order.append(("step", event.iteration)) if isinstance(event, Step) else None,
+        checkpoint=lambda progress: order.append(("checkpoint", progress.iteration)),
+        checkpoint_seconds=0,
+    ).run(learner.stop)
+    assert order[:4] == [("step", 1), ("checkpoint", 1), ("step", 2), ("checkpoint", 2)]
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_no_checkpoint_has_it() -> None:
     class Named(Pictures):
         def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:

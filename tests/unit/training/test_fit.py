@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.errors import DivergedError
+from semseg.sagemaker.hyperparameters import parse
+from semseg.sagemaker.paths import Paths
+from semseg.training.artifact_writer import ArtifactWriter
+from semseg.training.checkpoints import Checkpoints
+from semseg.training.fit import loop_of
+from semseg.training.job import Job
+from semseg.training.prepare import Run
+from semseg.training.progress import BEGINNING, Progress
+
+
+class Lost:
+    """A learner with a weight that is no number, which its loss does not show."""
+
+    def parameters(self) -> dict[str, Any]:
+        return {"layer2.weight": np.array([1, np.nan], np.float32)}
+
+    state = parameters
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_epoch_and_are_not_kept(
+    tmp_path: Path, kept: bool
+) -> None:
+    settings, _ = parse({"num_classes": "4"})
+    artifact = ArtifactWriter(tmp_path / "model", settings, None, lambda _: None)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", {}) if kept else None
+    unused: Any = None
+    learner: Any = Lost()
+    job = Job(Paths(tmp_path), None, unused, settings, 1, unused, checkpoints)
+    run = Run(job, BEGINNING, False, learner, unused, artifact, unused)
+    with pytest.raises(DivergedError, match=r"layer2\.weight of its network have values that are no numbers"):
+        loop_of(run, unused, unused).checkpoint(Progress(iteration=3))
+    assert not kept or not list((tmp_path / "checkpoints").iterdir())

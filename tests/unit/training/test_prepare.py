@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semseg.data.s3 import ObjectStore
+from semseg.data.shapes import write_shapes
+from semseg.errors import Stopped
+from semseg.sagemaker.paths import Paths
+from semseg.training import prepare
+from semseg.training.inputs import check_inputs
+
+
+def test_s3_is_given_minutes_once_the_data_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, a job that cannot read its data should fail at once; and at any time it stops when told."""
+    write_shapes(tmp_path / "input/data", train=2, validation=1, size=(40, 40), seed=0)
+    quick = {"num_classes": "4", "crop_size": "24", "mini_batch_size": "2", "use_pretrained_model": "False"}
+    (tmp_path / "input/config").mkdir()
+    (tmp_path / "input/config/hyperparameters.json").write_text(json.dumps(quick))
+    stores: list[ObjectStore] = []
+
+    class Seen(ObjectStore):
+        def __enter__(self) -> ObjectStore:
+            stores.append(self)
+            return super().__enter__()
+
+    patience: list[float] = []
+
+    def checked(inputs: Any, workers: int, stop: Any) -> Any:
+        patience.append(stores[0].patience)
+        return check_inputs(inputs, workers, stop)
+
+    def begun(*_: Any) -> None:
+        patience.append(stores[0].patience)
+        raise Stopped
+
+    monkeypatch.setattr(prepare, "ObjectStore", Seen)
+    monkeypatch.setattr(prepare, "check_inputs", checked)
+    monkeypatch.setattr(prepare, "build_learner", begun)
+    with pytest.raises(Stopped), ExitStack() as resources:
+        prepare.prepare(Paths(tmp_path), threading.Event(), None, resources)
+    assert patience == [15, 300]

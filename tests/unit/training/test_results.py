@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Resumed, Step
+from semseg.sagemaker.hyperparameters import parse
+from semseg.training import results
+from semseg.training.progress import BEGINNING, Progress
+from semseg.training.results import open_sinks
+
+ENDED = EpochEnded(
+    EpochTrained(0, 3, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [0.5], 8.0), 3, True
+)
+
+
+class Terminal:
+    """What a bar at a terminal is given, in the place of all other sinks."""
+
+    def __init__(self, *_: Any) -> None:
+        self.events: list[Event] = []
+        self.closed = 0
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
+    """The sinks of the log, of the metrics and of a terminal, as they are opened."""
+    found: list[Terminal] = []
+
+    def open_one(*_: Any) -> Terminal:
+        found.append(Terminal())
+        return found[-1]
+
+    for name in ("LogSink", "MetricsFile", "ProgressBar"):
+        monkeypatch.setattr(results, name, open_one)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("progress", "first"), [(BEGINNING, []), (Progress(iteration=2), []), (Progress((ENDED,)), [Resumed((ENDED,))])]
+)
+def test_after_a_restart_all_sinks_are_given_the_epochs_of_before(
+    opened: list[Terminal], tmp_path: Path, progress: Progress, first: list[Event]
+) -> None:
+    settings, _ = parse({"num_classes": "4"})
+    step = Step(1, "training", 1, 3, 2, 0.1, 0.5)
+    with open_sinks("algo-1", settings, tmp_path, progress, kept=False) as emit:
+        emit(step)
+    assert [sink.events for sink in opened] == 3 * [[*first, step]]
+
+
+def test_sinks_are_closed_whatever_is_raised(opened: list[Terminal], tmp_path: Path) -> None:
+    settings, _ = parse({"num_classes": "4"})
+
+    def lose() -> None:
+        with open_sinks("algo-1", settings, tmp_path, BEGINNING, kept=False):
+            assert [sink.closed for sink in opened] == [0, 0, 0]
+            raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        lose()
+    assert [sink.closed for sink in opened] == [1, 1, 1]
