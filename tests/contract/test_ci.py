@@ -86,7 +86,8 @@ def test_an_import_in_the_wrong_room_fails_the_check(
     package = tmp_path / "semseg"
     shutil.copytree(ROOT / "src/semseg", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / f"{module.replace('.', '/')}.py").write_text(f"def late() -> None:\n    {statement}\n")
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--config", ROOT / "pyproject.toml"]
+    program = Path(sys.executable).with_name("lint-imports")
+    command: list[str | Path] = [program, "--no-cache", "--config", ROOT / "pyproject.toml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     _, *headings_and_texts = re.split(r"^(.+)\n-+\n", done.stdout, flags=re.MULTILINE)

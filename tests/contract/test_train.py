@@ -21,6 +21,7 @@ from PIL import Image
 from semseg.artifact.onnx_file import verify
 from semseg.codecs.params import read_params, write_params
 from semseg.files import sha256
+from semseg.sagemaker.optimizers import OPTIMIZERS
 from semseg.sagemaker.paths import Paths
 
 Numbers = Callable[[str, str], list[str]]
@@ -243,7 +244,7 @@ def test_a_wrong_hyperparameter_fails_in_the_originals_words(job: Any) -> None:
         job,
         1,
         "ClientError: The value 'adadelta' is not valid for the 'optimizer' hyperparameter which accepts one of the "
-        "following: 'sgd', 'adam', 'rmsprop', 'adagrad', 'nag' (caused by ValidationError)",
+        f"following: {', '.join(map(repr, OPTIMIZERS))} (caused by ValidationError)",
     )
 
 

@@ -72,11 +72,11 @@ class Learner(Backend, Protocol):
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """An optimizer: sgd, nag, adam, rmsprop or adagrad.
+    """An optimizer, whose name is one of the table `sagemaker.optimizers`, which says what each of them reads.
 
-    momentum and weight_decay are for sgd and for nag, which is sgd in Nesterov's form; gamma1 and gamma2 are the
-    decay and the momentum of rmsprop in its centered form (Graves, 2013). The others leave them alone.
-    gradient_clip: the largest norm of the whole gradient, to which it is shortened; 0 for any.
+    momentum and weight_decay: those of sgd and its kin; gamma1 and gamma2: the decay of the average of the squared
+    gradient, and the momentum, of rmsprop. gradient_clip: the largest norm of the whole gradient, to which it is
+    shortened; 0 for any.
     """
 
     name: str

@@ -12,6 +12,7 @@ from typing import Any
 
 from semseg.errors import HyperparameterError
 from semseg.networks.definitions import BACKBONES, NETWORKS, titles
+from semseg.sagemaker.optimizers import OPTIMIZERS, readers
 from semseg.sagemaker.rules import Rule, boolean, choice, epoch_list, integer, real, text, weights
 
 
@@ -32,16 +33,18 @@ class Hyperparameters:
     crop_size: int = integer("crop_size", "240", "side of the square crop, rounded up to a multiple of 8", low=17)
     epochs: int = integer("epochs", "10", "passes over the training data", low=1, may_differ=True)
     learning_rate: float = real("learning_rate", "0.001", "initial learning rate", "(0, 1]")
-    optimizer: str = choice("optimizer", "sgd", ("sgd", "adam", "rmsprop", "adagrad", "nag"), "optimizer")
+    optimizer: str = choice("optimizer", "sgd", tuple(OPTIMIZERS), "optimizer")
     lr_scheduler: str = choice("lr_scheduler", "poly", ("step", "poly", "cosine"), "learning rate schedule")
     lr_scheduler_factor: float = real("lr_scheduler_factor", "0.1", "step: the rate's factor at a step", "[0, 1]")
     lr_scheduler_step: tuple[int, ...] = epoch_list(
         "lr_scheduler_step", "step, which requires it: the epochs after which the rate falls"
     )
-    weight_decay: float = real("weight_decay", "0.0001", "sgd and nag: weight decay", "(0, 1)")
-    momentum: float = real("momentum", "0.9", "sgd and nag: momentum", "(0, 1]")
-    gamma1: float = real("gamma1", "0.9", "rmsprop: decay of the average of the squared gradient", "[0, 1]")
-    gamma2: float = real("gamma2", "0.9", "rmsprop: momentum", "[0, 1]")
+    weight_decay: float = real("weight_decay", "0.0001", f"{readers('weight_decay')}: weight decay", "(0, 1)")
+    momentum: float = real("momentum", "0.9", f"{readers('momentum')}: momentum", "(0, 1]")
+    gamma1: float = real(
+        "gamma1", "0.9", f"{readers('gamma1')}: decay of the average of the squared gradient", "[0, 1]"
+    )
+    gamma2: float = real("gamma2", "0.9", f"{readers('gamma2')}: momentum", "[0, 1]")
     mini_batch_size: int = integer("mini_batch_size", "16", "pictures of one update, over all devices", low=1)
     validation_mini_batch_size: int = integer(
         "validation_mini_batch_size", "16", "1: whole pictures; more: center crops of crop_size", low=1

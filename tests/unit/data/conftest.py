@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from PIL import Image
 
 from semseg.data.files import LocalFile
 from semseg.data.pairs import Pair
+from semseg.machine import usable_cores
 from semseg.types import UInt8
 
 PairWriter = Callable[..., Pair]
@@ -41,3 +45,27 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     return tmp_path / "temporary"
+
+
+@pytest.fixture
+def pools_with_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[int]]:
+    """Makes this a machine of 64 cores whose cgroup has the `cpu.max` given; returns the sizes of the pools to come."""
+
+    def limit(quota: str) -> list[int]:
+        sizes: list[int] = []
+
+        class Counted(ThreadPoolExecutor):
+            def __init__(self, workers: int, thread_name_prefix: str) -> None:
+                sizes.append(workers)
+                super().__init__(workers, thread_name_prefix)
+
+        cgroup = tmp_path / "cgroup"
+        cgroup.mkdir()
+        (cgroup / "cpu.max").write_text(quota)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+        for module in ("check", "loader", "samples"):
+            monkeypatch.setattr(f"semseg.data.{module}.usable_cores", partial(usable_cores, cgroup))
+        monkeypatch.setattr("semseg.data.threads.ThreadPoolExecutor", Counted)
+        return sizes
+
+    return limit

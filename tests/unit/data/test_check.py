@@ -328,6 +328,16 @@ def test_files_are_read_by_more_threads_than_there_are_cores(tmp_path: Path, wri
     report.raise_problems()
 
 
+@pytest.mark.parametrize(("quota", "decoders"), [("max 100000", 20), ("250000 100000", 3), ("1000 100000", 1)])
+def test_no_more_threads_decode_than_the_cgroups_quota_has_cores(
+    write_pair: PairWriter, pools_with_quota: Callable[[str], list[int]], quota: str, decoders: int
+) -> None:
+    pools = pools_with_quota(quota)
+    listing = Listing("train", (write_pair("a"), write_pair("b")), ())
+    check([(listing, parse_label_map({"scale": 1}, 3, "map.json"))], workers=20).raise_problems()
+    assert sorted(pools) == sorted([16, decoders])
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_defect_names_the_files(write_pair: PairWriter, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     def fail(*_: object) -> None:

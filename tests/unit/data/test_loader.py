@@ -166,6 +166,18 @@ class TestTraining:
         slow = [Pair(Slow(path_of(pair.image)), pair.mask) for pair in pairs[:6]]
         assert len(list(training(slow, batch_size=6).epoch(0))) == 1
 
+    @pytest.mark.parametrize(("quota", "decoders"), [("max 100000", 20), ("250000 100000", 3), ("1000 100000", 1)])
+    def test_no_more_threads_decode_than_the_cgroups_quota_has_cores(
+        self, pairs: list[Pair], pools_with_quota: Callable[[str], list[int]], quota: str, decoders: int
+    ) -> None:
+        """Behind sixteen that read, however many are asked for."""
+        pools = pools_with_quota(quota)
+        assert len(list(training(pairs, workers=20).epoch(0))) == 2
+        assert sorted(pools) == sorted([16, decoders])
+        pools.clear()
+        assert len(list(ValidationLoader(pairs, Sampler(LABEL_MAP, 8, 16, 0, 20), 4).epoch(0))) == 3
+        assert sorted(pools) == sorted([16, decoders])
+
     def test_few_files_are_held_however_large_a_batch_is(
         self, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
     ) -> None:

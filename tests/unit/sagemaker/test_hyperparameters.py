@@ -6,6 +6,7 @@ import pytest
 
 from semseg.errors import HyperparameterError
 from semseg.sagemaker.hyperparameters import defaults, parse, rules
+from semseg.sagemaker.optimizers import OPTIMIZERS
 
 # algorithm.md 1.2, the container's default-input.json, without its num_training_samples of 8
 ORIGINAL_DEFAULTS = {
@@ -176,7 +177,7 @@ def test_refusal_of_a_choice_is_in_the_originals_words() -> None:
         parse({"num_classes": "2", "optimizer": "adadelta"})
     assert str(error.value) == (
         "The value 'adadelta' is not valid for the 'optimizer' hyperparameter which accepts one of the following: "
-        "'sgd', 'adam', 'rmsprop', 'adagrad', 'nag' (caused by ValidationError)"
+        f"{', '.join(map(repr, OPTIMIZERS))} (caused by ValidationError)"
     )
 
 

@@ -17,6 +17,7 @@ from semseg.files import replacing
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event
 from semseg.sagemaker.hyperparameters import rules
 from semseg.sagemaker.rules import Rule
+from semseg.sagemaker.optimizers import OPTIMIZERS
 from semseg.training.checkpoints import PLACE, Checkpoints, checkpoint_files, remove
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
@@ -350,7 +351,7 @@ def without_speeds(epoch: Any) -> Any:
     ]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "nag", "adam", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_killed_run_ends_as_one_never_killed_bit_for_bit(
     tiny_learner: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:

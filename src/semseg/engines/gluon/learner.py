@@ -6,7 +6,8 @@ from typing import Any, SupportsFloat
 
 from semseg.engines.gluon import faults, networks, optimizer_state, runtime
 from semseg.engines.gluon.losses import BalancedLoss, Criterion, MixedCrossEntropy, log_likelihood
-from semseg.engines.protocols import LearnerSpecification, OptimizerSettings
+from semseg.engines.gluon.optimizers import mxnet_arguments
+from semseg.engines.protocols import LearnerSpecification
 from semseg.networks.definitions import AUXILIARY
 from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Float32, UInt8
 
@@ -41,7 +42,7 @@ class GluonLearner:
         self._criterion = _criterion(specification)
         self._gradient_clip = optimizer.gradient_clip
         self._trainer = mx.gluon.Trainer(
-            self._training.collect_params(), optimizer.name, _settings(optimizer), kvstore=None
+            self._training.collect_params(), optimizer.name, mxnet_arguments(optimizer), kvstore=None
         )
 
     @faults.translated(faults.TRAINING)
@@ -150,12 +151,3 @@ def _criterion(specification: LearnerSpecification) -> Criterion:
     if not weights and loss == "cross_entropy":
         return MixedCrossEntropy(specification.aux_weight)
     return BalancedLoss(loss, weights, specification.num_classes, specification.aux_weight)
-
-
-def _settings(optimizer: OptimizerSettings) -> dict[str, float | bool]:
-    """The keyword arguments of MXNet's optimizer."""
-    if optimizer.name in ("sgd", "nag"):
-        return {"momentum": optimizer.momentum, "wd": optimizer.weight_decay}
-    if optimizer.name == "rmsprop":
-        return {"gamma1": optimizer.gamma1, "gamma2": optimizer.gamma2, "centered": True}
-    return {}
