@@ -10,17 +10,19 @@ import pytest
 from semseg.codecs.params import read_params
 from semseg.engines.gluon import networks
 from semseg.engines.gluon.backend import load_backend
+from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
+from semseg.networks.parameters import initial_values, parameter_table
 
 CLASSES = 5
 SIZES = [(64, 64), (97, 131), (40, 72)]
 
 
-@pytest.fixture(scope="module", params=["fcn", "psp", "deeplab"])
+@pytest.fixture(scope="module", params=[network.name for network in NETWORKS])
 def algorithm(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=["resnet-50", "resnet-101"])
+@pytest.fixture(scope="module", params=[backbone.name for backbone in BACKBONES])
 def backbone(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -76,3 +78,22 @@ def test_the_auxiliary_logits_are_gluoncvs(mx: Any, randomised: Any) -> None:
     _, auxiliary = networks.LowResolutionLogits(oracle, aux=True)(images)
     resized = mx.nd.contrib.BilinearResize2D(auxiliary, height=64, width=64)
     np.testing.assert_allclose(resized.asnumpy(), oracle(images)[1].asnumpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.req("R8")
+def test_the_table_of_parameters_and_their_first_values_are_gluoncvs(
+    initialised: Any, algorithm: str, backbone: str
+) -> None:
+    theirs = initialised(algorithm, backbone, CLASSES)._collect_params_with_prefix()
+    table = parameter_table(by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), CLASSES)
+    assert {
+        name: (parameter.shape, parameter.rate, "write" if parameter.trained else "null")
+        for name, parameter in table.items()
+    } == {name: (parameter.shape, parameter.lr_mult, parameter.grad_req) for name, parameter in theirs.items()}
+    for name, found in initial_values(table, seed=0).items():
+        expected = theirs[name].data().asnumpy()
+        assert found.dtype == expected.dtype
+        if name.endswith(".weight"):
+            np.testing.assert_allclose(np.abs(found).max(), np.abs(expected).max(), rtol=0.02, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found, expected, err_msg=name)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 
 @dataclass
@@ -149,3 +151,29 @@ def quantized(discerning: Callable[[Sequence[str]], Path]) -> Path:
     path = directory / "model_int8.onnx"
     assert quantize(describe(directory), path, [image for image, _ in labelled()], labelled).passed
     return directory
+
+
+_PARAM_TYPES = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6}
+
+
+def _param(array: NDArray[Any]) -> bytes:
+    header = struct.pack("<Iii", 0xF993FAC9, 0, array.ndim) + struct.pack(f"<{array.ndim}q", *array.shape)
+    return header + struct.pack("<iii", 1, 0, _PARAM_TYPES[array.dtype.name]) + array.tobytes()
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[[dict[str, NDArray[Any]]], bytes]:
+    """MXNet's file of some arrays, as mxnet 1.9.1 writes it (tests/parity shows that)."""
+
+    def encode(arrays: dict[str, NDArray[Any]]) -> bytes:
+        names = [name.encode() for name in arrays]
+        return b"".join(
+            [
+                struct.pack("<QQQ", 0x112, 0, len(arrays)),
+                *map(_param, arrays.values()),
+                struct.pack("<Q", len(names)),
+                *(struct.pack("<Q", len(name)) + name for name in names),
+            ]
+        )
+
+    return encode

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from numpy_layers import NumpyLayers
 from onnx import helper
 
 from semseg.errors import ArtifactError
-from semseg.inference.upsampling import upsampled_blocks
-from semseg.networks.onnx import OPSET, Graph, Tensor
+from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network
+from semseg.networks.layers import Layers, T
+from semseg.networks.onnx import _OnnxLayers, _Tensor, onnx_model
+from semseg.networks.parameters import initial_values, parameter_table
 from semseg.types import Arrays, Float32
+from semseg.version import __version__
 
-IMAGE = Tensor("image", 3)
+IMAGE = _Tensor("image", 3)
 SIZES = [(1, 1), (2, 5), (6, 6), (7, 13), (60, 45)]
 
 
@@ -20,19 +26,16 @@ def values(*shape: int) -> Float32:
     return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
 
 
-def upsampled(scores: Float32, height: int, width: int) -> Float32:
-    whole = np.empty((len(scores), height, width), np.float32)
-    for rows, columns, block in upsampled_blocks(scores, height, width):
-        whole[:, rows, columns] = block
-    return whole
-
-
-def run(graph: Graph, output: Tensor, image: Float32) -> Float32:
+def run(layers: _OnnxLayers, output: _Tensor, image: Float32) -> Float32:
     """What ONNX Runtime computes."""
-    network = graph.finish(output, unused="auxlayer.")
-    model = helper.make_model(network, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    graph = layers.graph(output, stride=1)
+    return run_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), image)
+
+
+def run_model(model: onnx.ModelProto, image: Float32) -> Float32:
+    onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    result: Float32 = session.run(None, {"image": image})[0]
+    result: Float32 = session.run(["logits"], {"image": image})[0]
     return result
 
 
@@ -45,79 +48,155 @@ def arrays() -> Arrays:
 
 
 def test_a_convolution_adds_its_bias(arrays: Arrays) -> None:
-    graph = Graph({name: arrays[name] for name in ("c.weight", "c.bias")}, "f")
+    layers = _OnnxLayers(arrays)
     image = values(2, 3, 5, 7)
     expected = np.einsum("oi,nihw->nohw", arrays["c.weight"][..., 0, 0], image) + arrays["c.bias"][:, None, None]
-    np.testing.assert_allclose(run(graph, graph.convolution(IMAGE, "c", 4), image), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(layers, layers.convolution(IMAGE, "c", 4), image), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2, 12])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_convolution_keeps_the_size_but_for_its_stride(
+    size: tuple[int, int], dilation: int, stride: int, kernel: int
+) -> None:
+    arrays = {"c.weight": values(4, 3, kernel, kernel), "c.bias": values(4)}
+    layers, image = _OnnxLayers(arrays), values(2, 3, *size)
+    found = run(layers, layers.convolution(IMAGE, "c", 4, kernel, stride=stride, dilation=dilation), image)
+    assert found.shape == (2, 4, *(-(-side // stride) for side in size))
+    expected = NumpyLayers(arrays).convolution(image, "c", 4, kernel, stride=stride, dilation=dilation)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_normalisation_is_folded_into_the_convolution(arrays: Arrays) -> None:
     del arrays["c.bias"]
-    graph = Graph(arrays, "f")
+    layers = _OnnxLayers(arrays)
     image = values(1, 3, 6, 6)
     x = np.einsum("oi,nihw->nohw", arrays["c.weight"][..., 0, 0], image)
     gamma, beta, mean, variance = (
         arrays[f"n.{name}"][:, None, None] for name in ("gamma", "beta", "running_mean", "running_var")
     )
     expected = gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
-    output = graph.convolution(IMAGE, "c", 4, norm="n")
-    np.testing.assert_allclose(run(graph, output, image), expected, rtol=1e-4, atol=1e-5)
+    output = layers.convolution(IMAGE, "c", 4, norm="n")
+    np.testing.assert_allclose(run(layers, output, image), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_parameters_of_16_bits_are_read(arrays: Arrays) -> None:
-    graph = Graph({name: arrays[name].astype(np.float16) for name in ("c.weight", "c.bias")}, "f")
-    assert run(graph, graph.convolution(IMAGE, "c", 4), values(1, 3, 2, 2)).dtype == np.float32
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_parameters_of_other_precision_are_read(arrays: Arrays, dtype: type) -> None:
+    layers = _OnnxLayers({name: array.astype(dtype) for name, array in arrays.items()})
+    assert run(layers, layers.convolution(IMAGE, "c", 4), values(1, 3, 2, 2)).dtype == np.float32
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_relu_add_concatenate_and_max_pool(size: tuple[int, int]) -> None:
+    def several(layers: Layers[T], x: T) -> T:
+        return layers.max_pool(layers.concatenate([layers.add(layers.relu(x), x), x]))
+
+    layers, image = _OnnxLayers({}), values(2, 3, *size)
+    np.testing.assert_array_equal(run(layers, several(layers, IMAGE), image), several(NumpyLayers({}), image))
 
 
 @pytest.mark.parametrize("cells", [1, 2, 3, 6])
 @pytest.mark.parametrize("size", SIZES)
 def test_adaptive_average_is_the_mean_of_each_cell(size: tuple[int, int], cells: int) -> None:
-    graph = Graph({}, "f")
-    image = values(2, 3, *size)
-    rows, columns = (
-        [slice(i * length // cells, -(-(i + 1) * length // cells)) for i in range(cells)] for length in size
-    )
-    expected = np.array([[image[:, :, row, column].mean(axis=(2, 3)) for column in columns] for row in rows])
-    found = run(graph, graph.adaptive_average(IMAGE, cells), image)
-    np.testing.assert_allclose(found, expected.transpose(2, 3, 0, 1), atol=1e-6)
+    layers, image = _OnnxLayers({}), values(2, 3, *size)
+    found = run(layers, layers.adaptive_average(IMAGE, cells), image)
+    np.testing.assert_allclose(found, NumpyLayers({}).adaptive_average(image, cells), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_stretch_aligns_corners(size: tuple[int, int]) -> None:
-    graph = Graph({}, "f")
-    image = values(1, 3, *size)
-    output = graph.stretch(graph.adaptive_average(IMAGE, 3), like=IMAGE)
-    small = Graph({}, "f")
-    grid = run(small, small.adaptive_average(IMAGE, 3), image)
-    expected = upsampled(grid[0], *size)
-    np.testing.assert_allclose(run(graph, output, image)[0], expected, atol=1e-5)
+    def stretched(layers: Layers[T], x: T) -> T:
+        return layers.stretch(layers.adaptive_average(x, 3), like=x)
+
+    layers, image = _OnnxLayers({}), values(2, 3, *size)
+    np.testing.assert_allclose(
+        run(layers, stretched(layers, IMAGE), image), stretched(NumpyLayers({}), image), atol=1e-5
+    )
 
 
 def test_spread_repeats_one_place() -> None:
-    graph = Graph({}, "f")
-    image = values(2, 3, 4, 7)
-    found = run(graph, graph.spread(graph.global_average(IMAGE), like=IMAGE), image)
+    layers, image = _OnnxLayers({}), values(2, 3, 4, 7)
+    found = run(layers, layers.spread(layers.global_average(IMAGE), like=IMAGE), image)
     np.testing.assert_allclose(found, np.broadcast_to(image.mean((2, 3), keepdims=True), image.shape), atol=1e-6)
+
+
+def test_dropout_leaves_nothing_out() -> None:
+    layers, image = _OnnxLayers({}), values(1, 3, 2, 2)
+    output = layers.dropout(layers.relu(IMAGE), 0.5)
+    np.testing.assert_array_equal(run(layers, output, image), np.maximum(image, 0))
+
+
+# A whole model: the smallest network there can be.
+
+
+def _stages(layers: Layers[T], image: T) -> Sequence[T]:
+    return [layers.relu(layers.convolution(image, "stem", 2, norm="stem_norm"))]
+
+
+def _head(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+    return layers.convolution(stages[-1], "head", num_classes)
+
+
+def _auxiliary(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+    return layers.convolution(stages[-1], "auxlayer.head", num_classes)
+
+
+BACKBONE = Backbone("least", "Least", _stages)
+NETWORK = Network("single", "Single", _head, _auxiliary, "head", 1, {})
+
+
+def parameters(auxiliary: bool = False) -> Arrays:
+    return initial_values(parameter_table(NETWORK, BACKBONE, 4, auxiliary), seed=1)
+
+
+def test_the_model_says_what_made_it_and_leaves_sizes_open() -> None:
+    model = onnx_model(NETWORK, BACKBONE, 4, parameters(), "f")
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.producer_name, model.producer_version) == ("semseg-container", __version__)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    shapes = {
+        port.name: [axis.dim_param or axis.dim_value for axis in port.type.tensor_type.shape.dim]
+        for port in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {"image": ["N", 3, "H", "W"], "logits": ["N", 4, "ceil(H/1)", "ceil(W/1)"]}
+
+
+def test_the_auxiliary_head_is_left_out() -> None:
+    arrays = parameters(auxiliary=True)
+    model = onnx_model(NETWORK, BACKBONE, 4, arrays, "f")
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Relu", "Conv"]
+    assert {constant.name for constant in model.graph.initializer} == {
+        f"{name}.{part}" for name in ("stem", "head") for part in ("weight", "bias")
+    }
+    image = values(2, 3, 5, 7)
+    expected, none = NETWORK.build(NumpyLayers(arrays), image, BACKBONE, 4, auxiliary=False)
+    assert none is None
+    np.testing.assert_allclose(run_model(model, image), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"c.bias": None}, "f does not fit the network: c.bias is missing."),
-        ({"c.bias": np.ones(3, np.float32)}, "c.bias has shape (3,) instead of (4,)"),
-        ({"c.weight": np.ones((4, 3, 3, 3), np.float32)}, "c.weight has shape (4, 3, 3, 3) instead of (4, 3, 1, 1)"),
-        ({"c.bias": np.ones(4, np.int64)}, "c.bias has the dtype int64, no floating-point one"),
+        ({"head.bias": None}, "f does not fit the network: head.bias is missing."),
+        ({"head.bias": np.ones(3, np.float32)}, "head.bias has shape (3,) instead of (4,)"),
+        ({"head.bias": np.ones(4, np.int64)}, "head.bias has the dtype int64, no floating-point one"),
         ({"d.weight": np.ones(4, np.float32)}, "d.weight is unknown"),
     ],
 )
-def test_wrong_parameters_are_an_error_that_names_them(arrays: Arrays, change: dict[str, Any], says: str) -> None:
-    given = {name: arrays[name] for name in ("c.weight", "c.bias")} | change
-    graph = Graph({name: array for name, array in given.items() if array is not None}, "f")
+def test_wrong_parameters_are_an_error_that_names_them(change: dict[str, Any], says: str) -> None:
+    given = {name: array for name, array in (parameters() | change).items() if array is not None}
     with pytest.raises(ArtifactError) as caught:
-        graph.finish(graph.convolution(IMAGE, "c", 4), unused="auxlayer.")
+        onnx_model(NETWORK, BACKBONE, 4, given, "f")
     assert says in caught.value.message
 
 
-def test_parameters_of_no_use_are_left_out() -> None:
-    graph = Graph({"auxlayer.block.0.weight": np.ones(4, np.float32)}, "f")
-    assert not graph.finish(graph.relu(IMAGE), unused="auxlayer.").initializer
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_the_networks_are_whole_and_sound(network: Network) -> None:
+    """Parity tests show their numbers."""
+    table = parameter_table(network, BACKBONES[0], 3, auxiliary=False)
+    arrays: Arrays = {name: np.broadcast_to(np.float32(1), parameter.shape) for name, parameter in table.items()}
+    model = onnx_model(network, BACKBONES[0], 3, arrays, "f")
+    onnx.checker.check_model(model, full_check=True)
+    assert model.graph.output[0].type.tensor_type.shape.dim[2].dim_param == "ceil(H/8)"

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from semseg.errors import WeightsError
-from semseg.networks import store
-from semseg.networks.store import StoredFile
+from semseg.networks.store import StoredFile, fault, fetch, models_folder, spare_folder, writable_folder
 
 CONTENT = bytes(range(256)) * 400
 SHA1 = hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest()
@@ -41,11 +40,11 @@ def file(store: Any) -> StoredFile:
 
 def test_a_file_is_fetched_whole_and_alone(store: Any, file: StoredFile, tmp_path: Path) -> None:
     store.has(GOOD)
-    path = store.fetch(file, tmp_path / "a/models", ENOUGH)
+    path = fetch(file, tmp_path / "a/models", ENOUGH)
     assert path == tmp_path / "a/models" / NAME
     assert path.read_bytes() == CONTENT
     assert list(path.parent.iterdir()) == [path]
-    assert store.fault(path, SHA1) == ""
+    assert fault(path, SHA1) == ""
     (tmp_path / "other").touch()
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # in an image, root's file is read by others
 
@@ -114,7 +113,7 @@ def test_what_is_no_such_file_leaves_no_trace_and_is_not_asked_for_again(
     folder.mkdir()
     (folder / NAME).write_bytes(b"earlier")
     with pytest.raises(WeightsError) as caught:
-        store.fetch(file, folder, ENOUGH, max_bytes=LIMIT)
+        fetch(file, folder, ENOUGH, max_bytes=LIMIT)
     assert f"{file.url} {reason}" in caught.value.message
     assert store.asked == [f"/{NAME}.zip"]
     assert list(folder.iterdir()) == [folder / NAME]
@@ -125,7 +124,7 @@ def test_a_zip_with_the_file_twice_is_refused(store: Any, file: StoredFile, tmp_
     with pytest.warns(UserWarning, match="Duplicate name"):
         store.has(packed((NAME, CONTENT), (NAME, CONTENT)))
     with pytest.raises(WeightsError, match="is no zip with the one member"):
-        store.fetch(file, tmp_path, ENOUGH)
+        fetch(file, tmp_path, ENOUGH)
 
 
 def test_a_server_that_trickles_is_given_up(store: Any, file: StoredFile, tmp_path: Path) -> None:
@@ -138,7 +137,7 @@ def test_a_server_that_trickles_is_given_up(store: Any, file: StoredFile, tmp_pa
 
     store.answer = trickle
     with pytest.raises(WeightsError, match=r"took longer than 0\.1 seconds"):
-        store.fetch(file, tmp_path / "models", 0.1)
+        fetch(file, tmp_path / "models", 0.1)
     assert not list((tmp_path / "models").iterdir())
 
 
@@ -146,14 +145,14 @@ def test_a_server_that_says_nothing_is_given_up(store: Any, tmp_path: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as listening:  # it connects, nobody accepts
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/{NAME}.zip"
         with pytest.raises(WeightsError, match=r"took longer than 0\.1 seconds"):
-            store.fetch(StoredFile(NAME, SHA1, url), tmp_path / "models", 0.1)
+            fetch(StoredFile(NAME, SHA1, url), tmp_path / "models", 0.1)
 
 
 def test_an_absent_server_is_told_in_few_words(store: Any, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/{NAME}.zip"
     with pytest.raises(WeightsError, match=f"{url} failed: ConnectionRefusedError") as caught:
-        store.fetch(StoredFile(NAME, SHA1, url), tmp_path, ENOUGH)
+        fetch(StoredFile(NAME, SHA1, url), tmp_path, ENOUGH)
     assert len(str(caught.value)) < 200
 
 
@@ -163,20 +162,20 @@ def test_offline_nothing_is_asked(
 ) -> None:
     monkeypatch.setenv("SEMSEG_OFFLINE", value)
     with pytest.raises(WeightsError, match="answers 404" if asked else "SEMSEG_OFFLINE is set"):
-        store.fetch(file, None, ENOUGH)
+        fetch(file, None, ENOUGH)
     assert len(store.asked) == asked
-    assert store.models_folder().exists() == bool(asked)
+    assert models_folder().exists() == bool(asked)
 
 
 def test_a_folder_that_cannot_be_made_is_named(store: Any, file: StoredFile, tmp_path: Path) -> None:
     (tmp_path / "models").touch()
     with pytest.raises(WeightsError, match=f"{tmp_path}/models/{NAME} cannot be written: File exists"):
-        store.fetch(file, tmp_path / "models", ENOUGH)
+        fetch(file, tmp_path / "models", ENOUGH)
 
 
 def test_the_models_folder_is_made_where_it_can_be(store: Any) -> None:
-    folder = store.writable_folder()
-    assert folder == store.models_folder()
+    folder = writable_folder()
+    assert folder == models_folder()
     assert folder.is_dir()
 
 
@@ -184,9 +183,9 @@ def test_the_models_folder_is_made_where_it_can_be(store: Any) -> None:
 def test_elsewhere_a_folder_of_the_users_own_takes_its_place(store: Any, tmp_path: Path, already: bool) -> None:
     (tmp_path / "mxnet").touch()
     if already:
-        store.writable_folder()
-    folder = store.writable_folder()
-    assert folder == store.spare_folder()
+        writable_folder()
+    folder = writable_folder()
+    assert folder == spare_folder()
     assert folder.is_relative_to(tmp_path / "temporary")
     assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -194,7 +193,7 @@ def test_elsewhere_a_folder_of_the_users_own_takes_its_place(store: Any, tmp_pat
 @pytest.mark.parametrize("trap", ["file", "link", "open to others"])
 def test_a_spare_folder_that_others_may_have_laid_is_not_used(store: Any, tmp_path: Path, trap: str) -> None:
     (tmp_path / "mxnet").touch()
-    spare = store.spare_folder()
+    spare = spare_folder()
     if trap == "file":
         spare.touch()
     elif trap == "link":
@@ -203,10 +202,10 @@ def test_a_spare_folder_that_others_may_have_laid_is_not_used(store: Any, tmp_pa
         spare.mkdir()
         spare.chmod(0o777)
     with pytest.raises(WeightsError, match="is no folder of this user alone"):
-        store.writable_folder()
+        writable_folder()
 
 
 def test_without_mxnet_home_the_file_is_sought_in_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MXNET_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert store.models_folder() == Path("/home/somebody/.mxnet/models")
+    assert models_folder() == Path("/home/somebody/.mxnet/models")

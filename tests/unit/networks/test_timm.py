@@ -3,23 +3,29 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from numpy_layers import convolve, max_pool, normalise
 from safetensors.numpy import save, save_file
 
-from semseg.engines.gluon import networks, runtime
+from semseg.codecs.params import read_params
 from semseg.errors import WeightsError
-from semseg.networks import backbones, store, timm
+from semseg.networks import timm
+from semseg.networks.backbones import imported_name, read_backbone
+from semseg.networks.definitions import BACKBONES, Network, by_name
+from semseg.networks.layers import Layers, T
+from semseg.networks.onnx import onnx_model
+from semseg.networks.store import models_folder
 
 Array = NDArray[Any]
 
 DEPTHS = {"resnet-50": (3, 4, 6, 3), "resnet-101": (3, 4, 23, 3)}
-_EPSILON = 1e-5
 
 
 @pytest.fixture(autouse=True)
@@ -37,39 +43,46 @@ def write(path: Path, arrays: dict[str, Array]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("backbone", list(DEPTHS))
-def test_imported_weights_give_the_features_that_timm_computes(mx: Any, tmp_path: Path, backbone: str) -> None:
-    arrays = random_weights(backbone, 1)
+def _last_two_stages(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+    return layers.concatenate(stages[2:])
+
+
+FEATURES = Network("features", "Features", _last_two_stages, None, "", 8, {})
+
+
+@pytest.mark.parametrize("name", list(DEPTHS))
+def test_imported_weights_give_the_features_that_timm_computes(tmp_path: Path, name: str) -> None:
+    arrays = random_weights(name, 1)
     source = write(tmp_path / "model.safetensors", arrays)
-    path = timm.import_backbone(source, store.models_folder())
-    assert path == store.models_folder() / backbones.imported_name(backbone)
+    path = timm.import_backbone(source, models_folder())
+    assert path == models_folder() / imported_name(name)
     assert list(path.parent.iterdir()) == [path]
 
-    model = networks.build("deeplab", backbone, 3, mx.cpu())
-    backbones.load_backbone(model, backbone)
+    backbone = by_name(name, BACKBONES)
+    model = onnx_model(FEATURES, backbone, 2, read_backbone(path, backbone), str(path))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     images = np.random.default_rng(2).standard_normal((2, 3, 41, 57)).astype(np.float32)
-    for found, expected in zip(
-        model.base_forward(runtime.to_device(images, mx.cpu())), features(arrays, images), strict=True
-    ):
-        assert found.shape == expected.shape
-        assert expected.std() > 0.1
-        np.testing.assert_allclose(found.asnumpy(), expected, rtol=1e-4, atol=1e-4 * expected.std())
+    (found,) = session.run(["logits"], {"image": images})
+    expected = features(arrays, images)
+    assert found.shape == expected.shape == (2, 1024 + 2048, 6, 8)
+    for part in (slice(1024), slice(1024, None)):
+        deviation = expected[:, part].std()
+        assert deviation > 0.1
+        np.testing.assert_allclose(found[:, part], expected[:, part], rtol=1e-4, atol=1e-4 * deviation)
 
 
-def test_a_file_of_float16_without_classifier_or_counts_will_do(
-    mx: Any, tmp_path: Path, arrays: dict[str, Array]
-) -> None:
+def test_a_file_of_float16_without_classifier_or_counts_will_do(tmp_path: Path, arrays: dict[str, Array]) -> None:
     half = {
         name: array.astype(np.float16)
         for name, array in arrays.items()
         if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
     }
     path = timm.import_backbone(write(tmp_path / "half", half), tmp_path / "a/new/folder")
-    imported = mx.nd.load(str(path))
+    imported = read_params(path)
     assert len(imported) == len(half)
     for ours, timms in (("conv1.0.weight", "conv1.0.weight"), ("layer4.2.bn3.gamma", "layer4.2.bn3.weight")):
         assert imported[ours].dtype == np.float32
-        np.testing.assert_array_equal(imported[ours].asnumpy(), half[timms].astype(np.float32))
+        np.testing.assert_array_equal(imported[ours], half[timms].astype(np.float32))
 
 
 def without(name: str) -> Callable[[dict[str, Array]], dict[str, Array]]:
@@ -131,8 +144,8 @@ def test_bfloat16_is_refused_by_name(tmp_path: Path, arrays: dict[str, Array]) -
         (b"", "is no safetensors file, or a damaged one"),
         (b"PK\x03\x04 a checkpoint of PyTorch's", "is no safetensors file, or a damaged one"),
         (save({"layer3.0.conv1.weight": np.zeros(9)})[:-1], "is no safetensors file, or a damaged one"),
-        (save({"layer3.0.conv1.weight": np.zeros(9)}), "layer3 has 1 blocks, ResNet-50 has 6 and ResNet-101 has 23"),
-        (save({}), "layer3 has 0 blocks"),
+        (save({"layer3.0.conv1.weight": np.zeros(9)}), "is of another network than ResNet-50 or ResNet-101"),
+        (save({}), "is of another network"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
@@ -203,16 +216,16 @@ def random_weights(backbone: str, seed: int) -> dict[str, Array]:
     return arrays
 
 
-def features(arrays: dict[str, Array], images: Array) -> tuple[Array, Array]:
-    """(N, 3, H, W) -> the outputs of layer3 (N, 1024, ceil(H/8), ceil(W/8)) and of layer4, 2048 channels.
+def features(arrays: dict[str, Array], images: Array) -> Array:
+    """(N, 3, H, W) -> the outputs of layer3 and layer4 side by side, (N, 1024 + 2048, ceil(H/8), ceil(W/8)).
 
     The last two stages dilate where the classifier strides: a stage's first block as far as the stage before.
     """
     x = images
     for convolution, stride, following in (("conv1.0", 2, "conv1.1"), ("conv1.3", 1, "conv1.4"), ("conv1.6", 1, "bn1")):
-        x = _convolve(x, arrays[f"{convolution}.weight"], stride)
+        x = convolve(x, arrays[f"{convolution}.weight"], stride)
         x = np.maximum(_normalise(x, arrays, following), 0)
-    x = _pool(x)
+    x = max_pool(x)
     outputs = []
     for stage, (stride, first, dilation) in enumerate([(1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)], 1):
         depth = len([name for name in arrays if name.startswith(f"layer{stage}.") and name.endswith(".conv1.weight")])
@@ -220,43 +233,20 @@ def features(arrays: dict[str, Array], images: Array) -> tuple[Array, Array]:
             block = f"layer{stage}.{number}"
             x = _bottleneck(x, arrays, block, *((1, dilation) if number else (stride, first)))
         outputs.append(x)
-    return outputs[2], outputs[3]
+    return np.concatenate(outputs[2:], axis=1)
 
 
 def _bottleneck(x: Array, arrays: dict[str, Array], block: str, stride: int, dilation: int) -> Array:
     y = x
     for index, (steps, spread) in enumerate([(1, 1), (stride, dilation), (1, 1)], 1):
-        y = _convolve(y, arrays[f"{block}.conv{index}.weight"], steps, spread)
+        y = convolve(y, arrays[f"{block}.conv{index}.weight"], steps, spread)
         y = _normalise(y, arrays, f"{block}.bn{index}")
         if index < 3:
             y = np.maximum(y, 0)
     if f"{block}.downsample.0.weight" in arrays:
-        x = _normalise(_convolve(x, arrays[f"{block}.downsample.0.weight"], stride), arrays, f"{block}.downsample.1")
+        x = _normalise(convolve(x, arrays[f"{block}.downsample.0.weight"], stride), arrays, f"{block}.downsample.1")
     return np.maximum(x + y, 0)
 
 
-def _convolve(x: Array, weight: Array, stride: int = 1, dilation: int = 1) -> Array:
-    outputs, inputs, size, _ = weight.shape
-    windows = _windows(x, size, stride, dilation, 0.0)
-    result: Array = np.tensordot(weight.reshape(outputs, inputs, size * size), windows, axes=((1, 2), (2, 0)))
-    return result.transpose(1, 0, 2, 3)
-
-
-def _pool(x: Array) -> Array:
-    return np.array(_windows(x, 3, 2, 1, -np.inf).max(axis=0))
-
-
-def _windows(x: Array, size: int, stride: int, dilation: int, padding: float) -> Array:
-    """What each place of a kernel sees, row by row: (size * size, N, C, H, W)."""
-    margin = dilation * (size // 2)
-    padded = np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)), constant_values=padding)
-    height, width = x.shape[2:]
-    places = [(dilation * i, dilation * j) for i in range(size) for j in range(size)]
-    return np.stack([padded[:, :, i : i + height : stride, j : j + width : stride] for i, j in places])
-
-
 def _normalise(x: Array, arrays: dict[str, Array], name: str) -> Array:
-    weight, bias, mean, variance = (
-        arrays[f"{name}.{part}"][:, None, None] for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    return np.array((x - mean) / np.sqrt(variance + _EPSILON) * weight + bias)
+    return normalise(x, *(arrays[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")))

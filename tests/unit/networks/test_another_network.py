@@ -1,0 +1,123 @@
+"""A network is one definition: one that is declared here goes through all that is derived from definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy_layers import NumpyLayers
+
+from semseg.errors import FormatError
+from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
+from semseg.networks.identify import Identity, identify
+from semseg.networks.layers import Layers, T
+from semseg.networks.onnx import onnx_model
+from semseg.networks.parameters import initial_values, parameter_table
+from semseg.types import Arrays, Float32
+
+CLASSES = 5
+
+
+def _encoder(layers: Layers[T], image: T) -> Sequence[T]:
+    """Strides 4, 8 and 16; channels 4, 6 and 8."""
+    x = layers.relu(layers.convolution(image, "stem", 4, 3, stride=2, norm="stem_norm"))
+    stages = []
+    for name, channels in (("fine", 4), ("middle", 6), ("deep", 8)):
+        x = layers.relu(layers.convolution(x, name, channels, 3, stride=2, norm=f"{name}_norm"))
+        stages.append(x)
+    return stages
+
+
+def _decoder(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
+    """From the deepest stage up: each is stretched to the one before it, and joined with it."""
+    x = stages[-1]
+    for number, finer in enumerate(reversed(stages[:-1])):
+        joined = layers.concatenate([layers.stretch(x, like=finer), finer])
+        x = layers.relu(layers.convolution(joined, f"decoder.{number}", 4, 3, norm=f"decoder.{number}_norm"))
+    return layers.convolution(layers.dropout(x, 0.1), "decoder.classifier", num_classes)
+
+
+SMALL = Backbone("small", "Small encoder", _encoder)
+LADDER = Network("ladder", "Ladder", _decoder, None, "decoder.classifier", 4, {"openvino": 100})
+
+
+@pytest.fixture(scope="module")
+def arrays() -> Arrays:
+    """Random parameters, no statistic of which is 0 or 1."""
+    found = initial_values(parameter_table(LADDER, SMALL, CLASSES), seed=0)
+    rng = np.random.default_rng(1)
+    drawn = {
+        name: rng.uniform(0.5, 1.5, array.shape).astype(np.float32)
+        for name, array in found.items()
+        if not name.endswith(".weight")
+    }
+    return found | drawn
+
+
+@pytest.fixture(scope="module")
+def model(arrays: Arrays) -> onnx.ModelProto:
+    return onnx_model(LADDER, SMALL, CLASSES, arrays, "the test")
+
+
+def run(model: onnx.ModelProto, images: Float32) -> Float32:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    result: Float32 = session.run(["logits"], {"image": images})[0]
+    return result
+
+
+def test_its_table_has_its_names_shapes_and_rates() -> None:
+    table = parameter_table(LADDER, SMALL, CLASSES)
+    weights = {
+        name.removesuffix(".weight"): (parameter.shape, parameter.rate)
+        for name, parameter in table.items()
+        if name.endswith(".weight")
+    }
+    assert weights == {
+        "stem": ((4, 3, 3, 3), 1),
+        "fine": ((4, 4, 3, 3), 1),
+        "middle": ((6, 4, 3, 3), 1),
+        "deep": ((8, 6, 3, 3), 1),
+        "decoder.0": ((4, 14, 3, 3), 10),
+        "decoder.1": ((4, 8, 3, 3), 10),
+        "decoder.classifier": ((5, 4, 1, 1), 10),
+    }
+    assert len(table) == 7 + 6 * 4 + 1  # weights, batch normalisations, the classifier's bias
+    assert parameter_table(LADDER, SMALL, CLASSES, auxiliary=False) == table
+
+
+def test_it_is_known_by_its_names_among_the_others(arrays: Arrays) -> None:
+    networks, backbones = (*NETWORKS, LADDER), (*BACKBONES, SMALL)
+    assert identify(arrays, networks, backbones) == Identity(LADDER, SMALL, CLASSES, auxiliary=False)
+    with pytest.raises(FormatError, match=r"^does not hold Ladder on Small encoder, .* stem_norm\.beta is missing$"):
+        identify({name: array for name, array in arrays.items() if name != "stem_norm.beta"}, networks, backbones)
+    with pytest.raises(FormatError, match=r"known here: FCN, PSP or DeepLabV3 on ResNet-50 or ResNet-101$"):
+        identify(arrays)
+    assert titles(networks) == "FCN, PSP, DeepLabV3 or Ladder"
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 4), (33, 47), (64, 64)])
+def test_its_onnx_model_computes_what_its_layers_say(
+    model: onnx.ModelProto, arrays: Arrays, height: int, width: int
+) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    images = np.random.default_rng(height).normal(size=(2, 3, height, width)).astype(np.float32)
+    logits = run(model, images)
+    assert logits.shape == (2, CLASSES, -(-height // 4), -(-width // 4))
+    expected, auxiliary = LADDER.build(NumpyLayers(arrays), images, SMALL, CLASSES, auxiliary=True)
+    assert auxiliary is None
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_case_computed_by_hand() -> None:
+    """One pixel of 1: of each kernel its middle alone sees anything, and weights of 1 add up the channels."""
+    table = parameter_table(LADDER, SMALL, CLASSES)
+    ones: Arrays = {name: np.ones(parameter.shape, np.float32) for name, parameter in table.items()}
+    plain = ones | {name: np.zeros_like(ones[name]) for name in ones if name.endswith((".beta", "_mean", ".bias"))}
+    # stem 3, fine 4 x 3 = 12, middle 4 x 12 = 48, deep 6 x 48 = 288; the decoder has 8 x 288 + 6 x 48 = 2592 of the
+    # middle stage, 4 x 2592 + 4 x 12 = 10416 of the fine one, and the classifier 4 x 10416
+    logits = run(onnx_model(LADDER, SMALL, CLASSES, plain, "the test"), np.ones((1, 3, 1, 1), np.float32))
+    np.testing.assert_allclose(logits, np.full((1, CLASSES, 1, 1), 41664), rtol=1e-4)  # variances are 1 + 1e-5
