@@ -15,6 +15,7 @@ import pytest
 
 from semseg.codecs.params import read_params, write_params
 from semseg.data.s3 import ObjectStore
+from semseg.engines.choose import training_engine
 from semseg.files import sha256
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
 from semseg.sagemaker.channels import read_channels
@@ -113,7 +114,8 @@ def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkp
     settings, _ = parse(json.loads(job.paths.hyperparameters.read_text()))
     with ObjectStore() as store:
         data = fingerprint(open_inputs(read_channels(job.paths), settings.num_classes, store))
-    learner = build_learner(settings, None, None, None)
+    engine = training_engine()
+    learner = build_learner(settings, None, None, None, engine, engine.cpu())
     write_params(tmp_path / "best", learner.parameters())
     trained, validated = EpochTrained(0, 2, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [None], 8.0)
     progress = Progress((EpochEnded(trained, validated, 2, True),))

@@ -8,7 +8,7 @@ import json
 import shutil
 import struct
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +19,7 @@ from hunt import Hunt
 from mutations import damaged, odd_json
 from onnx import helper
 from pictures import good_pictures, hostile_picture
+from small_networks import model_of
 
 from semseg.artifact.archive import unpack
 from semseg.artifact.earlier import load_earlier
@@ -36,7 +37,6 @@ from semseg.data.label_map import parse_label_map
 from semseg.data.pipe import Pipe
 from semseg.engines.gluon import runtime
 from semseg.errors import ImageError, SemsegError
-from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.serving.answers import OFFERS, answer_to
 from semseg.types import IGNORED
 
@@ -212,11 +212,13 @@ def test_parameters(hunt: Hunt, params: bytes, model: Path) -> None:
     hunt.run("parameters", 0.04, 200, spoilt(params), from_file(model / BEST, read))
 
 
+def pooled(layers: Any, stages: Sequence[Any], num_classes: int) -> Any:
+    return layers.adaptive_average(layers.convolution(stages[-1], "c", num_classes), 2)
+
+
 def test_networks_in_onnx(hunt: Hunt, tmp_path: Path) -> None:
     arrays = {"c.weight": np.ones((4, 3, 1, 1), np.float32), "c.bias": np.ones(4, np.float32)}
-    graph = Graph(arrays, "f")
-    network = graph.finish(graph.adaptive_average(graph.convolution(Tensor("image", 3), "c", 4), 2), unused="auxlayer.")
-    whole = helper.make_model(network, opset_imports=[helper.make_opsetid("", OPSET)])
+    whole = model_of(pooled, 4, arrays)
     helper.set_model_props(whole, {DIGEST: OURS, "mIOU_f32": "0.5", "mIOU_int8": "0.5", "gate_pictures": "3"})
     path = tmp_path / "model.onnx"
 

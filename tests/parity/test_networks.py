@@ -45,7 +45,7 @@ def file(oracle: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 def test_logits_at_any_size_are_gluoncvs(
     mx: Any, oracle: Any, file: Path, algorithm: str, backbone: str, hybrid: bool
 ) -> None:
-    model = networks.build(algorithm, backbone, CLASSES, mx.cpu())
+    model = networks.build(by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), CLASSES, mx.cpu())
     networks.assign(networks.parameters(model), read_params(file), str(file))
     network = networks.LowResolutionLogits(model, aux=True)
     network.hybridize(hybrid)
@@ -62,7 +62,9 @@ def test_logits_at_any_size_are_gluoncvs(
 def test_the_backend_serves_a_file_without_its_auxiliary_head(
     mx: Any, oracle: Any, file: Path, algorithm: str, backbone: str
 ) -> None:
-    backend = load_backend(algorithm, backbone, CLASSES, read_params(file), str(file))
+    backend = load_backend(
+        by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), CLASSES, read_params(file), str(file), mx.cpu()
+    )
     for height, width in [*SIZES, (1, 1)]:
         images = mx.nd.random.normal(shape=(1, 3, height, width))
         logits = mx.nd.from_numpy(backend.logits(images.asnumpy()))

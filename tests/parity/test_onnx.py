@@ -19,18 +19,19 @@ from semseg.exporting.calibration import activation_ranges
 from semseg.exporting.onnx_model import build_onnx, write_symbol
 from semseg.exporting.qdq import to_int8
 from semseg.machine import usable_cores
+from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.types import Float32
 
 CLASSES = 5
 SIZES = [(96, 96), (97, 131), (240, 240), (1, 1), (3, 40)]
 LARGE = [(333, 1000), (480, 360)]
 
-NETWORKS = [
-    (algorithm, backbone) for algorithm in ("fcn", "psp", "deeplab") for backbone in ("resnet-50", "resnet-101")
-]
 
-
-@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[(network.name, backbone.name) for network in NETWORKS for backbone in BACKBONES],
+    ids="-".join,
+)
 def model(request: pytest.FixtureRequest, randomised: Any, tmp_path_factory: Any) -> Iterator[ModelDescription]:
     """A network of random weights, biases and statistics, as plain GluonCV saves it."""
     directory = tmp_path_factory.mktemp("network")
@@ -41,8 +42,8 @@ def model(request: pytest.FixtureRequest, randomised: Any, tmp_path_factory: Any
 
 
 @pytest.fixture(scope="module")
-def mxnet(model: ModelDescription) -> GluonBackend:
-    return load_backend(model.algorithm, model.backbone, CLASSES, read_params(model.params), "f")
+def mxnet(mx: Any, model: ModelDescription) -> GluonBackend:
+    return load_backend(model.network, model.backbone, CLASSES, read_params(model.params), "f", mx.cpu())
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,8 @@ def content(model: ModelDescription) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def openvino(content: bytes) -> OpenVinoBackend:
-    return OpenVinoBackend(content, "f32", usable_cores(), CLASSES)
+def openvino(content: bytes, model: ModelDescription) -> OpenVinoBackend:
+    return OpenVinoBackend(content, model.network, CLASSES, "f32", usable_cores())
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +91,14 @@ def test_several_pictures_at_once(openvino: OpenVinoBackend, onnx_runtime: Any) 
     assert_equal(onnx_runtime.run(["logits"], {"image": images})[0], expected)
 
 
-def test_int8_is_close_to_f32_in_both_engines(content: bytes, openvino: OpenVinoBackend) -> None:
+def test_int8_is_close_to_f32_in_both_engines(
+    content: bytes, model: ModelDescription, openvino: OpenVinoBackend
+) -> None:
     """Pooled branches, concatenations and all; the second size is none of those that calibrated."""
     network = onnx.load_from_string(content)
     image = picture(96, 120)
     rounded = to_int8(network, activation_ranges(network, [image], cores=1)).SerializeToString()
-    fast = OpenVinoBackend(rounded, "f32", usable_cores(), CLASSES)
+    fast = OpenVinoBackend(rounded, model.network, CLASSES, "f32", usable_cores())
     session = onnxruntime.InferenceSession(rounded, providers=["CPUExecutionProvider"])
     for given in (image, picture(97, 131)):
         expected = openvino.logits(given)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from semseg.networks.definitions import Backbone, Network
+import numpy as np
+import onnx
+
+from semseg.networks.definitions import Backbone, Head, Network
 from semseg.networks.onnx import onnx_model
+from semseg.types import Arrays
 
 NOTHING = Backbone("nothing", "Nothing", lambda layers, image: [image])
 SINGLE = Network(
@@ -24,5 +28,10 @@ def doubling(channels: int = 3) -> bytes:
     """The ONNX model that doubles its input, channel by channel."""
     weight = 2 * np.eye(channels, 3, dtype=np.float32)[..., None, None]
     arrays = {"c.weight": weight, "c.bias": np.zeros(channels, np.float32)}
-    content: bytes = onnx_model(SINGLE, NOTHING, channels, arrays, "f").SerializeToString()
+    content: bytes = model_of(SINGLE.head, channels, arrays).SerializeToString()
     return content
+
+
+def model_of(head: Head, num_classes: int, arrays: Arrays) -> onnx.ModelProto:
+    """The ONNX model of a network that is a head on the image itself, without metadata."""
+    return onnx_model(replace(SINGLE, head=head), NOTHING, num_classes, arrays, "f")

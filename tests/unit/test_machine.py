@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semseg.machine import free_memory, free_threads, is_own, usable_cores
+from semseg.machine import free_memory, free_threads, gpu_files, is_own, usable_cores
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -166,3 +166,18 @@ def test_freed_blocks_go_back_though_one_behind_them_is_in_use(how: str, low: fl
     """100 MB in blocks of 2, which glibc on its own would keep."""
     run = subprocess.run([sys.executable, "-c", KEPT, how], capture_output=True, text=True, check=True, timeout=60)
     assert low < float(run.stdout) < high
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["nvidia0", "nvidiactl"], ["nvidia0"]),
+        (["nvidia12", "nvidia2"], ["nvidia12", "nvidia2"]),
+        (["nvidiactl", "nvidia-uvm", "nvidia-caps", "null"], []),
+        ([], []),
+    ],
+)
+def test_a_gpu_has_a_device_file(tmp_path: Path, files: list[str], expected: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert [path.name for path in gpu_files(tmp_path)] == expected

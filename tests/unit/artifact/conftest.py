@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
+from semseg.networks.parameters import parameter_table
+from semseg.types import Arrays
+
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
 
 
@@ -21,14 +25,12 @@ def write(encode: Callable[[dict[str, NDArray[Any]]], bytes]) -> Write:
 
 
 @pytest.fixture
-def network() -> Callable[..., dict[str, NDArray[Any]]]:
-    """The parameters by which a network is known, the others left out."""
+def network() -> Callable[..., Arrays]:
+    """The parameters of a network by their names; of their shapes only that of the classifier is right."""
 
-    def network(head: str = "", blocks: int = 6, classes: int = 5, aux: bool = True) -> dict[str, NDArray[Any]]:
-        names = [f"layer3.{i}.conv1.weight" for i in range(blocks)]
-        names += [f"head.{head}conv1.0.weight"] if head else []
-        names += ["auxlayer.block.0.weight"] if aux else []
-        arrays: dict[str, NDArray[Any]] = {name: np.ones((2, 1, 1, 1), np.float32) for name in names}
+    def network(algorithm: str = "fcn", backbone: str = "resnet-50", classes: int = 5, aux: bool = True) -> Arrays:
+        table = parameter_table(by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), classes, aux)
+        arrays: Arrays = {name: np.ones((1, 1, 1, 1), np.float32) for name in table}
         return arrays | {"head.block.4.weight": np.ones((classes, 4, 1, 1), np.float32)}
 
     return network

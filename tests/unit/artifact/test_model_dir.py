@@ -21,25 +21,27 @@ from semseg.artifact.model_dir import (
     write_hyperparams,
 )
 from semseg.errors import ArtifactError
+from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, by_name
 
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
-Network = Callable[..., dict[str, NDArray[Any]]]
+Parameters = Callable[..., dict[str, NDArray[Any]]]
 
 STATED = {"algorithm": "psp", "backbone": "resnet-101", "num_classes": "7", "crop_size": "240"}
 
 
 @pytest.mark.req("R4", "R6")
-@pytest.mark.parametrize(("algorithm", "head"), [("fcn", ""), ("psp", "psp."), ("deeplab", "aspp.")])
-@pytest.mark.parametrize(("backbone", "blocks"), [("resnet-50", 6), ("resnet-101", 23)])
+@pytest.mark.parametrize("found", NETWORKS, ids=lambda found: found.name)
+@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: backbone.name)
+@pytest.mark.parametrize("aux", [False, True])
 def test_parameters_alone_tell_the_network(
-    tmp_path: Path, write: Write, network: Network, algorithm: str, head: str, backbone: str, blocks: int
+    tmp_path: Path, write: Write, network: Parameters, found: Network, backbone: Backbone, aux: bool
 ) -> None:
-    path = write(tmp_path / LAST, network(head, blocks, classes=9, aux=algorithm == "fcn"))
-    assert describe(tmp_path) == ModelDescription(algorithm, backbone, 9, None, algorithm == "fcn", path, None)
+    path = write(tmp_path / LAST, network(found.name, backbone.name, classes=9, aux=aux))
+    assert describe(tmp_path) == ModelDescription(found, backbone, 9, None, aux, path, None)
 
 
 def test_the_best_parameters_come_first_and_strangers_are_ignored(
-    tmp_path: Path, write: Write, network: Network
+    tmp_path: Path, write: Write, network: Parameters
 ) -> None:
     for stranger in ("model.tar.gz", "model.onnx", ".model_best.params.partial"):
         (tmp_path / stranger).write_bytes(b"anything")
@@ -63,11 +65,13 @@ def test_the_best_parameters_come_first_and_strangers_are_ignored(
     ],
 )
 def test_values_may_be_typed_quoted_or_missing(
-    tmp_path: Path, write: Write, network: Network, stated: dict[str, object], crop_size: int | None
+    tmp_path: Path, write: Write, network: Parameters, stated: dict[str, object], crop_size: int | None
 ) -> None:
-    path = write(tmp_path / BEST, network("psp.", 23, 7))
+    path = write(tmp_path / BEST, network("psp", "resnet-101", 7))
     (tmp_path / "hyperparams.json").write_text(json.dumps(stated))
-    assert describe(tmp_path) == ModelDescription("psp", "resnet-101", 7, crop_size, True, path, None)
+    assert describe(tmp_path) == ModelDescription(
+        by_name("psp", NETWORKS), BACKBONES[1], 7, crop_size, True, path, None
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,9 +88,9 @@ def test_values_may_be_typed_quoted_or_missing(
     ],
 )
 def test_a_contradiction_shows_both_sides(
-    tmp_path: Path, write: Write, network: Network, key: str, value: object, says: str
+    tmp_path: Path, write: Write, network: Parameters, key: str, value: object, says: str
 ) -> None:
-    write(tmp_path / BEST, network("psp.", 23, 7))
+    write(tmp_path / BEST, network("psp", "resnet-101", 7))
     (tmp_path / "hyperparams.json").write_text(json.dumps(STATED | {key: value}))
     with pytest.raises(ArtifactError) as caught:
         describe(tmp_path)
@@ -97,7 +101,7 @@ def test_a_contradiction_shows_both_sides(
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b" " * (1 << 21), b"[" * 100_000])
 def test_unreadable_hyperparams_are_an_artifact_error(
-    tmp_path: Path, write: Write, network: Network, content: bytes
+    tmp_path: Path, write: Write, network: Parameters, content: bytes
 ) -> None:
     write(tmp_path / BEST, network())
     (tmp_path / "hyperparams.json").write_bytes(content)
@@ -108,22 +112,22 @@ def test_unreadable_hyperparams_are_an_artifact_error(
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        ({"conv0_weight": np.ones(3)}, "no head of FCN, PSP or DeepLab"),
-        ({"head.block.4.weight": np.ones((5, 4, 1, 1))}, "layer3 has 0 blocks"),
+        ({"conv0_weight": np.ones(3)}, "FCN, PSP or DeepLabV3 on ResNet-50 or ResNet-101"),
+        ({"head.block.4.weight": np.ones((5, 4, 1, 1))}, "FCN, PSP or DeepLabV3 on ResNet-50 or ResNet-101"),
     ],
 )
 def test_parameters_of_something_else_are_one_clear_error(
     tmp_path: Path, write: Write, arrays: dict[str, NDArray[Any]], says: str
 ) -> None:
     write(tmp_path / BEST, arrays)
-    with pytest.raises(ArtifactError, match="does not hold one of the six networks") as caught:
+    with pytest.raises(ArtifactError, match="does not hold one of the networks known here") as caught:
         describe(tmp_path)
     assert says in caught.value.message
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 4, 1, 1), (255, 4, 1, 1)])
 def test_an_impossible_number_of_classes_is_an_error(
-    tmp_path: Path, write: Write, network: Network, shape: tuple[int, ...]
+    tmp_path: Path, write: Write, network: Parameters, shape: tuple[int, ...]
 ) -> None:
     write(tmp_path / BEST, network() | {"head.block.4.weight": np.ones(shape, np.float32)})
     with pytest.raises(ArtifactError, match=r"2 to 254|4-dimensional"):
@@ -135,17 +139,17 @@ def test_a_directory_without_parameters_names_both_files(tmp_path: Path) -> None
         describe(tmp_path)
 
 
-def test_hyperparams_are_written_as_strings_and_read_back(tmp_path: Path, write: Write, network: Network) -> None:
+def test_hyperparams_are_written_as_strings_and_read_back(tmp_path: Path, write: Write, network: Parameters) -> None:
     write_hyperparams(tmp_path, STATED)
     assert json.loads((tmp_path / "hyperparams.json").read_text()) == STATED
-    write(tmp_path / BEST, network("psp.", 23, 7))
+    write(tmp_path / BEST, network("psp", "resnet-101", 7))
     assert describe(tmp_path).num_classes == 7
 
 
 NAMES = ["background", 'Öl, "schwarz"', "background"]
 
 
-def test_class_names_are_written_and_read_back(tmp_path: Path, write: Write, network: Network) -> None:
+def test_class_names_are_written_and_read_back(tmp_path: Path, write: Write, network: Parameters) -> None:
     write(tmp_path / BEST, network(classes=3))
     write_class_names(tmp_path, NAMES)
     assert describe(tmp_path).class_names == tuple(NAMES)
@@ -153,7 +157,7 @@ def test_class_names_are_written_and_read_back(tmp_path: Path, write: Write, net
     assert [path.name for path in sorted(tmp_path.iterdir())] == [CLASSES, BEST]
 
 
-def test_class_names_may_have_company(tmp_path: Path, write: Write, network: Network) -> None:
+def test_class_names_may_have_company(tmp_path: Path, write: Write, network: Parameters) -> None:
     write(tmp_path / BEST, network(classes=3))
     content = json.dumps({"classes": NAMES, "colors": {"0": "#ffffff"}}, ensure_ascii=False)
     (tmp_path / CLASSES).write_text(content, encoding="utf-8")
@@ -179,7 +183,7 @@ def test_class_names_may_have_company(tmp_path: Path, write: Write, network: Net
     ],
 )
 def test_wrong_class_names_are_an_error_that_names_the_fault(
-    tmp_path: Path, write: Write, network: Network, content: str, says: str
+    tmp_path: Path, write: Write, network: Parameters, content: str, says: str
 ) -> None:
     write(tmp_path / BEST, network(classes=3))
     (tmp_path / CLASSES).write_text(content)
@@ -198,7 +202,9 @@ def test_names_that_could_not_be_read_are_not_written(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", [CLASSES, "hyperparams.json"])
-def test_a_pipe_in_a_file_s_place_is_not_waited_for(tmp_path: Path, write: Write, network: Network, name: str) -> None:
+def test_a_pipe_in_a_file_s_place_is_not_waited_for(
+    tmp_path: Path, write: Write, network: Parameters, name: str
+) -> None:
     write(tmp_path / BEST, network())
     os.mkfifo(tmp_path / name)
     with pytest.raises(ArtifactError, match=f"{name} is not a file"):
@@ -234,7 +240,7 @@ def test_of_endless_folders_few_are_looked_into(tmp_path: Path) -> None:
 
 
 def test_parameters_that_no_network_computes_with_are_an_error_that_names_them(
-    tmp_path: Path, write: Write, network: Network
+    tmp_path: Path, write: Write, network: Parameters
 ) -> None:
     arrays = network()
     arrays["layer3.2.conv1.weight"][0] = np.nan
@@ -247,12 +253,12 @@ def test_parameters_that_no_network_computes_with_are_an_error_that_names_them(
     assert "train anew" in caught.value.hint
 
 
-def test_the_digest_is_of_the_parameter_file(tmp_path: Path, write: Write, network: Network) -> None:
+def test_the_digest_is_of_the_parameter_file(tmp_path: Path, write: Write, network: Parameters) -> None:
     path = write(tmp_path / BEST, network())
     assert describe(tmp_path).digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_parameter_file_that_is_gone_has_no_digest(tmp_path: Path, write: Write, network: Network) -> None:
+def test_a_parameter_file_that_is_gone_has_no_digest(tmp_path: Path, write: Write, network: Parameters) -> None:
     path = write(tmp_path / BEST, network())
     model = describe(tmp_path)
     path.unlink()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, external_data_helper, helper
+from small_networks import model_of
 
 from semseg.artifact.onnx_file import DIGEST, MAX_BYTES, verify
 from semseg.errors import ArtifactError
-from semseg.networks.onnx import OPSET, Graph, Tensor
 
 OURS = "ab" * 32
+
+
+def pooled(layers: Any, stages: Sequence[Any], num_classes: int) -> Any:
+    return layers.adaptive_average(layers.convolution(stages[-1], "c", num_classes), 2)
 
 
 def small_model() -> Any:
     """A convolution and a pooling, as they are in the networks."""
     arrays = {"c.weight": np.ones((4, 3, 1, 1), np.float32), "c.bias": np.ones(4, np.float32)}
-    graph = Graph(arrays, "f")
-    output = graph.adaptive_average(graph.convolution(Tensor("image", 3), "c", 4), 2)
-    network = graph.finish(output, unused="auxlayer.")
-    model = helper.make_model(network, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="p")
+    model = model_of(pooled, 4, arrays)
     helper.set_model_props(model, {"classes": "[]", DIGEST: OURS})
     return model
 

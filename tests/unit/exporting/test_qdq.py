@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,11 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
+from small_networks import model_of
 
 from semseg.engines.openvino.backend import OpenVinoBackend, core, settings
 from semseg.exporting.qdq import inner_convolutions, rounding, to_int8
 from semseg.networks.definitions import NETWORKS
-from semseg.networks.onnx import OPSET, Graph, Tensor
 from semseg.types import Float32
 
 RANGES = {"MaxPool_2": (0.0, 4.0), "Concat_7": (-3.0, 5.0)}
@@ -27,12 +28,14 @@ def model() -> onnx.ModelProto:
     for name, shape in shapes.items():
         arrays[f"{name}.weight"] = rng.normal(size=(*shape, 1, 1)).astype(np.float32) / 2
         arrays[f"{name}.bias"] = rng.normal(size=shape[0]).astype(np.float32)
-    graph = Graph(arrays, "f")
-    x = graph.max_pool(graph.relu(graph.convolution(Tensor("image", 3), "first", 8)))
-    total = graph.add(graph.convolution(x, "b", 8), graph.convolution(x, "c", 8))
-    x = graph.convolution(graph.concatenate([graph.relu(total), total]), "d", 6)
-    network = graph.finish(graph.convolution(graph.relu(x), "last", 5), unused="auxlayer.")
-    made = helper.make_model(network, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+    def head(layers: Any, stages: Sequence[Any], num_classes: int) -> Any:
+        x = layers.max_pool(layers.relu(layers.convolution(stages[-1], "first", 8)))
+        total = layers.add(layers.convolution(x, "b", 8), layers.convolution(x, "c", 8))
+        x = layers.convolution(layers.concatenate([layers.relu(total), total]), "d", 6)
+        return layers.convolution(layers.relu(x), "last", num_classes)
+
+    made = model_of(head, 5, arrays)
     helper.set_model_props(made, {"classes": "[]"})
     return made
 
@@ -117,7 +120,7 @@ def test_values_are_rounded_to_255_steps_of_which_0_is_one(low: float, high: flo
     added, constants = rounding("image", low, high)
     ports = [helper.make_tensor_value_info(name, 1, [None]) for name in ("image", "image/rounded")]
     graph = helper.make_graph(added, "g", ports[:1], ports[1:], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     low, high = min(low, 0), max(high, 0)
     values = np.linspace(low, high, 1000, dtype=np.float32)
     found = run(model, values)

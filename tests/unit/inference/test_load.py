@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from semseg import machine
 from semseg.artifact.model_dir import describe, write_class_names
 from semseg.codecs.params import read_params, write_params
+from semseg.engines import choose
 from semseg.engines.gluon import cuda, runtime
 from semseg.engines.gluon.backend import GluonBackend
 from semseg.engines.openvino import backend as openvino
@@ -51,7 +52,7 @@ def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, ca
 def test_free_memory_sets_the_size_of_tiles_and_the_room_for_requests(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "free_memory", lambda: 10**9)
+    monkeypatch.setattr(load, "free_memory", lambda: 10**9)
     each = NETWORKS[0].bytes_per_pixel["openvino"]
     model = load_predictor(model_dir, "openvino", "f32")
     assert 0 <= 500_000_000 - model.predictor.max_tile_pixels * each < each
@@ -104,8 +105,8 @@ def test_mxnet_is_chosen_where_it_finds_a_gpu(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """No machine with a GPU runs this: the count stands in for it."""
-    monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")] if device_file else [])
-    monkeypatch.setattr(runtime, "devices", lambda required: (runtime.load().cpu(), gpus))
+    monkeypatch.setattr(choose, "gpu_files", lambda: [Path("/dev/nvidia0")] if device_file else [])
+    monkeypatch.setattr(runtime, "devices", lambda required=False: (runtime.load().cpu(), gpus))
     with caplog.at_level(logging.INFO):
         assert kind_of_backend(load_predictor(model_dir)) is expected
     assert f"Number of GPUs being used: {int(device_file and gpus > 0)}" in caplog.messages
@@ -119,7 +120,7 @@ def test_mxnet_is_chosen_where_it_finds_a_gpu(
 def test_where_no_gpu_can_be_used_the_cpu_serves_and_a_warning_tells_why(
     model_dir: Path, backend: str, expected: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(choose, "gpu_files", lambda: [Path("/dev/nvidia0")])
     monkeypatch.setattr(cuda, "is_installed", lambda: True)
     monkeypatch.setattr(cuda, "driver", lambda: "the driver")
     monkeypatch.setattr(cuda, "why_none", lambda _: DeviceError("No GPU can be used: it sleeps.", "Wake it."))
@@ -136,7 +137,7 @@ def test_a_gpu_that_mxnet_has_no_code_for_is_named_and_the_cpu_serves(
     def refuse(_: object) -> None:
         raise cuda.no_code("NVIDIA H100 has compute capability 9.0, for which")
 
-    monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(choose, "gpu_files", lambda: [Path("/dev/nvidia0")])
     monkeypatch.setattr(runtime.load().context, "num_gpus", lambda: 1)
     monkeypatch.setattr(cuda, "driver", lambda: None)
     monkeypatch.setattr(cuda, "require_code_for_first_gpu", refuse)
@@ -148,9 +149,9 @@ def test_the_memory_of_a_gpu_sets_the_size_of_tiles_and_the_host_s_the_room_for_
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No machine with a GPU runs this: numbers stand in for it."""
-    monkeypatch.setattr(machine, "free_memory", lambda: 8 << 30)
-    monkeypatch.setattr(cuda, "device_files", lambda: [Path("/dev/nvidia0")])
-    monkeypatch.setattr(runtime, "devices", lambda required: (runtime.cpu(), 1))
+    monkeypatch.setattr(load, "free_memory", lambda: 8 << 30)
+    monkeypatch.setattr(choose, "gpu_files", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(runtime, "devices", lambda required=False: (runtime.cpu(), 1))
     monkeypatch.setattr(runtime, "device_memory", lambda device: 10 << 30)
     each = NETWORKS[0].bytes_per_pixel["mxnet"]
     model = load_predictor(model_dir)

@@ -220,7 +220,7 @@ def test_the_instance_tells_whether_it_has_a_gpu(
 ) -> None:
     paths.resource_config.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"]} | config))
     hosts = read_hosts(paths)
-    assert (hosts.instance_type, hosts.has_gpu) == (instance, has_gpu)
+    assert (hosts.instance_type, hosts.gpu_instance) == (instance, instance if has_gpu else "")
 
 
 def test_the_base_directory_comes_from_the_environment() -> None:

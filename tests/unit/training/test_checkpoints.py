@@ -16,8 +16,8 @@ from semseg.errors import DiskFullError, HyperparameterError, UserError
 from semseg.files import replacing
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event
 from semseg.sagemaker.hyperparameters import rules
-from semseg.sagemaker.rules import Rule
 from semseg.sagemaker.optimizers import OPTIMIZERS
+from semseg.sagemaker.rules import Rule
 from semseg.training.checkpoints import PLACE, Checkpoints, checkpoint_files, remove
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress

@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from gluon_models import write_model
 
-from semseg.engines.gluon import networks, runtime
 from semseg.training.finish import export_onnx
 
 
 def test_model_onnx_is_of_the_best_parameters(tmp_path: Path) -> None:
-    networks.build("fcn", "resnet-50", 3, runtime.load().cpu()).save_parameters(str(tmp_path / "model_best.params"))
+    write_model(tmp_path)
     export_onnx(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"model_best.params", "model.onnx"}
 

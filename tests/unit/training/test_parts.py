@@ -1,115 +1,28 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from semseg.artifact.earlier import Earlier
+from semseg.codecs.params import write_params
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.tally import Finding, Tally
-from semseg.engines.gluon import cuda, runtime
-from semseg.engines.gluon import learner as gluon
-from semseg.engines.gluon.losses import BalancedLoss
-from semseg.errors import DeviceError
-from semseg.sagemaker.channels import Hosts
+from semseg.engines.protocols import Device, LearnerSpecification, OptimizerSettings
+from semseg.errors import HyperparameterError
+from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
+from semseg.networks.parameters import backbone_table, parameter_table
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training.parts import balance, build_learner, choose_device
-
-FOUND = "the device that was found"
-NO_SIGN, GPU_INSTANCE = Hosts("algo-1", "ml.c5.xlarge"), Hosts("algo-1", "ml.g5.xlarge")
-Machine = Callable[..., None]
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Makes this a machine with so many GPUs that can be used, device files, and one of the two variants of MXNet."""
-
-    def make(gpus: int, files: Sequence[str] = (), gpu_variant: bool = True) -> None:
-        def devices(required: bool = False) -> tuple[str, int]:
-            if required and not gpus:
-                raise DeviceError("No GPU can be used: it sleeps.", "Wake it.")
-            return FOUND, gpus
-
-        monkeypatch.setattr(runtime, "devices", devices)
-        monkeypatch.setattr(cuda, "is_installed", lambda: gpu_variant)
-        monkeypatch.setattr(cuda, "device_files", lambda: [Path(name) for name in files])
-
-    return make
-
-
-@pytest.mark.parametrize(("gpus", "used", "warnings"), [(0, 0, 0), (1, 1, 0), (4, 1, 1)])
-def test_of_several_gpus_the_first_is_used_with_a_warning(
-    gpus: int, used: int, warnings: int, machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No machine with a GPU runs this: the count stands in for it."""
-    machine(gpus)
-    with caplog.at_level("INFO", logger="semseg"):
-        assert choose_device("auto", NO_SIGN) is FOUND
-    assert f"nvidia-smi identified {gpus} GPUs." in caplog.messages
-    assert f"Number of GPUs being used: {used}" in caplog.messages
-    assert sum(record.levelname == "WARNING" for record in caplog.records) == warnings
-
-
-@pytest.mark.parametrize(
-    ("wanted", "hosts", "files", "gpu_variant", "says"),
-    [
-        (
-            "auto",
-            GPU_INSTANCE,
-            [],
-            True,
-            "The instance is ml.g5.xlarge. No GPU can be used: it sleeps. Wake it. Or set",
-        ),
-        ("auto", NO_SIGN, ["/dev/nvidia0"], True, "The machine has the device file /dev/nvidia0. No GPU can be used"),
-        ("gpu", NO_SIGN, [], True, "_device is gpu. No GPU can be used: it sleeps."),
-        ("gpu", NO_SIGN, [], False, "_device is gpu. No GPU can be used: it sleeps."),
-        ("gpu", GPU_INSTANCE, [], False, "The instance is ml.g5.xlarge. No GPU can be used: it sleeps."),
-    ],
-)
-def test_a_gpu_that_is_wanted_or_to_be_expected_and_cannot_be_used_ends_the_job(
-    wanted: str, hosts: Hosts, files: list[str], gpu_variant: bool, says: str, machine: Machine
-) -> None:
-    machine(0, files, gpu_variant)
-    with pytest.raises(DeviceError) as caught:
-        choose_device(wanted, hosts)
-    assert str(caught.value).startswith(says)
-    assert "_device=cpu" in caught.value.hint
-    assert caught.value.exit_code == 1
-
-
-@pytest.mark.parametrize(("hosts", "files"), [(GPU_INSTANCE, []), (NO_SIGN, ["/dev/nvidia0"])])
-def test_the_cpu_variant_trains_beside_a_gpu_and_warns_once(
-    hosts: Hosts, files: list[str], machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
-    machine(0, files, gpu_variant=False)
-    assert choose_device("auto", hosts) is FOUND
-    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
-    assert "MXNet's cpu variant trains on the CPU" in warning
-    assert "_device=cpu" in warning
-    assert str(files[0] if files else hosts.instance_type) in warning
-
-
-@pytest.mark.parametrize("gpu_variant", [True, False])
-def test_the_cpu_can_be_meant(machine: Machine, caplog: pytest.LogCaptureFixture, gpu_variant: bool) -> None:
-    """No GPU is looked for, and nothing is said of those that are there."""
-    machine(1, ["/dev/nvidia0"], gpu_variant)
-    with caplog.at_level("INFO", logger="semseg"):
-        assert choose_device("cpu", GPU_INSTANCE).device_type == "cpu"
-    assert "Number of GPUs being used: 0" in caplog.messages
-    assert all(record.levelname == "INFO" for record in caplog.records)
-
-
-def test_a_gpu_that_mxnet_has_no_code_for_can_be_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(required: bool = False) -> None:
-        raise cuda.no_code()
-
-    monkeypatch.setattr(runtime, "devices", refuse)
-    with pytest.raises(DeviceError, match=r"The GPU is one for which MXNet has no machine code.* Or set _device=cpu"):
-        choose_device("auto", NO_SIGN)
+from semseg.training import parts
+from semseg.training.checkpoints import Checkpoint
+from semseg.training.parts import balance, build_learner
+from semseg.training.progress import BEGINNING
+from semseg.types import Arrays
 
 
 def report(name: str) -> Report:
@@ -131,38 +44,88 @@ def test_the_weights_of_classes_are_none_given_or_counted(caplog: pytest.LogCapt
     assert caplog.messages == ["Class weights: 0.6667, 2"]
 
 
-def test_a_learner_is_built_as_the_hyperparameters_say(monkeypatch: pytest.MonkeyPatch) -> None:
+class Recording:
+    """An engine that remembers what it was asked for, and whose learners remember what they were given."""
+
+    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, /) -> Any:
+        self.specification, self.arrays, self.origin, self.device = specification, arrays, origin, device
+        self.restored: Any = None
+        return self
+
+    def restore(self, arrays: Arrays, origin: str) -> None:
+        self.restored = arrays, origin
+
+
+def built(given: Mapping[str, str], weights: tuple[float, ...] | None = None, **start: Any) -> Recording:
+    """What an engine is asked for, by default from scratch."""
+    engine: Any = Recording()
+    settings, _ = parse({"num_classes": "3", "use_pretrained_model": "False", **given})
+    build_learner(settings, start.get("earlier"), start.get("checkpoint"), weights, engine, Device("here"))
+    assert engine.device == Device("here")
+    recorded: Recording = engine
+    return recorded
+
+
+def test_a_learner_is_specified_as_the_hyperparameters_say() -> None:
     """Each has a value of its own, so that none can stand for another."""
-    built: dict[str, Any] = {}
-
-    def build(*positional: Any, **named: Any) -> None:
-        built.update(named, positional=positional)
-
-    monkeypatch.setattr(gluon, "build_learner", build)
-    given = {"algorithm": "psp", "backbone": "resnet-101", "num_classes": "3", "optimizer": "nag"}
+    given = {"algorithm": "psp", "backbone": "resnet-101", "optimizer": "nag", "_loss": "focal"}
     rates = {"momentum": "0.11", "weight_decay": "0.12", "gamma1": "0.13", "gamma2": "0.14", "_gradient_clip": "0.15"}
-    settings, _ = parse(
-        {**given, **rates, "_aux_weight": "0.16", "_aux_loss": "False", "_seed": "17", "_loss": "focal"}
+    engine = built({**given, **rates, "_aux_weight": "0.16", "_aux_loss": "False"}, (0.5, 1.0, 2.0))
+    assert engine.specification == LearnerSpecification(
+        by_name("psp", NETWORKS),
+        by_name("resnet-101", BACKBONES),
+        3,
+        OptimizerSettings("nag", 0.11, 0.12, 0.13, 0.14, 0.15),
+        loss="focal",
+        class_weights=(0.5, 1.0, 2.0),
+        aux_loss=False,
+        aux_weight=0.16,
     )
-    build_learner(settings, None, None, (0.5, 1.0, 2.0), FOUND)
-    optimizer = gluon.Optimizer("nag", 0.11, 0.12, 0.13, 0.14, 0.15)
-    assert built.pop("positional") == ("psp", "resnet-101", 3, optimizer)
-    criterion = built.pop("criterion")
-    assert built == {"aux_loss": False, "aux_weight": 0.16, "use_pretrained": True, "seed": 17, "device": FOUND}
-    assert vars(criterion).keys() == vars(BalancedLoss("focal", None, 3, 0.16)).keys()
-    expected = BalancedLoss("focal", (0.5, 1.0, 2.0), 3, 0.16)
-    assert all(np.array_equal(value, vars(expected)[name]) for name, value in vars(criterion).items())
 
 
-@pytest.mark.parametrize(
-    ("loss", "weights", "balanced"),
-    [("cross_entropy", None, False), ("cross_entropy", (1.0, 2.0), True), ("dice+ce", None, True)],
-)
-def test_the_criterion_is_gluoncvs_unless_something_else_is_asked_for(
-    loss: str, weights: tuple[float, ...] | None, balanced: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.req("R8")
+def test_a_training_from_scratch_begins_with_values_of_its_seed() -> None:
+    first, second, third = (built({"_seed": seed}).arrays for seed in ("17", "17", "18"))
+    assert first.keys() == parameter_table(NETWORKS[0], BACKBONES[0], 3).keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert not np.array_equal(first["conv1.0.weight"], third["conv1.0.weight"])
+    assert not np.array_equal(first["head.block.0.weight"], third["head.block.0.weight"])
+
+
+@pytest.mark.req("R7", "R9")
+def test_a_pretrained_backbone_takes_the_place_of_initial_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[Any] = []
-    monkeypatch.setattr(gluon, "build_learner", lambda *_, criterion, **__: found.append(criterion))
-    settings, _ = parse({"num_classes": "2", "_loss": loss})
-    build_learner(settings, None, None, weights)
-    assert [type(criterion) for criterion in found] == [BalancedLoss if balanced else type(None)]
+    path = tmp_path / "backbone.params"
+    write_params(path, {name: np.full(p.shape, 7, np.float32) for name, p in backbone_table(BACKBONES[0]).items()})
+    monkeypatch.setattr(parts, "find_backbone", lambda name: {"resnet-50": path}[name])
+    engine = built({"use_pretrained_model": "True"})
+    assert engine.origin == str(path)
+    for name, array in engine.arrays.items():
+        assert name.startswith(("head.", "auxlayer.")) != bool((array == 7).all()), name
+
+
+def test_a_backbone_that_is_not_to_be_had_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    with pytest.raises(HyperparameterError, match="use_pretrained_model"):
+        built({"use_pretrained_model": "True"})
+
+
+def test_an_earlier_model_comes_first_and_may_lack_the_auxiliary_head() -> None:
+    arrays: Arrays = {
+        name: np.full(parameter.shape, 5, np.float32)
+        for name, parameter in parameter_table(NETWORKS[0], BACKBONES[0], 3, auxiliary=False).items()
+    }
+    engine = built({"use_pretrained_model": "True"}, earlier=Earlier(arrays, "model.tar.gz", None))
+    assert engine.origin == "model.tar.gz"
+    assert engine.restored is None
+    scratch = built({}).arrays
+    for name, array in engine.arrays.items():
+        np.testing.assert_array_equal(array, scratch[name] if name.startswith("auxlayer.") else arrays[name])
+
+
+def test_a_checkpoint_is_restored_whatever_else_is_there(tmp_path: Path) -> None:
+    state: Arrays = {"anything": np.ones(3)}
+    checkpoint = Checkpoint(tmp_path / "checkpoint", BEGINNING, state, memoryview(b""))
+    engine = built({"use_pretrained_model": "True"}, earlier=Earlier({}, "f", None), checkpoint=checkpoint)
+    assert engine.restored == (state, str(tmp_path / "checkpoint"))

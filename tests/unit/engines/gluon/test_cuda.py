@@ -181,21 +181,6 @@ def test_the_cpu_variant_is_a_cause(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        (["nvidia0", "nvidiactl"], ["nvidia0"]),
-        (["nvidia12", "nvidia2"], ["nvidia12", "nvidia2"]),
-        (["nvidiactl", "nvidia-uvm", "nvidia-caps", "null"], []),
-        ([], []),
-    ],
-)
-def test_a_gpu_has_a_device_file(tmp_path: Path, files: list[str], expected: list[str]) -> None:
-    for name in files:
-        (tmp_path / name).touch()
-    assert [path.name for path in cuda.device_files(tmp_path)] == expected
-
-
 class TestPreload:
     """Each in a process of its own: a loaded library stays."""
 

@@ -11,6 +11,7 @@ import pytest
 from semseg.engines.gluon import faults
 from semseg.engines.gluon.backend import GluonBackend
 from semseg.errors import DeviceError, DeviceMemoryError
+from semseg.networks.definitions import NETWORKS
 from semseg.types import Batch
 
 OUT_OF_MEMORY = [
@@ -107,5 +108,5 @@ def test_a_loss_that_waits_for_a_full_gpu_tells_it_too(
 def test_a_backend_tells_of_tiles(model: Any, mx: Any) -> None:
     full: Any = Full(mx)
     with pytest.raises(DeviceMemoryError, match="SEMSEG_MAX_TILE_PIXELS"):
-        GluonBackend(model, mx.cpu()).logits(full)
-    assert GluonBackend(model, mx.cpu()).logits(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3, 1, 1)
+        GluonBackend(model, NETWORKS[0], mx.cpu()).logits(full)
+    assert GluonBackend(model, NETWORKS[0], mx.cpu()).logits(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3, 1, 1)

@@ -13,6 +13,7 @@ from gluon_models import learner_from_scratch, specification
 from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.learner import GluonLearner
+from semseg.engines.gluon.losses import BalancedLoss, MixedCrossEntropy
 from semseg.engines.protocols import Learner
 from semseg.types import IGNORED, Batch
 
@@ -169,3 +170,17 @@ def test_the_validation_loss_is_the_cross_entropy_of_the_pixels_that_count(
     assert loss == pytest.approx(-(16 * np.log(shares[0]) + 4 * np.log(shares[1])) / 20, rel=1e-5)
     assert not classes.any()
     assert learner.evaluate(Batch(batch.images, np.full_like(labels, IGNORED)))[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights", "balanced"),
+    [("cross_entropy", None, False), ("cross_entropy", (1.0, 2.0, 3.0), True), ("dice+ce", None, True)],
+)
+def test_the_criterion_is_gluoncvs_unless_something_else_is_asked_for(
+    loss: str, weights: tuple[float, ...] | None, balanced: bool, model: Any, mx: Any
+) -> None:
+    wanted = dataclasses.replace(specification(), loss=loss, class_weights=weights, aux_weight=0.25)
+    found = GluonLearner(wanted, mx.cpu(), model)._criterion
+    expected = BalancedLoss(loss, weights, 3, 0.25) if balanced else MixedCrossEntropy(0.25)
+    assert type(found) is type(expected)
+    assert all(np.array_equal(value, vars(expected)[name]) for name, value in vars(found).items())
