@@ -88,7 +88,7 @@ def imported_name(name: str) -> str:
 
 
 def find_backbone(name: str) -> Path:
-    """Return the file of a backbone, resnet-50 or resnet-101.
+    """Return the file of the backbone of a name, such as resnet-50.
 
     It is, in this order, GluonCV's in the models' folder or in the spare one, the imported one in the models' folder,
     or GluonCV's fetched now, in one attempt. GluonCV's must have its SHA-1; a damaged one is replaced by what is

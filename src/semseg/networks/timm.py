@@ -36,7 +36,7 @@ def import_backbone(source: Path, folder: Path) -> Path:
 
     The folder is made if need be; a file of an earlier import is replaced. The arrays are of float32 or float16; names
     and shapes must be those of the backbone, besides them only the classifier (`fc`), which has no use here, and
-    `num_batches_tracked`. Raises WeightsError, which names what does not fit, or DiskFullError; nothing is written then.
+    `num_batches_tracked`. Raises WeightsError, which names what does not fit, or DiskFullError; writes nothing then.
     """
     try:
         backbone, arrays = _read(source)

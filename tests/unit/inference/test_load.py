@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from fake_backend import OnHost
 from gluon_models import initial_arrays
 from onnx import numpy_helper
 
@@ -241,7 +242,7 @@ def test_an_f32_model_in_the_place_of_an_int8_one_is_refused(copy: Path) -> None
         load_predictor(copy, precision="int8")
 
 
-class Compiled:
+class Compiled(OnHost):
     """Stands in for a network that is compiled, which not every CPU can be for bf16."""
 
     def __init__(self, model: Path | bytes, precision: str, **_: object) -> None:

@@ -33,7 +33,8 @@ class Neighbourhood(OnHost):
         for axis, size in ((1, cells.shape[1]), (2, cells.shape[2])):
             padded = np.pad(cells, [(reach, reach) if axis == side else (0, 0) for side in range(3)])
             shifted = [padded.take(range(shift, shift + size), axis) for shift in range(2 * reach + 1)]
-            cells = np.tensordot(np.arange(1, 2 * reach + 2), np.stack(shifted), axes=1)
+            weights = np.arange(1, 2 * reach + 2)
+            cells = np.tensordot(weights / weights.sum(), np.stack(shifted), axes=1)
         return np.asarray(cells[None], dtype=np.float32)
 
 

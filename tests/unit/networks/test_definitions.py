@@ -38,5 +38,7 @@ def test_titles_make_a_sentence() -> None:
 
 
 def test_definitions_need_no_numpy() -> None:
-    program = "import sys, semseg.networks.definitions; sys.exit('numpy' in sys.modules)"
+    program = (
+        "import sys, semseg.networks.definitions, semseg.sagemaker.hyperparameters; sys.exit('numpy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

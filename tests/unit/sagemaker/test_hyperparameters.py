@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from semseg.errors import HyperparameterError
+from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network
 from semseg.sagemaker.hyperparameters import defaults, parse, rules
 from semseg.sagemaker.optimizers import OPTIMIZERS
 
@@ -55,6 +56,17 @@ def test_defaults_are_the_originals() -> None:
         "_device": "auto",
     }
     assert defaults() == ORIGINAL_DEFAULTS | ours_alone
+
+
+@pytest.mark.parametrize(("name", "declared"), [("algorithm", NETWORKS), ("backbone", BACKBONES)])
+def test_networks_and_backbones_are_those_that_are_declared(
+    name: str, declared: tuple[Network, ...] | tuple[Backbone, ...]
+) -> None:
+    for one in declared:
+        parsed, _ = parse({"num_classes": "21", name: one.name})
+        assert getattr(parsed, name) == one.name
+    with pytest.raises(HyperparameterError, match=", ".join(f"'{one.name}'" for one in declared)):
+        parse({"num_classes": "21", name: "other"})
 
 
 def test_defaults_survive_being_parsed_and_written() -> None:

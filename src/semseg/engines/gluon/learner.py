@@ -65,6 +65,7 @@ class GluonLearner:
         self._trainer.step(len(batch))
         if self._device.device_type == "cpu":  # SIGTERM is heeded between calls: not two long steps may be under way
             mx.nd.waitall()
+            return float(objective.value)
         return objective.value
 
     def _clip_gradient(self) -> None:
