@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_backend import OnHost
 
 from semseg.data.shapes import write_shapes
 from semseg.errors import Stopped
@@ -28,7 +29,7 @@ QUICK = {
 }
 
 
-class OneWeight:
+class OneWeight(OnHost):
     """A learner of one weight, which counts its updates."""
 
     def __init__(self, after_step: Callable[[int], None]) -> None:
@@ -46,9 +47,6 @@ class OneWeight:
     def logits(self, images: Float32) -> Float32:
         _, _, height, width = images.shape
         return np.zeros((1, 4, -(-height // 8), -(-width // 8)), np.float32)
-
-    def device_memory(self) -> int | None:
-        return None
 
     def load(self, arrays: Arrays, origin: str) -> None:
         self.weight = np.array(arrays["weight"])
@@ -111,7 +109,7 @@ def run(
 ) -> None:
     """Train the one weight; `after_step` is called with the number of each update once it is made."""
 
-    def build(settings: Any, earlier: Any, checkpoint: Any, weights: Any, device: Any) -> OneWeight:
+    def build(settings: Any, earlier: Any, checkpoint: Any, *_: Any) -> OneWeight:
         learner = OneWeight(after_step)
         if checkpoint:
             learner.restore({name: np.array(array) for name, array in checkpoint.state.items()}, "")

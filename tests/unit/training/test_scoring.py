@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_backend import OnHost
 
 from semseg.codecs.masks import decode_mask
 from semseg.codecs.params import write_params
@@ -32,7 +33,7 @@ def shapes(directory: Path, size: tuple[int, int]) -> Input:
     return found
 
 
-class Background:
+class Background(OnHost):
     """A learner that says class 0 everywhere, and remembers what it was asked for."""
 
     def __init__(self) -> None:
