@@ -128,7 +128,8 @@ def _serve(_: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from semseg.artifact.model_dir import ONNX, describe
-    from semseg.exporting.onnx_model import SYMBOL, write_onnx, write_symbol
+    from semseg.exporting.onnx_model import write_onnx
+    from semseg.exporting.symbol import SYMBOL, write_symbol
 
     model = describe(arguments.directory)
     default = {"onnx": ONNX, "mxnet": f"model{SYMBOL}"}[arguments.format]

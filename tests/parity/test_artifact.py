@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import gluon_model
+from gluon_models import ALGORITHMS, ENCODERS, gluon_model
 
 from semseg.artifact.model_dir import BEST, LAST, describe
 from semseg.codecs.params import read_params, write_params
@@ -34,8 +34,8 @@ def test_the_layouts_before_2018_are_read_as_mxnet_reads_them(mx: Any, tmp_path:
 
 
 @pytest.mark.req("R4", "R6")
-@pytest.mark.parametrize("algorithm", ["fcn", "psp", "deeplab"])
-@pytest.mark.parametrize("backbone", ["resnet-50", "resnet-101"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("backbone", ENCODERS)
 @pytest.mark.parametrize("aux", [False, True])
 def test_files_of_gluoncv_describe_themselves(
     mx: Any, tmp_path: Path, algorithm: str, backbone: str, aux: bool

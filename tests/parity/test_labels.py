@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gluon_models import ALGORITHMS
 from PIL import Image, ImageFilter
 
 from semseg.inference.load import load_predictor
@@ -14,7 +15,7 @@ from semseg.inference.predictor import normalise
 
 
 @pytest.mark.req("R51")
-@pytest.mark.parametrize("algorithm", ["fcn", "psp", "deeplab"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_mask_is_the_argmax_of_gluoncv_s_output(mx: Any, randomised: Any, tmp_path: Path, algorithm: str) -> None:
     """On 99.99 % of the pixels: elsewhere two classes are equal but for rounding."""
     oracle = randomised(algorithm, "resnet-50", 5)

@@ -10,14 +10,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from gluon_models import ALGORITHMS
 
 from semseg.artifact.model_dir import ModelDescription, describe
 from semseg.codecs.params import read_params
 from semseg.engines.gluon.backend import GluonBackend, load_backend
 from semseg.engines.openvino.backend import OpenVinoBackend
 from semseg.exporting.calibration import activation_ranges
-from semseg.exporting.onnx_model import build_onnx, write_symbol
+from semseg.exporting.onnx_model import build_onnx
 from semseg.exporting.qdq import to_int8
+from semseg.exporting.symbol import write_symbol
 from semseg.machine import usable_cores
 from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.types import Float32
@@ -107,7 +109,7 @@ def test_int8_is_close_to_f32_in_both_engines(
 
 
 @pytest.mark.filterwarnings("ignore:Cannot decide type", "ignore::DeprecationWarning")  # MXNet's own
-@pytest.mark.parametrize("algorithm", ["fcn", "psp", "deeplab"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_symbol_gives_what_gluoncv_predicts(mx: Any, randomised: Any, tmp_path: Path, algorithm: str) -> None:
     """As MXNet loads it, without anything of ours."""
     oracle = randomised(algorithm, "resnet-50", CLASSES)

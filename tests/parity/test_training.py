@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import gluon_model, specification
+from gluon_models import ALGORITHMS, gluon_model, specification
 
 from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import networks
@@ -111,7 +111,7 @@ def _assert_equal_steps(before: Arrays, found: Arrays, expected: Arrays) -> None
 
 
 @pytest.mark.req("R3", "R8")
-@pytest.mark.parametrize("algorithm", ["fcn", "psp", "deeplab"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_losses_and_parameters_after_three_sgd_steps_are_gluoncvs(
     mx: Any, pair: Pair, batch: Batch, algorithm: str
 ) -> None:
@@ -167,7 +167,7 @@ def test_without_aux_loss_the_auxiliary_head_stays_and_the_rest_is_gluoncvs(mx: 
 
 
 @pytest.mark.req("R3")
-@pytest.mark.parametrize("algorithm", ["fcn", "psp", "deeplab"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_trained_network_loads_in_plain_gluoncv(
     mx: Any, plain: Any, pair: Pair, batch: Batch, tmp_path: Path, algorithm: str
 ) -> None:

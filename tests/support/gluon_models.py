@@ -12,6 +12,10 @@ from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import initial_values, parameter_table
 from semseg.types import Arrays
 
+ALGORITHMS = [network.name for network in NETWORKS]
+ENCODERS = [backbone.name for backbone in BACKBONES]
+"""The words for networks and backbones, for tests of each."""
+
 
 def initial_arrays(algorithm: str, backbone: str, num_classes: int, seed: int = 0, aux: bool = True) -> Arrays:
     """The parameters that a training from scratch begins with."""

@@ -1,9 +1,8 @@
-"""A trained network in other forms: as an ONNX model, for which MXNet is not needed, and as MXNet's symbol."""
+"""A trained network as an ONNX file, which says what it was made from."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import onnx
@@ -12,22 +11,18 @@ from onnx import helper
 from semseg.artifact.model_dir import ModelDescription
 from semseg.artifact.onnx_file import DIGEST
 from semseg.codecs.params import read_params
-from semseg.errors import UserError
 from semseg.files import replacing
 from semseg.networks.onnx import onnx_model
 from semseg.types import IMAGENET_MEAN, IMAGENET_STD
 from semseg.version import __version__
-
-SYMBOL = "-symbol.json"
-_PARAMS = "-0000.params"
 
 
 def build_onnx(model: ModelDescription) -> bytes:
     """The network of a model directory as the content of an ONNX file.
 
     Input `image`: float32 (N, 3, H, W), RGB / 255, less the mean, divided by the deviation; output `logits`: float32
-    (N, C, ceil(H/8), ceil(W/8)); any N, H and W from 1. Batch normalisation is folded in, auxiliary head and dropout
-    are left out. Its metadata, texts or JSON: mean, std, classes (if their names are known), semseg_version,
+    (N, C, ceil(H/stride), ceil(W/stride)); any N, H and W from 1. Batch normalisation is folded in, auxiliary head and
+    dropout are left out. Its metadata, texts or JSON: mean, std, classes (if their names are known), semseg_version,
     onnx_version, and params_sha256, the digest of the parameter file. Raises ArtifactError when that does not fit.
     """
     arrays = read_params(model.params)
@@ -42,29 +37,6 @@ def write_onnx(model: ModelDescription, path: Path) -> None:
     content = build_onnx(model)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-
-
-def write_symbol(model: ModelDescription, path: Path) -> Path:
-    """Write `NAME-symbol.json`, which is `path`, and `NAME-0000.params` beside it, whose path is returned.
-
-    MXNet alone loads them: `SymbolBlock.imports(path, ["data"], params)`. The input `data` is the ONNX model's `image`,
-    the output the logits at full size, float32 (N, C, H, W), as GluonCV's `predict` gives them (sdk #2062).
-    Raises UserError when `path` ends otherwise, ArtifactError when the parameters do not fit, and OSError.
-    """
-    if not path.name.endswith(SYMBOL):
-        raise UserError(f"{path} does not end in {SYMBOL}.", "MXNet finds a network's two files by their endings.")
-    from semseg.engines.gluon import symbol  # here: importing MXNet takes two seconds
-
-    params = path.with_name(path.name.removesuffix(SYMBOL) + _PARAMS)
-    arrays = read_params(model.params)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        written = symbol.write_symbol(
-            model.network, model.backbone, model.num_classes, arrays, str(model.params), Path(scratch)
-        )
-        for source, target in zip(written, (path, params), strict=True):
-            with replacing(target) as temporary:
-                source.replace(temporary)
-    return params
 
 
 def _metadata(model: ModelDescription) -> dict[str, str]:

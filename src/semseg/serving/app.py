@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.media_types import check_content_type
 from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
+from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.serving.answers import answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
 from semseg.serving.engine import Engine
@@ -93,9 +94,11 @@ def create_app(
 
 
 def _described() -> bytes:
-    """The HTTP interface in OpenAPI's form, of this version."""
-    text = Path(__file__).with_name("openapi.json").read_text()
-    return text.replace("{version}", __version__).encode()
+    """The HTTP interface in OpenAPI's form, with this version, and the networks that can be served."""
+    text = Path(__file__).with_name("openapi.json").read_text().replace("{version}", __version__)
+    for place, declared in (("{networks}", NETWORKS), ("{backbones}", BACKBONES)):
+        text = text.replace(place, '", "'.join(one.name for one in declared))
+    return text.encode()
 
 
 def _observe(app: Flask, metrics: Metrics, log: str) -> None:

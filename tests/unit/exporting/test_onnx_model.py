@@ -14,7 +14,8 @@ from semseg.cli import main
 from semseg.codecs.params import read_params, write_params
 from semseg.errors import ArtifactError, UserError
 from semseg.exporting import onnx_model
-from semseg.exporting.onnx_model import build_onnx, write_onnx, write_symbol
+from semseg.exporting.onnx_model import build_onnx, write_onnx
+from semseg.exporting.symbol import write_symbol
 from semseg.version import __version__
 
 

@@ -10,7 +10,13 @@ import onnxruntime
 import pytest
 from numpy_layers import NumpyLayers
 
+from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.params import write_params
+from semseg.engines.openvino.engine import OpenVinoEngine
+from semseg.engines.protocols import Backend, BackendOptions
 from semseg.errors import FormatError
+from semseg.inference.predictor import LogitsPrediction, Predictor, normalise
+from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.identify import Identity, identify
 from semseg.networks.layers import Layers, T
@@ -121,3 +127,32 @@ def test_a_case_computed_by_hand() -> None:
     # middle stage, 4 x 2592 + 4 x 12 = 10416 of the fine one, and the classifier 4 x 10416
     logits = run(onnx_model(LADDER, SMALL, CLASSES, plain, "the test"), np.ones((1, 3, 1, 1), np.float32))
     np.testing.assert_allclose(logits, np.full((1, CLASSES, 1, 1), 41664), rtol=1e-4)  # variances are 1 + 1e-5
+
+
+@pytest.fixture(scope="module")
+def served(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    """What serves a directory with these parameters."""
+    path = tmp_path_factory.mktemp("model") / "model_best.params"
+    write_params(path, arrays)
+    engine = OpenVinoEngine()
+    described = ModelDescription(LADDER, SMALL, CLASSES, None, False, path, None)
+    return engine.backend(described, engine.cpu(), BackendOptions("f32"))
+
+
+def test_openvino_computes_what_its_layers_say(served: Backend, arrays: Arrays) -> None:
+    assert (served.stride, served.bytes_per_pixel) == (4, 100)
+    images = np.random.default_rng(7).normal(size=(1, 3, 33, 47)).astype(np.float32)
+    expected, _ = LADDER.build(NumpyLayers(arrays), images, SMALL, CLASSES, auxiliary=False)
+    np.testing.assert_allclose(served.logits(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 50), (301, 270)])
+def test_its_predictions_are_those_of_its_logits_and_hardly_others_in_tiles(
+    served: Backend, arrays: Arrays, size: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(8).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected, _ = LADDER.build(NumpyLayers(arrays), normalise(image), SMALL, CLASSES, auxiliary=False)
+    found = Predictor(served, CLASSES, 10**6).predict(image).labels()
+    assert (found == LogitsPrediction(expected[0], *size).labels()).mean() > 0.999
+    in_tiles = Predictor(served, CLASSES, SMALLEST_BUDGET).predict(image).labels()
+    assert (found == in_tiles).mean() > 0.9

@@ -1,0 +1,37 @@
+"""A trained network as MXNet's symbol, for those who deploy with MXNet."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.params import read_params
+from semseg.errors import UserError
+from semseg.files import replacing
+
+SYMBOL = "-symbol.json"
+_PARAMS = "-0000.params"
+
+
+def write_symbol(model: ModelDescription, path: Path) -> Path:
+    """Write `NAME-symbol.json`, which is `path`, and `NAME-0000.params` beside it, whose path is returned.
+
+    MXNet alone loads them: `SymbolBlock.imports(path, ["data"], params)`. The input `data` is the ONNX model's `image`,
+    the output the logits at full size, float32 (N, C, H, W), as GluonCV's `predict` gives them (sdk #2062).
+    Raises UserError when `path` ends otherwise, ArtifactError when the parameters do not fit, and OSError.
+    """
+    if not path.name.endswith(SYMBOL):
+        raise UserError(f"{path} does not end in {SYMBOL}.", "MXNet finds a network's two files by their endings.")
+    from semseg.engines.gluon import symbol  # here: importing MXNet takes two seconds
+
+    params = path.with_name(path.name.removesuffix(SYMBOL) + _PARAMS)
+    arrays = read_params(model.params)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        written = symbol.write_symbol(
+            model.network, model.backbone, model.num_classes, arrays, str(model.params), Path(scratch)
+        )
+        for source, target in zip(written, (path, params), strict=True):
+            with replacing(target) as temporary:
+                source.replace(temporary)
+    return params
