@@ -64,6 +64,7 @@ def test_a_test_that_hangs_ends_with_the_stacks_of_all_threads(tmp_path: Path) -
         ("inference.odd", "import mxnet", "MXNet and GluonCV are"),
         ("networks.odd", "from gluoncv import model_zoo", "MXNet and GluonCV are"),
         ("inference.odd", "import openvino", "OpenVINO is"),
+        ("inference.odd", "from semseg.engines.gluon import runtime", "Engines are named"),
         ("training.odd", "import flask", "Flask, gunicorn and Prometheus are"),
         ("training.odd", "from gunicorn.app.base import BaseApplication", "Flask, gunicorn and Prometheus are"),
         ("reporting.odd", "import prometheus_client", "Flask, gunicorn and Prometheus are"),
