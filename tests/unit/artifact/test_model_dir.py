@@ -125,13 +125,24 @@ def test_parameters_of_something_else_are_one_clear_error(
     assert says in caught.value.message
 
 
-@pytest.mark.parametrize("shape", [(5,), (1, 4, 1, 1), (255, 4, 1, 1)])
+@pytest.mark.parametrize("classes", [1, 255])
 def test_an_impossible_number_of_classes_is_an_error(
-    tmp_path: Path, write: Write, network: Parameters, shape: tuple[int, ...]
+    tmp_path: Path, write: Write, network: Parameters, classes: int
 ) -> None:
-    write(tmp_path / BEST, network() | {"head.block.4.weight": np.ones(shape, np.float32)})
-    with pytest.raises(ArtifactError, match=r"2 to 254|4-dimensional"):
+    path = write(tmp_path / BEST, network(classes=classes))
+    with pytest.raises(ArtifactError) as caught:
         describe(tmp_path)
+    assert str(caught.value) == f"{path} holds a network of {classes} classes; a mask of 8 bits takes 2 to 254."
+
+
+def test_a_classifier_of_another_form_is_an_error_that_says_what_is_wanted(
+    tmp_path: Path, write: Write, network: Parameters
+) -> None:
+    path = write(tmp_path / BEST, network() | {"head.block.4.weight": np.ones(5, np.float32)})
+    with pytest.raises(ArtifactError) as caught:
+        describe(tmp_path)
+    assert caught.value.message == f"{path} has no 4-dimensional head.block.4.weight."
+    assert caught.value.hint.startswith("It must be the parameters of GluonCV's FCN, PSP or DeepLabV3 on ResNet-50")
 
 
 def test_a_directory_without_parameters_names_both_files(tmp_path: Path) -> None:

@@ -67,9 +67,3 @@ def test_foreign_arrays_are_told_the_networks_there_are(names: list[str]) -> Non
 def test_a_classifier_of_another_form_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(FormatError, match=rf"has no 4-dimensional {CLASSIFIER}"):
         identify(arrays_of(FCN, RESNET_50) | {CLASSIFIER: np.ones(shape)})
-
-
-@pytest.mark.parametrize("num_classes", [0, 1, 255])
-def test_a_number_of_classes_that_no_mask_has_is_refused(num_classes: int) -> None:
-    with pytest.raises(FormatError, match=f"holds a network of {num_classes} classes; a mask of 8 bits takes 2 to 254"):
-        identify(arrays_of(FCN, RESNET_50) | {CLASSIFIER: np.ones((num_classes, 512, 1, 1))})

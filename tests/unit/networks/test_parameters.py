@@ -93,6 +93,7 @@ def test_arrays_of_the_tables_names_and_shapes_fit(dtype: type) -> None:
     [
         ({"c.bias": None}, "c.bias is missing"),
         ({"d.weight": np.ones(4, np.float32)}, "d.weight is unknown"),
+        ({"auxlayer.\nx": np.ones(1, np.float32)}, r"'auxlayer.\nx' is unknown"),
         ({"c.bias": np.ones(3, np.float32)}, "c.bias has shape (3,) instead of (4,)"),
         ({"c.weight": np.ones((4, 3, 3, 3), np.float32)}, "c.weight has shape (4, 3, 3, 3) instead of (4, 3, 1, 1)"),
         ({"c.bias": np.ones(4, np.int64)}, "c.bias has the dtype int64, no floating-point one"),
