@@ -12,9 +12,9 @@ from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import initial_values, parameter_table
 from semseg.types import Arrays
 
-ALGORITHMS = [network.name for network in NETWORKS]
+ALGORITHMS = [network.name for network in NETWORKS if "mxnet" in network.bytes_per_pixel]
 ENCODERS = [backbone.name for backbone in BACKBONES]
-"""The words for networks and backbones, for tests of each."""
+"""The words for the networks that MXNet runs, and for the backbones, for tests of each."""
 
 
 def initial_arrays(algorithm: str, backbone: str, num_classes: int, seed: int = 0, aux: bool = True) -> Arrays:
