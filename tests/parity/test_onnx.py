@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from gluon_models import ALGORITHMS
+from gluon_models import ALGORITHMS, ENCODERS
 
 from semseg.artifact.model_dir import ModelDescription, describe
 from semseg.codecs.params import read_params
@@ -21,7 +21,6 @@ from semseg.exporting.onnx_model import build_onnx
 from semseg.exporting.qdq import to_int8
 from semseg.exporting.symbol import write_symbol
 from semseg.machine import usable_cores
-from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.types import Float32
 
 CLASSES = 5
@@ -31,7 +30,7 @@ LARGE = [(333, 1000), (480, 360)]
 
 @pytest.fixture(
     scope="module",
-    params=[(network.name, backbone.name) for network in NETWORKS for backbone in BACKBONES],
+    params=[(algorithm, backbone) for algorithm in ALGORITHMS for backbone in ENCODERS],
     ids="-".join,
 )
 def model(request: pytest.FixtureRequest, randomised: Any, tmp_path_factory: Any) -> Iterator[ModelDescription]:

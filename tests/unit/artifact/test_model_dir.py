@@ -121,7 +121,7 @@ def test_parameters_of_something_else_are_one_clear_error(
     with pytest.raises(ArtifactError) as caught:
         describe(tmp_path)
     assert caught.value.message == f"{path} does not hold one of the networks known here: {KNOWN}."
-    assert caught.value.hint == f"It must be the parameters of GluonCV's {KNOWN} v1s."
+    assert caught.value.hint == f"It must be the parameters of {KNOWN} v1s, by the names that GluonCV gives them."
 
 
 def test_parameters_that_lack_some_name_file_and_network(tmp_path: Path, write: Write, network: Parameters) -> None:
@@ -132,7 +132,7 @@ def test_parameters_that_lack_some_name_file_and_network(tmp_path: Path, write: 
         describe(tmp_path)
     fault = "does not hold PSP on ResNet-50, the nearest network: conv1.0.weight is missing."
     assert caught.value.message == f"{path} {fault}"
-    assert caught.value.hint == f"It must be the parameters of GluonCV's {KNOWN} v1s."
+    assert caught.value.hint == f"It must be the parameters of {KNOWN} v1s, by the names that GluonCV gives them."
 
 
 @pytest.mark.parametrize("classes", [1, 255])
@@ -152,7 +152,7 @@ def test_a_classifier_of_another_form_is_an_error_that_says_what_is_wanted(
     with pytest.raises(ArtifactError) as caught:
         describe(tmp_path)
     assert caught.value.message == f"{path} has no 4-dimensional head.block.4.weight."
-    assert caught.value.hint == f"It must be the parameters of GluonCV's {KNOWN} v1s."
+    assert caught.value.hint == f"It must be the parameters of {KNOWN} v1s, by the names that GluonCV gives them."
 
 
 def test_a_directory_without_parameters_names_both_files(tmp_path: Path) -> None:
