@@ -126,7 +126,8 @@ def _identify(arrays: Arrays, path: Path) -> Identity:
     except FormatError as fault:
         raise ArtifactError(
             f"{path} {fault}.",
-            f"It must be the parameters of {titles(NETWORKS)} on {titles(BACKBONES)} v1s, by the names that GluonCV gives them.",
+            f"It must be the parameters of {titles(NETWORKS)} on {titles(BACKBONES)} v1s, "
+            "by the names that GluonCV gives them.",
         ) from None
     if not 2 <= found.num_classes <= _MOST_CLASSES:
         raise ArtifactError(
