@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import ALGORITHMS, ENCODERS, gluon_model
+from gluon_models import gluon_model
+from untrained import ALGORITHMS, ENCODERS
 
 from semseg.artifact.model_dir import BEST, LAST, describe
 from semseg.codecs.params import read_params, write_params

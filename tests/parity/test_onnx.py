@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from gluon_models import ALGORITHMS
+from untrained import ALGORITHMS
 
 from semseg.artifact.model_dir import ModelDescription, describe
 from semseg.codecs.params import read_params

@@ -65,38 +65,20 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def tiny_learner() -> Callable[..., Any]:
     """Makes learners of a tiny network that has all that FCN has: `tiny_learner("adam", seed=1)`."""
-    from gluon_models import specification
+    from gluon_models import tiny_model
+    from untrained import specification
 
     from semseg.engines.gluon import runtime
     from semseg.engines.gluon.learner import GluonLearner
 
     mx = runtime.load()
-    nn = mx.gluon.nn
-    block: Any = mx.gluon.HybridBlock
-
-    class FCN(block):  # type: ignore[misc]
-        """The learner knows networks by this name."""
-
-        def __init__(self, classes: int) -> None:
-            super().__init__()
-            self.conv1, self.bn1 = nn.Conv2D(4, 3, 2, 1, in_channels=3), nn.BatchNorm(in_channels=4)
-            self.relu, self.maxpool = nn.Activation("relu"), nn.MaxPool2D(3, 2, 1)
-            self.layer1, self.layer2, self.layer3, self.layer4 = (nn.Conv2D(4, 3, 1, 1, in_channels=4) for _ in "1234")
-            self.head, self.auxlayer = self._new_head(classes), self._new_head(classes)
-
-        def _new_head(self, classes: int) -> Any:
-            head = nn.HybridSequential()
-            head.add(nn.BatchNorm(in_channels=4), nn.Dropout(0.1), nn.Conv2D(classes, 1, in_channels=4))
-            return head
 
     def tiny_learner(
         optimizer: str, seed: int = 0, classes: int = 3, weights: tuple[float, ...] | None = None, **settings: Any
     ) -> GluonLearner:
         mx.random.seed(seed)
-        model = FCN(classes)
-        model.initialize(mx.init.Xavier())
         wanted = specification("fcn", classes, optimizer, class_weights=weights, **settings)
-        return GluonLearner(wanted, mx.cpu(), model)
+        return GluonLearner(wanted, mx.cpu(), tiny_model(classes))
 
     return tiny_learner
 
@@ -104,7 +86,7 @@ def tiny_learner() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An FCN of random weights for 3 classes, without hyperparams.json."""
-    from gluon_models import write_model
+    from untrained import write_model
 
     return write_model(tmp_path_factory.mktemp("model"))
 

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 from fake_backend import OnHost
-from gluon_models import initial_arrays
 from onnx import numpy_helper
+from untrained import initial_arrays
 
 from semseg import machine
 from semseg.artifact.model_dir import describe, write_class_names

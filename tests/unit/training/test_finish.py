@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gluon_models import write_model
+from untrained import write_model
 
 from semseg.training.finish import export_onnx
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import write_model
+from untrained import write_model
 
 from semseg.artifact.gate import Gate
 from semseg.data.s3 import ObjectStore
