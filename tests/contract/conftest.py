@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from quick_job import QUICK
 from serve_process import CLASSES, EXACT, HEIGHT, NAMES, WIDTH, Server, smooth_noise, start, statuses_until_ready
-from small_networks import write_small_model
+from small_model import write_small_model
 from untrained import write_model
 
 from semseg.data.shapes import write_shapes

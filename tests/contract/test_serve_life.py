@@ -358,7 +358,7 @@ def without_parameters(model: Path) -> None:
 
 def of_no_numbers(model: Path) -> None:
     arrays = dict(read_params(model / "model_best.params"))
-    arrays["c.weight"] = np.full_like(arrays["c.weight"], np.nan)
+    arrays["first.weight"] = np.full_like(arrays["first.weight"], np.nan)
     (model / "model_best.params").unlink()
     write_params(model / "model_best.params", arrays)
 

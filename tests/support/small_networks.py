@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import onnx
 
-from semseg.artifact import model_dir
-from semseg.codecs.params import write_params
-from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Head, Network
-from semseg.networks.identify import identify
+from semseg.networks.definitions import Backbone, Head, Network
 from semseg.networks.onnx import onnx_model
-from semseg.networks.parameters import initial_values, parameter_table
 from semseg.types import Arrays
 
 NOTHING = Backbone("nothing", "Nothing", lambda layers, image: [image])
@@ -44,18 +35,3 @@ def doubling(channels: int = 3) -> bytes:
 def model_of(head: Head, num_classes: int, arrays: Arrays) -> onnx.ModelProto:
     """The ONNX model of a network that is a head on the image itself, without metadata."""
     return onnx_model(replace(SINGLE, head=head), NOTHING, num_classes, arrays, "f")
-
-
-@contextmanager
-def known() -> Iterator[None]:
-    """While it lasts a model directory may hold the network SINGLE, as if it were declared with the others."""
-    more = partial(identify, networks=(*NETWORKS, SINGLE), backbones=(*BACKBONES, NOTHING))
-    with patch.object(model_dir, "identify", more):
-        yield
-
-
-def write_small_model(directory: Path, num_classes: int = 3) -> Path:
-    """Makes a directory the artifact of a SINGLE that has learned nothing."""
-    directory.mkdir(parents=True, exist_ok=True)
-    write_params(directory / "model_best.params", initial_values(parameter_table(SINGLE, NOTHING, num_classes), seed=0))
-    return directory

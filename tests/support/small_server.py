@@ -1,10 +1,10 @@
-"""`serve` as it is, for a model directory that `small_networks.write_small_model` made: it is ready in a moment."""
+"""`serve` as it is, for a model directory that `small_model.write_small_model` made: it is ready in a moment."""
 
 from __future__ import annotations
 
 import sys
 
-from small_networks import known
+from small_model import known
 
 from semseg import cli
 

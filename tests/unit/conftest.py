@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import shutil
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,39 +99,26 @@ def copy(model_dir: Path, tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def discerning(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Sequence[str]], Path]]:
-    """Makes networks that tell dark pictures from bright ones by all their features; class 2 is nowhere.
+@pytest.fixture
+def small_dir(tmp_path: Path) -> Iterator[Path]:
+    """A directory of the test's own with the model of a small network, which is known while the test runs."""
+    from small_model import known, write_small_model
 
-    Given stages, such as `layer1`, a channel of what their blocks hand on is 10,000 and has no weight in what follows:
-    f32 does as well as without, int8 sees nothing but this channel.
-    """
-    from discerning import discerning_arrays, outliers, write
-
-    arrays = discerning_arrays(model_dir)
-    written: list[Path] = []
-
-    def make(stages: Sequence[str]) -> Path:
-        written.append(write(outliers(arrays, stages), tmp_path_factory.mktemp("discerning")))
-        return written[-1]
-
-    yield make
-    for directory in written:
-        shutil.rmtree(directory)  # 140 MB each
+    with known():
+        yield write_small_model(tmp_path / "model")
 
 
-@pytest.fixture(scope="session")
-def quantized(discerning: Callable[[Sequence[str]], Path]) -> Path:
-    """A model directory with a model_int8.onnx that passed its gate."""
+@pytest.fixture
+def quantized(small_dir: Path) -> Path:
+    """The same with a model_int8.onnx that passed its gate."""
     from discerning import labelled
 
     from semseg.artifact.model_dir import describe
     from semseg.exporting.int8 import quantize
 
-    directory = discerning([])
-    path = directory / "model_int8.onnx"
-    assert quantize(describe(directory), path, [image for image, _ in labelled()], labelled).passed
-    return directory
+    path = small_dir / "model_int8.onnx"
+    assert quantize(describe(small_dir), path, [image for image, _ in labelled()], labelled).passed
+    return small_dir
 
 
 _PARAM_TYPES = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6}
