@@ -228,7 +228,7 @@ def continued(new_job: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     job.paths.input_data_config.write_text(json.dumps({"train": PIPE, "validation": PIPE}))
     job.paths.channel("model").mkdir()
     model = Paths(shapes / "first").model
-    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz", compresslevel=1) as archive:
+    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz", compresslevel=0) as archive:
         for name in ("hyperparams.json", "classes.json", "model_best.params"):
             archive.add(model / name, name)
     quick = {"mini_batch_size": "3", "epochs": "2", "_export_onnx": "False"}
