@@ -19,8 +19,8 @@ from typing import IO
 
 import numpy as np
 import onnx
-from gluon_models import write_model
 from PIL import Image
+from untrained import write_model
 
 from semseg.artifact import onnx_file
 from semseg.artifact.gate import Gate, read_gate

@@ -16,7 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from gluon_models import write_model
+from untrained import write_model
 
 from semseg.artifact.model_dir import describe
 from semseg.exporting.onnx_model import write_onnx

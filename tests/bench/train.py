@@ -34,7 +34,8 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
-from gluon_models import gluon_model, learner_from_scratch, specification
+from gluon_models import gluon_model, learner_from_scratch
+from untrained import specification
 
 os.environ["OMP_NUM_THREADS"] = "2"
 

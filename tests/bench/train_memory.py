@@ -21,8 +21,9 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from gluon_models import learner_from_scratch, specification
+from gluon_models import learner_from_scratch
 from train import BASE, BATCH, CLASSES, endless, pictures
+from untrained import specification
 
 from semseg.data.label_map import DEFAULT, parse_label_map
 from semseg.data.loader import ValidationLoader

@@ -10,15 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from gluon_models import gluon_model
 from quick_job import QUICK
 from serve_process import CLASSES, EXACT, HEIGHT, NAMES, WIDTH, Server, smooth_noise, start, statuses_until_ready
+from small_model import write_small_model
+from untrained import write_model
 
 from semseg.data.shapes import write_shapes
-from semseg.engines.gluon import runtime
 from semseg.sagemaker.paths import Paths
 from semseg.types import UInt8
 
@@ -86,19 +85,11 @@ def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
 
 
 @pytest.fixture(scope="session")
-def network() -> Any:
-    """An FCN-ResNet50 of random weights, in plain GluonCV."""
-    runtime.load().random.seed(7)
-    return gluon_model("fcn", "resnet-50", CLASSES, runtime.load().cpu())
-
-
-@pytest.fixture(scope="session")
-def base(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree with a read-only model directory, strangers in it."""
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with a read-only model directory: an FCN on ResNet-50 of random weights, and strangers beside it."""
     base = tmp_path_factory.mktemp("ml")
-    model = base / "model"
-    (model / "code").mkdir(parents=True)
-    network.save_parameters(str(model / "model_best.params"))
+    model = write_model(base / "model", num_classes=CLASSES)
+    (model / "code").mkdir()
     (model / "hyperparams.json").write_text(json.dumps({"algorithm": "fcn", "num_classes": str(CLASSES)}))
     (model / "classes.json").write_text(json.dumps({"classes": NAMES}))
     (model / "model.tar.gz").write_bytes(b"unpacked already")
@@ -108,14 +99,22 @@ def base(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with the model of a small network, which `small_server.py` serves."""
+    base = tmp_path_factory.mktemp("small")
+    write_small_model(base / "model")
+    return base
+
+
+@pytest.fixture(scope="session")
 def picture() -> UInt8:
     """Smooth noise, uint8 (HEIGHT, WIDTH, 3)."""
     return smooth_noise(HEIGHT, WIDTH)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(base: Path) -> Iterator[Server]:
-    """A server that is ready."""
+    """A server that is ready, for all tests that leave it as it is."""
     server = start(base, base, **LIMITS, **EXACT)
     try:
         statuses_until_ready(server)

@@ -78,6 +78,8 @@ def test_int8_passes_its_gate_and_gives_nearly_the_same_masks(
     assert float(said[2]) > 0.7
     assert float(said[2]) - float(said[1]) <= 0.0051  # rounded
     assert agreement(demo[0], "int8") >= 0.985
+    sizes = [(demo[0] / "model" / name).stat().st_size for name in ("model_int8.onnx", "model.onnx")]
+    assert 0.24 < sizes[0] / sizes[1] < 0.27
 
 
 def agreement(out: Path, precision: str) -> float:

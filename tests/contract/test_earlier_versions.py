@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gluon_models import learner_from_scratch, specification
+from gluon_models import learner_from_scratch
+from untrained import specification
 
 from semseg.codecs.params import read_params
 from semseg.inference.load import load_predictor

@@ -218,6 +218,7 @@ def continued(new_job: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     command = [str(SEMSEG), "train", "--job", str(shapes / "first"), "--num-classes", "4", "--epochs", "1"]
     command += ["--train", str(data / "train.manifest"), "--validation", str(data / "validation.manifest")]
     command += ["--crop-size", "24", "--base-size", "48", "--mini-batch-size", "3", "--use-pretrained-model", "False"]
+    command += ["--export-onnx", "False"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | THREADS)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -227,10 +228,11 @@ def continued(new_job: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     job.paths.input_data_config.write_text(json.dumps({"train": PIPE, "validation": PIPE}))
     job.paths.channel("model").mkdir()
     model = Paths(shapes / "first").model
-    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz", compresslevel=1) as archive:
+    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz", compresslevel=0) as archive:
         for name in ("hyperparams.json", "classes.json", "model_best.params"):
             archive.add(model / name, name)
-    job.configure(num_training_samples="6", mini_batch_size="3", epochs="2", learning_rate="1e-12")
+    quick = {"mini_batch_size": "3", "epochs": "2", "_export_onnx": "False"}
+    job.configure(num_training_samples="6", learning_rate="1e-12", **quick)
     with fed(job.paths, {split: data / f"{split}.manifest" for split in ("train", "validation")}):
         code, log = job.run()
     assert code == 0, log
@@ -325,12 +327,10 @@ def test_sigterm_while_waiting_for_a_pipe_ends_well(job: Any) -> None:
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """An S3 that answers nothing but one status."""
-
-    status = 403
+    """An S3 that grants nothing."""
 
     def do_GET(self) -> None:
-        self.send_response(self.status)
+        self.send_response(403)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -338,8 +338,7 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("status", [403, 404, 503])
-def test_what_s3_refuses_ends_the_job_with_the_line(job: Any, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+def test_what_s3_refuses_ends_the_job_with_the_line(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("train", "train_annotation"):
         shutil.rmtree(job.paths.channel(name))
     job.paths.channel("train").mkdir()
@@ -347,10 +346,10 @@ def test_what_s3_refuses_ends_the_job_with_the_line(job: Any, monkeypatch: pytes
     (job.paths.channel("train") / "streets.manifest").write_text(f"{line}\n" * 100)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Answering", (Refusing,), {"status": status})) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
-        fails(job, "ClientError", "line 1", "source-ref", "s3://streets/a.jpg", str(status))
+        fails(job, "ClientError", "line 1", "source-ref", "s3://streets/a.jpg", "403")
         server.shutdown()
 
 

@@ -57,9 +57,20 @@ def decode_record(record_class: Any, body: bytes) -> Float32:
     return values.reshape(shape[1:])
 
 
+def gluoncv_labels(file: Path, picture: UInt8) -> UInt8:
+    """The class of each pixel as plain GluonCV predicts it from a parameter file."""
+    from gluoncv import model_zoo
+
+    mx = runtime.load()
+    network = model_zoo.FCN(CLASSES, backbone="resnet50", pretrained_base=False)
+    network.load_parameters(str(file))
+    labels: UInt8 = network.predict(runtime.to_device(normalise(picture), mx.cpu()))[0].asnumpy().argmax(axis=0)
+    return labels
+
+
 @pytest.mark.req("R2", "R10", "R49", "R51", "R52", "R53")
 def test_both_answers_say_the_same_and_what_gluoncv_says(
-    server: Server, network: Any, picture: UInt8, record_class: Any
+    server: Server, base: Path, picture: UInt8, record_class: Any
 ) -> None:
     status, headers, png = server.invoke(encode(picture), Accept="image/png")
     assert (status, headers["Content-Type"]) == (200, "image/png")
@@ -74,8 +85,7 @@ def test_both_answers_say_the_same_and_what_gluoncv_says(
 
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
     np.testing.assert_array_equal(probabilities.argmax(axis=0), labels)
-    mx = runtime.load()
-    oracle = network.predict(runtime.to_device(normalise(picture), mx.cpu()))[0].asnumpy().argmax(axis=0)
+    oracle = gluoncv_labels(base / "model/model_best.params", picture)
     assert len(np.unique(oracle)) > 1
     assert (labels == oracle).mean() >= 0.9999
 
@@ -172,7 +182,7 @@ api = schemathesis.openapi.from_dict(json.loads(description(OFFERS)))
 
 @api.given(accept=accepts())
 @api.parametrize()
-@settings(max_examples=120)
+@settings(max_examples=50)
 def test_the_server_does_what_it_says_of_itself(case: schemathesis.Case[Any], server: Server, accept: str) -> None:
     """Requests made from the description, sound and unsound: every answer is one that it tells, none is a 5xx.
 

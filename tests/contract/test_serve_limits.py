@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import small_server
 from serve_process import (
-    EXACT,
     STARTS_WITHIN,
     encode,
     serving,
@@ -27,6 +27,7 @@ from serve_process import (
 from semseg.serving.environment import FOREIGN
 from semseg.types import UInt8
 
+PROGRAM = small_server.__file__
 NO_THREAD, NO_FILE = "no thread can be started", "Too many open files"
 TWO = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
 
@@ -65,10 +66,10 @@ def kinds_of_shortage(worker: int) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize("lacking", [NO_FILE, NO_THREAD])
 def test_without_threads_or_files_a_worker_answers_those_it_has_and_recovers(
-    base: Path, tmp_path: Path, picture: UInt8, lacking: str
+    small_base: Path, tmp_path: Path, picture: UInt8, lacking: str
 ) -> None:
     body = encode(picture)
-    with serving(base, tmp_path, **EXACT) as server, ExitStack() as clients:
+    with serving(small_base, tmp_path, PROGRAM) as server, ExitStack() as clients:
         (worker,) = workers(server)
         under_way = clients.enter_context(server.begin_post(body))
         with limit(worker, *kinds_of_shortage(worker)[lacking]):
@@ -82,10 +83,10 @@ def test_without_threads_or_files_a_worker_answers_those_it_has_and_recovers(
     assert (tmp_path / "stderr").read_text().count("New clients wait until others leave") == 1
 
 
-def test_a_worker_that_cannot_be_replaced_for_now_is_replaced_later(base: Path, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_be_replaced_for_now_is_replaced_later(small_base: Path, tmp_path: Path) -> None:
     """At first the master has no file for a worker, then that no memory for the model: the server does not end."""
     log = tmp_path / "stderr"
-    with serving(base, tmp_path, **EXACT) as server:
+    with serving(small_base, tmp_path, PROGRAM) as server:
         master, (worker,) = server.process.pid, workers(server)
         with limit(master, resource.RLIMIT_NOFILE, 3):
             os.kill(worker, signal.SIGKILL)
@@ -99,11 +100,12 @@ def test_a_worker_that_cannot_be_replaced_for_now_is_replaced_later(base: Path, 
 def limited(files: int) -> tuple[str, str]:
     """A program that serves where no process may open more files."""
     setting = f"resource.setrlimit(resource.RLIMIT_NOFILE, (min({files}, 50), {files}))"
-    return "-c", f"import resource, sys; {setting}; from semseg import cli; sys.exit(cli.main(['serve']))"
+    serve = f"os.execv(sys.executable, [sys.executable, {PROGRAM!r}])"
+    return "-c", f"import os, resource, sys; {setting}; {serve}"
 
 
-def test_connections_are_fewer_where_files_are(base: Path, tmp_path: Path, picture: UInt8) -> None:
-    with serving(base, tmp_path, *limited(100), **EXACT) as server, ExitStack() as clients:
+def test_connections_are_fewer_where_files_are(small_base: Path, tmp_path: Path, picture: UInt8) -> None:
+    with serving(small_base, tmp_path, *limited(100)) as server, ExitStack() as clients:
         for number in range(60):  # more than can be had at a time, of which most have an answer and stay
             client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
             if number % 4:
@@ -115,13 +117,13 @@ def test_connections_are_fewer_where_files_are(base: Path, tmp_path: Path, pictu
     assert NO_FILE not in (tmp_path / "stderr").read_text()
 
 
-def test_a_limit_too_low_for_any_server_is_the_user_s_error(base: Path, tmp_path: Path) -> None:
-    assert start(base, tmp_path, *limited(70)).process.wait(timeout=STARTS_WITHIN) == 1
+def test_a_limit_too_low_for_any_server_is_the_user_s_error(small_base: Path, tmp_path: Path) -> None:
+    assert start(small_base, tmp_path, *limited(70)).process.wait(timeout=STARTS_WITHIN) == 1
     assert (tmp_path / "stderr").read_text().startswith("The limit of open files (ulimit -n) leaves room for 3 clients")
 
 
-def test_variables_of_other_servers_change_nothing(base: Path, tmp_path: Path) -> None:
-    with serving(base, tmp_path, **dict.fromkeys(FOREIGN, "/nonsense"), **EXACT) as server:
+def test_variables_of_other_servers_change_nothing(small_base: Path, tmp_path: Path) -> None:
+    with serving(small_base, tmp_path, PROGRAM, **dict.fromkeys(FOREIGN, "/nonsense")) as server:
         assert server.ask("GET", "/info")[0] == 200
         assert server.ask("GET", "/metrics")[0] == 200
         server.process.send_signal(
@@ -130,9 +132,9 @@ def test_variables_of_other_servers_change_nothing(base: Path, tmp_path: Path) -
         wait_until(lambda: "SIGUSR2 is ignored." in (tmp_path / "stderr").read_text())
 
 
-def test_what_a_killed_server_shared_is_removed_by_the_next(base: Path, tmp_path: Path) -> None:
+def test_what_a_killed_server_shared_is_removed_by_the_next(small_base: Path, tmp_path: Path) -> None:
     (tmp_path / "next").mkdir()
-    server = start(base, tmp_path, **TWO, **EXACT)
+    server = start(small_base, tmp_path, PROGRAM, **TWO)
     try:
         wait_until(lambda: len(workers(server)) == 2)
         orphans = workers(server)
@@ -142,7 +144,7 @@ def test_what_a_killed_server_shared_is_removed_by_the_next(base: Path, tmp_path
         server.process.wait(60)
     wait_until(lambda: not any(map(open_files, orphans)))  # they have noticed, and ended
     assert folder.exists()
-    after = start(base, tmp_path / "next", **TWO, **EXACT)
+    after = start(small_base, tmp_path / "next", PROGRAM, **TWO)
     try:
         wait_until(lambda: not folder.exists() and len(workers(after)) == 2)
         after.process.terminate()
@@ -155,7 +157,7 @@ def test_what_a_killed_server_shared_is_removed_by_the_next(base: Path, tmp_path
 SMALL = (
     "import os, sys; "
     "mount = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec \"$@\"'; "
-    "serve = ['sh', '-c', mount, 'sh', sys.executable, '-m', 'semseg', 'serve']; "
+    f"serve = ['sh', '-c', mount, 'sh', sys.executable, {PROGRAM!r}]; "
     "os.execvp('unshare', ['unshare', '--mount', '--map-root-user', *serve])"
 )
 
@@ -166,8 +168,8 @@ def may_mount() -> bool:
 
 
 @pytest.mark.skipif(not may_mount(), reason="needs namespaces of its own, for another /dev/shm")
-def test_a_full_dev_shm_is_not_used(base: Path, tmp_path: Path, picture: UInt8) -> None:
-    with serving(base, tmp_path, "-c", SMALL, **TWO, **EXACT) as server:
+def test_a_full_dev_shm_is_not_used(small_base: Path, tmp_path: Path, picture: UInt8) -> None:
+    with serving(small_base, tmp_path, "-c", SMALL, **TWO) as server:
         wait_until(lambda: (tmp_path / "stdout").read_text().count("...model loaded.") == 2)
         for _ in range(4):
             assert server.invoke(encode(picture), Accept="image/png")[0] == 200

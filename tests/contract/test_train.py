@@ -160,12 +160,6 @@ def test_the_metrics_files_agree_with_the_log(trained: Trained, numbers: Numbers
     assert summary["best"]["mIOU"] == max(epoch["mIOU"] for epoch in trained.epochs)
 
 
-def test_a_second_run_with_the_same_seed_has_the_same_losses(trained: Trained, new_job: Callable[..., Any]) -> None:
-    again = Trained(new_job())
-    assert [epoch["train_loss"] for epoch in again.epochs] == [epoch["train_loss"] for epoch in trained.epochs]
-    assert [epoch["IOU"] for epoch in again.epochs] == [epoch["IOU"] for epoch in trained.epochs]
-
-
 @pytest.mark.req("R4", "R6")
 @pytest.mark.parametrize("algorithm", ["psp", "deeplab"])
 def test_whole_pictures_of_any_size_validate(new_job: Callable[..., Any], numbers: Numbers, algorithm: str) -> None:
@@ -178,9 +172,8 @@ def test_whole_pictures_of_any_size_validate(new_job: Callable[..., Any], number
             image.crop((0, 0, 37, 45)).save(path)
     for name in ("", "_annotation"):
         shutil.copytree(job.paths.channel(f"validation{name}"), job.paths.channel(f"test{name}"))
-    job.configure(
-        algorithm=algorithm, validation_mini_batch_size="1", epochs="1", _class_weights="auto", _loss="dice+ce"
-    )
+    quick = {"validation_mini_batch_size": "1", "epochs": "1", "_export_onnx": "False"}
+    job.configure(algorithm=algorithm, _class_weights="auto", _loss="dice+ce", **quick)
     code, log = job.run()
     assert code == 0, log
     assert re.search(r"Class weights: [\d.]+, [\d.]+, [\d.]+, [\d.]+$", log, re.MULTILINE)
@@ -227,7 +220,7 @@ def test_a_gpu_instance_on_which_the_cpu_trains_is_warned_about(job: Any) -> Non
 
 
 def test_a_training_that_is_killed_leaves_a_failure(job: Any) -> None:
-    code, _ = job.run_until("Number of GPUs being used", signal.SIGKILL)
+    code, _ = job.run_until("Final configuration", signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert job.paths.failure.read_text().startswith("AlgorithmError: The training process died before it could say why")
 
@@ -248,43 +241,15 @@ def test_a_wrong_hyperparameter_fails_in_the_originals_words(job: Any) -> None:
     )
 
 
-def test_half_precision_fails_clearly(job: Any) -> None:
-    job.configure(precision_dtype="float16")
-    fails(
-        job,
-        1,
-        "ClientError: The value 'float16' is not valid for the 'precision_dtype' hyperparameter which accepts one of "
-        "the following: 'float32' (caused by ValidationError)",
-    )
-
-
-@pytest.mark.req("R44", "R45")
-def test_an_empty_model_channel_fails_clearly(job: Any) -> None:
-    job.paths.channel("model").mkdir()
-    fails(job, 1, "ClientError: The channel model must hold one model, but it holds nothing")
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        (
-            "head.block.4.bias",
-            "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch was of train/",
-        ),
-        ("conv1.0.weight", "The training has diverged: conv1.0.weight"),
-    ],
-)
-def test_a_training_that_diverges_fails_with_place_and_files(
-    job: Any, trained: Trained, name: str, reason: str
-) -> None:
-    """Here because of the weights it starts from, which are as large as they can be."""
+def test_a_training_that_diverges_fails_with_place_and_files(job: Any, trained: Trained) -> None:
+    """Here because of the biases it starts from, which are as large as they can be."""
     channel = job.paths.channel("model")
     channel.mkdir()
     shutil.copy(trained.paths.model / "hyperparams.json", channel)
     arrays = read_params(trained.paths.model / "model_best.params")
-    arrays[name] = np.full_like(arrays[name], 3e38)
-    arrays[name][1::2] *= -1
+    arrays["head.block.4.bias"] = np.array([3e38, -3e38, 3e38, -3e38], np.float32)
     write_params(channel / "model_best.params", arrays)
+    reason = "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch was of train/"
     fails(job, 1, f"ClientError: {reason}")
     assert "_gradient_clip" in job.paths.failure.read_text()
 
@@ -342,7 +307,7 @@ def test_sigterm_before_training_ends_well(job: Any) -> None:
 
 
 def test_a_terminal_shows_a_progress_bar(job: Any) -> None:
-    job.configure(epochs="1")
+    job.configure(epochs="1", _export_onnx="False")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     with job.start(stderr=theirs) as process:

@@ -17,12 +17,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from gluon_models import write_model
 from hunt import Hunt
 from messages import hostile_message
 from pictures import good_pictures, hostile_picture
 from PIL import Image
 from serve_process import Server, start, statuses_until_ready
+from untrained import write_model
 from wire import Answer, answers, drip, send
 
 pytestmark = pytest.mark.slow

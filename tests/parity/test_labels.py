@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import ALGORITHMS
 from PIL import Image, ImageFilter
+from untrained import ALGORITHMS
 
 from semseg.inference.load import load_predictor
 from semseg.inference.predictor import normalise

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import ALGORITHMS, ENCODERS
+from untrained import ALGORITHMS, ENCODERS
 
 from semseg.codecs.params import read_params
 from semseg.engines.gluon import networks
@@ -15,7 +15,7 @@ from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import initial_values, parameter_table
 
 CLASSES = 5
-SIZES = [(64, 64), (97, 131), (40, 72)]
+SIZES = [(64, 64), (97, 131), (40, 72), (1, 1)]
 
 
 @pytest.fixture(scope="module", params=ALGORITHMS)
@@ -41,37 +41,43 @@ def file(oracle: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     path.unlink()
 
 
+@pytest.fixture(scope="module")
+def predicted(mx: Any, oracle: Any) -> list[tuple[Any, Any]]:
+    """Images of several sizes, and what plain GluonCV predicts of each."""
+    images = [mx.nd.random.normal(shape=(1, 3, *size)) for size in SIZES]
+    return [(image, oracle.predict(image).asnumpy()) for image in images]
+
+
+def assert_resized_logits(mx: Any, logits: Any, expected: Any) -> None:
+    """Stretched to the size of the image they are what GluonCV predicts."""
+    height, width = expected.shape[2:]
+    assert logits.shape == (1, CLASSES, -(-height // 8), -(-width // 8))
+    resized = mx.nd.contrib.BilinearResize2D(logits, height=height, width=width)
+    np.testing.assert_allclose(resized.asnumpy(), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.req("R3", "R4", "R5", "R6")
-@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybrid"])
 def test_logits_at_any_size_are_gluoncvs(
-    mx: Any, oracle: Any, file: Path, algorithm: str, backbone: str, hybrid: bool
+    mx: Any, predicted: list[tuple[Any, Any]], file: Path, algorithm: str, backbone: str
 ) -> None:
+    """One graph serves all sizes, and the first again."""
     model = networks.build(by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), CLASSES, mx.cpu())
     networks.assign(networks.parameters(model), read_params(file), str(file))
     network = networks.LowResolutionLogits(model, aux=True)
-    network.hybridize(hybrid)
-    for height, width in [*SIZES, SIZES[0]]:
-        images = mx.nd.random.normal(shape=(1, 3, height, width))
-        logits, _ = network(images)
-        assert logits.shape == (1, CLASSES, -(-height // 8), -(-width // 8))
-        resized = mx.nd.contrib.BilinearResize2D(logits, height=height, width=width)
-        expected = oracle.predict(images).asnumpy()
-        np.testing.assert_allclose(resized.asnumpy(), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    network.hybridize()
+    for images, expected in [*predicted, predicted[0]]:
+        assert_resized_logits(mx, network(images)[0], expected)
 
 
 @pytest.mark.req("R5", "R10")
 def test_the_backend_serves_a_file_without_its_auxiliary_head(
-    mx: Any, oracle: Any, file: Path, algorithm: str, backbone: str
+    mx: Any, predicted: list[tuple[Any, Any]], file: Path, algorithm: str, backbone: str
 ) -> None:
     backend = load_backend(
         by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), CLASSES, read_params(file), str(file), mx.cpu()
     )
-    for height, width in [*SIZES, (1, 1)]:
-        images = mx.nd.random.normal(shape=(1, 3, height, width))
-        logits = mx.nd.from_numpy(backend.logits(images.asnumpy()))
-        resized = mx.nd.contrib.BilinearResize2D(logits, height=height, width=width)
-        expected = oracle.predict(images).asnumpy()
-        np.testing.assert_allclose(resized.asnumpy(), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    for images, expected in predicted:
+        assert_resized_logits(mx, mx.nd.from_numpy(backend.logits(images.asnumpy())), expected)
 
 
 def test_the_auxiliary_logits_are_gluoncvs(mx: Any, randomised: Any) -> None:

@@ -1,65 +1,29 @@
-"""GluonCV's networks with initial values, by the words of the hyperparameters."""
+"""GluonCV's networks with initial values, MXNet's learners of them, and a tiny network that has all that FCN has."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from semseg.codecs.params import write_params
+from untrained import initial_arrays
+
 from semseg.engines.choose import training_engine
-from semseg.engines.protocols import Learner, LearnerSpecification, OptimizerSettings
+from semseg.engines.gluon import networks, runtime
+from semseg.engines.protocols import Learner, LearnerSpecification
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import initial_values, parameter_table
-from semseg.types import Arrays
 
-ALGORITHMS = [network.name for network in NETWORKS if "mxnet" in network.bytes_per_pixel]
-ENCODERS = [backbone.name for backbone in BACKBONES]
-"""The words for the networks that MXNet runs, and for the backbones, for tests of each."""
-
-
-def initial_arrays(algorithm: str, backbone: str, num_classes: int, seed: int = 0, aux: bool = True) -> Arrays:
-    """The parameters that a training from scratch begins with."""
-    table = parameter_table(by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), num_classes, aux)
-    return initial_values(table, seed)
-
-
-def write_model(directory: Path, algorithm: str = "fcn", backbone: str = "resnet-50", num_classes: int = 3) -> Path:
-    """Makes a directory the artifact of a network that has learned nothing."""
-    directory.mkdir(parents=True, exist_ok=True)
-    write_params(directory / "model_best.params", initial_arrays(algorithm, backbone, num_classes))
-    return directory
+mx = runtime.load()
+nn = mx.gluon.nn
+HybridBlock: Any = mx.gluon.HybridBlock
 
 
 def gluon_model(algorithm: str, backbone: str, num_classes: int, device: Any, aux: bool = True) -> Any:
     """GluonCV's network; equal seeds of MXNet's random numbers give equal values."""
-    from semseg.engines.gluon import networks, runtime
-
     network, encoder = by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES)
     model = networks.build(network, encoder, num_classes, device, aux)
-    seed = int(runtime.load().random.randint(0, 1 << 30).asscalar())
+    seed = int(mx.random.randint(0, 1 << 30).asscalar())
     networks.assign(networks.parameters(model), initial_arrays(algorithm, backbone, num_classes, seed, aux), "a test")
     return model
-
-
-def specification(
-    algorithm: str = "fcn",
-    num_classes: int = 3,
-    optimizer: str = "sgd",
-    *,
-    backbone: str = "resnet-50",
-    aux_loss: bool = True,
-    class_weights: tuple[float, ...] | None = None,
-    **settings: Any,
-) -> LearnerSpecification:
-    """What a learner is to be, with the optimizer's further settings."""
-    return LearnerSpecification(
-        by_name(algorithm, NETWORKS),
-        by_name(backbone, BACKBONES),
-        num_classes,
-        OptimizerSettings(optimizer, **settings),
-        class_weights=class_weights,
-        aux_loss=aux_loss,
-    )
 
 
 def learner_from_scratch(wanted: LearnerSpecification, seed: int = 0) -> Learner:
@@ -67,3 +31,36 @@ def learner_from_scratch(wanted: LearnerSpecification, seed: int = 0) -> Learner
     engine = training_engine()
     arrays = initial_values(parameter_table(wanted.network, wanted.backbone, wanted.num_classes), seed)
     return engine.learner(wanted, arrays, "initial values", engine.cpu())
+
+
+class FCN(HybridBlock):  # type: ignore[misc]
+    """A tiny network with the parts of GluonCV's FCN; the learner knows networks by the name of their class."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2D(4, 3, 2, 1, in_channels=3, use_bias=False), nn.BatchNorm(in_channels=4)
+        self.relu, self.maxpool = nn.Activation("relu"), nn.MaxPool2D(3, 2, 1)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Conv2D(4, 3, 1, 1, in_channels=4, use_bias=False) for _ in "1234"
+        )
+        self.head, self.auxlayer = self._new_head(classes), self._new_head(classes)
+
+    def _new_head(self, classes: int) -> Any:
+        head = nn.HybridSequential()
+        head.add(nn.BatchNorm(in_channels=4), nn.Dropout(0.1), nn.Conv2D(classes, 1, in_channels=4))
+        return head
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Both heads' logits as GluonCV's FCN gives them, in the size of the image."""
+        c3 = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for layer in (self.layer1, self.layer2, self.layer3):
+            c3 = layer(c3)
+        outputs = self.head(self.layer4(c3)), self.auxlayer(c3)
+        return tuple(F.contrib.BilinearResize2D(logits, like=x, mode="like") for logits in outputs)
+
+
+def tiny_model(classes: int) -> Any:
+    """The tiny network on the CPU; equal seeds of MXNet's random numbers give equal values."""
+    model = FCN(classes)
+    model.initialize(mx.init.Xavier())
+    return model

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import shutil
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -65,38 +64,20 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def tiny_learner() -> Callable[..., Any]:
     """Makes learners of a tiny network that has all that FCN has: `tiny_learner("adam", seed=1)`."""
-    from gluon_models import specification
+    from gluon_models import tiny_model
+    from untrained import specification
 
     from semseg.engines.gluon import runtime
     from semseg.engines.gluon.learner import GluonLearner
 
     mx = runtime.load()
-    nn = mx.gluon.nn
-    block: Any = mx.gluon.HybridBlock
-
-    class FCN(block):  # type: ignore[misc]
-        """The learner knows networks by this name."""
-
-        def __init__(self, classes: int) -> None:
-            super().__init__()
-            self.conv1, self.bn1 = nn.Conv2D(4, 3, 2, 1, in_channels=3), nn.BatchNorm(in_channels=4)
-            self.relu, self.maxpool = nn.Activation("relu"), nn.MaxPool2D(3, 2, 1)
-            self.layer1, self.layer2, self.layer3, self.layer4 = (nn.Conv2D(4, 3, 1, 1, in_channels=4) for _ in "1234")
-            self.head, self.auxlayer = self._new_head(classes), self._new_head(classes)
-
-        def _new_head(self, classes: int) -> Any:
-            head = nn.HybridSequential()
-            head.add(nn.BatchNorm(in_channels=4), nn.Dropout(0.1), nn.Conv2D(classes, 1, in_channels=4))
-            return head
 
     def tiny_learner(
         optimizer: str, seed: int = 0, classes: int = 3, weights: tuple[float, ...] | None = None, **settings: Any
     ) -> GluonLearner:
         mx.random.seed(seed)
-        model = FCN(classes)
-        model.initialize(mx.init.Xavier())
         wanted = specification("fcn", classes, optimizer, class_weights=weights, **settings)
-        return GluonLearner(wanted, mx.cpu(), model)
+        return GluonLearner(wanted, mx.cpu(), tiny_model(classes))
 
     return tiny_learner
 
@@ -104,7 +85,7 @@ def tiny_learner() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An FCN of random weights for 3 classes, without hyperparams.json."""
-    from gluon_models import write_model
+    from untrained import write_model
 
     return write_model(tmp_path_factory.mktemp("model"))
 
@@ -118,39 +99,26 @@ def copy(model_dir: Path, tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def discerning(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Sequence[str]], Path]]:
-    """Makes networks that tell dark pictures from bright ones by all their features; class 2 is nowhere.
+@pytest.fixture
+def small_dir(tmp_path: Path) -> Iterator[Path]:
+    """A directory of the test's own with the model of a small network, which is known while the test runs."""
+    from small_model import known, write_small_model
 
-    Given stages, such as `layer1`, a channel of what their blocks hand on is 10,000 and has no weight in what follows:
-    f32 does as well as without, int8 sees nothing but this channel.
-    """
-    from discerning import discerning_arrays, outliers, write
-
-    arrays = discerning_arrays(model_dir)
-    written: list[Path] = []
-
-    def make(stages: Sequence[str]) -> Path:
-        written.append(write(outliers(arrays, stages), tmp_path_factory.mktemp("discerning")))
-        return written[-1]
-
-    yield make
-    for directory in written:
-        shutil.rmtree(directory)  # 140 MB each
+    with known():
+        yield write_small_model(tmp_path / "model")
 
 
-@pytest.fixture(scope="session")
-def quantized(discerning: Callable[[Sequence[str]], Path]) -> Path:
-    """A model directory with a model_int8.onnx that passed its gate."""
+@pytest.fixture
+def quantized(small_dir: Path) -> Path:
+    """The same with a model_int8.onnx that passed its gate."""
     from discerning import labelled
 
     from semseg.artifact.model_dir import describe
     from semseg.exporting.int8 import quantize
 
-    directory = discerning([])
-    path = directory / "model_int8.onnx"
-    assert quantize(describe(directory), path, [image for image, _ in labelled()], labelled).passed
-    return directory
+    path = small_dir / "model_int8.onnx"
+    assert quantize(describe(small_dir), path, [image for image, _ in labelled()], labelled).passed
+    return small_dir
 
 
 _PARAM_TYPES = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6}

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from semseg.engines import choose
-from semseg.engines.choose import training_device, training_engine
+from semseg.engines.choose import MXNET, OPENVINO, serving_engine, training_device, training_engine
 from semseg.engines.gluon import cuda, runtime
+from semseg.engines.protocols import Engine
 from semseg.errors import DeviceError
 
 FOUND = "the device that was found"
@@ -114,3 +115,61 @@ def test_where_mxnet_cannot_be_loaded_the_cpu_is_no_way_out(wanted: str, monkeyp
     with pytest.raises(DeviceError) as caught:
         training_device(training_engine(), wanted, GPU_INSTANCE)
     assert str(caught.value) == "MXNet needs a library. Install it."
+
+
+@pytest.mark.parametrize(
+    ("files", "gpus", "expected", "warnings"),
+    [
+        ([], 1, OPENVINO, []),
+        (
+            ["/dev/nvidia0"],
+            0,
+            OPENVINO,
+            ["The CPU serves: MXNet's cpu variant is installed, which does not use /dev/nvidia0."],
+        ),
+        (["/dev/nvidia0"], 1, MXNET, []),
+        (["/dev/nvidia0"], 2, MXNET, ["2 GPUs found; the first is used."]),
+    ],
+)
+def test_mxnet_serves_where_it_finds_a_gpu(
+    files: list[str],
+    gpus: int,
+    expected: Engine,
+    warnings: list[str],
+    machine: Machine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    machine(gpus, files, gpu_variant=False)
+    engine, device = serving_engine("auto")
+    assert (engine, device.gpus) == (expected, gpus if expected is MXNET else 0)
+    assert caplog.messages == warnings
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("auto", OPENVINO), ("mxnet", MXNET)])
+def test_where_no_gpu_can_be_used_the_cpu_serves_and_a_warning_says_why(
+    wanted: str, expected: Engine, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(0, ["/dev/nvidia0"])
+    engine, device = serving_engine(wanted)
+    assert (engine, device.gpus) == (expected, 0)
+    assert caplog.messages == ["The CPU serves. No GPU can be used: it sleeps. Wake it."]
+
+
+def test_a_gpu_that_mxnet_has_no_code_for_is_named_and_the_cpu_serves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: object) -> None:
+        raise cuda.no_code("NVIDIA H100 has compute capability 9.0, for which")
+
+    monkeypatch.setattr(choose, "gpu_files", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(runtime.load().context, "num_gpus", lambda: 1)
+    monkeypatch.setattr(cuda, "driver", lambda: None)
+    monkeypatch.setattr(cuda, "require_code_for_first_gpu", refuse)
+    assert serving_engine("auto")[0] is OPENVINO
+    assert "The CPU serves. The GPU NVIDIA H100 has compute capability 9.0" in caplog.text
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("mxnet", MXNET), ("openvino", OPENVINO), ("auto", OPENVINO)])
+def test_the_engine_that_serves_can_be_named(wanted: str, expected: Engine, machine: Machine) -> None:
+    machine(0)
+    assert serving_engine(wanted)[0] is expected

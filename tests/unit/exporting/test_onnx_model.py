@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from small_model import stack_arrays
 
 from semseg.artifact import onnx_file
 from semseg.artifact.model_dir import describe, write_class_names
@@ -19,9 +20,9 @@ from semseg.exporting.symbol import write_symbol
 from semseg.version import __version__
 
 
-def test_the_model_says_what_it_is_and_what_it_was_made_from(copy: Path) -> None:
-    write_class_names(copy, ["sky", "road", "Öl"])
-    model = onnx.load_from_string(build_onnx(describe(copy)))
+def test_the_model_says_what_it_is_and_what_it_was_made_from(small_dir: Path) -> None:
+    write_class_names(small_dir, ["sky", "road", "Öl"])
+    model = onnx.load_from_string(build_onnx(describe(small_dir)))
     onnx.checker.check_model(model, full_check=True)
     assert (model.producer_name, model.producer_version) == ("semseg-container", __version__)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
@@ -30,12 +31,16 @@ def test_the_model_says_what_it_is_and_what_it_was_made_from(copy: Path) -> None
     assert json.loads(metadata["mean"]) == [0.485, 0.456, 0.406]
     assert json.loads(metadata["std"]) == [0.229, 0.224, 0.225]
     assert (metadata["semseg_version"], metadata["onnx_version"]) == (__version__, onnx.__version__)
-    assert metadata["params_sha256"] == hashlib.sha256((copy / "model_best.params").read_bytes()).hexdigest()
+    assert metadata["params_sha256"] == hashlib.sha256((small_dir / "model_best.params").read_bytes()).hexdigest()
 
 
-def test_inputs_and_outputs_have_names_types_and_open_sizes(model_dir: Path) -> None:
-    model = onnx.load_from_string(build_onnx(describe(model_dir)))
-    ports = [*model.graph.input, *model.graph.output]
+@pytest.fixture(scope="module")
+def network(model_dir: Path) -> onnx.ModelProto:
+    return onnx.load_from_string(build_onnx(describe(model_dir)))
+
+
+def test_inputs_and_outputs_have_names_types_and_open_sizes(network: onnx.ModelProto) -> None:
+    ports = [*network.graph.input, *network.graph.output]
     shapes = [
         [axis.dim_param or axis.dim_value for axis in port.type.tensor_type.shape.dim]  # a name, or a number
         for port in ports
@@ -45,22 +50,21 @@ def test_inputs_and_outputs_have_names_types_and_open_sizes(model_dir: Path) -> 
     assert shapes == [["N", 3, "H", "W"], ["N", 3, "ceil(H/8)", "ceil(W/8)"]]
 
 
-def test_neither_batch_normalisation_nor_dropout_nor_the_auxiliary_head_is_left(model_dir: Path) -> None:
-    graph = onnx.load_from_string(build_onnx(describe(model_dir))).graph
-    assert {node.op_type for node in graph.node} == {"Conv", "Relu", "MaxPool", "Add"}
-    assert not any(constant.name.startswith("auxlayer") for constant in graph.initializer)
+def test_neither_batch_normalisation_nor_dropout_nor_the_auxiliary_head_is_left(network: onnx.ModelProto) -> None:
+    assert {node.op_type for node in network.graph.node} == {"Conv", "Relu", "MaxPool", "Add"}
+    assert not any(constant.name.startswith("auxlayer") for constant in network.graph.initializer)
 
 
-def test_unknown_class_names_are_left_out(model_dir: Path) -> None:
-    model = onnx.load_from_string(build_onnx(describe(model_dir)))
+def test_unknown_class_names_are_left_out(small_dir: Path) -> None:
+    model = onnx.load_from_string(build_onnx(describe(small_dir)))
     assert "classes" not in {entry.key for entry in model.metadata_props}
 
 
-def test_the_file_passes_our_own_look_through_it(copy: Path) -> None:
-    write_onnx(describe(copy), copy / "model.onnx")
-    digest = hashlib.sha256((copy / "model_best.params").read_bytes()).hexdigest()
-    onnx_file.verify(copy / "model.onnx", digest)
-    assert {path.name for path in copy.iterdir()} == {"model.onnx", "model_best.params"}
+def test_the_file_passes_our_own_look_through_it(small_dir: Path) -> None:
+    write_onnx(describe(small_dir), small_dir / "model.onnx")
+    digest = hashlib.sha256((small_dir / "model_best.params").read_bytes()).hexdigest()
+    onnx_file.verify(small_dir / "model.onnx", digest)
+    assert {path.name for path in small_dir.iterdir()} == {"model.onnx", "model_best.params"}
 
 
 def test_parameters_of_another_network_are_an_error_that_names_their_file(
@@ -101,11 +105,11 @@ def test_a_symbol_of_another_ending_is_refused(copy: Path) -> None:
 
 @pytest.mark.parametrize("command", [["export"], ["export", "--format", "mxnet"], ["quantize", "--images", "nowhere"]])
 def test_nothing_is_made_of_parameters_that_are_no_numbers(
-    model_dir: Path, tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+    small_dir: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays = dict(read_params(model_dir / "model_best.params"))
-    arrays["conv1.0.weight"] = np.full_like(arrays["conv1.0.weight"], np.nan)
-    write_params(tmp_path / "model_best.params", arrays)
-    assert main([command[0], str(tmp_path), *command[1:]]) == 1
-    assert f"{tmp_path / 'model_best.params'} has values that are infinite or no numbers" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["model_best.params"]
+    arrays = stack_arrays()
+    arrays["first.weight"] = np.full_like(arrays["first.weight"], np.nan)
+    write_params(small_dir / "model_best.params", arrays)
+    assert main([command[0], str(small_dir), *command[1:]]) == 1
+    assert f"{small_dir / 'model_best.params'} has values that are infinite or no numbers" in capsys.readouterr().err
+    assert [path.name for path in small_dir.iterdir()] == ["model_best.params"]

@@ -3,15 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gluon_models import write_model
 
 from semseg.training.finish import export_onnx
 
 
-def test_model_onnx_is_of_the_best_parameters(tmp_path: Path) -> None:
-    write_model(tmp_path)
-    export_onnx(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"model_best.params", "model.onnx"}
+def test_model_onnx_is_of_the_best_parameters(small_dir: Path) -> None:
+    export_onnx(small_dir)
+    assert {path.name for path in small_dir.iterdir()} == {"model_best.params", "model.onnx"}
 
 
 def test_a_failed_export_leaves_the_model_and_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

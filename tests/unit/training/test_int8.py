@@ -1,14 +1,14 @@
-"""The last step of a job with `_quantize`; the network and its gate are in tests/unit/inference/test_quantize.py."""
+"""The last step of a job with `_quantize`; the network and its gate are in tests/unit/exporting."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import write_model
+from small_model import known, write_small_model
 
 from semseg.artifact.gate import Gate
 from semseg.data.s3 import ObjectStore
@@ -23,10 +23,10 @@ from semseg.training.int8 import quantize_model
 SETTINGS, _ = hyperparameters.parse({"num_classes": "4", "crop_size": "24", "_quantize": "True"})
 
 
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("model")
-    return write_model(directory, num_classes=4)
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Iterator[Path]:
+    with known():
+        yield write_small_model(tmp_path / "small", num_classes=4)
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +73,17 @@ def test_whole_training_pictures_calibrate_and_whole_validation_pictures_compare
 
 
 def test_its_numbers_are_told_and_the_file_is_there(
-    model_dir: Path, inputs: tuple[Input, Input], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    model_dir: Path, inputs: tuple[Input, Input], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real recipe, whose gate is held open: the network was not trained."""
-    (tmp_path / "model_best.params").symlink_to(model_dir / "model_best.params")
     monkeypatch.setattr(Gate, "passed", True)
     events: list[Event] = []
-    quantize_model(tmp_path, inputs, SETTINGS, lambda: False, events.append)
+    quantize_model(model_dir, inputs, SETTINGS, lambda: False, events.append)
     (event,) = events
     assert isinstance(event, Quantized)
     assert (event.pictures, event.kept) == (3, True)
     assert 0 < event.f32 < 1
-    assert {path.name for path in tmp_path.iterdir()} == {"model_best.params", "model_int8.onnx"}
+    assert {path.name for path in model_dir.iterdir()} == {"model_best.params", "model_int8.onnx"}
 
 
 def test_a_failure_leaves_the_model_and_a_warning(

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gluon_models import specification
 from small_networks import SINGLE
+from untrained import specification
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.params import write_params

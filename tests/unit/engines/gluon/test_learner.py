@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import learner_from_scratch, specification
+from gluon_models import learner_from_scratch
+from untrained import specification
 
 from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import networks, runtime

@@ -1,0 +1,18 @@
+"""`serve` as it is, for a model directory that `small_model.write_small_model` made: it is ready in a moment."""
+
+from __future__ import annotations
+
+import sys
+
+from small_model import known
+
+from semseg import cli
+
+
+def main() -> int:
+    with known():
+        return cli.main(["serve"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
