@@ -1,16 +1,16 @@
-"""`serve` as it is, for a model directory that `small_model.write_small_model` made: it is ready in a moment."""
+"""`serve` for a model directory made by `small_model.write_small_model`, which loads in a moment."""
 
 from __future__ import annotations
 
 import sys
 
-from small_model import known
+from small_model import small_network_known
 
 from semseg import cli
 
 
 def main() -> int:
-    with known():
+    with small_network_known():
         return cli.main(["serve"])
 
 
