@@ -57,15 +57,15 @@ def stack_arrays(num_classes: int = 3, seed: int = 0, outliers: Collection[int] 
 
 
 def write_small_model(directory: Path, num_classes: int = 3, seed: int = 0, outliers: Collection[int] = ()) -> Path:
-    """Writes such a network to a model directory, which can be read within `small_network_known`."""
+    """Writes such a network to a model directory, which can be read within `known`."""
     directory.mkdir(parents=True, exist_ok=True)
     write_params(directory / "model_best.params", stack_arrays(num_classes, seed, outliers))
     return directory
 
 
 @contextmanager
-def small_network_known() -> Iterator[None]:
-    """Within it, model directories with this network can be read, as if it were declared with the others."""
+def known() -> Iterator[None]:
+    """While it lasts a model directory may hold this network, as if it were declared with the others."""
     more = partial(identify, networks=(*NETWORKS, STACK), backbones=(*BACKBONES, PIXELS))
     with patch.object(model_dir, "identify", more):
         yield

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from small_model import small_network_known
+from small_model import known
 
 from semseg import cli
 
 
 def main() -> int:
-    with small_network_known():
+    with known():
         return cli.main(["serve"])
 
 

@@ -102,9 +102,9 @@ def copy(model_dir: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def small_dir(tmp_path: Path) -> Iterator[Path]:
     """A directory of the test's own with the model of a small network, which is known while the test runs."""
-    from small_model import small_network_known, write_small_model
+    from small_model import known, write_small_model
 
-    with small_network_known():
+    with known():
         yield write_small_model(tmp_path / "model")
 
 

@@ -238,8 +238,8 @@ def test_to_serve_an_onnx_file_neither_mxnet_nor_onnx_is_imported(quantized: Pat
     script = f"""if True:
         import sys, pathlib, semseg.serving.processes as processes
         sys.path.append({str(Path(small_model.__file__).parent)!r})
-        from small_model import small_network_known
-        with small_network_known():
+        from small_model import known
+        with known():
             assert processes.load_predictor(pathlib.Path({str(quantized)!r}), "auto", {precision!r})
         sys.exit(bool({{"mxnet", "gluoncv", "onnx", "onnxruntime"}} & set(sys.modules)))
     """

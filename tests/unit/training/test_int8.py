@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_model import small_network_known, write_small_model
+from small_model import known, write_small_model
 
 from semseg.artifact.gate import Gate
 from semseg.data.s3 import ObjectStore
@@ -25,7 +25,7 @@ SETTINGS, _ = hyperparameters.parse({"num_classes": "4", "crop_size": "24", "_qu
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Iterator[Path]:
-    with small_network_known():
+    with known():
         yield write_small_model(tmp_path / "small", num_classes=4)
 
 
