@@ -64,7 +64,7 @@ def resident(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> lis
 
 
 def trained(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list[float]:
-    """Trains in this process as a job does; returns as `resident`."""
+    """Trains in this process, as a job does."""
     keep_memory_flat(LARGE, kept=LARGE)
     sampler = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), crop, max(BASE, crop), seed=0, workers=16)
     learner = learner_from_scratch(specification("fcn", CLASSES, backbone=backbone))

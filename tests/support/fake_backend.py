@@ -1,4 +1,4 @@
-"""The base class of fake backends."""
+"""The base class of fake networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network's layers in plain NumPy, slow but easy to check: the reference for other `Layers`."""
+"""A network's layers in plain numpy: the slow but simple reference for other `Layers`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EPSILON = 1e-5
 
 
 class NumpyLayers:
-    """Layers that compute immediately, in inference mode, on arrays (N, C, H, W). arrays: the parameters by name."""
+    """Layers that compute at once, on arrays (N, C, H, W), as in inference. arrays: the parameters by name."""
 
     def __init__(self, arrays: dict[str, Array]) -> None:
         self._arrays = arrays
@@ -59,7 +59,7 @@ class NumpyLayers:
         for axis in (2, 3):
             source = range(x.shape[axis])
             places = np.linspace(0, x.shape[axis] - 1, like.shape[axis])  # of one place: the first
-            x = np.apply_along_axis(lambda values: np.interp(places, source, values), axis, x)  # noqa: B023 called immediately
+            x = np.apply_along_axis(lambda values: np.interp(places, source, values), axis, x)  # noqa: B023 used at once
         return x
 
     def dropout(self, x: Array, rate: float) -> Array:
@@ -81,12 +81,12 @@ def normalise(x: Array, gamma: Array, beta: Array, mean: Array, variance: Array)
 
 
 def max_pool(x: Array) -> Array:
-    """3 x 3 max pooling with stride 2."""
+    """The maximum over 3 x 3 positions, with stride 2."""
     return np.array(_windows(x, 3, 2, 1, -np.inf).max(axis=0))
 
 
 def _windows(x: Array, size: int, stride: int, dilation: int, padding: float) -> Array:
-    """The inputs at each position of a kernel, row by row: (size * size, N, C, H, W)."""
+    """The input shifted to each position of a kernel, row by row: (size * size, N, C, H, W)."""
     margin = dilation * (size // 2)
     padded = np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)), constant_values=padding)
     height, width = x.shape[2:]

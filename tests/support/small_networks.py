@@ -1,4 +1,4 @@
-"""Networks of a single convolution, for tests of engines."""
+"""Networks of a single convolution, for tests of code that runs networks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SINGLE = Network(
     stride=1,
     bytes_per_pixel={"openvino": 100},
 )
-"""A single 1 x 1 convolution of the image, with a bias."""
+"""One convolution of the image itself, 1 x 1, with a bias."""
 
 
 def doubling(channels: int = 3) -> bytes:
-    """An ONNX model that doubles each channel of its input."""
+    """The ONNX model that doubles its input, channel by channel."""
     weight = 2 * np.eye(channels, 3, dtype=np.float32)[..., None, None]
     arrays = {"c.weight": weight, "c.bias": np.zeros(channels, np.float32)}
     content: bytes = model_of(SINGLE.head, channels, arrays).SerializeToString()
@@ -33,5 +33,5 @@ def doubling(channels: int = 3) -> bytes:
 
 
 def model_of(head: Head, num_classes: int, arrays: Arrays) -> onnx.ModelProto:
-    """An ONNX model, without metadata, of a head that is applied to the image itself."""
+    """The ONNX model, without metadata, of a network whose head runs directly on the image."""
     return onnx_model(replace(SINGLE, head=head), NOTHING, num_classes, arrays, "f")

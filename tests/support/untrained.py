@@ -1,4 +1,4 @@
-"""Arrays, files and learner specifications of untrained networks, by hyperparameter values, without an engine."""
+"""Untrained networks by the names of the hyperparameters: their arrays and their files, without an engine."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from semseg.types import Arrays
 
 ALGORITHMS = [network.name for network in NETWORKS if "mxnet" in network.bytes_per_pixel]
 ENCODERS = [backbone.name for backbone in BACKBONES]
-"""The hyperparameter values for networks and backbones."""
+"""The names of networks and backbones, for tests of each."""
 
 
 def initial_arrays(algorithm: str, backbone: str, num_classes: int, seed: int = 0, aux: bool = True) -> Arrays:
-    """The initial parameters of a training from scratch."""
+    """The parameters that a training from scratch begins with."""
     table = parameter_table(by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), num_classes, aux)
     return initial_values(table, seed)
 
 
 def write_model(directory: Path, algorithm: str = "fcn", backbone: str = "resnet-50", num_classes: int = 3) -> Path:
-    """Writes an untrained network to a model directory, which is created if needed, and returns it."""
+    """Writes the artifact of an untrained network to a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     write_params(directory / "model_best.params", initial_arrays(algorithm, backbone, num_classes))
     return directory
@@ -39,7 +39,7 @@ def specification(
     class_weights: tuple[float, ...] | None = None,
     **settings: Any,
 ) -> LearnerSpecification:
-    """A learner's specification; settings: further settings of the optimizer."""
+    """The specification of a learner, with further settings of the optimizer."""
     return LearnerSpecification(
         by_name(algorithm, NETWORKS),
         by_name(backbone, BACKBONES),
