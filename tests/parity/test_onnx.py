@@ -41,7 +41,8 @@ ON_ONE = pytest.mark.parametrize(
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelDescription]:
     """A network of random weights, biases and statistics."""
     directory = tmp_path_factory.mktemp("network")
-    write_params(directory / "model_best.params", random_arrays(*request.param, CLASSES))
+    algorithm, backbone = request.param
+    write_params(directory / "model_best.params", random_arrays(algorithm, backbone, CLASSES))
     described = describe(directory)
     yield described
     described.params.unlink()
