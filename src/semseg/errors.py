@@ -11,7 +11,7 @@ SemsegError                     exit 2   500   us: a defect or a broken machine
 │   ├── DivergedError           exit 1   400   the training: numbers that are none
 │   ├── DiskFullError           exit 1   400   the machine: no room for a file
 │   ├── JobFolderError          exit 1   400   the folder of a job: in use, or with what would be lost
-│   ├── ImageError              exit 1   400   one picture or mask: damaged, wrong kind
+│   ├── ImageError              exit 1   400   one image or mask: damaged, wrong kind
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
 │   └── RequestError            exit 1   400   a request
 │       ├── UnsupportedMediaError        415   its Content-Type
@@ -98,11 +98,11 @@ class JobFolderError(UserError):
 
 
 class ImageError(UserError):
-    """A picture or mask cannot be read."""
+    """An image or mask cannot be read."""
 
 
 class TooLargeError(ImageError):
-    """A picture or request body is larger than allowed."""
+    """An image or request body is larger than allowed."""
 
     http_status = 413
 
@@ -151,7 +151,10 @@ class ArtifactError(SemsegError):
 
 
 class Stopped(BaseException):
-    """A job was told to stop before there was anything to save, or says what became of it; not an Exception."""
+    """A job was told to stop, and there was nothing more to save; the text, if any, says what became of it.
+
+    Not an Exception: what handles errors on the way lets it pass.
+    """
 
 
 class FormatError(Exception):

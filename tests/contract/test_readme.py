@@ -86,14 +86,16 @@ def test_the_table_of_answers_is_complete_and_right() -> None:
         answer = answer_to(accept)
         assert answer.compressible == bool(packed), accept
         if answer.length:
-            assert total_bytes(answer.parts(done)) == int(length), accept
-    told = [parameter.told for parameters in OFFERS.values() for parameter in parameters.values() if parameter != SHARE]
-    words = set("|".join(told).split("|"))
-    defaults = {word for word in words if not re.search(rf"[`=]{word}[`;]", README)}
-    assert defaults == {"probabilities", "float32", "false"}
+            assert total_bytes(answer.encode(done)) == int(length), accept
+    parameters = [parameter for offer in OFFERS.values() for parameter in offer.parameters.values()]
+    words = {word for parameter in parameters if parameter != SHARE for word in parameter.accepts.split("|")}
+    unnamed = {word for word in words if not re.search(rf"[`=]{word}[`;]", README)}
+    assert unnamed == {parameter.default for parameter in parameters if parameter.default}
     named = {(row[0].partition(";")[0], name) for row in rows for name in re.findall(r"(\w+)=", row[0])}
-    offered = {(media_type, name) for media_type, parameters in OFFERS.items() for name in parameters}
+    offered = {(media_type, name) for media_type, offer in OFFERS.items() for name in offer.parameters}
     assert named == {(media_type, name) for media_type, name in offered if media_type != PROTOBUF}
+    assert {row[0].partition(";")[0] for row in rows} == set(OFFERS) - {PROTOBUF}
+    assert f"`{PROTOBUF}` is another name of the first type" in README
 
 
 def test_the_table_of_variables_is_complete() -> None:

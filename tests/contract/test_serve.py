@@ -37,8 +37,8 @@ from semseg.engines.gluon import runtime
 from semseg.inference.load import load_predictor
 from semseg.inference.predictor import normalise
 from semseg.reporting.overlay import overlay
-from semseg.serving import app
 from semseg.serving.answers import OFFERS
+from semseg.serving.openapi import description
 from semseg.types import Float32, UInt8
 
 CURL = "application/x-www-form-urlencoded"  # what curl declares unasked
@@ -59,9 +59,9 @@ def decode_record(record_class: Any, body: bytes) -> Float32:
 
 def gluoncv_labels(file: Path, picture: UInt8) -> UInt8:
     """The class of each pixel as plain GluonCV predicts it from a parameter file."""
-    from gluoncv import model_zoo
-
     mx = runtime.load()
+    from gluoncv import model_zoo  # once MXNet is loaded
+
     network = model_zoo.FCN(CLASSES, backbone="resnet50", pretrained_base=False)
     network.load_parameters(str(file))
     labels: UInt8 = network.predict(runtime.to_device(normalise(picture), mx.cpu()))[0].asnumpy().argmax(axis=0)
@@ -177,7 +177,7 @@ def accepts(draw: st.DrawFn) -> str:
     return ", ".join(ranges)
 
 
-api = schemathesis.openapi.from_path(Path(app.__file__).with_name("openapi.json"))
+api = schemathesis.openapi.from_dict(json.loads(description(OFFERS)))
 
 
 @api.given(accept=accepts())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from untrained import ALGORITHMS, ENCODERS
 
 from semseg.codecs.params import read_params
 from semseg.engines.gluon import networks
@@ -17,12 +18,12 @@ CLASSES = 5
 SIZES = [(64, 64), (97, 131), (40, 72), (1, 1)]
 
 
-@pytest.fixture(scope="module", params=[network.name for network in NETWORKS])
+@pytest.fixture(scope="module", params=ALGORITHMS)
 def algorithm(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=[backbone.name for backbone in BACKBONES])
+@pytest.fixture(scope="module", params=ENCODERS)
 def backbone(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

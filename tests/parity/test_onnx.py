@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from untrained import ALGORITHMS, random_arrays
+from untrained import ALGORITHMS, ENCODERS, random_arrays
 
 from semseg.artifact.model_dir import ModelDescription, describe
 from semseg.codecs.params import read_params, write_params
@@ -21,7 +21,6 @@ from semseg.exporting.onnx_model import build_onnx
 from semseg.exporting.qdq import inner_convolutions, to_int8
 from semseg.exporting.symbol import write_symbol
 from semseg.machine import usable_cores
-from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.types import Float32
 
 CLASSES = 5
@@ -29,10 +28,10 @@ SIZES = [(64, 64), (97, 131), (1, 1), (3, 40)]
 LARGE = [(333, 1000), (480, 360)]
 
 
-ALL = [(network.name, backbone.name) for network in NETWORKS for backbone in BACKBONES]
+ALL = [(algorithm, backbone) for algorithm in ALGORITHMS for backbone in ENCODERS]
 ON_EITHER_BACKBONE = pytest.mark.parametrize("model", ALL, ids="-".join, indirect=True, scope="module")
 ON_ONE = pytest.mark.parametrize(
-    "model", [pair for pair in ALL if pair[1] == BACKBONES[0].name], ids="-".join, indirect=True, scope="module"
+    "model", [pair for pair in ALL if pair[1] == ENCODERS[0]], ids="-".join, indirect=True, scope="module"
 )
 """Where the heads matter: the backbones differ in the number of their blocks alone."""
 

@@ -1,6 +1,6 @@
-"""`serve` with a network that is sound while it warms up, and after that does as told.
+"""`serve` with a network that is sound while it warms up, and after that does what its first argument says.
 
-`raises`; `hangs`; `waits FOLDER`: notes the width of each picture in the folder's file `seen`, and then waits for its
+`raises`; `hangs`; `waits FOLDER`: notes the width of each image in the folder's file `seen`, and then waits for its
 file `go`; `thrifty`: works, with memory for requests of 40 MB.
 """
 
@@ -19,7 +19,7 @@ from semseg.artifact.model_dir import ModelDescription
 from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
 from semseg.networks.definitions import BACKBONES, NETWORKS
-from semseg.serving import engine, processes, server
+from semseg.serving import prediction_queue, processes, server
 from semseg.types import Float32
 
 
@@ -50,7 +50,7 @@ def main() -> int:
     description = ModelDescription(NETWORKS[0], BACKBONES[0], 3, None, True, Path("/nowhere/model_best.params"), None)
     model = LoadedModel(Predictor(Faulty(), 3, max_tile_pixels=10**6), description, memory)
     if sys.argv[1] == "hangs":
-        engine._STUCK_SECONDS = engine._STUCK_SECONDS_A_PIXEL = 0
+        prediction_queue._STUCK_SECONDS = prediction_queue._STUCK_SECONDS_A_PIXEL = 0
     with patch.object(processes, "load_predictor", lambda *_, **__: model):
         return server.serve(os.environ)
 

@@ -13,7 +13,7 @@ from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import initial_values, parameter_table
 from semseg.types import Arrays
 
-ALGORITHMS = [network.name for network in NETWORKS]
+ALGORITHMS = [network.name for network in NETWORKS if "mxnet" in network.bytes_per_pixel]
 ENCODERS = [backbone.name for backbone in BACKBONES]
 """The words for networks and backbones, for tests of each."""
 

@@ -32,6 +32,9 @@ INT8 = "model_int8.onnx"
 CLASSES = "classes.json"
 """The names of the classes, `{"classes": ["background", "scratch"]}`, in the order of the ids, one for each."""
 
+_MOST_CLASSES = 254
+"""A mask of 8 bits has values for so many, beside 255 for what does not count."""
+
 
 @dataclass(frozen=True)
 class ModelDescription:
@@ -62,9 +65,9 @@ def describe(model_dir: Path) -> ModelDescription:
     """Describe the network of `model_best.params`, or else of `model_algo-1`; other files are ignored.
 
     The parameters' names and shapes tell the network. `hyperparams.json`, whose full form nobody has seen, may lack
-    any key or be absent, but must not contradict them; so may `classes.json` be absent, which the original had not.
-    All parameters are read once. Raises ArtifactError when there is no parameter file, it is damaged or foreign, has
-    values that no network computes with, or the files disagree.
+    any key or be absent, but must not contradict them. `classes.json` may be absent too: the built-in algorithm has
+    none. All parameters are read once. Raises ArtifactError when there is no parameter file, it is damaged or foreign,
+    has values that no network computes with, or the files disagree.
     """
     path = _parameter_file(model_dir)
     arrays = read_params(path)
@@ -119,12 +122,18 @@ def _parameter_file(model_dir: Path) -> Path:
 
 def _identify(arrays: Arrays, path: Path) -> Identity:
     try:
-        return identify(arrays)
+        found = identify(arrays)
     except FormatError as fault:
         raise ArtifactError(
             f"{path} {fault}.",
-            f"It must be the parameters of GluonCV's {titles(NETWORKS)} on {titles(BACKBONES)} v1s.",
+            f"It must be the parameters of {titles(NETWORKS)} on {titles(BACKBONES)} v1s, "
+            "by the names that GluonCV gives them.",
         ) from None
+    if not 2 <= found.num_classes <= _MOST_CLASSES:
+        raise ArtifactError(
+            f"{path} holds a network of {found.num_classes} classes; a mask of 8 bits takes 2 to {_MOST_CLASSES}."
+        )
+    return found
 
 
 def _require_usable(arrays: Arrays, path: Path) -> None:

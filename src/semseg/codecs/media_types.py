@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from semseg.errors import NotAcceptableError, UnsupportedMediaError
@@ -41,21 +42,48 @@ _QUALITY = re.compile(r"0?\.[0-9]+|0\.?|1(?:\.0*)?")
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a parameter of a media type may be: a pattern for the whole value in small letters, and how it is told."""
+    """What a parameter of a media type may be, and what holds where a request leaves it out.
+
+    pattern: of the whole value in small letters; accepts: the values as errors list them; schema: the same in JSON
+    Schema's terms. default: None for no parameter; default_beside: other defaults, by the name and value of another
+    parameter, which comes before. required: whether the media type cannot be asked for without it.
+    """
 
     pattern: str
-    told: str
+    accepts: str
+    schema: Mapping[str, object]
+    default: str | None = None
+    default_beside: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    required: bool = False
 
 
-SHARE = Parameter(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", "0 to 1")
+SHARE = Parameter(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", "0 to 1", {"type": "number", "minimum": 0, "maximum": 1})
 
 Offers = Mapping[str, Mapping[str, Parameter]]
-"""Media types that a request may ask for, each with its parameters; the first is the answer to no wish at all."""
+"""Media types that a request may ask for, each with its parameters. The first that requires none is sent when there is
+no Accept header; there has to be one."""
 
 
-def choice(*words: str) -> Parameter:
+def choice(
+    *words: str,
+    default: str | None = None,
+    default_beside: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    required: bool = False,
+) -> Parameter:
     """A parameter that is one of some words."""
-    return Parameter("|".join(words), "|".join(words))
+    accepts = "|".join(words)
+    return Parameter(accepts, accepts, {"enum": list(words)}, default, default_beside, required)
+
+
+def with_defaults(given: Mapping[str, str], parameters: Mapping[str, Parameter]) -> dict[str, str]:
+    """The values of a media type's parameters: those given, or else the defaults; without those that have none."""
+    values: dict[str, str] = {}
+    for name, parameter in parameters.items():
+        defaults = (parameter.default_beside[other] for other in values.items() if other in parameter.default_beside)
+        value = given.get(name, next(defaults, parameter.default))
+        if value is not None:
+            values[name] = value
+    return values
 
 
 @dataclass(frozen=True)
@@ -84,8 +112,9 @@ def negotiate_accept(header: str | None, offers: Offers) -> Accepted:
     Raises NotAcceptableError, with all that is on offer, when nothing offered is acceptable or the header has more
     than `LONGEST_ACCEPT` characters. Takes time in proportion to these.
     """
+    plain = [media_type for media_type, parameters in offers.items() if not _required(parameters)]
     if not header or not header.strip():
-        return Accepted(next(iter(offers)))
+        return Accepted(plain[0])
     if len(header) > LONGEST_ACCEPT:
         raise _not_acceptable(header, f"it has {len(header):,} characters, more than {LONGEST_ACCEPT:,}", offers)
     known = frozenset(name for parameters in offers.values() for name in parameters) | {"q"}
@@ -93,7 +122,7 @@ def negotiate_accept(header: str | None, offers: Offers) -> Accepted:
     faulty = [wanted for wanted in ranges if wanted.fault and wanted.quality]
     wishes = _wishes(ranges, max((wanted.quality for wanted in faulty), default=0))
     named = (kind for kind in wishes if kind.parameters)
-    preferred = max((*map(_Kind, offers), *named), key=lambda kind: _wish(kind, wishes))
+    preferred = max((*map(_Kind, plain), *named), key=lambda kind: _wish(kind, wishes))
     if _wish(preferred, wishes).quality == 0:
         reason = faulty[0].fault if faulty else "it names nothing this model answers with"
         raise _not_acceptable(header, reason, offers)
@@ -179,8 +208,14 @@ def _fault(media_type: str, parameters: Mapping[str, str], offered: Mapping[str,
         if name not in offered:
             return f"{media_type} has no parameter {_quoted(name)}"
         if not re.fullmatch(offered[name].pattern, value):
-            return f"{name} of {media_type} is {_quoted(value)}, not {offered[name].told}"
-    return ""
+            return f"{name} of {media_type} is {_quoted(value)}, not {offered[name].accepts}"
+    missing = [name for name in _required(offered) if name not in parameters]
+    return f"{missing[0]} of {media_type} is missing" if missing else ""
+
+
+def _required(parameters: Mapping[str, Parameter]) -> list[str]:
+    """The names of those parameters without which a media type cannot be asked for."""
+    return [name for name, parameter in parameters.items() if parameter.required]
 
 
 def _unquoted(value: str) -> str:
@@ -190,14 +225,14 @@ def _unquoted(value: str) -> str:
 
 def _not_acceptable(header: str, reason: str, offers: Offers) -> NotAcceptableError:
     return NotAcceptableError(
-        f"Accept {_quoted(header)} cannot be met: {reason}.", f"Ask for {', '.join(map(_told, offers.items()))}."
+        f"Accept {_quoted(header)} cannot be met: {reason}.", f"Ask for {', '.join(map(_listed, offers.items()))}."
     )
 
 
-def _told(offer: tuple[str, Mapping[str, Parameter]]) -> str:
-    """An offer as errors name it: `image/png (palette=voc|ade20k)`."""
+def _listed(offer: tuple[str, Mapping[str, Parameter]]) -> str:
+    """An offer as errors list it: `image/png (palette=voc|ade20k)`."""
     media_type, parameters = offer
-    each = "; ".join(f"{name}={parameter.told}" for name, parameter in parameters.items())
+    each = "; ".join(f"{name}={parameter.accepts}" for name, parameter in parameters.items())
     return f"{media_type} ({each})" if each else media_type
 
 

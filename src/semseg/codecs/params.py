@@ -55,7 +55,7 @@ def read_params(path: Path) -> Arrays:
 def write_params(path: Path, arrays: Arrays) -> None:
     """Write what `mx.nd.save` writes of arrays in the memory of the host, byte by byte.
 
-    Unlike that, whatever goes wrong is an OSError that tells its reason, such as a full disk.
+    Unlike that, whatever goes wrong is an OSError that gives its reason, such as a full disk.
     arrays: of the dtypes that `read_params` reads and at least one dimension, by name.
     """
     with path.open("wb") as file:

@@ -29,11 +29,12 @@ def training_device(engine: Engine, wanted: str, instance: str) -> Device:
     wanted: the hyperparameter `_device`; instance: the type of the machine if that is one with a GPU, else empty. Where
     it or device files show a GPU, `auto` is not content with the CPU, unless the engine that is installed can compute
     on no other: then a warning is logged.
-    Raises DeviceError, with the cause and the ways out, when no GPU can be used that is wanted or to be expected.
+    Raises DeviceError, with the cause and the ways out, when no GPU can be used that is wanted or to be expected, and
+    when the engine cannot even use the CPU.
     """
     start = time.perf_counter()
-    sign = _sign_of_gpu(instance)
-    device = engine.cpu() if wanted == "cpu" else _expected_device(engine, wanted, sign)
+    cpu, sign = engine.cpu(), _sign_of_gpu(instance)  # first: where not even the CPU is of use, it is no way out
+    device = cpu if wanted == "cpu" else _expected_device(engine, wanted, sign)
     logger.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
     logger.info("nvidia-smi identified %d GPUs.", device.gpus)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))

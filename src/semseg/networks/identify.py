@@ -13,9 +13,6 @@ from semseg.errors import FormatError, some
 from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.parameters import parameter_table
 
-MOST_CLASSES = 254
-"""A mask of 8 bits has values for so many, beside 255 for what does not count."""
-
 
 @dataclass(frozen=True)
 class Identity:
@@ -34,8 +31,9 @@ def identify(
 ) -> Identity:
     """Return the network and the backbone that have parameters of just these names, and the number of classes.
 
-    Shapes are compared when the network is loaded. Raises FormatError, which names what is missing or unknown if most
-    of the names are those of one network, and the networks there are if not.
+    The classes, however many, are told by the shape of the classifier's weight; other shapes are compared when the
+    network is loaded. Raises FormatError, which names what is missing or unknown if most of the names are those of one
+    network, and the networks there are if not.
     """
     named = {name for name in arrays if not name.startswith(AUXILIARY)}
     candidates = [
@@ -52,6 +50,4 @@ def identify(
     shape = arrays[f"{network.classifier}.weight"].shape
     if len(shape) != 4:
         raise FormatError(f"has no 4-dimensional {network.classifier}.weight")
-    if not 2 <= shape[0] <= MOST_CLASSES:
-        raise FormatError(f"holds a network of {shape[0]} classes; a mask of 8 bits takes 2 to {MOST_CLASSES}")
     return Identity(network, backbone, shape[0], auxiliary=len(named) < len(arrays))

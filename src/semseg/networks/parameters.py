@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semseg.errors import ArtifactError, some
+from semseg.errors import ArtifactError, one_line, some
 from semseg.networks.definitions import AUXILIARY, Backbone, Network
 from semseg.types import Arrays, Float32
 
@@ -75,7 +75,7 @@ def require_fit(table: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], or
     table: whatever has a shape, by name.
     """
     faults = [f"{name} is missing" for name in table.keys() - arrays.keys()]
-    faults += [f"{name} is unknown" for name in arrays.keys() - table.keys()]
+    faults += [f"{one_line(name):.100} is unknown" for name in arrays.keys() - table.keys()]
     for name in table.keys() & arrays.keys():
         array, shape = arrays[name], tuple(table[name].shape)
         if array.shape != shape:

@@ -5,6 +5,7 @@ A store, GluonCV's own for one, holds each file packed: `NAME.zip` has the one m
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -14,14 +15,14 @@ import threading
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from semseg.errors import WeightsError, one_line
+from semseg.errors import DiskFullError, WeightsError, one_line
 from semseg.files import replacing
 from semseg.machine import is_own
 
@@ -102,17 +103,28 @@ def fetch(file: StoredFile, folder: Path | None, seconds: float, max_bytes: int 
     _LOGGER.info("Fetching %s, for at most %g seconds.", file.url, seconds)
     path = folder / file.name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as packed:
+        with placing(path) as temporary, tempfile.TemporaryFile(dir=folder) as packed:
             _within(seconds, lambda: _download(file.url, packed, seconds, max_bytes))
-            with replacing(path, path.with_name(f".{path.name}.{uuid.uuid4().hex}")) as temporary:  # others fetch too
-                _unpack(packed, file, temporary, max_bytes)
+            _unpack(packed, file, temporary, max_bytes)
     except _FetchError as error:
         raise WeightsError(f"{one_line(file.url)} {error}.") from error
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be written: {error.strerror}.") from error
     _LOGGER.info("Fetched %s.", path)
     return path
+
+
+@contextmanager
+def placing(path: Path, hint: str = "") -> Iterator[Path]:
+    """Yield a temporary path that no other process has; what is written there becomes `path` at once, or not at all.
+
+    The folder is made if need be. Raises WeightsError, with the hint, when the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, path.with_name(f".{path.name}.{uuid.uuid4().hex}")) as temporary:
+            yield temporary
+    except (OSError, DiskFullError) as error:
+        reason = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
+        raise WeightsError(f"{path} cannot be written: {reason}.", hint) from error
 
 
 class _FetchError(Exception):

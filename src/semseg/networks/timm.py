@@ -14,10 +14,10 @@ import numpy as np
 
 from semseg.codecs.params import write_params
 from semseg.errors import FormatError, WeightsError, one_line, some
-from semseg.files import replacing
 from semseg.networks.backbones import PRETRAINED, imported_name
 from semseg.networks.definitions import BACKBONES, Backbone, titles
 from semseg.networks.parameters import backbone_table
+from semseg.networks.store import placing
 from semseg.types import Arrays
 
 MAX_BYTES = 512 << 20
@@ -36,7 +36,7 @@ def import_backbone(source: Path, folder: Path) -> Path:
 
     The folder is made if need be; a file of an earlier import is replaced. The arrays are of float32 or float16; names
     and shapes must be those of the backbone, besides them only the classifier (`fc`), which has no use here, and
-    `num_batches_tracked`. Raises WeightsError, which names what does not fit, or DiskFullError; writes nothing then.
+    `num_batches_tracked`. Raises WeightsError, which names what does not fit, and writes nothing then.
     """
     try:
         backbone, arrays = _read(source)
@@ -48,12 +48,8 @@ def import_backbone(source: Path, folder: Path) -> Path:
     except OSError as error:
         raise WeightsError(f"{one_line(str(source))} cannot be read: {error.strerror or error}.") from error
     path = folder / imported_name(backbone.name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            write_params(temporary, arrays)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be written: {error.strerror}.", "--out names another folder.") from error
+    with placing(path, "--out names another folder.") as temporary:
+        write_params(temporary, arrays)
     return path
 
 

@@ -29,7 +29,7 @@ _NO_NUMBERS = (
 class LogSink:
     """Logs events as the built-in algorithm did (algorithm.md section 6).
 
-    Of the epochs before a restart it says nothing: the log has their lines already, and counters are those of events.
+    Of the epochs before a restart it says nothing: the log has their lines already.
     host: this machine's name; frequency: iterations between two progress notices; clock: seconds since 1970.
     """
 

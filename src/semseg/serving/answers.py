@@ -1,11 +1,12 @@
 """What /invocations answers with: the media types on offer, and for each the way from a prediction to bytes.
 
-No HTTP here and no engine. Probabilities of all classes are computed only for an answer that holds them.
+No HTTP here and no engine. OFFERS, at the end, is the one table: negotiation, building and OpenAPI's description read
+it. Probabilities of all classes are computed only for an answer that holds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,10 @@ from semseg.codecs.media_types import (
     PROTOBUF,
     RECORDIO_PROTOBUF,
     SHARE,
-    Offers,
+    Parameter,
     choice,
     negotiate_accept,
+    with_defaults,
 )
 from semseg.codecs.npy import encode_npy
 from semseg.codecs.recordio import Buffer
@@ -37,17 +39,6 @@ from semseg.types import Prediction, UInt8
 PROBABILITIES, CLASSES, CONFIDENCE = "probabilities", "classes", "confidence"
 """Of each pixel: the probability of each class; the id of the most probable; that id and its probability."""
 
-_VALUES = choice(PROBABILITIES, CLASSES, CONFIDENCE)
-
-OFFERS: Offers = {
-    RECORDIO_PROTOBUF: {"values": _VALUES},
-    PROTOBUF: {"values": _VALUES},
-    PNG: {"palette": choice(*palettes.NAMES), "overlay": SHARE},
-    NPY: {"values": _VALUES, "dtype": choice("float32", "float16", "uint8")},
-    JSON: {"rle": choice("false", "true")},
-}
-"""What a request's Accept may ask for; the first is the answer to no wish at all."""
-
 _ONE_BYTE_IDS = 128
 """So many classes have ids of one byte in a record; others take up to two."""
 
@@ -57,7 +48,7 @@ _BytesPerPixel = Callable[[int], int]
 
 @dataclass(frozen=True)
 class Segmented:
-    """A picture, uint8 (H, W, 3), what was predicted of it, and by which model."""
+    """An image, uint8 (H, W, 3), what was predicted of it, and by which model."""
 
     image: UInt8
     prediction: Prediction
@@ -66,18 +57,20 @@ class Segmented:
 
 @dataclass(frozen=True)
 class Answer:
-    """One way to tell a prediction.
+    """One way to send a prediction.
 
-    media_type: the Content-Type, without parameters: what was asked for shows in the bytes. parts: the bytes, to be
-    sent one after the other. memory: of all that is made of the logits until they are sent; length: of the bytes
-    themselves, None where only coding tells. compressible: whether gzip is worth its time: float32 probabilities of
-    all classes lose a tenth, in thirty times the time that the softmax takes, and PNG is compressed.
+    media_type: the Content-Type, without parameters: what was asked for shows in the bytes. encode: makes the bytes, in
+    pieces to be sent one after the other. memory: of all that is made of the logits until they are sent; length: of the
+    bytes themselves, None where only coding shows it. check_length: raises TooLargeError for more bytes than the media
+    type can hold. compressible: whether gzip is worth its time: float32 probabilities of all classes lose a tenth, in
+    thirty times the time that the softmax takes, and PNG is compressed.
     """
 
     media_type: str
-    parts: Callable[[Segmented], Sequence[Buffer]]
+    encode: Callable[[Segmented], Sequence[Buffer]]
     memory: _BytesPerPixel
     length: _BytesPerPixel | None = None
+    check_length: Callable[[int], object] = lambda _: None
     compressible: bool = False
 
     def check(self, num_classes: int, height: int, width: int, limit: int) -> None:
@@ -95,65 +88,72 @@ class Answer:
                 f"Ask for {NPY} with dtype=float16 or uint8, for values=confidence or classes, or for {PNG}; send a "
                 "smaller picture; or serve with a higher SEMSEG_MAX_RESPONSE_MB. gzip does not count.",
             )
-        if self.media_type != NPY:
-            check_size(size)
+        self.check_length(size)
 
 
-def answer_to(accept: str | None) -> Answer:
-    """The answer that a request's Accept prefers. Raises NotAcceptableError, with all that is on offer."""
-    accepted = negotiate_accept(accept, OFFERS)
-    given = accepted.parameters
-    if accepted.media_type == PNG:
-        palette, share = given.get("palette"), given.get("overlay")
-        if share is not None:
-            return _overlay(palettes.palette(palette or "voc"), float(share))
-        return _mask(palettes.palette(palette) if palette else None)
-    if accepted.media_type == JSON:
-        return _summary(given.get("rle") == "true")
-    values = given.get("values", PROBABILITIES)
-    if accepted.media_type == NPY:
-        return _npy(values, np.dtype(given.get("dtype", "uint8" if values == CLASSES else "float32")))
-    return _record(accepted.media_type, values)
+_Builder = Callable[[str, Mapping[str, str]], Answer]
+"""From a media type and its parameters, given or by default, to its answer."""
 
 
-def _mask(colours: UInt8 | None) -> Answer:
+@dataclass(frozen=True)
+class Offer:
+    """A media type on offer: what parameters Accept may give, how its answer is built, and OpenAPI's schema of it."""
+
+    parameters: Mapping[str, Parameter]
+    build: _Builder
+    schema: Mapping[str, object]
+
+
+def _png(media_type: str, parameters: Mapping[str, str]) -> Answer:
+    """A PNG file: of the classes, or of the image with the classes over it if there is a share of theirs."""
+    palette, share = parameters.get("palette"), parameters.get("overlay")
+    if share is not None:
+        return _overlay(media_type, palettes.palette(palette or "voc"), float(share))
+    return _mask(media_type, palettes.palette(palette) if palette else None)
+
+
+def _mask(media_type: str, colours: UInt8 | None) -> Answer:
     """Class ids as a PNG file, which is no larger than they are."""
-    return Answer(PNG, lambda done: [encode_mask(done.prediction.labels(), colours)], lambda _: 2)
+    return Answer(media_type, lambda done: [encode_mask(done.prediction.labels(), colours)], lambda _: 2)
 
 
-def _overlay(colours: UInt8, share: float) -> Answer:
-    """The picture as a PNG file, its classes in colours over it.
+def _overlay(media_type: str, colours: UInt8, share: float) -> Answer:
+    """The image as a PNG file, its classes in colours over it.
 
-    Memory: class ids 1, blended picture 3, Pillow's copy of it 4, the file 3 and the rest of its last growth.
+    Memory: class ids 1, blended image 3, Pillow's copy of it 4, the file 3 and the rest of its last growth.
     """
 
-    def parts(done: Segmented) -> Sequence[Buffer]:
+    def encode(done: Segmented) -> Sequence[Buffer]:
         return [encode_picture(overlay(done.image, done.prediction.labels(), colours, share))]
 
-    return Answer(PNG, parts, lambda _: 12)
+    return Answer(media_type, encode, lambda _: 12)
 
 
-def _summary(runs: bool) -> Answer:
-    """Names, pixels and mean confidence of the classes as JSON, with their regions if `runs`.
+def _summary(media_type: str, parameters: Mapping[str, str]) -> Answer:
+    """Names, pixels and mean confidence of the classes as JSON, with their regions if `rle` is true.
 
     Memory: class ids 1, confidence 4; for regions that change with every pixel the runs and their text.
     """
 
-    def parts(done: Segmented) -> Sequence[Buffer]:
+    runs = parameters["rle"] == "true"
+
+    def encode(done: Segmented) -> Sequence[Buffer]:
         names = done.model.class_names or (None,) * done.model.num_classes
         return encode_summary(*done.prediction.confidence(), names, runs)
 
-    return Answer(JSON, parts, lambda _: 28 if runs else 6, compressible=True)
+    return Answer(media_type, encode, lambda _: 28 if runs else 6, compressible=True)
 
 
-def _record(media_type: str, values: str) -> Answer:
+def _record(media_type: str, parameters: Mapping[str, str]) -> Answer:
     """Numbers as a record of recordio-protobuf: probabilities as float32, class ids as int32."""
+    values = parameters["values"]
     if values == PROBABILITIES:
         return Answer(
             media_type,
             lambda done: encode_probabilities(done.prediction.probabilities()),
             memory=lambda classes: 4 * classes,
             length=lambda classes: 4 * classes,
+            check_length=check_size,
         )
 
     def id_bytes(classes: int) -> int:
@@ -165,6 +165,7 @@ def _record(media_type: str, values: str) -> Answer:
             lambda done: encode_classes(done.prediction.labels()),
             memory=lambda classes: id_bytes(classes) + 1,
             length=id_bytes,
+            check_length=check_size,
             compressible=True,
         )
     return Answer(
@@ -172,19 +173,21 @@ def _record(media_type: str, values: str) -> Answer:
         lambda done: encode_classes(*done.prediction.confidence()),
         memory=lambda classes: id_bytes(classes) + 1 + 4,
         length=lambda classes: id_bytes(classes) + 4,
+        check_length=check_size,
         compressible=True,
     )
 
 
-def _npy(values: str, dtype: np.dtype[Any]) -> Answer:
+def _npy(media_type: str, parameters: Mapping[str, str]) -> Answer:
     """Numbers as a .npy file: (C, H, W); (H, W) of CLASSES; (2, H, W) of CONFIDENCE, the ids first.
 
     Probabilities of uint8 are 255ths.
     """
+    values, dtype = parameters["values"], np.dtype[Any](parameters["dtype"])
     each = dtype.itemsize
     if values == PROBABILITIES:
         return Answer(
-            NPY,
+            media_type,
             lambda done: encode_npy(done.prediction.probabilities(dtype)),
             memory=lambda classes: each * classes,
             length=lambda classes: each * classes,
@@ -192,7 +195,7 @@ def _npy(values: str, dtype: np.dtype[Any]) -> Answer:
         )
     if values == CLASSES:
         return Answer(
-            NPY,
+            media_type,
             lambda done: encode_npy(done.prediction.labels().astype(dtype, copy=False)),
             memory=lambda _: 1 + each,
             length=lambda _: each,
@@ -205,4 +208,53 @@ def _npy(values: str, dtype: np.dtype[Any]) -> Answer:
         planes[0], planes[1] = labels, confidence
         return encode_npy(planes)
 
-    return Answer(NPY, both, memory=lambda _: 1 + 3 * each, length=lambda _: 2 * each, compressible=True)
+    return Answer(media_type, both, memory=lambda _: 1 + 3 * each, length=lambda _: 2 * each, compressible=True)
+
+
+_VALUES = choice(PROBABILITIES, CLASSES, CONFIDENCE, default=PROBABILITIES)
+
+OFFERS: Mapping[str, Offer] = {
+    RECORDIO_PROTOBUF: Offer(
+        {"values": _VALUES},
+        _record,
+        {
+            "description": "One RecordIO record that holds an aialgs.data.Record. values=probabilities: the feature "
+            "target holds float32, the feature shape [1, C, H, W]. values=classes: target holds the class ids, int32, "
+            "shape [1, H, W]. values=confidence: the same, and the feature confidence holds the probability of each "
+            "pixel's class, float32."
+        },
+    ),
+    PROTOBUF: Offer({"values": _VALUES}, _record, {"description": "The same bytes under another name."}),
+    PNG: Offer(
+        {"palette": choice(*palettes.NAMES), "overlay": SHARE},
+        _png,
+        {
+            "description": "A PNG file of the picture's size. Without parameters mode L, each pixel a class id. With "
+            "palette mode P, the same ids, shown in colours. With overlay mode RGB, the picture with the classes in "
+            "colours over it, whose share this is; a class whose colour is black stays clear."
+        },
+    ),
+    NPY: Offer(
+        {
+            "values": _VALUES,
+            "dtype": choice(
+                "float32", "float16", "uint8", default="float32", default_beside={("values", CLASSES): "uint8"}
+            ),
+        },
+        _npy,
+        {
+            "description": "A .npy file. values=probabilities: (C, H, W). values=classes: the class ids, (H, W), uint8 "
+            "if dtype is not given. values=confidence: (2, H, W), first the class ids, then the probability of each "
+            "pixel's class. Probabilities are 0 to 1, as uint8 round(255 p)."
+        },
+    ),
+    JSON: Offer({"rle": choice("false", "true", default="false")}, _summary, {"$ref": "#/components/schemas/Summary"}),
+}
+"""What a request's Accept may ask for; without one the first is sent."""
+
+
+def answer_to(accept: str | None, offers: Mapping[str, Offer] = OFFERS) -> Answer:
+    """The answer that a request's Accept prefers. Raises NotAcceptableError, with all that is on offer."""
+    accepted = negotiate_accept(accept, {media_type: offer.parameters for media_type, offer in offers.items()})
+    offer = offers[accepted.media_type]
+    return offer.build(accepted.media_type, with_defaults(accepted.parameters, offer.parameters))

@@ -1,8 +1,7 @@
 """The HTTP interface: /ping, /invocations, /execution-parameters (container-contract.md sections 2.2, 2.3, 2.6).
 
-Ours, beyond the platform's: /info, /metrics for Prometheus, and /openapi.json, a file beside this one that describes it
-all. What a request wants is settled before any work, its size before its body is read, the picture's before it is
-decoded.
+Beyond the platform's paths: /info, /metrics for Prometheus, and /openapi.json, which describes them all. What a request
+wants is settled before any work, its size before its body is read, the image's before it is decoded.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -22,14 +20,15 @@ from werkzeug.exceptions import HTTPException
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.media_types import check_content_type
 from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
-from semseg.networks.definitions import BACKBONES, NETWORKS
-from semseg.serving.answers import answer_to
+from semseg.serving.answers import OFFERS, Offer, answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
-from semseg.serving.engine import Engine
-from semseg.serving.exchange import INVOCATIONS, Exchange
 from semseg.serving.invocation import Invocation
+from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.metrics import CONTENT_TYPE, Metrics
+from semseg.serving.openapi import description
+from semseg.serving.prediction_queue import PredictionQueue
 from semseg.serving.refusals import error_body, internal_error
+from semseg.serving.request_record import INVOCATIONS, RequestRecord
 from semseg.serving.settings import Settings
 from semseg.version import __version__
 
@@ -41,29 +40,34 @@ _LONGEST_HEADER = 1024
 
 
 def create_app(
-    engine: Engine, settings: Settings, client_left: Callable[[Mapping[str, Any]], bool] = lambda _: False
+    queue: PredictionQueue,
+    settings: Settings,
+    budget: MemoryBudget,
+    client_left: Callable[[Mapping[str, Any]], bool] = lambda _: False,
+    offers: Mapping[str, Offer] = OFFERS,
 ) -> Flask:
-    """The WSGI application that answers with the engine's predictions.
+    """The WSGI application that answers with the predictions of a model.
 
-    client_left: whether the client of a request, given its WSGI environment, has closed its connection.
+    queue: the model's; budget: the memory that requests share. client_left: whether the client of a request, given its
+    WSGI environment, has closed its connection. offers: the media types of answers.
     """
     app, metrics = Flask("semseg", static_folder=None), Metrics()
-    invocation = Invocation(engine, settings, metrics, client_left)
-    app.before_request(engine.end_if_stuck)
+    invocation = Invocation(settings, budget, metrics, client_left)
+    app.before_request(queue.report_if_stuck)
     app.register_error_handler(SemsegError, _refuse)
     app.register_error_handler(HTTPException, _refuse_in_general)
     app.register_error_handler(Exception, _report_defect)
 
     @app.route("/ping", methods=["GET", "POST"])
     def ping() -> Response:
-        return Response(status=200) if engine.ready else _loading()
+        return Response(status=200) if queue.ready else _loading()
 
     @app.post(INVOCATIONS)
     def invocations() -> Response:
         check_content_type(request.headers.get("Content-Type"))
         check_content_encoding(request.headers.get("Content-Encoding"))
-        answer = answer_to(request.headers.get("Accept"))
-        return invocation.answer(answer, g.exchange) if engine.ready else _loading()
+        answer = answer_to(request.headers.get("Accept"), offers)
+        return invocation.respond(queue, answer, g.record) if queue.ready else _loading()
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:
@@ -75,51 +79,43 @@ def create_app(
 
     @app.get("/info")
     def info() -> Response:
-        return _json(200, _info(engine.description)) if engine.ready else _loading()
+        return _json(200, _info(queue.description)) if queue.ready else _loading()
 
     @app.get("/metrics")
-    def tell_metrics() -> Response:
-        text = metrics.text(engine.description if engine.ready else None)
+    def prometheus_metrics() -> Response:
+        text = metrics.text(queue.description if queue.ready else None)
         return Response(text, content_type=CONTENT_TYPE)
 
     Image.preinit()  # Pillow would import modules in the first answer, when there may be no file to be had
-    description = _described()  # now, for the same reason
+    described = description(offers)  # now, for the same reason
 
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return Response(description, content_type="application/json")
+        return Response(described, content_type="application/json")
 
     _observe(app, metrics, settings.request_log)
     return app
 
 
-def _described() -> bytes:
-    """The HTTP interface in OpenAPI's form, with this version, and the networks that can be served."""
-    text = Path(__file__).with_name("openapi.json").read_text().replace("{version}", __version__)
-    for place, declared in (("{networks}", NETWORKS), ("{backbones}", BACKBONES)):
-        text = text.replace(place, '", "'.join(one.name for one in declared))
-    return text.encode()
-
-
 def _observe(app: Flask, metrics: Metrics, log: str) -> None:
-    """Has each request counted and logged once its answer is sent, which gets the request's id and attributes."""
+    """Has each request counted and logged once its answer is sent; the answer gets the request's id and attributes."""
     paths = {rule.rule for rule in app.url_map.iter_rules()}
 
     @app.before_request
     def begin() -> None:
-        g.exchange = Exchange(request.path, _printable(request.headers.get(_INFERENCE_ID, "")))
+        g.record = RequestRecord(request.path, _printable(request.headers.get(_INFERENCE_ID, "")))
 
     @app.after_request
     def end(response: Response) -> Response:
-        exchange, known, sending = g.exchange, request.path in paths, time.perf_counter()
-        response.headers["X-Request-Id"] = exchange.request_id
+        record, known, sending = g.record, request.path in paths, time.perf_counter()
+        response.headers["X-Request-Id"] = record.request_id
         if attributes := _printable(request.headers.get(_ATTRIBUTES, "")):
             response.headers[_ATTRIBUTES] = attributes
 
         @response.call_on_close
         def sent() -> None:
-            exchange.stages["send"] = time.perf_counter() - sending
-            exchange.end(response.status_code, known, metrics, log)
+            record.stages["send"] = time.perf_counter() - sending
+            record.end(response.status_code, known, metrics, log)
 
         return response
 
@@ -130,7 +126,7 @@ def _printable(text: str) -> str:
 
 
 def _info(model: ModelDescription) -> dict[str, object]:
-    """What is served; null is what the model directory does not tell."""
+    """What is served; null is what the model directory does not say."""
     return {
         "algorithm": model.network.name,
         "backbone": model.backbone.name,

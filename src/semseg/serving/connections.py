@@ -99,7 +99,7 @@ class ClientSocket(socket.socket):
     def closed_by_client(self) -> bool:
         """Whether the client sends no more: it has closed the connection, or its half of it, which looks the same."""
         poll = select.poll()
-        poll.register(self, select.POLLRDHUP)  # errors and the end of both halves are always told
+        poll.register(self, select.POLLRDHUP)  # errors and the end of both halves are always reported
         return bool(poll.poll(0))
 
     def finish(self) -> None:
@@ -252,7 +252,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
 
 def _unread(body: LengthReader | ChunkedReader | AwaitedBody, least: int) -> bool:
-    """Whether so many bytes of a body may be left, or its client was not told to send it."""
+    """Whether so many bytes of a body may be left, or its client was not asked to send it."""
     if isinstance(body, AwaitedBody):
         return body.client is not None or _unread(body.reader, least)
     return body.length >= least if isinstance(body, LengthReader) else body.parser is not None

@@ -1,4 +1,4 @@
-"""One /invocations: from the request's body to the parts of its answer, within the memory and the time it may have."""
+"""One invocation: from the request's body to the bytes of its answer, within the memory and the time it may have."""
 
 from __future__ import annotations
 
@@ -18,86 +18,88 @@ from semseg.errors import RequestError, TooLargeError
 from semseg.inference.memory import request_bytes
 from semseg.inference.tiling import computed_pixels
 from semseg.serving.answers import Answer, Segmented
-from semseg.serving.bodies import body_of
 from semseg.serving.codings import accepts_gzip, is_packed, unpacked
-from semseg.serving.engine import Engine, require_client
-from semseg.serving.exchange import Exchange
+from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.metrics import Metrics
-from semseg.serving.room import Room
+from semseg.serving.prediction_queue import PredictionQueue, require_client
+from semseg.serving.request_record import RequestRecord
+from semseg.serving.response_bodies import response_body
 from semseg.serving.settings import Settings
 
 _PIECE = 1 << 20
 
-_BODIES = 4
-"""One part in so many of the memory for requests is for bodies, the rest for pictures and answers. Were they one,
-bodies could fill it, each waiting for memory to be decoded."""
-
 
 class Invocation:
-    """Answers requests with the engine's predictions."""
+    """Answers requests with the predictions of whichever model they are for."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, metrics: Metrics, client_left: Callable[[Mapping[str, Any]], bool]
+        self,
+        settings: Settings,
+        budget: MemoryBudget,
+        metrics: Metrics,
+        client_left: Callable[[Mapping[str, Any]], bool],
     ) -> None:
-        """client_left: whether the client of a request, given its WSGI environment, has closed its connection."""
-        self._engine = engine
-        self._client_left = client_left
+        """budget: the memory that requests share, those for other models too.
+
+        client_left: whether the client of a request, given its WSGI environment, has closed its connection.
+        """
         self._settings = settings
+        self._budget = budget
         self._metrics = metrics
-        self._bodies, self._pictures = Room(), Room()
+        self._client_left = client_left
 
-    def answer(self, kind: Answer, exchange: Exchange) -> Response:
-        """The answer to the request that Flask has at hand, once the model is loaded; exchange: notes what it is.
+    def respond(self, queue: PredictionQueue, answer: Answer, record: RequestRecord) -> Response:
+        """The response to the request that Flask has at hand, from a model that is loaded.
 
-        Raises BusyError, TooLargeError, RequestError, ImageError; ClientLeftError before a step whose result nobody
-        would take.
+        record: gets what becomes known of the request. Raises BusyError, TooLargeError, RequestError, ImageError;
+        ClientLeftError before a step whose result nobody would take.
         """
         until = time.monotonic() + self._settings.timeout
-        self._engine.check_line()  # before the body is read, and again when it has been
+        queue.require_place()  # before the body is read, and again when it has been
         with ExitStack() as held:
             held.enter_context(self._metrics.in_flight.track_inprogress())
-            parts = self._parts(kind, until, exchange, held)
-            if parts is None:
+            content = self._content(queue, answer, until, record, held)
+            if content is None:
                 return Response(status=204)
-            body, headers = body_of(parts, kind.compressible and accepts_gzip(request.headers.get("Accept-Encoding")))
-            response = Response(body, headers=headers, content_type=kind.media_type)
+            gzip = answer.compressible and accepts_gzip(request.headers.get("Accept-Encoding"))
+            body, headers = response_body(content, gzip)
+            response = Response(body, headers=headers, content_type=answer.media_type)
             response.call_on_close(held.pop_all().close)  # what is sent is in memory until it is
             return response
 
-    def _parts(self, kind: Answer, until: float, exchange: Exchange, held: ExitStack) -> Sequence[Buffer] | None:
+    def _content(
+        self, queue: PredictionQueue, answer: Answer, until: float, record: RequestRecord, held: ExitStack
+    ) -> Sequence[Buffer] | None:
         """What is to be sent, None for an empty body; `held` is what it occupies until then."""
-        engine, memory = self._engine, self._engine.memory
-        left = partial(self._client_left, request.environ)
-        bodies = memory // _BODIES
-        with self._bodies.growing(bodies) as take:
-            with exchange.stage("receive"):
+        model, left = queue.description, partial(self._client_left, request.environ)
+        with self._budget.bodies.growing() as take:
+            with record.stage("receive"):
                 body = _read_body(self._settings.max_payload, take)
             if not body:
                 return None
-            exchange.received = len(body)
+            record.received = len(body)
             image = open_image(body, self._settings.max_pixels)
             del body  # the image may have a copy of its own, which is all that is counted
-            exchange.size = image.size
-            model = engine.description
+            record.size = image.size
             _check_size(image.width, image.height, model.network.stride, self._settings.max_pixels)
             size = model.num_classes, image.height, image.width
-            kind.check(*size, limit=self._settings.max_response)
-            with engine.place(left), self._metrics.line.track_inprogress():
-                with exchange.stage("wait"):
-                    needed = request_bytes(*size, model.network.stride, kind.memory(model.num_classes))
-                    held.enter_context(self._pictures.held(needed, memory - bodies, until))
+            answer.check(*size, limit=self._settings.max_response)
+            with queue.place(left), self._metrics.queued.track_inprogress():
+                with record.stage("wait"):
+                    needed = request_bytes(*size, model.network.stride, answer.memory(model.num_classes))
+                    held.enter_context(self._budget.images.reserve(needed, until))
                 require_client(left)
-                with exchange.stage("decode"):
+                with record.stage("decode"):
                     pixels = decode_whole(image)
-                with exchange.stage("network"):
-                    prediction = engine.predict(pixels, until, left)
+                with record.stage("network"):
+                    prediction = queue.predict(pixels, until, left)
         require_client(left)
-        with exchange.stage("encode"):
-            return kind.parts(Segmented(pixels, prediction, model))
+        with record.stage("encode"):
+            return answer.encode(Segmented(pixels, prediction, model))
 
 
 def _check_size(width: int, height: int, stride: int, limit: int) -> None:
-    """Raises TooLargeError when the network would compute more pixels than allowed, though the picture has fewer."""
+    """Raises TooLargeError when the network would compute more pixels than allowed, though the image has fewer."""
     pixels = computed_pixels(height, width, stride)
     if pixels > limit:
         raise TooLargeError(
@@ -110,8 +112,8 @@ def _check_size(width: int, height: int, stride: int, limit: int) -> None:
 def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
     """The request's body, unpacked if it is gzip; at most `limit` bytes may come, and be unpacked.
 
-    take: is told of bytes as they come. Raises TooLargeError beyond the limit; RequestError when the body ends early,
-    stops coming, is badly framed or no sound gzip.
+    take: is called with the number of bytes of each piece that has come. Raises TooLargeError beyond the limit;
+    RequestError when the body ends early, stops coming, is badly framed or no sound gzip.
     """
     declared = request.content_length or 0
     if declared > limit:

@@ -1,4 +1,4 @@
-"""What Prometheus is told at /metrics, right with several worker processes too."""
+"""The numbers that /metrics reports to Prometheus, right with several worker processes too."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Metrics:
         )
         self.stages = Histogram(
             "semseg_stage_seconds",
-            "Seconds of an invocation: receive, wait (for memory), decode, network (with its line), encode, send.",
+            "Seconds of an invocation: receive, wait (for memory), decode, network (with its queue), encode, send.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.megapixels = Counter("semseg_megapixels", "Megapixels segmented.", registry=registry)
         self.in_flight = self._gauge("semseg_in_flight", "Invocations that are not answered in full.")
-        self.line = self._gauge("semseg_queue", "Pictures that are being segmented or wait for it.")
+        self.queued = self._gauge("semseg_queue", "Pictures that are being segmented or wait for it.")
         self._memory = self._gauge("semseg_resident_memory_bytes", "Memory of the worker processes.")
         self._model = Gauge(
             "semseg_model_info",
@@ -64,7 +64,7 @@ class Metrics:
         return generate_latest(together)
 
     def note_memory(self) -> None:
-        """Tells how much memory this process has now, for whichever process is asked next, if a file is to be had."""
+        """Records how much memory this process has now, for whichever process is asked next, if a file is to be had."""
         with suppress(OSError):
             self._memory.set(_resident_bytes())
 

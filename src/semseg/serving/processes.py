@@ -1,10 +1,16 @@
-"""gunicorn around the application: worker processes, one unless told otherwise, with threads for their requests."""
+"""gunicorn around the application: worker processes, one unless set otherwise, with threads for their requests.
+
+What ends a process, and with which exit code, is decided here.
+"""
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
+import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -14,15 +20,58 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from semseg.inference.load import load_predictor
+from semseg.errors import SemsegError
+from semseg.inference.load import LoadedModel, load_predictor
 from semseg.serving.connections import PatientWorker, client_left
-from semseg.serving.engine import FAULTY, LOAD_FAILED, Engine
 from semseg.serving.limits import FILES_A_CLIENT, cores_of_a_worker
+from semseg.serving.memory_budget import MemoryBudget
+from semseg.serving.prediction_queue import PredictionQueue, QueueListener
 from semseg.serving.settings import Settings
 from semseg.serving.shared_counts import shared_counts
 
+logger = logging.getLogger(__name__)
+
+LOAD_FAILED = 3
+"""The exit code of a worker that makes gunicorn end, with the same code, instead of starting another."""
+
+FAULTY = 1
+"""The exit code of a worker whose engine is broken or stuck: gunicorn starts another."""
+
 _PAUSE = 1.0
 """Seconds at least from the end of a worker that was never ready to the next one, which may lack the same."""
+
+
+class WorkerPolicy(QueueListener):
+    """What a worker does about its model: it takes requests once the model is loaded, and ends if it cannot go on."""
+
+    def __init__(self, on_loaded: Callable[[LoadedModel], object], exit_process: Callable[[int], object]) -> None:
+        """exit_process: ends the worker with an exit code, LOAD_FAILED or FAULTY."""
+        self._on_loaded = on_loaded
+        self._exit_process = exit_process
+
+    def loaded(self, model: LoadedModel) -> None:
+        """Calls on_loaded."""
+        self._on_loaded(model)
+
+    def load_failed(self, error: BaseException) -> None:
+        """Says why in one line on stderr, logs the traceback of what no user can mend, and ends with LOAD_FAILED."""
+        if not isinstance(error, SemsegError):
+            logger.error("A defect, or a broken machine:", exc_info=error)
+        reason = " ".join((str(error) or repr(error)).split())
+        print(f"The model cannot be loaded: {reason}", file=sys.stderr, flush=True)
+        self._exit_process(LOAD_FAILED)
+
+    def only_failures(self, count: int, error: Exception) -> None:
+        """Logs it and ends with FAULTY."""
+        logger.critical(
+            "The last %d predictions failed: this process ends, and another takes over.", count, exc_info=error
+        )
+        self._exit_process(FAULTY)
+
+    def stuck(self) -> None:
+        """Logs it and ends with FAULTY."""
+        logger.critical("The engine is stuck in a prediction: this process ends, and another takes over.")
+        self._exit_process(FAULTY)
 
 
 class Processes(BaseApplication):  # type: ignore[misc]
@@ -54,7 +103,7 @@ class Processes(BaseApplication):  # type: ignore[misc]
         _Master(self).run()
 
     def load(self) -> Flask:
-        """Called in the worker: the engines' threads would not survive the fork, nor would a GPU."""
+        """Called in the worker: the queue's thread would not survive the fork, nor would a GPU."""
         from semseg.serving.app import create_app  # here: prometheus_client looks for its folder when it is imported
         from semseg.serving.metrics import count_at
 
@@ -73,8 +122,14 @@ class Processes(BaseApplication):  # type: ignore[misc]
             cores=cores,
             processes=settings.workers,
         )
-        engine = Engine(load, settings.queue, self._end_worker, self._mark_ready)
-        return create_app(engine, settings, client_left)
+        budget = MemoryBudget()
+
+        def loaded(model: LoadedModel) -> None:
+            budget.lower_to(model.memory)
+            self._was_ready[0] = self._ready[self._place] = 1
+
+        queue = PredictionQueue(load, settings.queue, WorkerPolicy(loaded, self._end_worker))
+        return create_app(queue, settings, budget, client_left)
 
     def may_start(self) -> bool:
         """Whether it is time for another worker."""
@@ -95,9 +150,6 @@ class Processes(BaseApplication):  # type: ignore[misc]
 
     def _end_worker(self, code: int) -> None:
         os._exit(self.exit_code(code))
-
-    def _mark_ready(self) -> None:
-        self._was_ready[0] = self._ready[self._place] = 1
 
     def _may_accept(self) -> bool:
         """Whether this worker is to take connections: not as long as it loads and another is ready."""
@@ -154,7 +206,7 @@ class _Master(Arbiter):  # type: ignore[misc]
             raise SystemExit(self.app.exit_code(end.code)) from None
 
     def handle_usr2(self) -> None:
-        """Called for SIGUSR2. Gunicorn would start a successor, which has to be told of our sockets in a variable."""
+        """Called for SIGUSR2. Gunicorn would start a successor, which finds our sockets in a variable."""
         self.log.warning("SIGUSR2 is ignored.")
 
 

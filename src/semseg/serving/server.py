@@ -13,15 +13,15 @@ from semseg.serving.limits import within_limits
 from semseg.serving.settings import Settings
 
 _LARGE = 4 << 20
-"""Bytes of a block that is given back at once. What is smaller, such as the blocks of an upsampled picture, is worth
-keeping: given back each time, it costs 6 ms a picture [measured, 480 x 480]."""
+"""Bytes of a block that is given back at once. What is smaller, such as the blocks of an upsampled image, is worth
+keeping: given back each time, it costs 6 ms an image [measured, 480 x 480]."""
 
 
 def serve(environ: MutableMapping[str, str]) -> int:
     """Serve until SIGTERM; this process becomes gunicorn's master.
 
     environ: os.environ, which loses what is meant for other servers. Ends with SystemExit: 0 after requests under way
-    were answered, engine.LOAD_FAILED when the model cannot be loaded, be it that the system kills the worker for its
+    were answered, processes.LOAD_FAILED when the model cannot be loaded, be it that the system kills the worker for its
     memory. Returns an exit code only when the environment has a bad value, or the machine has too little for a server.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

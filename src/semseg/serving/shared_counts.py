@@ -57,7 +57,7 @@ class SharedCounts:
         """Empty the gauges of a worker that has ended. Raises OSError."""
         for kind in _LIVE:
             with self._file(kind, place).open("r+b") as file:
-                file.write(bytes(8))  # which tell how much of it is used
+                file.write(bytes(8))  # the count of its bytes in use
 
     def remove(self) -> None:
         """Remove the folder, as far as that is possible."""

@@ -20,10 +20,10 @@ def quantize_model(
 ) -> None:
     """Write model_int8.onnx of the parameters that would be served, if it passes its gate, and emit what that found.
 
-    inputs: listed ones. The trained model stays as it is, whatever fails; a warning then tells. Once `stop()` is true
-    there will be no int8.
+    inputs: listed ones. The trained model stays as it is, whatever fails; a warning is logged then. Once `stop()` is
+    true there will be no int8.
     """
-    from semseg.exporting import int8 as int8  # here: what it needs is only for this
+    from semseg.exporting import int8  # here: what it needs is only for this
 
     def pictures(one: Input, count: int) -> Iterator[Batch]:
         pairs = evenly(one.listing.pairs if one.listing else (), count)

@@ -6,7 +6,7 @@ from semseg.artifact.earlier import Earlier
 from semseg.data.report import Report, class_weights
 from semseg.engines.protocols import Device, Engine, Learner, LearnerSpecification, OptimizerSettings
 from semseg.networks.backbones import find_backbone, read_backbone
-from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, by_name
+from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import initial_values, parameter_table
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
@@ -65,27 +65,35 @@ def build_learner(
         aux_loss=settings.aux_loss,
         aux_weight=settings.aux_weight,
     )
-    given, origin = _given_arrays(specification.backbone, settings, earlier, checkpoint)
-    table = parameter_table(specification.network, specification.backbone, settings.num_classes)
-    learner = engine.learner(specification, initial_values(table, settings.seed) | given, origin, device)
+    arrays, origin = _first_arrays(specification, settings, earlier, checkpoint)
+    learner = engine.learner(specification, arrays, origin, device)
     if checkpoint:
         learner.restore(checkpoint.state, str(checkpoint.path))
     return learner
 
 
-def _given_arrays(
-    backbone: Backbone, settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None
+def _first_arrays(
+    specification: LearnerSpecification,
+    settings: Hyperparameters,
+    earlier: Earlier | None,
+    checkpoint: Checkpoint | None,
 ) -> tuple[Arrays, str]:
-    """What takes the place of initial values, and where it is from.
+    """The parameters that a learner begins with, and what errors call the place they are from.
 
-    An earlier model that was built without the auxiliary head leaves that as it begins.
+    Those of an earlier model, to which initial values are added for the auxiliary head alone, and only if it was built
+    without one: the engine refuses it if it lacks anything else. If there is none, initial values, with the pretrained
+    backbone's in their place where it is wanted. Raises ArtifactError and HyperparameterError for the backbone's file.
     """
+    table = parameter_table(specification.network, specification.backbone, specification.num_classes)
+    values = initial_values(table, settings.seed)
     if earlier and not checkpoint:
-        return earlier.arrays, earlier.origin
+        headless = not any(name.startswith(AUXILIARY) for name in earlier.arrays)
+        head = {name: value for name, value in values.items() if headless and name.startswith(AUXILIARY)}
+        return head | earlier.arrays, earlier.origin
     if _is_pretrained(settings, earlier, checkpoint):
         path = find_backbone(settings.backbone)
-        return read_backbone(path, backbone), str(path)
-    return {}, "the network's initial values"
+        return values | read_backbone(path, specification.backbone), str(path)
+    return values, "the network's initial values"
 
 
 def _is_pretrained(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> bool:
@@ -94,7 +102,7 @@ def _is_pretrained(settings: Hyperparameters, earlier: Earlier | None, checkpoin
 
 
 def announced_schedule(settings: Hyperparameters, samples: int) -> Schedule:
-    """The learning rates of a job of so many samples an epoch, logged in the original's words."""
+    """The learning rates of a job of so many samples an epoch, logged in the built-in algorithm's words."""
     iterations = iterations_per_epoch(samples, settings.mini_batch_size)
     LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
     return schedule(settings, iterations)

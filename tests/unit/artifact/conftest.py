@@ -29,8 +29,9 @@ def network() -> Callable[..., Arrays]:
     """The parameters of a network by their names; of their shapes only that of the classifier is right."""
 
     def network(algorithm: str = "fcn", backbone: str = "resnet-50", classes: int = 5, aux: bool = True) -> Arrays:
-        table = parameter_table(by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), classes, aux)
+        found = by_name(algorithm, NETWORKS)
+        table = parameter_table(found, by_name(backbone, BACKBONES), classes, aux)
         arrays: Arrays = {name: np.ones((1, 1, 1, 1), np.float32) for name in table}
-        return arrays | {"head.block.4.weight": np.ones((classes, 4, 1, 1), np.float32)}
+        return arrays | {f"{found.classifier}.weight": np.ones((classes, 4, 1, 1), np.float32)}
 
     return network

@@ -21,7 +21,7 @@ from semseg.artifact.model_dir import (
     write_hyperparams,
 )
 from semseg.errors import ArtifactError
-from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, by_name
+from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, by_name, titles
 
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
 Parameters = Callable[..., dict[str, NDArray[Any]]]
@@ -37,7 +37,8 @@ def test_parameters_alone_tell_the_network(
     tmp_path: Path, write: Write, network: Parameters, found: Network, backbone: Backbone, aux: bool
 ) -> None:
     path = write(tmp_path / LAST, network(found.name, backbone.name, classes=9, aux=aux))
-    assert describe(tmp_path) == ModelDescription(found, backbone, 9, None, aux, path, None)
+    has_auxiliary = aux and found.auxiliary is not None
+    assert describe(tmp_path) == ModelDescription(found, backbone, 9, None, has_auxiliary, path, None)
 
 
 def test_the_best_parameters_come_first_and_strangers_are_ignored(
@@ -109,29 +110,49 @@ def test_unreadable_hyperparams_are_an_artifact_error(
         describe(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "says"),
-    [
-        ({"conv0_weight": np.ones(3)}, "FCN, PSP or DeepLabV3 on ResNet-50 or ResNet-101"),
-        ({"head.block.4.weight": np.ones((5, 4, 1, 1))}, "FCN, PSP or DeepLabV3 on ResNet-50 or ResNet-101"),
-    ],
-)
+KNOWN = f"{titles(NETWORKS)} on {titles(BACKBONES)}"
+
+
+@pytest.mark.parametrize("arrays", [{"conv0_weight": np.ones(3)}, {"head.block.4.weight": np.ones((5, 4, 1, 1))}])
 def test_parameters_of_something_else_are_one_clear_error(
-    tmp_path: Path, write: Write, arrays: dict[str, NDArray[Any]], says: str
+    tmp_path: Path, write: Write, arrays: dict[str, NDArray[Any]]
 ) -> None:
-    write(tmp_path / BEST, arrays)
-    with pytest.raises(ArtifactError, match="does not hold one of the networks known here") as caught:
+    path = write(tmp_path / BEST, arrays)
+    with pytest.raises(ArtifactError) as caught:
         describe(tmp_path)
-    assert says in caught.value.message
+    assert caught.value.message == f"{path} does not hold one of the networks known here: {KNOWN}."
+    assert caught.value.hint == f"It must be the parameters of {KNOWN} v1s, by the names that GluonCV gives them."
 
 
-@pytest.mark.parametrize("shape", [(5,), (1, 4, 1, 1), (255, 4, 1, 1)])
+def test_parameters_that_lack_some_name_file_and_network(tmp_path: Path, write: Write, network: Parameters) -> None:
+    arrays = network("psp")
+    del arrays["conv1.0.weight"]
+    path = write(tmp_path / BEST, arrays)
+    with pytest.raises(ArtifactError) as caught:
+        describe(tmp_path)
+    fault = "does not hold PSP on ResNet-50, the nearest network: conv1.0.weight is missing."
+    assert caught.value.message == f"{path} {fault}"
+    assert caught.value.hint == f"It must be the parameters of {KNOWN} v1s, by the names that GluonCV gives them."
+
+
+@pytest.mark.parametrize("classes", [1, 255])
 def test_an_impossible_number_of_classes_is_an_error(
-    tmp_path: Path, write: Write, network: Parameters, shape: tuple[int, ...]
+    tmp_path: Path, write: Write, network: Parameters, classes: int
 ) -> None:
-    write(tmp_path / BEST, network() | {"head.block.4.weight": np.ones(shape, np.float32)})
-    with pytest.raises(ArtifactError, match=r"2 to 254|4-dimensional"):
+    path = write(tmp_path / BEST, network(classes=classes))
+    with pytest.raises(ArtifactError) as caught:
         describe(tmp_path)
+    assert str(caught.value) == f"{path} holds a network of {classes} classes; a mask of 8 bits takes 2 to 254."
+
+
+def test_a_classifier_of_another_form_is_an_error_that_says_what_is_wanted(
+    tmp_path: Path, write: Write, network: Parameters
+) -> None:
+    path = write(tmp_path / BEST, network() | {"head.block.4.weight": np.ones(5, np.float32)})
+    with pytest.raises(ArtifactError) as caught:
+        describe(tmp_path)
+    assert caught.value.message == f"{path} has no 4-dimensional head.block.4.weight."
+    assert caught.value.hint == f"It must be the parameters of {KNOWN} v1s, by the names that GluonCV gives them."
 
 
 def test_a_directory_without_parameters_names_both_files(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ Machine = Callable[..., None]
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Makes this a machine with so many GPUs that can be used, device files, and one of the two variants of MXNet."""
 
+    runtime.load()  # as the variant that is installed
+
     def make(gpus: int, files: Sequence[str] = (), gpu_variant: bool = True) -> None:
         def devices(required: bool = False) -> tuple[str, int]:
             if required and not gpus:
@@ -102,6 +104,17 @@ def test_a_gpu_that_mxnet_has_no_code_for_can_be_overruled(monkeypatch: pytest.M
     monkeypatch.setattr(runtime, "devices", refuse)
     with pytest.raises(DeviceError, match=r"The GPU is one for which MXNet has no machine code.* Or set _device=cpu"):
         training_device(training_engine(), "auto", NO_SIGN)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "gpu", "cpu"])
+def test_where_mxnet_cannot_be_loaded_the_cpu_is_no_way_out(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise DeviceError("MXNet needs a library.", "Install it.")
+
+    monkeypatch.setattr(runtime, "load", refuse)
+    with pytest.raises(DeviceError) as caught:
+        training_device(training_engine(), wanted, GPU_INSTANCE)
+    assert str(caught.value) == "MXNet needs a library. Install it."
 
 
 @pytest.mark.parametrize(

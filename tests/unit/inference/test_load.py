@@ -349,7 +349,7 @@ def test_an_onnx_file_that_computes_no_numbers_is_found_out_by_the_first_picture
 def test_a_start_with_a_refused_int8_model_hashes_the_parameters_once(
     quantized: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_f32: bool
 ) -> None:
-    """Whether a model.onnx is there, whose digest is compared, or one is made, which gets the digest."""
+    """Whether a model.onnx is there, to which the same digest is compared, or the parameters are converted."""
     write_params(quantized / "model_best.params", stack_arrays(seed=1))  # other ones than model_int8.onnx is of
     if has_f32:
         write_onnx(describe(quantized), quantized / "model.onnx")

@@ -7,7 +7,8 @@ import pytest
 
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, by_name, titles
 
-ENGINES = ("mxnet", "openvino")
+ENGINES = {"mxnet", "openvino"}
+FIRST = [by_name(name, NETWORKS) for name in ("fcn", "psp", "deeplab")]
 
 
 @pytest.mark.parametrize("declared", [NETWORKS, BACKBONES], ids=["networks", "backbones"])
@@ -19,8 +20,9 @@ def test_names_and_titles_are_given_once_and_fit_a_command_line(declared: tuple[
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
-def test_every_network_says_what_a_pixel_costs_each_engine(network: Network) -> None:
-    assert network.bytes_per_pixel.keys() >= set(ENGINES)
+def test_every_network_says_what_a_pixel_costs_the_engines_that_run_it(network: Network) -> None:
+    """OpenVINO runs them all, from the ONNX form; MXNet those that GluonCV has."""
+    assert {"openvino"} <= network.bytes_per_pixel.keys() <= ENGINES
     assert min(network.bytes_per_pixel.values()) > 0
     assert network.stride > 0
 
@@ -32,8 +34,8 @@ def test_a_network_is_found_by_its_name() -> None:
 
 
 def test_titles_make_a_sentence() -> None:
-    assert titles(NETWORKS) == "FCN, PSP or DeepLabV3"
-    assert titles(BACKBONES, "and") == "ResNet-50 and ResNet-101"
+    assert titles(FIRST) == "FCN, PSP or DeepLabV3"
+    assert titles(FIRST[:2], "and") == "FCN and PSP"
     assert titles(BACKBONES[:1]) == "ResNet-50"
 
 

@@ -199,4 +199,4 @@ def test_the_networks_are_whole_and_sound(network: Network) -> None:
     arrays: Arrays = {name: np.broadcast_to(np.float32(1), parameter.shape) for name, parameter in table.items()}
     model = onnx_model(network, BACKBONES[0], 3, arrays, "f")
     onnx.checker.check_model(model, full_check=True)
-    assert model.graph.output[0].type.tensor_type.shape.dim[2].dim_param == "ceil(H/8)"
+    assert model.graph.output[0].type.tensor_type.shape.dim[2].dim_param == f"ceil(H/{network.stride})"

@@ -26,15 +26,15 @@ EACH = pytest.mark.parametrize(
     list(product(NETWORKS, BACKBONES)),
     ids=[f"{network.name}-{backbone.name}" for network, backbone in product(NETWORKS, BACKBONES)],
 )
-HEADS = ("head.", "auxlayer.")
 
 
 @EACH
 def test_the_heads_learn_ten_times_as_fast_and_running_statistics_not_at_all(
     network: Network, backbone: Backbone
 ) -> None:
+    encoder = backbone_table(backbone)
     for name, parameter in parameter_table(network, backbone, 4).items():
-        assert parameter.rate == (10 if name.startswith(HEADS) else 1)
+        assert parameter.rate == (1 if name in encoder else 10)
         assert parameter.trained != name.endswith((".running_mean", ".running_var"))
 
 
@@ -43,14 +43,16 @@ def test_the_auxiliary_head_is_left_out_when_it_is_not_wanted(network: Network, 
     whole = parameter_table(network, backbone, 4)
     least = parameter_table(network, backbone, 4, auxiliary=False)
     assert least == {name: parameter for name, parameter in whole.items() if not name.startswith("auxlayer.")}
-    assert len(whole) - len(least) == 7
-    assert least[f"{network.classifier}.weight"].shape[0] == whole["auxlayer.block.4.weight"].shape[0] == 4
+    assert (least == whole) == (network.auxiliary is None)
+    classifiers = {f"{network.classifier}.weight", "auxlayer.block.4.weight"} & whole.keys()
+    assert {whole[name].shape[0] for name in classifiers} == {4}
     assert backbone_table(backbone).items() <= least.items()
 
 
 @EACH
 def test_initial_values_follow_the_law_of_each_parameter(network: Network, backbone: Backbone) -> None:
     """Moments and ranges of each array, within six times what chance may do to them."""
+    encoder = backbone_table(backbone)
     for name, values in initial_values(parameter_table(network, backbone, 21), seed=3).items():
         assert values.dtype == np.float32
         if not name.endswith(".weight"):
@@ -58,7 +60,7 @@ def test_initial_values_follow_the_law_of_each_parameter(network: Network, backb
             continue
         outputs, inputs, height, width = values.shape
         xavier = (6 / ((outputs + inputs) * height * width)) ** 0.5
-        limit = 0.07 if name.startswith(HEADS) else xavier
+        limit = xavier if name in encoder else 0.07
         deviation = limit / 3**0.5
         chance = 6 / values.size**0.5
         assert limit * (1 - 25 / values.size) < np.abs(values).max() <= limit * (1 + 1e-6), name
@@ -93,6 +95,7 @@ def test_arrays_of_the_tables_names_and_shapes_fit(dtype: type) -> None:
     [
         ({"c.bias": None}, "c.bias is missing"),
         ({"d.weight": np.ones(4, np.float32)}, "d.weight is unknown"),
+        ({"auxlayer.\nx": np.ones(1, np.float32)}, r"'auxlayer.\nx' is unknown"),
         ({"c.bias": np.ones(3, np.float32)}, "c.bias has shape (3,) instead of (4,)"),
         ({"c.weight": np.ones((4, 3, 3, 3), np.float32)}, "c.weight has shape (4, 3, 3, 3) instead of (4, 3, 1, 1)"),
         ({"c.bias": np.ones(4, np.int64)}, "c.bias has the dtype int64, no floating-point one"),

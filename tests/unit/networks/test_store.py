@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from semseg.errors import WeightsError
-from semseg.networks.store import StoredFile, fault, fetch, models_folder, spare_folder, writable_folder
+from semseg.networks.store import StoredFile, fault, fetch, models_folder, placing, spare_folder, writable_folder
 
 CONTENT = bytes(range(256)) * 400
 SHA1 = hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest()
@@ -171,6 +171,30 @@ def test_a_folder_that_cannot_be_made_is_named(store: Any, file: StoredFile, tmp
     (tmp_path / "models").touch()
     with pytest.raises(WeightsError, match=f"{tmp_path}/models/{NAME} cannot be written: File exists"):
         fetch(file, tmp_path / "models", ENOUGH)
+
+
+def test_a_full_disk_is_an_error_of_the_weights_with_its_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "models" / NAME
+
+    def fill() -> None:
+        with placing(path, "Elsewhere there is room.") as temporary:
+            temporary.symlink_to("/dev/full")  # the disk says what a full one says
+            temporary.write_text("new")
+
+    with pytest.raises(WeightsError) as caught:
+        fill()
+    assert caught.value.message == f"{path} cannot be written: No space left on device."
+    assert caught.value.hint == "Elsewhere there is room."
+    assert not list(path.parent.iterdir())
+
+
+def test_several_may_place_a_file_at_once(tmp_path: Path) -> None:
+    with placing(tmp_path / NAME) as first, placing(tmp_path / NAME) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / NAME).read_text() == "first"
+    assert list(tmp_path.iterdir()) == [tmp_path / NAME]
 
 
 def test_the_models_folder_is_made_where_it_can_be(store: Any) -> None:

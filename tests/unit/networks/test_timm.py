@@ -170,8 +170,25 @@ def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, arrays: dict[str, Array]) -> None:
     source = write(tmp_path / "model.safetensors", arrays)
-    with pytest.raises(WeightsError, match=f"{source}/resnet50_v1s-imported.params cannot be written: File exists"):
+    with pytest.raises(WeightsError) as caught:
         timm.import_backbone(source, source)
+    assert caught.value.message == f"{source}/resnet50_v1s-imported.params cannot be written: File exists."
+    assert caught.value.hint == "--out names another folder."
+
+
+def test_a_full_disk_is_named_with_the_way_out(
+    tmp_path: Path, arrays: dict[str, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(path: Path, _: Any) -> None:
+        path.symlink_to("/dev/full")  # the disk says what a full one says
+        path.write_text("weights")
+
+    monkeypatch.setattr(timm, "write_params", fill)
+    source = write(tmp_path / "model.safetensors", arrays)
+    with pytest.raises(WeightsError, match="cannot be written: No space left on device") as caught:
+        timm.import_backbone(source, tmp_path / "models")
+    assert caught.value.hint == "--out names another folder."
+    assert not list((tmp_path / "models").iterdir())
 
 
 # timm's resnet50s and resnet101s written down again, in numpy: their names, and what they compute at stride 8.

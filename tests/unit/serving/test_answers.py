@@ -44,7 +44,7 @@ def segmented(classes: int = 5, height: int = HEIGHT, width: int = WIDTH) -> Seg
 
 
 def whole(accept: str | None, done: Segmented) -> bytes:
-    return b"".join(answer_to(accept).parts(done))
+    return b"".join(answer_to(accept).encode(done))
 
 
 def loaded(accept: str, done: Segmented) -> Any:
@@ -181,7 +181,7 @@ def test_class_ids_alone_need_no_softmax(monkeypatch: pytest.MonkeyPatch, accept
 def test_the_length_of_an_array_is_known_before(accept: str, classes: int) -> None:
     answer, done = answer_to(accept), segmented(classes)
     assert answer.length
-    values, sent = answer.length(classes) * HEIGHT * WIDTH, total_bytes(answer.parts(done))
+    values, sent = answer.length(classes) * HEIGHT * WIDTH, total_bytes(answer.encode(done))
     assert values - (HEIGHT * WIDTH if classes > 128 else 0) < sent <= values + ENVELOPE
     answer.check(classes, HEIGHT, WIDTH, limit=values + ENVELOPE)
     answer.check(classes, HEIGHT, WIDTH, limit=0)
@@ -249,9 +249,9 @@ def test_the_memory_of_an_answer_is_what_it_takes_at_the_worst(accept: str, clas
     done = replace(
         segmented(classes, 8, 8), image=np.full((side, side, 3), 7, np.uint8), prediction=Noise(classes, side)
     )
-    answer.parts(segmented(classes, 8, 8))  # what is imported and kept on first use does not count
+    answer.encode(segmented(classes, 8, 8))  # what is imported and kept on first use does not count
     tracemalloc.start()
-    parts = answer.parts(done)
+    parts = answer.encode(done)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert parts

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_backend import OnHost
 from flask.testing import FlaskClient
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.unreader import IterUnreader
@@ -22,12 +23,15 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
+from semseg.codecs.media_types import choice
 from semseg.codecs.tensors import encode_probabilities
 from semseg.errors import DeviceMemoryError
 from semseg.inference.load import LoadedModel
 from semseg.serving import app as app_module
+from semseg.serving.answers import OFFERS, Answer, Offer, Segmented
 from semseg.serving.app import create_app
-from semseg.serving.engine import Engine
+from semseg.serving.memory_budget import MemoryBudget
+from semseg.serving.prediction_queue import PredictionQueue
 from semseg.serving.settings import Settings
 from semseg.types import Float32
 from semseg.version import __version__
@@ -35,7 +39,7 @@ from semseg.version import __version__
 Loaded = Callable[..., LoadedModel]
 
 
-class Channels:
+class Channels(OnHost):
     """A network whose classes are the three channels."""
 
     def logits(self, images: Float32) -> Float32:
@@ -54,8 +58,8 @@ def encoded(size: tuple[int, int] = (30, 20), form: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def client_of(engine: Engine) -> FlaskClient:
-    return create_app(engine, SETTINGS).test_client()
+def client_of(queue: PredictionQueue, settings: Settings = SETTINGS, memory: int = 10**9) -> FlaskClient:
+    return create_app(queue, settings, MemoryBudget(memory)).test_client()
 
 
 @pytest.fixture
@@ -64,9 +68,9 @@ def client(model: LoadedModel) -> FlaskClient:
 
 
 def client_when_loaded(model: LoadedModel) -> FlaskClient:
-    engine = Engine(lambda: model, queue=64)
-    assert engine.description == model.description  # loaded
-    return client_of(engine)
+    queue = PredictionQueue(lambda: model, max_waiting=64)
+    assert queue.description == model.description  # loaded
+    return client_of(queue, memory=model.memory)
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def loading(model: LoadedModel) -> Iterator[FlaskClient]:
         test_is_over.wait(60)
         return model
 
-    yield client_of(Engine(load, queue=64))
+    yield client_of(PredictionQueue(load, max_waiting=64))
     test_is_over.set()
 
 
@@ -314,21 +318,21 @@ def test_narrow_pictures_that_count_little_are_segmented(client: FlaskClient, si
 
 
 def test_probabilities_beyond_one_record_are_413_before_the_network_runs(loaded: Loaded) -> None:
-    class Unused:
+    class Unused(OnHost):
         def logits(self, images: Float32) -> Float32:
             assert images.shape[2:] == (64, 64), "more than the warm-up"
             return images[:, :, ::8, ::8]
 
-    engine = Engine(lambda: loaded(Unused(), num_classes=254), queue=64)
-    assert engine.description.num_classes == 254
-    roomy = create_app(engine, Settings(Path("/nowhere"))).test_client()
+    queue = PredictionQueue(lambda: loaded(Unused(), num_classes=254), max_waiting=64)
+    assert queue.description.num_classes == 254
+    roomy = client_of(queue, Settings(Path("/nowhere")))
     assert_error(roomy.post("/invocations", data=encoded((1000, 600))), 413, "image/png")
 
 
 def test_what_will_never_fit_memory_is_413_for_the_answer_that_does_not(loaded: Loaded) -> None:
     """30 x 20 pixels, 100 classes: 8 kB for the picture and the mask, 240 kB for the probabilities."""
 
-    class Even:
+    class Even(OnHost):
         def logits(self, images: Float32) -> Float32:
             return np.zeros((1, 100, *images[0, 0, ::8, ::8].shape), np.float32)
 
@@ -340,7 +344,7 @@ def test_what_will_never_fit_memory_is_413_for_the_answer_that_does_not(loaded: 
 def test_a_gpu_s_want_of_memory_is_507_with_the_way_out_and_is_logged(
     loaded: Loaded, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Full:
+    class Full(OnHost):
         def logits(self, images: Float32) -> Float32:
             if images.shape[2:] == (64, 64):  # the warm-up
                 return images[:, :, ::8, ::8]
@@ -360,22 +364,22 @@ def test_the_memory_of_an_answer_is_free_again_when_it_is_sent(loaded: Loaded) -
 
 
 def test_an_answer_over_the_limit_is_413_before_the_network_runs(loaded: Loaded) -> None:
-    class Unused:
+    class Unused(OnHost):
         def logits(self, images: Float32) -> Float32:
             assert images.shape[2:] == (64, 64), "more than the warm-up"
             return images[:, :, ::8, ::8]
 
-    engine = Engine(lambda: loaded(Unused()), queue=9)
-    assert engine.description
-    limited = create_app(engine, Settings(Path("/nowhere"), max_response=1 << 20)).test_client()
+    queue = PredictionQueue(lambda: loaded(Unused()), max_waiting=9)
+    assert queue.description
+    limited = client_of(queue, Settings(Path("/nowhere"), max_response=1 << 20))
     large = encoded((300, 300))
     assert_error(limited.post("/invocations", data=large), 413, "1,080,000", "1,048,576", "uint8", "image/png")
 
 
 def test_the_limit_that_batch_transform_sets_for_requests_is_none_of_answers(loaded: Loaded) -> None:
-    engine = Engine(lambda: loaded(Channels()), queue=9)
-    assert engine.description
-    batch = create_app(engine, Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"})).test_client()
+    queue = PredictionQueue(lambda: loaded(Channels()), max_waiting=9)
+    assert queue.description
+    batch = client_of(queue, Settings.from_environment({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"}))
     response = batch.post("/invocations", data=encoded((300, 300)))
     assert (response.status_code, len(response.data) > 1 << 20) == (200, True)
 
@@ -421,6 +425,30 @@ def test_the_classes_have_the_names_of_the_model(model: LoadedModel) -> None:
     ]
 
 
+def test_a_media_type_more_on_offer_is_answered_and_described(model: LoadedModel) -> None:
+    def text(media_type: str, parameters: Mapping[str, str]) -> Answer:
+        def encode(done: Segmented) -> list[bytes]:
+            return [parameters["mark"].encode(), done.prediction.labels()[0].tobytes()]
+
+        return Answer(media_type, encode, memory=lambda _: 1)
+
+    parameters = {"mark": choice("<", ">", default=">")}
+    row = Offer(parameters, text, {"description": "The ids of the first row."})
+    queue = PredictionQueue(lambda: model, max_waiting=9)
+    assert queue.description
+    client = create_app(queue, SETTINGS, MemoryBudget(), offers={**OFFERS, "application/x-row": row}).test_client()
+    response = client.post("/invocations", data=encoded((4, 4)), headers={"Accept": "application/x-row"})
+    assert (response.content_type, response.data) == ("application/x-row", b">\1\1\1\1")
+    response = client.post("/invocations", data=encoded((4, 4)), headers={"Accept": "application/x-row; mark=<"})
+    assert (response.status_code, response.data[:1]) == (200, b"<")
+    described = client.get("/openapi.json").json
+    assert described
+    assert described["paths"]["/invocations"]["post"]["responses"]["200"]["content"]["application/x-row"] == {
+        "schema": {"description": "The ids of the first row."},
+        "x-accept-parameters": {"mark": {"enum": ["<", ">"], "default": ">"}},
+    }
+
+
 def test_a_parameter_that_is_not_on_offer_is_406_with_what_is(client: FlaskClient) -> None:
     response = client.post("/invocations", data=encoded(), headers={"Accept": "image/png; palette=rainbow"})
     assert_error(response, 406, "rainbow", "voc|ade20k|cityscapes")
@@ -444,7 +472,7 @@ def test_a_body_that_stalls_is_400(client: FlaskClient) -> None:
 
 
 def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
-    class Broken:
+    class Broken(OnHost):
         def logits(self, images: Float32) -> Float32:
             if images.shape[2:] != (64, 64):
                 raise RuntimeError("secret")
@@ -463,7 +491,7 @@ def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, capl
 def test_what_the_network_computes_of_no_numbers_is_never_answered_but_500_and_in_the_log(
     loaded: Loaded, accept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Overflows:
+    class Overflows(OnHost):
         """Where there is a picture, not in the warm-up."""
 
         def logits(self, images: Float32) -> Float32:
@@ -477,8 +505,8 @@ def test_what_the_network_computes_of_no_numbers_is_never_answered_but_500_and_i
 
 
 def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:
-    engine, asked = Engine(lambda: model, queue=64), list[str]()
-    assert engine.description
+    queue, asked = PredictionQueue(lambda: model, max_waiting=64), list[str]()
+    assert queue.description
 
     def left(environ: Mapping[str, Any]) -> bool:
         asked.append(environ["PATH_INFO"])
@@ -486,7 +514,7 @@ def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:
 
     for leaves_at in (1, 2, 3):  # before its picture is decoded, before it is segmented, before its answer is made
         asked.clear()
-        client = create_app(engine, SETTINGS, left).test_client()
+        client = create_app(queue, SETTINGS, MemoryBudget(), left).test_client()
         response = client.post("/invocations", data=encoded())
         assert_error(response, 499, "closed the connection")
         response.close()
@@ -495,12 +523,12 @@ def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ping", "/invocations", "/metrics"])
-def test_every_request_asks_whether_the_engine_is_stuck(
+def test_every_request_asks_whether_the_model_is_stuck(
     model: LoadedModel, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    engine, asked = Engine(lambda: model, queue=64), list[str]()
-    monkeypatch.setattr(engine, "end_if_stuck", lambda: asked.append(path))
-    client_of(engine).get(path)
+    queue, asked = PredictionQueue(lambda: model, max_waiting=64), list[str]()
+    monkeypatch.setattr(queue, "report_if_stuck", lambda: asked.append(path))
+    client_of(queue).get(path)
     assert asked == [path]
 
 
@@ -528,8 +556,8 @@ def test_execution_parameters_are_for_one_picture_at_a_time_in_each_process(
 ) -> None:
     """The platform takes up to 100 MB for all that are sent at a time."""
     settings = Settings(Path("/nowhere"), workers=workers, max_payload=limit)
-    app = create_app(Engine(lambda: model, queue=64), settings)
-    assert app.test_client().get("/execution-parameters").json == {
+    client = client_of(PredictionQueue(lambda: model, max_waiting=64), settings)
+    assert client.get("/execution-parameters").json == {
         "MaxConcurrentTransforms": workers,
         "BatchStrategy": "SINGLE_RECORD",
         "MaxPayloadInMB": told,
@@ -538,9 +566,9 @@ def test_execution_parameters_are_for_one_picture_at_a_time_in_each_process(
 
 def test_the_readme_tells_the_execution_parameters(model: LoadedModel) -> None:
     """Those of a server without settings."""
-    app = create_app(Engine(lambda: model, queue=0), Settings(Path("/nowhere")))
+    client = client_of(PredictionQueue(lambda: model, max_waiting=0), Settings(Path("/nowhere")))
     readme = (Path(__file__).parents[3] / "README.md").read_text()
-    assert f"| `GET /execution-parameters` | `{app.test_client().get('/execution-parameters').text}`" in readme
+    assert f"| `GET /execution-parameters` | `{client.get('/execution-parameters').text}`" in readme
 
 
 @pytest.mark.parametrize(("crop_size", "names"), [(240, ("background", "scratch", "öl")), (None, None)])
@@ -560,11 +588,11 @@ def test_info_says_what_is_served_and_null_where_that_is_unknown(
     }
 
 
-def test_a_full_line_is_503_with_the_time_to_come_again_before_the_body_is_read(model: LoadedModel) -> None:
-    engine = Engine(lambda: model, queue=0)
-    assert engine.description
-    client, body = client_of(engine), io.BytesIO(encoded())
-    with engine.place():
+def test_a_full_queue_is_503_with_the_time_to_come_again_before_the_body_is_read(model: LoadedModel) -> None:
+    queue = PredictionQueue(lambda: model, max_waiting=0)
+    assert queue.description
+    client, body = client_of(queue), io.BytesIO(encoded())
+    with queue.place():
         response = client.post("/invocations", input_stream=body, content_length=1000)
     assert_error(response, 503, "SEMSEG_QUEUE")
     assert response.headers["Retry-After"] == "1"
@@ -592,7 +620,7 @@ def test_custom_attributes_come_back_without_what_could_forge_a_header(
 
 
 def numbers(client: FlaskClient) -> dict[str, float]:
-    """What /metrics tells, by name and labels."""
+    """What /metrics reports, by name and labels."""
     response = client.get("/metrics")
     assert (response.status_code, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     found = [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
@@ -620,7 +648,7 @@ def test_metrics_count_answers_by_path_and_status_stages_and_megapixels(client: 
 
 
 def test_metrics_tell_what_is_under_way(loaded: Loaded) -> None:
-    class Asks:
+    class Asks(OnHost):
         """Asks for the metrics while it segments a picture."""
 
         def logits(self, images: Float32) -> Float32:
@@ -636,9 +664,9 @@ def test_metrics_tell_what_is_under_way(loaded: Loaded) -> None:
 
 def logged(model: LoadedModel, log: str, caplog: pytest.LogCaptureFixture, **headers: str) -> list[str]:
     """The lines about a good picture and a bad one; a ping beside them."""
-    engine = Engine(lambda: model, queue=64)
-    assert engine.description
-    client = create_app(engine, dataclasses.replace(SETTINGS, request_log=log)).test_client()
+    queue = PredictionQueue(lambda: model, max_waiting=64)
+    assert queue.description
+    client = client_of(queue, dataclasses.replace(SETTINGS, request_log=log))
     caplog.clear()
     with caplog.at_level(logging.INFO):
         for body in (encoded(), b"no picture"):

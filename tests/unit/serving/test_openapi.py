@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from semseg.codecs.media_types import IMAGE_TYPES, LONGEST_ACCEPT, SHARE, Parameter
+from semseg.codecs.media_types import IMAGE_TYPES, LONGEST_ACCEPT, choice
 from semseg.errors import SemsegError
 from semseg.inference.load import LoadedModel
-from semseg.serving import app as app_module
-from semseg.serving.answers import OFFERS, answer_to
+from semseg.serving import openapi
+from semseg.serving.answers import OFFERS, Offer, Segmented, answer_to
 from semseg.serving.app import create_app
 from semseg.serving.codings import ACCEPTED
-from semseg.serving.engine import Engine
+from semseg.serving.memory_budget import MemoryBudget
+from semseg.serving.openapi import description
+from semseg.serving.prediction_queue import PredictionQueue
 from semseg.serving.settings import Settings
 from semseg.version import __version__
 
@@ -27,7 +30,8 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 
 @pytest.fixture
 def app(model: LoadedModel) -> Any:
-    return create_app(Engine(lambda: model, queue=9), Settings(model.description.params.parent))
+    queue = PredictionQueue(lambda: model, max_waiting=9)
+    return create_app(queue, Settings(model.description.params.parent), MemoryBudget())
 
 
 @pytest.fixture
@@ -44,12 +48,6 @@ def all_errors(error: type[SemsegError] = SemsegError) -> Iterator[type[SemsegEr
         yield from all_errors(kind)
 
 
-def schema_of(parameter: Parameter) -> dict[str, Any]:
-    if parameter == SHARE:
-        return {"type": "number", "minimum": 0, "maximum": 1}
-    return {"enum": parameter.told.split("|")}
-
-
 def test_it_is_of_this_version(described: Any) -> None:
     assert described["openapi"].startswith("3.1.")
     assert described["info"]["version"] == __version__
@@ -61,25 +59,40 @@ def test_it_has_the_routes_and_methods_of_the_code(app: Any, described: Any) -> 
         for rule in app.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
-    told = {(path, method) for path, item in described["paths"].items() for method in METHODS & set(item)}
-    assert told == routes
+    listed = {(path, method) for path, item in described["paths"].items() for method in METHODS & set(item)}
+    assert listed == routes
 
 
 def test_it_has_the_media_types_and_parameters_of_the_code(described: Any) -> None:
     operation = described["paths"]["/invocations"]["post"]
-    told = {
-        media_type: {
-            name: {key: value for key, value in schema.items() if key != "default"}
-            for name, schema in content["x-accept-parameters"].items()
-        }
-        for media_type, content in operation["responses"]["200"]["content"].items()
+    contents = operation["responses"]["200"]["content"]
+    assert {media_type: set(content["x-accept-parameters"]) for media_type, content in contents.items()} == {
+        media_type: set(offer.parameters) for media_type, offer in OFFERS.items()
     }
-    assert told == {
-        media_type: {name: schema_of(parameter) for name, parameter in parameters.items()}
-        for media_type, parameters in OFFERS.items()
+    assert contents["image/png"]["x-accept-parameters"] == {
+        "palette": {"enum": ["voc", "ade20k", "cityscapes"]},
+        "overlay": {"type": "number", "minimum": 0, "maximum": 1},
     }
-    assert next(iter(told)) == answer_to(None).media_type
+    assert next(iter(contents)) == answer_to(None).media_type
     assert set(operation["requestBody"]["content"]) == {*IMAGE_TYPES, "application/octet-stream", "binary/octet-stream"}
+
+
+@pytest.mark.parametrize("media_type", OFFERS)
+def test_every_value_that_is_listed_is_answered_under_its_media_type(described: Any, media_type: str) -> None:
+    content = described["paths"]["/invocations"]["post"]["responses"]["200"]["content"][media_type]
+    for name, schema in content["x-accept-parameters"].items():
+        for value in schema.get("enum", [schema.get("minimum"), schema.get("maximum")]):
+            assert answer_to(f"{media_type}; {name}={value}").media_type == media_type
+
+
+def test_a_parameter_that_is_required_is_so_described() -> None:
+    parameters = {"size": choice("1", "2", required=True)}
+    offer = Offer(parameters, OFFERS["image/png"].build, {"description": "Of a size."})
+    described = json.loads(description({"image/x": offer}))
+    assert described["paths"]["/invocations"]["post"]["responses"]["200"]["content"]["image/x"] == {
+        "schema": {"description": "Of a size."},
+        "x-accept-parameters": {"size": {"enum": ["1", "2"], "required": True}},
+    }
 
 
 def test_it_has_the_codings_and_limits_of_the_code(described: Any) -> None:
@@ -88,16 +101,20 @@ def test_it_has_the_codings_and_limits_of_the_code(described: Any) -> None:
     assert f"{LONGEST_ACCEPT:,} characters" in responses["NotAcceptable"]["description"]
 
 
-def test_every_default_is_what_holds_without_the_parameter(described: Any) -> None:
+def test_every_default_is_what_holds_without_the_parameter(described: Any, model: LoadedModel) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    done = Segmented(image, model.predictor.predict(image), model.description)
+
+    def sent(accept: str) -> bytes:
+        return b"".join(answer_to(accept).encode(done))
+
     contents = described["paths"]["/invocations"]["post"]["responses"]["200"]["content"]
     for media_type, content in contents.items():
-        bare = answer_to(media_type)
         for name, schema in content["x-accept-parameters"].items():
             if "default" in schema:
-                named = answer_to(f"{media_type}; {name}={schema['default']}")
-                others = [answer_to(f"{media_type}; {name}={word}") for word in schema["enum"]]
-                assert named.memory(254) == bare.memory(254), name
-                assert len({answer.memory(254) for answer in others}) == len(others), name
+                bytes_of = {word: sent(f"{media_type}; {name}={word}") for word in schema["enum"]}
+                assert bytes_of[schema["default"]] == sent(media_type), name
+                assert len(set(bytes_of.values())) == len(bytes_of), name
 
 
 def test_it_has_the_statuses_of_all_errors(described: Any) -> None:
@@ -117,6 +134,5 @@ def test_it_is_in_the_wheel(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(Path(__file__).parents[3])).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as packed:
         assert (
-            packed.read("semseg/serving/openapi.json")
-            == Path(app_module.__file__).with_name("openapi.json").read_bytes()
+            packed.read("semseg/serving/openapi.json") == Path(openapi.__file__).with_name("openapi.json").read_bytes()
         )

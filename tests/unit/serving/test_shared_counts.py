@@ -15,8 +15,8 @@ from semseg.artifact.model_dir import ModelDescription
 from semseg.errors import UserError
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.serving import metrics
-from semseg.serving.exchange import Exchange
 from semseg.serving.metrics import Metrics, count_at
+from semseg.serving.request_record import RequestRecord
 from semseg.serving.shared_counts import FILE_BYTES, SharedCounts, shared_counts
 
 PATHS = ("/ping", "/invocations", "/execution-parameters", "/info", "/metrics", "/openapi.json", "/other")
@@ -56,8 +56,8 @@ def test_all_that_can_be_counted_has_its_room_beforehand(counts: SharedCounts) -
     worker = worker_at(0)
     for path in PATHS:
         for status in STATUSES:
-            exchange = Exchange(path, "", stages=dict.fromkeys(STAGES, 1.0), size=(2**20, 2**20))
-            exchange.end(status, path != "/other", worker, "none")
+            record = RequestRecord(path, "", stages=dict.fromkeys(STAGES, 1.0), size=(2**20, 2**20))
+            record.end(status, path != "/other", worker, "none")
     assert b'path="/invocations",status="503"} 1.0' in worker.text(MODEL)
     assert sizes(counts.path) == before
 
@@ -66,14 +66,14 @@ def test_who_takes_a_place_counts_on_and_has_gauges_of_its_own(counts: SharedCou
     first, second = worker_at(0), worker_at(1)
     for worker, requests, waiting in ((first, 3, 5), (second, 4, 7)):
         worker.requests.labels("/ping", 200).inc(requests)
-        worker.line.set(waiting)
+        worker.queued.set(waiting)
     assert {b'semseg_requests_total{path="/ping",status="200"} 7.0', b"semseg_queue 12.0"} <= set(lines(second))
     counts.forget(0)  # it has ended
     assert {b'semseg_requests_total{path="/ping",status="200"} 7.0', b"semseg_queue 7.0"} <= set(lines(second))
     counts.prepare(0)
     successor = worker_at(0)
     successor.requests.labels("/ping", 200).inc()
-    successor.line.set(1)
+    successor.queued.set(1)
     assert {b'semseg_requests_total{path="/ping",status="200"} 8.0', b"semseg_queue 8.0"} <= set(lines(second))
     assert len(list(counts.path.iterdir())) == 8
 

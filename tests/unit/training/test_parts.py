@@ -124,6 +124,14 @@ def test_an_earlier_model_comes_first_and_may_lack_the_auxiliary_head() -> None:
         np.testing.assert_array_equal(array, scratch[name] if name.startswith("auxlayer.") else arrays[name])
 
 
+def test_initial_values_are_no_substitute_for_what_an_earlier_model_lacks() -> None:
+    """The engine refuses parameters that are not whole: a model that is damaged is not mended at random."""
+    table = parameter_table(NETWORKS[0], BACKBONES[0], 3)
+    for lacking in ("auxlayer.block.0.weight", "head.block.0.weight"):
+        arrays: Arrays = {name: np.zeros(p.shape, np.float32) for name, p in table.items() if name != lacking}
+        assert built({}, earlier=Earlier(arrays, "model.tar.gz", None)).arrays.keys() == table.keys() - {lacking}
+
+
 def test_a_checkpoint_is_restored_whatever_else_is_there(tmp_path: Path) -> None:
     state: Arrays = {"anything": np.ones(3)}
     checkpoint = Checkpoint(tmp_path / "checkpoint", BEGINNING, state, memoryview(b""))

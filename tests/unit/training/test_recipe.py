@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from fake_backend import OnHost
 
+from semseg.codecs.params import read_params
 from semseg.data.shapes import write_shapes
 from semseg.errors import Stopped
 from semseg.reporting.events import EpochEnded, Event, ModelSaved, Resumed, Step
 from semseg.sagemaker.paths import Paths
 from semseg.training import prepare, results
+from semseg.training.inputs import check_inputs
+from semseg.training.job_folder import JobFolder
 from semseg.training.recipe import train
 from semseg.types import Arrays, Batch, Float32, UInt8
 
@@ -106,6 +109,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     after_step: Callable[[int], None] = lambda _: None,
     stop: threading.Event | None = None,
+    folder: JobFolder | None = None,
 ) -> None:
     """Train the one weight; `after_step` is called with the number of each update once it is made."""
 
@@ -116,7 +120,7 @@ def run(
         return learner
 
     monkeypatch.setattr(prepare, "build_learner", build)
-    train(paths, stop or threading.Event())
+    train(paths, stop or threading.Event(), folder)
 
 
 def test_sinks_are_closed_when_all_is_done(paths: Paths, sink: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,3 +176,42 @@ def test_after_a_restart_sinks_begin_with_the_epochs_of_before(
     assert [ended.trained.epoch for ended in sink.of(EpochEnded)] == [1]
     lines = (paths.output_data / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1]
+
+
+@pytest.fixture
+def resumed(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Has the job stopped at its third update; the event, unset anew, is set while its data is checked once more."""
+    stop = threading.Event()
+    run(paths, monkeypatch, at(3, stop.set), stop)
+    stop.clear()
+
+    def checked(*given: Any) -> Any:
+        stop.set()
+        return check_inputs(*given)
+
+    monkeypatch.setattr(prepare, "check_inputs", checked)
+    return stop
+
+
+def test_stopped_in_the_check_a_resumed_training_saves_the_model_of_its_checkpoint(
+    paths: Paths, resumed: threading.Event, sink: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform begins with an empty model directory, and uploads what is there in the end."""
+    for file in paths.model.iterdir():
+        file.unlink()
+    run(paths, monkeypatch, stop=resumed)
+    assert [saved.path.name for saved in sink.of(ModelSaved)] == ["model_best.params", "model_algo-1"]
+    assert sink.of(Step) == []
+    assert read_params(paths.model / "model_algo-1")["weight"] == 3
+
+
+def test_stopped_in_the_check_a_resumed_training_of_a_folder_leaves_all_as_it_was(
+    paths: Paths, resumed: threading.Event, sink: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = JobFolder(paths, paths.base / "checkpoints", anew=False, found={}, places={})
+    files = [path for place in (paths.model, paths.base / "checkpoints") for path in place.iterdir()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    with pytest.raises(Stopped, match="Stopped before training went on: model and checkpoint stay as they were"):
+        run(paths, monkeypatch, stop=resumed, folder=folder)
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert sink.events == []

@@ -1,5 +1,5 @@
 """The only home of MXNet and GluonCV.
 
-Importing a module of this folder (except `runtime`, `cuda`, `faults` and `weights_store`) loads MXNet, which takes
-seconds: import them where they are used.
+Importing `backend`, `learner`, `losses`, `networks` or `symbol` loads MXNet, which takes seconds: import them where
+they are used.
 """

@@ -31,9 +31,9 @@ class GluonLearner:
         Raises UserError for a network that GluonCV does not have.
         """
         network, optimizer = specification.network, specification.optimizer
+        self._model = model or networks.build(network, specification.backbone, specification.num_classes, device)
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["mxnet"]
-        self._model = model or networks.build(network, specification.backbone, specification.num_classes, device)
         self._device = device
         self._training = networks.LowResolutionLogits(self._model, aux=specification.aux_loss, tuned=runtime.tunes())
         self._inference = networks.LowResolutionLogits(self._model)

@@ -37,9 +37,10 @@ def load() -> ModuleType:
     cuda.preload()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        import gluoncv  # noqa: F401
         import mxnet
-    module: ModuleType = mxnet
+
+        module: ModuleType = mxnet
+        import gluoncv  # noqa: F401 after MXNet: of one that is missing it would say that torch is missing too
     return module
 
 

@@ -20,7 +20,7 @@ from semseg.machine import is_own
 logger = logging.getLogger(__name__)
 
 _CPU = Device("CPU")
-_CONVERTED = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
+_NO_INT8 = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
 
 
 class OpenVinoEngine:
@@ -53,6 +53,8 @@ class OpenVinoEngine:
         `auto` is int8 where the directory has a model_int8.onnx that passed its gate, else bf16 where the CPU computes
         in it, else f32. Without a sound model.onnx the parameters are converted.
         """
+        if self.name not in model.network.bytes_per_pixel:
+            raise UserError(f"OpenVINO does not compute {model.network.title}.", "Take another engine.")
         from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
 
         precision, cores, directory = options.precision, options.cores, model.params.parent
@@ -79,18 +81,17 @@ class OpenVinoEngine:
         if precision == AUTO:
             precision = "bf16" if has_bf16() else "f32"
         logger.info("OpenVINO computes in %s on %d cores.", precision, cores)
-        return _load_onnx(model, directory / ONNX, partial(compiled, precision=precision)) or _convert(
-            model, partial(compiled, precision=precision)
-        )
+        compiled = partial(compiled, precision=precision)
+        return _load_onnx(model, directory / ONNX, compiled) or _convert(model, compiled)
 
 
 def _load_int8(model: ModelDescription, path: Path, cores: int, compiled: Callable[..., Backend]) -> Backend:
     """Raises ArtifactError when the file is absent, damaged, of other parameters, or did not pass its gate."""
     if not path.exists():
-        raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", _CONVERTED)
+        raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", _NO_INT8)
     gate = read_gate(onnx_file.verify(path, model.digest))
     if gate is None or not gate.passed:
-        raise ArtifactError(f"{path} did not pass its gate: {gate or 'it tells no mIOU'}.", _CONVERTED)
+        raise ArtifactError(f"{path} did not pass its gate: {gate or 'it tells no mIOU'}.", _NO_INT8)
     network = compiled(path, precision="f32")  # what the model itself leaves so
     logger.info("OpenVINO computes in int8 on %d cores: %s.", cores, gate)
     logger.info("Loading weights from %s", path)

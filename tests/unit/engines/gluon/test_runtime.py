@@ -29,6 +29,13 @@ def test_mxnet_is_imported_quietly_with_its_threads_set(given: str | None, expec
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
 
 
+def test_mxnet_that_is_missing_is_what_the_error_names() -> None:
+    """GluonCV would say that torch is missing too."""
+    program = "import sys; sys.modules['mxnet'] = None; from semseg.engines.gluon import runtime; runtime.load()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of mxnet halted")
+
+
 DEFAULTS = {
     "MXNET_MKLDNN_CACHE_NUM": "200",
     "MXNET_CUDNN_AUTOTUNE_DEFAULT": "0",

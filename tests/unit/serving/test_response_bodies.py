@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semseg.codecs.recordio import Buffer
-from semseg.serving.bodies import gzipped, pieces
+from semseg.serving.response_bodies import gzipped, pieces
 
 LARGE = np.random.default_rng(0).integers(0, 9, 5_000_001, np.uint8)
 

@@ -1,4 +1,4 @@
-"""One request and its answer, as metrics and the log see them."""
+"""What metrics and the log say of one request."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ INVOCATIONS = "/invocations"
 
 
 @dataclass
-class Exchange:
-    """What is known of a request so far; times in seconds."""
+class RequestRecord:
+    """What is known of a request and its response so far; times in seconds."""
 
     path: str
     inference_id: str
@@ -28,7 +28,7 @@ class Exchange:
     begin: float = field(default_factory=time.time)
     stages: dict[str, float] = field(default_factory=dict)
     size: tuple[int, int] | None = None
-    """Width and height of the picture."""
+    """Width and height of the image."""
     received: int = 0
     """Bytes of the body."""
 
@@ -42,9 +42,10 @@ class Exchange:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begin
 
     def end(self, status: int, known_path: bool, metrics: Metrics, log: str) -> None:
-        """Counts and logs it, once it is answered in full; known_path: whether it is one of ours.
+        """Counts and logs the request, once it is answered in full; known_path: whether the server has its path.
 
-        log: the line of an invocation, `metrics` for the original's, `json` for ours, or `none`.
+        log: the line of an invocation, `metrics` for that of the built-in algorithm, `json` for an object with ids and
+        times, or `none`.
         """
         metrics.requests.labels(self.path if known_path else "other", status).inc()
         metrics.note_memory()
@@ -57,9 +58,9 @@ class Exchange:
         if log == "metrics":
             logger.info(log_lines.scoring(self.begin, time.time()))
         elif log == "json":
-            logger.info(json.dumps(self._record(status)))
+            logger.info(json.dumps(self._as_json(status)))
 
-    def _record(self, status: int) -> dict[str, object]:
+    def _as_json(self, status: int) -> dict[str, object]:
         return {
             "time": round(self.begin, 3),
             "request_id": self.request_id,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from semseg.errors import BusyError, TooLargeError
-from semseg.serving.room import Room
+from semseg.serving.memory_budget import MemoryBudget, Reservations
 
 
 def later() -> float:
@@ -17,11 +17,11 @@ def later() -> float:
 
 
 def test_those_under_way_never_hold_more_than_there_is() -> None:
-    room, at_once, peak, counting = Room(), 0, 0, threading.Lock()
+    memory, at_once, peak, counting = Reservations(100), 0, 0, threading.Lock()
 
     def use(size: int) -> None:
         nonlocal at_once, peak
-        with room.held(size, of=100, until=later()):
+        with memory.reserve(size, until=later()):
             with counting:
                 at_once += size
                 peak = max(peak, at_once)
@@ -34,14 +34,14 @@ def test_those_under_way_never_hold_more_than_there_is() -> None:
 
 
 def test_who_finds_too_little_waits_until_it_is_given_back() -> None:
-    room, entered = Room(), threading.Event()
+    memory, entered = Reservations(100), threading.Event()
 
     def wait() -> None:
-        with room.held(50, of=100, until=later()):
+        with memory.reserve(50, until=later()):
             entered.set()
 
     waiting = threading.Thread(target=wait)
-    with room.held(51, of=100, until=later()):
+    with memory.reserve(51, until=later()):
         waiting.start()
         assert not entered.wait(0.05)
     waiting.join(60)
@@ -49,49 +49,49 @@ def test_who_finds_too_little_waits_until_it_is_given_back() -> None:
 
 
 def test_an_error_gives_back_too() -> None:
-    room = Room()
-    with pytest.raises(ZeroDivisionError), room.held(100, of=100, until=later()):
+    memory = Reservations(100)
+    with pytest.raises(ZeroDivisionError), memory.reserve(100, until=later()):
         raise ZeroDivisionError
-    with room.held(100, of=100, until=later()):
+    with memory.reserve(100, until=later()):
         pass
 
 
 def test_what_can_never_be_had_is_an_error_at_once() -> None:
     with (
         pytest.raises(TooLargeError, match="takes 2 MB of memory; the server has 1 MB") as caught,
-        Room().held(1_000_001, of=1_000_000, until=later()),
+        Reservations(1_000_000).reserve(1_000_001, until=later()),
     ):
         pass
     assert "image/png" in caught.value.hint
 
 
 class Requests:
-    """Requests that hold parts of 100 bytes, each until it is told to end; `inside`: those that hold theirs."""
+    """Requests that hold some of 100 bytes, each until the test ends it; `inside`: those that hold theirs."""
 
     def __init__(self) -> None:
-        self._room, self._changed = Room(), threading.Condition()
+        self.memory, self._changed = Reservations(100), threading.Condition()
         self._threads: list[threading.Thread] = []
         self._ends: dict[str, threading.Event] = {}
         self.inside: list[str] = []
 
     def begin(self, name: str, size: int) -> None:
-        """Returns when the request has its part, or waits for it."""
+        """Returns when the request has its memory, or waits for it."""
         self._ends[name] = threading.Event()
-        came = len(self._room._parts) + 1
+        came = len(self.memory._reservations) + 1
         self._threads.append(threading.Thread(target=self._hold, args=(name, size)))
         self._threads[-1].start()
-        self._until(lambda: len(self._room._parts) == came)
+        self._until(lambda: len(self.memory._reservations) == came)
 
     def end(self, name: str) -> None:
-        """Returns when the request, which has its part, has given it back."""
+        """Returns when the request, which has its memory, has given it back."""
         self._until(lambda: name in self.inside)
         self._ends[name].set()
         self._until(lambda: name not in self.inside)
 
     def expect(self, *names: str) -> None:
-        """These have their parts, nobody else."""
+        """These have their memory, nobody else."""
         self._until(lambda: sorted(self.inside) == sorted(names))
-        assert sum(part.held for part in self._room._parts) == len(names)
+        assert sum(one.held for one in self.memory._reservations) == len(names)
 
     def end_all(self) -> None:
         for end in self._ends.values():
@@ -100,7 +100,7 @@ class Requests:
             thread.join(60)
 
     def _hold(self, name: str, size: int) -> None:
-        with self._room.held(size, of=100, until=time.monotonic() + 60):
+        with self.memory.reserve(size, until=time.monotonic() + 60):
             self._note(lambda: self.inside.append(name))
             self._ends[name].wait(60)
         self._note(lambda: self.inside.remove(name))
@@ -176,22 +176,45 @@ def test_of_several_large_ones_none_waits_for_ever(requests: Requests) -> None:
     requests.expect("large", "later")
 
 
-def test_when_the_time_is_over_who_waits_is_told_to_come_again_and_leaves_the_line() -> None:
-    room = Room()
-    with room.held(60, of=100, until=later()):
-        with pytest.raises(BusyError, match="memory"), room.held(50, of=100, until=time.monotonic()):
+def test_when_the_time_is_over_who_waits_is_refused_and_leaves_the_queue() -> None:
+    memory = Reservations(100)
+    with memory.reserve(60, until=later()):
+        with pytest.raises(BusyError, match="memory"), memory.reserve(50, until=time.monotonic()):
             pass
-        with room.held(40, of=100, until=time.monotonic()):
+        with memory.reserve(40, until=time.monotonic()):
             pass
 
 
-def test_a_growing_part_is_counted_and_given_back() -> None:
-    room = Room()
+def test_a_growing_reservation_is_counted_and_given_back() -> None:
+    memory = Reservations(100)
     for _ in range(3):
-        with room.growing(of=100) as take:
+        with memory.growing() as take:
             take(60)
             take(40)
-            with room.growing(of=100) as other, pytest.raises(BusyError, match="Other requests' bodies"):
+            with memory.growing() as other, pytest.raises(BusyError, match="Other requests' bodies"):
                 other(1)
             with pytest.raises(TooLargeError, match="larger than the memory for bodies"):
                 take(1)
+
+
+def test_a_budget_gives_a_quarter_to_bodies_and_the_rest_to_images() -> None:
+    budget = MemoryBudget(1003)
+    assert (budget.bodies.limit, budget.images.limit) == (250, 753)
+
+
+def test_the_model_that_leaves_least_sets_the_budget() -> None:
+    budget = MemoryBudget()
+    for left, expected in ((1000, 750), (400, 300), (800, 300)):
+        budget.lower_to(left)
+        assert budget.images.limit == expected
+
+
+def test_what_waits_when_the_budget_shrinks_below_it_is_in_nobody_s_way(requests: Requests) -> None:
+    requests.begin("slow", 60)
+    requests.begin("large", 80)
+    requests.memory.limit = 70
+    requests.begin("small", 10)
+    requests.end("slow")
+    requests.begin("another", 60)
+    requests.expect("small", "another")
+    requests.memory.limit = 100  # so that the large one ends with the test

@@ -1,4 +1,4 @@
-"""Bodies of answers on their way out, a piece at a time."""
+"""The bodies of responses on their way out, a piece at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LEVEL = 1  # on class ids and on probabilities of 8 bits level 6 takes up to fo
 _GZIP = 31  # zlib.compressobj's wbits: the largest window, and gzip's header
 
 
-def body_of(parts: Sequence[Buffer], gzip: bool) -> tuple[Iterator[bytes], dict[str, str]]:
+def response_body(parts: Sequence[Buffer], gzip: bool) -> tuple[Iterator[bytes], dict[str, str]]:
     """The body that has these parts, and the headers that belong to it: its encoding, or else its length."""
     if gzip:
         return gzipped(pieces(parts)), {"Content-Encoding": "gzip"}

@@ -1,0 +1,64 @@
+"""The commands: argv -> one call each; a module a group of commands.
+
+A command is a function that declares its options and names the function that runs it, which imports its room only then:
+no command waits for another's imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+from semseg.cli import datasets, jobs, models, weights
+from semseg.errors import SemsegError, UserError
+from semseg.version import __version__
+
+COMMANDS = (
+    jobs.add_train,
+    jobs.add_check,
+    jobs.add_pipe,
+    weights.add_fetch_weights,
+    weights.add_import_weights,
+    models.add_serve,
+    models.add_export,
+    models.add_quantize,
+    datasets.add_demo,
+    datasets.add_overlay,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `semseg` and return its exit code. argv: None for the process's own arguments."""
+    # A container's first process ignores the signal unless it is handled, and temporary files would stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except SemsegError as error:
+        print(f"semseg: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # a file that was named, and is not there or cannot be written
+        print(f"semseg: {error}.", file=sys.stderr)
+        return UserError.exit_code
+    return code
+
+
+def train() -> int:
+    """Run the command `train`, which is `semseg train`."""
+    return main(["train", *sys.argv[1:]])
+
+
+def serve() -> int:
+    """Run the command `serve`, which is `semseg serve`."""
+    return main(["serve", *sys.argv[1:]])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="semseg", description="Train and serve semantic segmentation networks.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add_command in COMMANDS:
+        add_command(commands)
+    return parser

@@ -1,0 +1,137 @@
+"""The commands about a job's data: `train`, `check` and `pipe`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from semseg.cli.options import (
+    Commands,
+    add_job_options,
+    given_channels,
+    given_hyperparameters,
+    option,
+    option_with_value,
+)
+from semseg.errors import ChannelError, UserError
+from semseg.sagemaker.channels import SPLITS
+from semseg.sagemaker.paths import Paths
+
+
+def add_train(commands: Commands) -> None:
+    """Add `semseg train`, which is also the command `train` of the container."""
+    parser = commands.add_parser(
+        "train",
+        help="run the training job in /opt/ml, in $SAGEMAKER_BASE_DIR, or one made of options",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_train)
+    parser.add_argument(
+        "--job", type=Path, help="where the model and the output go (the next of ./job, ./job-2, ./job-3...)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="begin a new training even if --job (./job) holds one")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="where they go, and are resumed from if there are any (in --job)",
+    )
+    where.add_argument("--no-checkpoints", action="store_true", help="keep none: a training cannot be resumed later")
+    add_job_options(parser)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from semseg.training.job_folder import Command
+    from semseg.training.start import start
+
+    channels, hyperparameters = given_channels(arguments), given_hyperparameters(arguments)
+    options = [option_with_value(name, value) for name, value in (channels | hyperparameters).items()]
+    command = Command(
+        channels,
+        hyperparameters,
+        arguments.job,
+        arguments.checkpoints,
+        keep=not arguments.no_checkpoints,
+        overwrite=arguments.overwrite,
+        words=tuple(word for words in options for word in words),
+    )
+    return start(command, os.environ)
+
+
+def add_check(commands: Commands) -> None:
+    """Add `semseg check`, which exits with 1 if the data have problems."""
+    parser = commands.add_parser(
+        "check", help="read all of a job's data and report on it, without training", allow_abbrev=False
+    )
+    parser.set_defaults(run=_check)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--write-label-map", type=Path, metavar="FILE", help="write the proposed label map into a new file"
+    )
+    add_job_options(parser)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import tempfile
+
+    from semseg.data.given_places import named_as_given
+    from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
+    from semseg.training.recipe import check
+
+    if arguments.write_label_map:
+        require_new(arguments.write_label_map)
+    channels = given_channels(arguments)
+    with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
+        paths = Paths(Path(scratch)) if channels else Paths.from_environment(os.environ)
+        with named_as_given(paths, channels):
+            _lay_out(paths, channels, given_hyperparameters(arguments))
+            report = check(paths)
+    print(json.dumps(as_json(report)) if arguments.json else as_text(report))
+    if arguments.write_label_map:
+        write_label_map(report, arguments.write_label_map)
+        print(f"semseg: The label map is in {arguments.write_label_map}.", file=sys.stderr)
+    return 1 if report.problems else 0
+
+
+def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, str]) -> None:
+    """Lay out the job that the options describe; without any, the platform has laid out its own."""
+    from semseg.data.local_job import lay_out
+    from semseg.data.s3 import ObjectStore
+
+    if channels:
+        with ObjectStore() as store:
+            lay_out(paths, channels, hyperparameters, store)
+    elif hyperparameters:
+        raise ChannelError(f"{option(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
+
+
+def add_pipe(commands: Commands) -> None:
+    """Add `semseg pipe`, which runs until it is stopped or `--epochs` have been read."""
+    parser = commands.add_parser("pipe", help="feed a job's Pipe mode from an augmented manifest, as SageMaker does")
+    parser.set_defaults(run=_pipe)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("directory", type=Path, help="where the pipes go: the job's input/data")
+    parser.add_argument("--channel", choices=SPLITS, default="train")
+    parser.add_argument("--label-attribute", metavar="KEY", help="the key of the annotation, where lines have several")
+    parser.add_argument("--epochs", type=int, help="end after so many (without it: when stopped)")
+
+
+def _pipe(arguments: argparse.Namespace) -> int:
+    from semseg.data.feeder import feed
+    from semseg.data.manifest import list_manifest
+    from semseg.data.report import Report
+    from semseg.data.s3 import ObjectStore
+    from semseg.sagemaker.log_lines import set_up_logging
+
+    if arguments.epochs is not None and arguments.epochs < 1:
+        raise UserError(f"--epochs is {arguments.epochs}.", "Give 1 or more, or leave it out.")
+    set_up_logging()
+    with ObjectStore() as store:
+        listing = list_manifest(arguments.channel, arguments.manifest, store, arguments.label_attribute)
+        Report((), listing.problems, ()).raise_problems()
+        feed(listing.pairs, arguments.directory, arguments.channel, arguments.epochs)
+    return 0

@@ -1,0 +1,81 @@
+"""The commands about a trained model: `serve`, `export` and `quantize`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from semseg.cli.options import Commands
+from semseg.errors import UserError
+
+_MODEL = "the model directory: an unpacked model.tar.gz"
+
+
+def add_serve(commands: Commands) -> None:
+    """Add `semseg serve`, which is also the command `serve` of the container."""
+    parser = commands.add_parser("serve", help="serve the model in /opt/ml/model on port 8080")
+    parser.set_defaults(run=_serve)
+
+
+def _serve(_: argparse.Namespace) -> int:
+    from semseg.serving.server import serve
+
+    return serve(os.environ)
+
+
+def add_export(commands: Commands) -> None:
+    """Add `semseg export`, which prints the files it has written."""
+    parser = commands.add_parser("export", help="write a trained network in another form: ONNX or MXNet's symbol")
+    parser.set_defaults(run=_export)
+    parser.add_argument("directory", type=Path, help=_MODEL)
+    parser.add_argument("--format", choices=("onnx", "mxnet"), default="onnx")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="(model.onnx, or model-symbol.json, in the directory)")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from semseg.artifact.model_dir import ONNX, describe
+    from semseg.exporting.onnx_model import write_onnx
+    from semseg.exporting.symbol import SYMBOL, write_symbol
+
+    model = describe(arguments.directory)
+    default = {"onnx": ONNX, "mxnet": f"model{SYMBOL}"}[arguments.format]
+    written: list[Path] = [arguments.out or arguments.directory / default]
+    try:
+        if arguments.format == "onnx":
+            write_onnx(model, written[0])
+        else:
+            written.append(write_symbol(model, written[0]))
+    except OSError as error:
+        raise UserError(f"The model cannot be written: {error}.", "Name another file with --out.") from error
+    print(*written, sep="\n")
+    return 0
+
+
+def add_quantize(commands: Commands) -> None:
+    """Add `semseg quantize`, which exits with 1 if the int8 network loses too much and is not kept."""
+    parser = commands.add_parser(
+        "quantize",
+        help="write model_int8.onnx into a model directory, if it loses at most 0.5 points of mIOU",
+        description="Some of the images calibrate; on others, at most 100, the mIOU of int8 is compared with that of "
+        "f32. Without annotations the predictions of f32 are taken for the truth: that measures agreement, not how "
+        "right either is, and is the stricter test. Exit code 1: it lost too much and was not kept.",
+    )
+    parser.set_defaults(run=_quantize)
+    parser.add_argument("directory", type=Path, help=_MODEL)
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images as they will be served")
+    parser.add_argument("--annotations", type=Path, metavar="DIR", help="their masks")
+    parser.add_argument("--label-map", type=Path, metavar="FILE", help="(label_map.json among the annotations)")
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
+    from semseg.exporting.int8_folder import quantize_folder
+    from semseg.sagemaker.log_lines import set_up_logging
+
+    set_up_logging()
+    try:
+        gate = quantize_folder(arguments.directory, arguments.images, arguments.annotations, arguments.label_map)
+    except OSError as error:
+        raise UserError(f"The model cannot be written: {error}.") from error
+    print(f"{'kept' if gate.passed else 'given up'}: {gate}")
+    return 0 if gate.passed else 1

@@ -1,0 +1,51 @@
+"""The commands about pretrained backbones: `fetch-weights` and `import-weights`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from semseg.cli.options import Commands
+from semseg.networks.definitions import BACKBONES
+
+_BACKBONES = tuple(backbone.name for backbone in BACKBONES)
+
+
+def add_fetch_weights(commands: Commands) -> None:
+    """Add `semseg fetch-weights`, which prints the files it has fetched."""
+    parser = commands.add_parser("fetch-weights", help="download GluonCV's pretrained backbones")
+    parser.set_defaults(run=_fetch_weights)
+    # Not `choices`: with nargs="*" argparse would refuse to be given none.
+    parser.add_argument("backbones", nargs="*", type=_backbone, help=f"{' or '.join(_BACKBONES)}; both by default")
+
+
+def _fetch_weights(arguments: argparse.Namespace) -> int:
+    from semseg.networks.backbones import fetch_backbone
+    from semseg.sagemaker.log_lines import set_up_logging
+
+    set_up_logging()
+    for backbone in arguments.backbones or _BACKBONES:
+        print(fetch_backbone(backbone))
+    return 0
+
+
+def _backbone(name: str) -> str:
+    if name not in _BACKBONES:
+        raise argparse.ArgumentTypeError(f"{name!r} is neither {' nor '.join(_BACKBONES)}")
+    return name
+
+
+def add_import_weights(commands: Commands) -> None:
+    """Add `semseg import-weights`, which prints the file it has written."""
+    parser = commands.add_parser("import-weights", help="make a pretrained backbone from timm's port of GluonCV's")
+    parser.set_defaults(run=_import_weights)
+    parser.add_argument("file", type=Path, help="model.safetensors of resnet50s.gluon_in1k or resnet101s.gluon_in1k")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes (the models of $MXNET_HOME)")
+
+
+def _import_weights(arguments: argparse.Namespace) -> int:
+    from semseg.networks.store import models_folder
+    from semseg.networks.timm import import_backbone
+
+    print(import_backbone(arguments.file, arguments.out or models_folder()))
+    return 0

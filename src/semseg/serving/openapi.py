@@ -1,0 +1,35 @@
+"""The description of the HTTP interface in OpenAPI's form: the file openapi.json, with what tables hold filled in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from semseg.codecs.media_types import Parameter
+from semseg.networks.definitions import BACKBONES, NETWORKS
+from semseg.serving.answers import Offer
+from semseg.version import __version__
+
+
+def description(offers: Mapping[str, Offer]) -> str:
+    """The JSON text, with this version, the networks that can be served, and the answers on offer."""
+    text = Path(__file__).with_name("openapi.json").read_text().replace("{version}", __version__)
+    for place, declared in (("{networks}", NETWORKS), ("{backbones}", BACKBONES)):
+        text = text.replace(place, '", "'.join(one.name for one in declared))
+    answers = {media_type: _content(offer) for media_type, offer in offers.items()}
+    return text.replace('"{answers}"', json.dumps(answers))
+
+
+def _content(offer: Offer) -> dict[str, object]:
+    parameters = {name: _schema(parameter) for name, parameter in offer.parameters.items()}
+    return {"schema": offer.schema, "x-accept-parameters": parameters}
+
+
+def _schema(parameter: Parameter) -> dict[str, object]:
+    schema = dict(parameter.schema)
+    if parameter.default is not None:
+        schema["default"] = parameter.default
+    if parameter.required:
+        schema["required"] = True
+    return schema

@@ -1,0 +1,187 @@
+"""One model and the queue of requests for it: a single thread loads the model and runs it, image after image.
+
+Nothing here ends a process: what happens to the model is reported to a listener, which decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import numpy as np
+
+from semseg.artifact.model_dir import ModelDescription
+from semseg.errors import BusyError, ClientLeftError
+from semseg.inference.load import LoadedModel
+from semseg.inference.tiling import computed_pixels
+from semseg.types import Prediction, UInt8
+
+logger = logging.getLogger(__name__)
+
+_FAILURES = 10
+"""So many predictions in a row that raise are the engine's fault, not that of images, which are decoded by then: an
+error of CUDA lasts as long as the process, and so may a lack of memory."""
+
+_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL = 600.0, 3e-4
+"""A prediction is stuck after so many in all, or so many for each pixel if that is more: ten times a request's usual
+time, and ten times what PSP on ResNet-101 takes with MXNet on one core, 31 microseconds [measured]."""
+
+_WARM_UP_SIZE = 64
+_LONGEST_RETRY_AFTER = 60
+"""Seconds: no client is asked to stay away for longer."""
+
+
+def _never_leaves() -> bool:
+    """Whether a client that never leaves has left."""
+    return False
+
+
+def require_client(left: Callable[[], bool]) -> None:
+    """Raises ClientLeftError if the client has left: nobody would take what is computed."""
+    if left():
+        raise ClientLeftError(
+            "The client has closed the connection, or its half of it.", "Keep it open until the answer is there."
+        )
+
+
+class QueueListener:
+    """Hears what happens to the model of a queue, in the thread where it happens; this one does nothing about it."""
+
+    def loaded(self, model: LoadedModel) -> None:
+        """The model is loaded and warm; the queue is ready when this returns."""
+
+    def load_failed(self, error: BaseException) -> None:
+        """The model could not be loaded or warmed up: the queue will never be ready."""
+
+    def only_failures(self, count: int, error: Exception) -> None:
+        """The last `count` predictions have failed, the latest with this error."""
+
+    def stuck(self) -> None:
+        """The prediction under way takes longer than one does on any machine that works."""
+
+
+class PredictionQueue:
+    """The queue for one device's model. Loading starts at once, in the thread that later predicts."""
+
+    def __init__(
+        self, load: Callable[[], LoadedModel], max_waiting: int, listener: QueueListener | None = None
+    ) -> None:
+        """load: makes the model ready; max_waiting: how many images may wait while the network has one."""
+        self._load = load
+        self._places = 1 + max_waiting
+        self._listener = listener or QueueListener()
+        self._queue: list[Callable[[], bool]] = []  # of each request in it, whether its client has left
+        self._lock = threading.RLock()
+        self._seconds = 0.0
+        self._failures = 0
+        self._stuck_at = math.inf
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predictions")
+        self._model = self._thread.submit(self._load_and_warm_up)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded and warm."""
+        return self._model.done() and self._model.exception() is None
+
+    @property
+    def description(self) -> ModelDescription:
+        """The model's description; waits until it is loaded, and raises what loading raised."""
+        return self._model.result().description
+
+    def report_if_stuck(self) -> None:
+        """Reports to the listener when the prediction under way takes longer than one does on any machine that works.
+
+        Requests call it, whatever they ask for: the thread that is stuck cannot.
+        """
+        if time.monotonic() > self._stuck_at:
+            self._listener.stuck()
+
+    def require_place(self) -> None:
+        """Raises BusyError if the queue is full: an early check, before a request's body is read.
+
+        In a full queue, requests whose clients have left lose their places.
+        """
+        with self._lock:
+            if len(self._queue) >= self._places:
+                self._queue = [left for left in self._queue if not left()]
+            if len(self._queue) >= self._places:
+                raise BusyError(
+                    f"{self._places} pictures are being segmented or wait already.",
+                    "Ask again later, or serve with more machines; SEMSEG_QUEUE sets how many may wait.",
+                    self._retry_after(),
+                )
+
+    @contextmanager
+    def place(self, left: Callable[[], bool] = _never_leaves) -> Iterator[None]:
+        """Hold a place in the queue for the block. Raises BusyError if it is full.
+
+        left: whether the client has left; other threads call it.
+        """
+        with self._lock:
+            self.require_place()
+            self._queue.append(left)
+        try:
+            yield
+        finally:
+            with self._lock, suppress(ValueError):
+                self._queue.remove(left)
+
+    def predict(self, image: UInt8, until: float, left: Callable[[], bool] = _never_leaves) -> Prediction:
+        """Run the network on an RGB image, uint8 (H, W, 3), after those that came before; waits until it has run.
+
+        left: whether the client has left; another thread calls it. Raises ClientLeftError if it has when the image's
+        turn comes, and BusyError if the network has not begun by `until`, on time.monotonic's clock. What has begun is
+        finished.
+        """
+        future = self._thread.submit(self._predict, self._model.result(), image, left)
+        try:
+            return future.result(until - time.monotonic())
+        except TimeoutError:
+            if not future.cancel():
+                return future.result()
+            raise BusyError(
+                "The network did not come to this picture in the time a request has.",
+                "Ask again later, or allow more with SAGEMAKER_MODEL_SERVER_TIMEOUT.",
+                self._retry_after(),
+            ) from None
+
+    def _predict(self, model: LoadedModel, image: UInt8, left: Callable[[], bool]) -> Prediction:
+        require_client(left)
+        height, width, _ = image.shape
+        begin, pixels = time.monotonic(), computed_pixels(height, width, model.description.network.stride)
+        self._stuck_at = begin + max(_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL * pixels)
+        try:
+            prediction = model.predictor.predict(image)
+        except Exception as error:
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                self._listener.only_failures(self._failures, error)
+            raise
+        finally:
+            self._stuck_at = math.inf
+        self._failures = 0
+        latest = time.monotonic() - begin
+        self._seconds = 0.8 * self._seconds + 0.2 * latest if self._seconds else latest
+        return prediction
+
+    def _retry_after(self) -> int:
+        """Seconds in which the queue as it is will have been worked off."""
+        return min(max(1, math.ceil(len(self._queue) * self._seconds)), _LONGEST_RETRY_AFTER)
+
+    def _load_and_warm_up(self) -> LoadedModel:
+        try:
+            logger.info("loading model...")
+            model = self._load()
+            # The first image is the slow one: the network's graph and the kernels' scratch memory are made for it.
+            model.predictor.predict(np.zeros((_WARM_UP_SIZE, _WARM_UP_SIZE, 3), np.uint8)).labels()
+            logger.info("...model loaded.")
+            self._listener.loaded(model)
+            return model
+        except BaseException as error:
+            self._listener.load_failed(error)
+            raise

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from semseg.errors import ArtifactError
+from semseg.inference.load import LoadedModel
+from semseg.serving.processes import FAULTY, LOAD_FAILED, WorkerPolicy
+
+
+class Worker:
+    """Notes which models it has, and the codes with which it would have ended."""
+
+    def __init__(self) -> None:
+        self.models: list[LoadedModel] = []
+        self.exits: list[int] = []
+        self.policy = WorkerPolicy(self.models.append, self.exits.append)
+
+
+def test_a_loaded_model_is_passed_on(model: LoadedModel) -> None:
+    worker = Worker()
+    worker.policy.loaded(model)
+    assert (worker.models, worker.exits) == ([model], [])
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "log"),
+    [
+        (ArtifactError("/m holds no model.", "Give one."), "/m holds no model. Give one.", []),
+        (RuntimeError("stack\n  of lines"), "stack of lines", ["A defect, or a broken machine:"]),
+        (MemoryError(), "MemoryError()", ["A defect, or a broken machine:"]),
+    ],
+)
+def test_a_failed_load_prints_one_line_and_ends_the_process(
+    error: Exception, line: str, log: list[str], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker()
+    worker.policy.load_failed(error)
+    assert worker.exits == [LOAD_FAILED] == [3]
+    assert capsys.readouterr().err == f"The model cannot be loaded: {line}\n"
+    assert caplog.messages == log
+    assert (repr(error).partition("(")[0] in caplog.text) == bool(log)
+
+
+def test_failures_alone_are_logged_with_the_latest_and_end_the_process(caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker()
+    worker.policy.only_failures(10, RuntimeError("CUDA error"))
+    assert worker.exits == [FAULTY] == [1]
+    assert caplog.messages == ["The last 10 predictions failed: this process ends, and another takes over."]
+    assert "RuntimeError: CUDA error" in caplog.text
+    assert caplog.records[0].levelno == logging.CRITICAL
+
+
+def test_a_stuck_prediction_is_logged_and_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker()
+    worker.policy.stuck()
+    assert worker.exits == [FAULTY]
+    assert caplog.messages == ["The engine is stuck in a prediction: this process ends, and another takes over."]
