@@ -12,7 +12,7 @@ import numpy as np
 
 from semseg.artifact import model_dir
 from semseg.codecs.params import write_params
-from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network
+from semseg.networks.definitions import Backbone, Network
 from semseg.networks.identify import identify
 from semseg.networks.layers import Layers, T
 from semseg.types import Arrays
@@ -65,7 +65,6 @@ def write_small_model(directory: Path, num_classes: int = 3, seed: int = 0, outl
 
 @contextmanager
 def known() -> Iterator[None]:
-    """While it lasts a model directory may hold this network, as if it were declared with the others."""
-    more = partial(identify, networks=(*NETWORKS, STACK), backbones=(*BACKBONES, PIXELS))
-    with patch.object(model_dir, "identify", more):
+    """While it lasts a model directory may hold this network, as if it were declared, and no other."""
+    with patch.object(model_dir, "identify", partial(identify, networks=(STACK,), backbones=(PIXELS,))):
         yield

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from semseg.codecs.params import write_params
 from semseg.engines.protocols import LearnerSpecification, OptimizerSettings
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
@@ -20,6 +22,18 @@ def initial_arrays(algorithm: str, backbone: str, num_classes: int, seed: int = 
     """The parameters that a training from scratch begins with."""
     table = parameter_table(by_name(algorithm, NETWORKS), by_name(backbone, BACKBONES), num_classes, aux)
     return initial_values(table, seed)
+
+
+def random_arrays(algorithm: str, backbone: str, num_classes: int) -> Arrays:
+    """Parameters of which no offset and no running statistic is 0 or 1, as after a training."""
+    rng = np.random.default_rng(7)
+    arrays = initial_arrays(algorithm, backbone, num_classes)
+    for name, array in arrays.items():
+        if name.endswith((".gamma", ".running_var")):
+            arrays[name] = rng.uniform(0.5, 1.5, array.shape).astype(np.float32)
+        elif name.endswith((".beta", ".running_mean", ".bias")):
+            arrays[name] = rng.normal(0, 0.2, array.shape).astype(np.float32)
+    return arrays
 
 
 def write_model(directory: Path, algorithm: str = "fcn", backbone: str = "resnet-50", num_classes: int = 3) -> Path:
