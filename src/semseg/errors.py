@@ -166,7 +166,7 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def some(items: Sequence[object], limit: int = 5) -> str:
+def first_few(items: Sequence[object], limit: int = 5) -> str:
     """The first items for a message: ``a, b and 3 more``, or ``nothing``."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(map(str, items[:limit])) + more or "nothing"

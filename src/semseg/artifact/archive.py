@@ -23,7 +23,7 @@ from typing import IO, NoReturn
 
 from semseg.artifact.misplaced import ARCHIVES
 from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, LAST
-from semseg.errors import ArtifactError, FormatError, one_line, some
+from semseg.errors import ArtifactError, FormatError, first_few, one_line
 
 MAX_BYTES = 4 << 30
 """Of an archive, packed or unpacked: the largest network takes half a gigabyte for its two files of parameters."""
@@ -148,7 +148,7 @@ def _described(names: list[str]) -> str:
             return f"{name!r:.100}: pack the files of the model without a folder around them"
         if name.endswith(ARCHIVES):
             return f"{name!r:.100}, an archive within: give that one"
-    return some([f"{name!r:.100}" for name in names])
+    return first_few([f"{name!r:.100}" for name in names])
 
 
 @dataclass(frozen=True)

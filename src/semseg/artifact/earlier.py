@@ -10,7 +10,7 @@ from semseg.artifact.archive import unpack
 from semseg.artifact.misplaced import find_misplaced, is_packed_model
 from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe
 from semseg.codecs.params import read_params
-from semseg.errors import ArtifactError, ChannelError, one_line, some
+from semseg.errors import ArtifactError, ChannelError, first_few, one_line
 from semseg.sagemaker.channels import readable, visible
 from semseg.types import Arrays
 
@@ -62,7 +62,7 @@ def _find_archive(channel: Path) -> Path | None:
         archives = [path for path in found if is_packed_model(path)]
         loose = [path for path in found if path.name in (BEST, LAST) and path.is_file()]
     if len(archives) + bool(loose) != 1:
-        names = some([f"{path.name!r:.100}" for path in archives + loose or found])
+        names = first_few([f"{path.name!r:.100}" for path in archives + loose or found])
         hint = (
             f"Give the model.tar.gz of a training job, or the files that were in it ({BEST}, hyperparams.json), alone."
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
 from semseg.codecs.params import read_params
-from semseg.errors import ArtifactError, FormatError, UserError, one_line, some
+from semseg.errors import ArtifactError, FormatError, UserError, first_few, one_line
 from semseg.files import replacing, sha256
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.identify import Identity, identify
@@ -140,7 +140,7 @@ def _require_usable(arrays: Arrays, path: Path) -> None:
     names = unusable(arrays)
     if names:
         raise ArtifactError(
-            f"{path} has values that are infinite or no numbers, or variances below 0, in {some(names)}.",
+            f"{path} has values that are infinite or no numbers, or variances below 0, in {first_few(names)}.",
             "It is damaged, or of a training that diverged: train anew, at a lower rate, or give another model.",
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from semseg.errors import FormatError, some
+from semseg.errors import FormatError, first_few
 from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.parameters import parameter_table
 
@@ -46,7 +46,9 @@ def identify(
     if wanted != named:
         faults = [f"{name} is missing" for name in sorted(wanted - named)]
         faults += [f"{name!r:.100} is unknown" for name in sorted(named - wanted)]
-        raise FormatError(f"does not hold {network.title} on {backbone.title}, the nearest network: {some(faults)}")
+        raise FormatError(
+            f"does not hold {network.title} on {backbone.title}, the nearest network: {first_few(faults)}"
+        )
     shape = arrays[f"{network.classifier}.weight"].shape
     if len(shape) != 4:
         raise FormatError(f"has no 4-dimensional {network.classifier}.weight")

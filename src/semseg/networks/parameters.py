@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semseg.errors import ArtifactError, one_line, some
+from semseg.errors import ArtifactError, first_few, one_line
 from semseg.networks.definitions import AUXILIARY, Backbone, Network
 from semseg.types import Arrays, Float32
 
@@ -83,7 +83,7 @@ def require_fit(table: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], or
         elif array.dtype.kind != "f":
             faults.append(f"{name} has the dtype {array.dtype}, no floating-point one")
     if faults:
-        raise ArtifactError(f"{origin} does not fit the network: {some(sorted(faults))}.")
+        raise ArtifactError(f"{origin} does not fit the network: {first_few(sorted(faults))}.")
 
 
 def without_auxiliary(arrays: Arrays) -> Arrays:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from semseg.codecs.params import write_params
-from semseg.errors import FormatError, WeightsError, one_line, some
+from semseg.errors import FormatError, WeightsError, first_few, one_line
 from semseg.networks.backbones import PRETRAINED, imported_name
 from semseg.networks.definitions import BACKBONES, Backbone, titles
 from semseg.networks.parameters import backbone_table
@@ -122,6 +122,6 @@ def _check_values(arrays: Arrays) -> None:
 
 def _refuse(**faults: list[str]) -> None:
     """Raise FormatError if there is any fault, by kind and array."""
-    told = [f"{kind} {some(names, 4)}" for kind, names in faults.items() if names]
+    told = [f"{kind} {first_few(names, 4)}" for kind, names in faults.items() if names]
     if told:
         raise FormatError(f"does not fit the network: {'; '.join(told)}")
