@@ -148,7 +148,7 @@ SIXTEEN_BITS = [
 @pytest.mark.parametrize("data", SIXTEEN_BITS, ids=["grey", "RGB", "LA", "RGBA"])
 def test_sixteen_bits_are_refused(data: bytes) -> None:
     for decode in (lambda: decode_colors(data, COLORS, 9), lambda: main_colors(data)):
-        with pytest.raises(ImageError, match="16 bits a channel"):
+        with pytest.raises(ImageError, match="16 bits per channel"):
             decode()
 
 
