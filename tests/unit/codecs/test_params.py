@@ -124,7 +124,7 @@ def test_a_path_that_is_no_file_is_an_error(tmp_path: Path) -> None:
 def test_an_array_of_two_names_after_stripping_is_an_error(tmp_path: Path, encode: Encode) -> None:
     path = tmp_path / "a.params"
     path.write_bytes(encode({"w": ARRAYS["labels"], "arg:w": ARRAYS["labels"]}))
-    with pytest.raises(ArtifactError, match="two arrays of one name"):
+    with pytest.raises(ArtifactError, match="two arrays with the same name"):
         read_params(path)
 
 
