@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from semseg.codecs.image_parts import exif_of
+from semseg.codecs.segments import exif_of
 from semseg.errors import ImageError
 
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
