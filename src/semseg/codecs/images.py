@@ -118,7 +118,7 @@ def exif_swaps_sides(data: bytes) -> bool:
     return orientation(data) in _SIDES_SWAPPED
 
 
-def exif_turns_apart(data: bytes, other: bytes, size: tuple[int, int]) -> bool:
+def exif_rotates_differently(data: bytes, other: bytes, size: tuple[int, int]) -> bool:
     """Return whether EXIF turns two JPEG or PNG files of the same `size` differently, yet leaves their sizes equal."""
     one, two = orientation(data), orientation(other)
     return one != two and (size[0] == size[1] or (one in _SIDES_SWAPPED) == (two in _SIDES_SWAPPED))

@@ -19,8 +19,8 @@ from semseg.codecs.images import (
     decode_image,
     decode_reduced,
     encode_image,
+    exif_rotates_differently,
     exif_swaps_sides,
-    exif_turns_apart,
     open_image,
     to_rgb,
     verify_image,
@@ -168,14 +168,14 @@ def test_exif_turns_two_files_apart(size: tuple[int, int], one: int, other: int,
         exif[0x0112] = orientation
         files.append(encode(smooth(*size[::-1]), kind, exif=exif))
     image, mask = files
-    assert exif_turns_apart(image, mask, size) == apart
+    assert exif_rotates_differently(image, mask, size) == apart
 
 
 @pytest.mark.parametrize("exif", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", bytes(99)])
 def test_malformed_exif_turns_nothing(exif: bytes) -> None:
     plain = encode(smooth(), "PNG")
     for kind in ("JPEG", "PNG"):
-        assert not exif_turns_apart(encode(smooth(), kind, exif=b"Exif\0\0" + exif), plain, (8, 8))
+        assert not exif_rotates_differently(encode(smooth(), kind, exif=b"Exif\0\0" + exif), plain, (8, 8))
 
 
 def test_corrupt_exif_is_no_obstacle() -> None:

@@ -106,8 +106,8 @@ def test_what_would_cost_too_much_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", READ)
 def test_what_costs_little_is_read(name: str) -> None:
-    picture = decode_image(READ[name])
-    np.testing.assert_array_equal(picture, decode_image(PNG if READ[name].startswith(PNG[:8]) else JPEG))
+    image = decode_image(READ[name])
+    np.testing.assert_array_equal(image, decode_image(PNG if READ[name].startswith(PNG[:8]) else JPEG))
 
 
 @pytest.mark.parametrize("file", [*REFUSED.values(), *READ.values()], ids=[*REFUSED, *READ])

@@ -28,9 +28,9 @@ def test_each_class_has_its_name_pixels_share_and_mean_confidence() -> None:
 
 
 def test_with_runs_each_class_has_its_region() -> None:
-    told = json.loads(b"".join(encode_summary(LABELS, CONFIDENCE, NAMES, runs=True)))
-    assert [entry["rle"]["size"] for entry in told["classes"]] == [[2, 3]] * 4
-    assert [entry["rle"]["counts"] for entry in told["classes"]] == [[0, 3, 3], [4, 2], [3, 1, 2], [6]]
+    summarised = json.loads(b"".join(encode_summary(LABELS, CONFIDENCE, NAMES, runs=True)))
+    assert [entry["rle"]["size"] for entry in summarised["classes"]] == [[2, 3]] * 4
+    assert [entry["rle"]["counts"] for entry in summarised["classes"]] == [[0, 3, 3], [4, 2], [3, 1, 2], [6]]
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])

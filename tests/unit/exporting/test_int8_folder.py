@@ -56,7 +56,7 @@ def numbers(pictures: list[Any]) -> list[int]:
 
 def test_some_pictures_calibrate_and_others_compare(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
     images, _ = write_pictures(tmp_path, 140)
-    assert quantize_folder(small_dir, images).pictures == 100
+    assert quantize_folder(small_dir, images).images == 100
     assert asked.path == small_dir / "model_int8.onnx"
     calibration, validation = (
         numbers(asked.calibration),
