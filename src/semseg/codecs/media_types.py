@@ -104,7 +104,7 @@ def check_content_type(header: str | None) -> None:
 
 
 def negotiate_accept(header: str | None, offers: Offers) -> Accepted:
-    """Return the offer that a request's Accept header prefers (None or empty: the first offer).
+    """Return the offer that a request's Accept header prefers, or the default one if it is None or empty.
 
     The highest q-value wins, then the more specific range, then the order of the header, then that of the offers.
     Parameters that no offer has, such as ``charset``, are ignored. If a range of an offered type cannot be met, for
