@@ -268,7 +268,7 @@ def test_no_training_starts_from_parameters_that_are_no_numbers(
         pack(channel / "model.tar.gz", content)
     else:
         put(channel, content)
-    with pytest.raises(ArtifactError, match=r"^The channel model: .* no numbers, .* in auxlayer\.block\.0\.weight\."):
+    with pytest.raises(ArtifactError, match=r"^The channel model: .* NaN values, .* in auxlayer\.block\.0\.weight\."):
         load_earlier(channel, WANTED, scratch)
 
 
