@@ -132,7 +132,7 @@ def _inspect_mask(finding: Finding, pair: Pair, label_map: LabelMap) -> None:
         mask = images.open_image(pair.mask.read())
     kind, bits = _kind(mask), masks.grey_bits(mask)
     if finding.size:
-        finding.turned = images.exif_turns_apart(pair.image.read(), pair.mask.read(), finding.size)
+        finding.turned = images.exif_rotates_differently(pair.image.read(), pair.mask.read(), finding.size)
     try:
         values = read_values(pair, label_map)
     except DataError as error:

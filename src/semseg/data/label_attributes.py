@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from semseg.errors import DataError, one_line, some
+from semseg.errors import DataError, first_few, one_line
 
 logger = logging.getLogger("semseg")
 
@@ -55,7 +55,7 @@ class LabelAttributes:
     def problem(self, manifest: str, labelled: int) -> DataError | None:
         """What is wrong with the lines as a whole, of which so many are labelled; unlabelled ones beside them are
         logged as a warning."""
-        found = some([f"{key!r:.100}" for key in self._found])
+        found = first_few([f"{key!r:.100}" for key in self._found])
         if self._undecided.count:
             return DataError(
                 f"{self._undecided} of {manifest}: has several keys that end in -ref: {found}.",

@@ -53,7 +53,7 @@ def test_it_says_what_it_was_made_from_and_how_it_did(quantized: Path) -> None:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     gate = read_gate(metadata)
     assert gate
-    assert [gate.f32, gate.int8, gate.pictures] == pytest.approx([2 / 3, 2 / 3, 6])
+    assert [gate.f32, gate.int8, gate.images] == pytest.approx([2 / 3, 2 / 3, 6])
     assert metadata["params_sha256"] == hashlib.sha256((quantized / "model_best.params").read_bytes()).hexdigest()
     assert metadata["semseg_version"] == __version__
 
@@ -65,7 +65,7 @@ def test_layers_that_lose_too_much_keep_f32(small_dir: Path, caplog: pytest.LogC
         gate = quantize(model, small_dir / INT8, pictures(), labelled)
     assert gate.passed
     assert attempts(caplog.messages) == [0, 1, 4]
-    assert caplog.messages[0].startswith("mIOU 0.1667 in int8, 0.6667 in f32, on 6 pictures;")
+    assert caplog.messages[0].startswith("mIOU 0.1667 in int8, 0.6667 in f32, on 6 images;")
     exact = {constant.name for constant in onnx.load(small_dir / INT8).graph.initializer if constant.data_type == 1}
     weights = {name for name in exact if name.startswith("inner") and name.endswith("weight")}
     assert weights > {"inner.3.weight", "inner.7.weight", "inner.11.weight"}
