@@ -249,7 +249,7 @@ def test_a_training_that_diverges_fails_with_place_and_files(job: Any, trained: 
     arrays = read_params(trained.paths.model / "model_best.params")
     arrays["head.block.4.bias"] = np.array([3e38, -3e38, 3e38, -3e38], np.float32)
     write_params(channel / "model_best.params", arrays)
-    reason = "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch was of train/"
+    reason = "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch contained train/"
     fails(job, 1, f"ClientError: {reason}")
     assert "_gradient_clip" in job.paths.failure.read_text()
 
@@ -297,7 +297,7 @@ def test_sigterm_saves_the_current_model_and_ends_well(job: Any) -> None:
     assert (job.paths.model / "model_algo-1").stat().st_size > 100_000_000
     assert (job.paths.model / "hyperparams.json").exists()
     assert not job.paths.failure.exists()
-    assert "Stopping as told" in rest
+    assert "Stopping on request" in rest
 
 
 def test_sigterm_before_training_ends_well(job: Any) -> None:

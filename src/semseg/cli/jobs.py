@@ -45,19 +45,19 @@ def add_train(commands: Commands) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from semseg.training.job_folder import Command
+    from semseg.training.job_folder import TrainCommand
     from semseg.training.start import start
 
     channels, hyperparameters = given_channels(arguments), given_hyperparameters(arguments)
     options = [option_with_value(name, value) for name, value in (channels | hyperparameters).items()]
-    command = Command(
+    command = TrainCommand(
         channels,
         hyperparameters,
         arguments.job,
         arguments.checkpoints,
-        keep=not arguments.no_checkpoints,
+        keep_checkpoints=not arguments.no_checkpoints,
         overwrite=arguments.overwrite,
-        words=tuple(word for words in options for word in words),
+        arguments=tuple(word for words in options for word in words),
     )
     return start(command, os.environ)
 

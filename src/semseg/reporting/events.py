@@ -84,7 +84,7 @@ class Scored:
     """
 
     split: str
-    pictures: int
+    images: int
     pixel_accuracy: float
     mean_iou: float
     mean_iou_present: float | None
@@ -107,7 +107,7 @@ class Quantized:
 
     f32: float
     int8: float
-    pictures: int
+    images: int
     kept: bool
 
 

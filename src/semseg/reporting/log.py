@@ -20,7 +20,7 @@ COUNTERS = (
     "Number of Batches Since Last Reset",
 )
 
-_NO_NUMBERS = (
+_NOT_FINITE = (
     "Epoch %d: for validation pictures the network computes values that are no numbers, so that there is no validation "
     "loss. Perhaps the learning rate is too high: try a tenth of learning_rate, or _gradient_clip=1."
 )
@@ -61,7 +61,7 @@ class LogSink:
                 if math.isfinite(event.loss):
                     LOGGER.info(log_lines.quality(self._host, event.epoch, "validation loss", event.loss))
                 else:
-                    LOGGER.warning(_NO_NUMBERS, event.epoch)
+                    LOGGER.warning(_NOT_FINITE, event.epoch)
                 if event.mean_iou_present is not None:
                     present = event.mean_iou_present
                     LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU_present", present))
@@ -79,7 +79,7 @@ class LogSink:
                     "Validation mIOU in f32: %s, in int8: %s, on %d pictures. int8 is %s.",
                     event.f32,
                     event.int8,
-                    event.pictures,
+                    event.images,
                     kept,
                 )
 
@@ -99,7 +99,7 @@ class LogSink:
         self._since, self._samples = self._clock(), 0
 
     def _scored(self, event: Scored) -> None:
-        LOGGER.info("The best model on the %d whole pictures of %s:", event.pictures, event.split)
+        LOGGER.info("The best model on the %d whole pictures of %s:", event.images, event.split)
         values = {
             "pixel_accuracy": event.pixel_accuracy,
             "mIOU": event.mean_iou,

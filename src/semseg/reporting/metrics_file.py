@@ -13,7 +13,7 @@ from semseg.reporting.events import EpochEnded, Event, Quantized, Resumed, Score
 LINES = "metrics.jsonl"
 SUMMARY = "metrics.json"
 
-_NAMES = {"mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
+_NAMES = {"images": "pictures", "mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
 
 
 class MetricsFile:
@@ -22,15 +22,15 @@ class MetricsFile:
     Those of an earlier run go at once, unless they are `kept` until the first epoch has ended.
     """
 
-    def __init__(self, directory: Path, kept: bool = False) -> None:
+    def __init__(self, directory: Path, keep_earlier: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._lines_file = directory / LINES
         self._summary_file = directory / SUMMARY
         self._lines = ""
         self._summary: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
-        self._whole_pictures: dict[str, Any] = {}
-        if not kept:
+        self._whole_images: dict[str, Any] = {}
+        if not keep_earlier:
             _write(self._lines_file, self._lines)
             self._summary_file.unlink(missing_ok=True)
 
@@ -47,10 +47,10 @@ class MetricsFile:
                 self._epoch(event)
             case Scored():
                 values = {name: value for name, value in vars(event).items() if name != "split"}
-                self._whole_pictures[event.split] = {_NAMES.get(name, name): value for name, value in values.items()}
-                self._summarise(whole_pictures=self._whole_pictures)
+                self._whole_images[event.split] = {_NAMES.get(name, name): value for name, value in values.items()}
+                self._summarise(whole_pictures=self._whole_images)
             case Quantized():
-                numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.pictures}
+                numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.images}
                 self._summarise(int8=numbers | {"kept": event.kept})
 
     def close(self) -> None:

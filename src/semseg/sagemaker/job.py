@@ -17,7 +17,7 @@ from semseg.sagemaker.paths import Paths
 
 FAILURE_CHARACTERS = 1023  # the platform shows 1,024
 
-_DIED = (
+_PROCESS_DIED = (
     "AlgorithmError: The training process died before it could say why: it was killed, perhaps for lack of memory, or "
     "a library aborted. The end of its log may tell more."
 )
@@ -48,7 +48,7 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
     stop = stop_on_signals()
     _remove_failure(paths.failure)
     with suppress(OSError):  # a job that fails will log it
-        _write_failure(paths.failure, _DIED)
+        _write_failure(paths.failure, _PROCESS_DIED)
     try:
         job(stop)
     except Stopped as stopped:

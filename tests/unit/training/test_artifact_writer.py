@@ -101,16 +101,16 @@ def test_what_is_entered_for_the_change_lasts_as_long(tmp_path: Path) -> None:
         seen.append({path.name: path.read_text() for path in files if not path.name.startswith(".")})
 
     @contextmanager
-    def beginning() -> Iterator[None]:
+    def replacing_earlier() -> Iterator[None]:
         look()
         yield
         look()
 
-    artifact = writer(tmp_path / "model", beginning=beginning)
-    assert not artifact.begun
+    artifact = writer(tmp_path / "model", replacing_earlier=replacing_earlier)
+    assert not artifact.has_model
     for _ in range(2):
         artifact.save("model_best.params", new)
-        assert artifact.begun
+        assert artifact.has_model
     before, after = seen
     assert before == dict.fromkeys(FILES, "old")
     assert after.keys() == {"model_best.params", "hyperparams.json", "classes.json"}
@@ -128,12 +128,12 @@ def test_a_full_disk_leaves_the_earlier_model_whole(tmp_path: Path, full: str) -
             raise OSError(errno.ENOSPC, "No space left on device")
 
     @contextmanager
-    def beginning() -> Iterator[None]:
+    def replacing_earlier() -> Iterator[None]:
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
 
-    artifact = writer(tmp_path / "model", beginning=beginning)
+    artifact = writer(tmp_path / "model", replacing_earlier=replacing_earlier)
     with pytest.raises(DiskFullError):
         artifact.save(model_dir.BEST, write)
-    assert not artifact.begun
+    assert not artifact.has_model
     assert {path.name: path.read_text() for path in (tmp_path / "model").iterdir()} == dict.fromkeys(FILES, "old")

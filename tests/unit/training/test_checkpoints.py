@@ -18,7 +18,7 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Ev
 from semseg.sagemaker.hyperparameters import rules
 from semseg.sagemaker.optimizers import OPTIMIZERS
 from semseg.sagemaker.rules import Rule
-from semseg.training.checkpoints import PLACE, Checkpoints, checkpoint_files, remove
+from semseg.training.checkpoints import PLACE_PREFIX, Checkpoints, checkpoint_files, remove
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.types import Batch
@@ -193,7 +193,7 @@ def test_another_configuration_is_refused_with_the_differences(directory: Path, 
     Checkpoints(directory, CONFIGURATION | {"base_size": "520"}).save(AFTER_EPOCH, STATE, best)
     with pytest.raises(
         HyperparameterError,
-        match=r"checkpoint-0001-000000\.params is of another training: base_size was 520, now it is not set; "
+        match=r"checkpoint-0001-000000\.params belongs to another training: base_size was 520, now it is not set; "
         r"optimizer was sgd, now it is adam\. .*empty checkpoint location",
     ):
         Checkpoints(directory, {"optimizer": "adam", "epochs": "9"}).newest()
@@ -201,8 +201,8 @@ def test_another_configuration_is_refused_with_the_differences(directory: Path, 
 
 def test_the_way_out_may_be_another(directory: Path, best: Path) -> None:
     Checkpoints(directory, CONFIGURATION).save(AFTER_EPOCH, STATE, best)
-    with pytest.raises(HyperparameterError, match=r"Set these as they were to go on with it, or start elsewhere\.$"):
-        Checkpoints(directory, CONFIGURATION | {"optimizer": "adam"}, otherwise="start elsewhere").newest()
+    with pytest.raises(HyperparameterError, match=r"Restore these values to resume it, or start elsewhere\.$"):
+        Checkpoints(directory, CONFIGURATION | {"optimizer": "adam"}, mismatch_hint="start elsewhere").newest()
 
 
 def test_begun_anew_the_earlier_ones_stay_until_there_is_another(
@@ -212,7 +212,7 @@ def test_begun_anew_the_earlier_ones_stay_until_there_is_another(
     earlier = Checkpoints(directory, CONFIGURATION | {"optimizer": "adam"})
     for iteration in (4, 5):
         earlier.save(within_epoch(iteration), STATE, best)
-    checkpoints = Checkpoints(directory, CONFIGURATION, anew=True)
+    checkpoints = Checkpoints(directory, CONFIGURATION, overwrite=True)
     assert checkpoints.newest() is None
     with monkeypatch.context() as patch:
         patch.setattr("semseg.training.checkpoints.write_params", lambda *_: 1 / 0)
@@ -386,11 +386,11 @@ def test_checkpoints_of_version_0_1_0_are_gone_on_from(directory: Path, best: Pa
     """They note steps that no schedule had, and not where data lay."""
     earlier = CONFIGURATION | {"lr_scheduler": "poly", "lr_scheduler_step": "10, 20"}
     Checkpoints(directory, earlier).save(AFTER_EPOCH, STATE, best)
-    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{PLACE}train": "/data"}).newest()
+    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{PLACE_PREFIX}train": "/data"}).newest()
 
 
 def test_data_in_another_place_is_another_training(directory: Path, best: Path) -> None:
     """Of the same file names, corrected perhaps."""
-    Checkpoints(directory, CONFIGURATION | {f"{PLACE}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
+    Checkpoints(directory, CONFIGURATION | {f"{PLACE_PREFIX}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
     with pytest.raises(HyperparameterError, match="the place of train was /v1, now it is /v2"):
-        Checkpoints(directory, CONFIGURATION | {f"{PLACE}train": "/v2"}).newest()
+        Checkpoints(directory, CONFIGURATION | {f"{PLACE_PREFIX}train": "/v2"}).newest()

@@ -75,7 +75,7 @@ def test_where_there_are_no_locks_a_warning_says_so(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with locked(tmp_path, "--job"):
         pass
-    assert f"{tmp_path} cannot be locked (No locks available): see to it that no other training uses it." in caplog.text
+    assert f"{tmp_path} cannot be locked (No locks available): make sure that no other training uses it." in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_its_numbers_are_told_and_the_file_is_there(
     quantize_model(model_dir, inputs, SETTINGS, lambda: False, events.append)
     (event,) = events
     assert isinstance(event, Quantized)
-    assert (event.pictures, event.kept) == (3, True)
+    assert (event.images, event.kept) == (3, True)
     assert 0 < event.f32 < 1
     assert {path.name for path in model_dir.iterdir()} == {"model_best.params", "model_int8.onnx"}
 
@@ -107,6 +107,6 @@ def test_a_job_that_is_told_to_stop_does_without(
         asked = iter(stops)
         with caplog.at_level("WARNING", logger="semseg"):
             quantize_model(model_dir, inputs, SETTINGS, asked.__next__, lambda _: pytest.fail("nothing was found"))
-        assert caplog.messages[-1] == "Stopping as told, without model_int8.onnx."
+        assert caplog.messages[-1] == "Stopping on request, without model_int8.onnx."
         assert not list(asked)
     assert [path.name for path in model_dir.iterdir()] == ["model_best.params"]

@@ -231,7 +231,7 @@ def test_early_stopping_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
     assert len(done.of(EpochEnded)) == 3
     again = run(FakeLearner([0.9]), Pictures([1]), 10, EarlyStopping(1, 2, 0.0), progress=done.saved[-1])
     assert again.events == []  # a restart knows of it
-    said = "Early stopping after epoch 2: the mIOU is at best 0.5, and in 2 epochs has not gained enough"
+    said = "Early stopping after epoch 2: the best mIOU is 0.5 and has not improved enough in 2 epochs"
     told = [message.split(" (")[0] for message in caplog.messages if message.startswith("Early")]
     assert told == [said, said]
 

@@ -144,7 +144,7 @@ def test_sinks_are_closed_when_the_training_is_stopped_before_it_begins(
     paths: Paths, sink: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = threading.Event()
-    monkeypatch.setattr("semseg.training.prepare.announced_schedule", lambda *_: stop.set())
+    monkeypatch.setattr("semseg.training.prepare.build_schedule", lambda *_: stop.set())
     with pytest.raises(Stopped):
         run(paths, monkeypatch, stop=stop)
     assert (sink.events, sink.closed) == ([], [0])
@@ -208,10 +208,10 @@ def test_stopped_in_the_check_a_resumed_training_saves_the_model_of_its_checkpoi
 def test_stopped_in_the_check_a_resumed_training_of_a_folder_leaves_all_as_it_was(
     paths: Paths, resumed: threading.Event, sink: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = JobFolder(paths, paths.base / "checkpoints", anew=False, found={}, places={})
+    folder = JobFolder(paths, paths.base / "checkpoints", overwrite=False, earlier_checkpoints={}, places={})
     files = [path for place in (paths.model, paths.base / "checkpoints") for path in place.iterdir()]
     before = {path: path.stat().st_mtime_ns for path in files}
-    with pytest.raises(Stopped, match="Stopped before training went on: model and checkpoint stay as they were"):
+    with pytest.raises(Stopped, match="Stopped before training resumed: model and checkpoint are unchanged"):
         run(paths, monkeypatch, stop=resumed, folder=folder)
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert sink.events == []

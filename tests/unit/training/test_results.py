@@ -53,7 +53,7 @@ def test_after_a_restart_all_sinks_are_given_the_epochs_of_before(
 ) -> None:
     settings, _ = parse({"num_classes": "4"})
     step = Step(1, "training", 1, 3, 2, 0.1, 0.5)
-    with open_sinks("algo-1", settings, tmp_path, progress, kept=False) as emit:
+    with open_sinks("algo-1", settings, tmp_path, progress, keep_earlier=False) as emit:
         emit(step)
     assert [sink.events for sink in opened] == 3 * [[*first, step]]
 
@@ -62,7 +62,7 @@ def test_sinks_are_closed_whatever_is_raised(opened: list[Terminal], tmp_path: P
     settings, _ = parse({"num_classes": "4"})
 
     def lose() -> None:
-        with open_sinks("algo-1", settings, tmp_path, BEGINNING, kept=False):
+        with open_sinks("algo-1", settings, tmp_path, BEGINNING, keep_earlier=False):
             assert [sink.closed for sink in opened] == [0, 0, 0]
             raise RuntimeError("lost")
 

@@ -18,9 +18,9 @@ from semseg.errors import HyperparameterError
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import backbone_table, parameter_table
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training import parts
+from semseg.training import components
 from semseg.training.checkpoints import Checkpoint
-from semseg.training.parts import balance, build_learner
+from semseg.training.components import build_learner, choose_class_weights
 from semseg.training.progress import BEGINNING
 from semseg.types import Arrays
 
@@ -35,7 +35,7 @@ def report(name: str) -> Report:
 def test_the_weights_of_classes_are_none_given_or_counted(caplog: pytest.LogCaptureFixture) -> None:
     def weights(given: str) -> tuple[float, ...] | None:
         settings, _ = parse({"num_classes": "2", "_class_weights": given})
-        return balance(settings, report("train"))
+        return choose_class_weights(settings, report("train"))
 
     assert weights("none") is None
     assert weights("0.5,25") == (0.5, 25.0)
@@ -98,7 +98,7 @@ def test_a_pretrained_backbone_takes_the_place_of_initial_values(
 ) -> None:
     path = tmp_path / "backbone.params"
     write_params(path, {name: np.full(p.shape, 7, np.float32) for name, p in backbone_table(BACKBONES[0]).items()})
-    monkeypatch.setattr(parts, "find_backbone", lambda name: {"resnet-50": path}[name])
+    monkeypatch.setattr(components, "find_backbone", lambda name: {"resnet-50": path}[name])
     engine = built({"use_pretrained_model": "True"})
     assert engine.origin == str(path)
     for name, array in engine.arrays.items():
