@@ -83,8 +83,8 @@ def test_int8_is_in_the_artifact_if_it_is_as_good(trained: Trained) -> None:
     assert int8["pictures"] == 5
     assert int8["kept"] == (int8["mIOU_f32"] - int8["mIOU_int8"] <= 0.005)
     assert (trained.paths.model / "model_int8.onnx").exists() == int8["kept"]
-    word = "kept" if int8["kept"] else "given up"
-    told = f"Validation mIOU in f32: {int8['mIOU_f32']}, in int8: {int8['mIOU_int8']}, on 5 pictures. int8 is {word}."
+    word = "kept" if int8["kept"] else "discarded"
+    told = f"Validation mIOU in f32: {int8['mIOU_f32']}, in int8: {int8['mIOU_int8']}, on 5 images. int8 is {word}."
     assert told in trained.log
 
 
@@ -222,7 +222,9 @@ def test_a_gpu_instance_on_which_the_cpu_trains_is_warned_about(job: Any) -> Non
 def test_a_training_that_is_killed_leaves_a_failure(job: Any) -> None:
     code, _ = job.run_until("Final configuration", signal.SIGKILL)
     assert code == -signal.SIGKILL
-    assert job.paths.failure.read_text().startswith("AlgorithmError: The training process died before it could say why")
+    assert job.paths.failure.read_text().startswith(
+        "AlgorithmError: The training process died without reporting a reason"
+    )
 
 
 @pytest.mark.req("R24")

@@ -1,4 +1,4 @@
-"""The sinks that leave numbers for programs: metrics.jsonl, a line an epoch, and metrics.json, the summary."""
+"""The sink that writes a run's metrics: metrics.jsonl, a line an epoch, and metrics.json, the summary."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NAMES = {"images": "pictures", "mean_iou": "mIOU", "mean_iou_present": "mIOU_pr
 
 
 class MetricsFile:
-    """Writes `metrics.jsonl` and `metrics.json` anew whenever an epoch ends, so that both are right at any moment.
+    """Rewrites `metrics.jsonl` and `metrics.json` atomically whenever an epoch ends, so that both are always complete.
 
-    Those of an earlier run go at once, unless they are `kept` until the first epoch has ended.
+    keep_earlier: whether an earlier run's files stay until the first epoch ends; otherwise they are removed at once.
     """
 
     def __init__(self, directory: Path, keep_earlier: bool = False) -> None:
@@ -35,9 +35,9 @@ class MetricsFile:
             self._summary_file.unlink(missing_ok=True)
 
     def __call__(self, event: Event) -> None:
-        """Writes the numbers of ended epochs, of whole images and of int8; other events say nothing here.
+        """Writes the metrics of epochs, whole images and int8; ignores other events.
 
-        The files may have been lost before a restart: then they begin with the epochs of before.
+        After a restart, the files are rebuilt with the epochs that ended before it.
         """
         match event:
             case Resumed():
@@ -54,7 +54,7 @@ class MetricsFile:
                 self._summarise(int8=numbers | {"kept": event.kept})
 
     def close(self) -> None:
-        """Does nothing: the files are right at any moment."""
+        """Does nothing: the files are always complete."""
 
     def _epoch(self, event: EpochEnded) -> None:
         line = {

@@ -142,7 +142,7 @@ def test_the_exit_code_is_that_of_the_check(job: Job) -> None:
     code, out, err = job.check(2, "--write-label-map", job.label_map)
     assert code == 1
     assert '{"colors": {"0": "#000000", "1": "#ff0000"}}.' in out
-    assert err.splitlines()[-1] == f"semseg: The label map is in {job.label_map}."
+    assert err.splitlines()[-1] == f"semseg: The label map was written to {job.label_map}."
 
 
 def test_without_a_proposal_nothing_is_written_and_that_is_an_error(job: Job) -> None:
@@ -163,7 +163,7 @@ def test_a_file_that_is_there_or_cannot_be_is_refused_before_the_check(place: st
     (tmp_path / "link").symlink_to("nowhere")
     code, out, err = job.check(2, "--write-label-map", tmp_path / place)
     assert (code, out) == (1, "")
-    said = f"{tmp_path / 'absent'} is no folder." if "absent" in place else f"{tmp_path / place} is there already."
+    said = f"{tmp_path / 'absent'} is not a folder." if "absent" in place else f"{tmp_path / place} exists already."
     assert err.startswith(f"semseg: {said}")
     assert job.label_map.read_text() == "mine"
 

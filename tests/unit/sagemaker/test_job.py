@@ -213,7 +213,9 @@ def test_a_process_that_dies_leaves_a_failure_and_its_log(failure: Path, number:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == -number
     assert ended.stdout.endswith("the last words\n")
-    assert failure.read_text().startswith("AlgorithmError: The training process died before it could say why: it was ")
+    assert failure.read_text().startswith(
+        "AlgorithmError: The training process died without reporting a reason: it was "
+    )
 
 
 def test_a_process_that_is_told_to_stop_leaves_none(failure: Path) -> None:

@@ -162,7 +162,7 @@ def test_checkpoints_of_another_folder_s_training_do_not_replace_a_model() -> No
     assert taken(replace(COMMAND, job=Path("third"), checkpoints=Path("others"))).has_progress()
 
 
-@pytest.mark.parametrize("elsewhere", [{"checkpoints": Path("empty")}, {"keep": False}])
+@pytest.mark.parametrize("elsewhere", [{"checkpoints": Path("empty")}, {"keep_checkpoints": False}])
 def test_an_unfinished_training_is_not_begun_again_unless_told(elsewhere: dict[str, Path]) -> None:
     begin(IN_JOB)
     command = replace(IN_JOB, **elsewhere)  # type: ignore[arg-type]

@@ -487,7 +487,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_no_checkpoint_has_it() -> Non
 
     learner = SlowLearner([1.0], values=(3.0, 2.0, math.nan))
     with pytest.raises(
-        DivergedError, match=r"epoch 0, iteration 3: .* was of train/2a\.jpg, train/2b\.jpg\..* was 3\."
+        DivergedError, match=r"epoch 0, iteration 3: .* batch contained train/2a\.jpg, train/2b\.jpg\..* was 3\."
     ):
         run(learner, Named([4]), epochs=1)
     assert len(learner.rates) == 4  # it was found while the next one was under way
