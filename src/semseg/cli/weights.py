@@ -15,7 +15,7 @@ def add_fetch_weights(commands: Commands) -> None:
     """Add `semseg fetch-weights`, which prints the paths of the downloaded files."""
     parser = commands.add_parser("fetch-weights", help="download GluonCV's pretrained backbones")
     parser.set_defaults(run=_fetch_weights)
-    # Not `choices`: with nargs="*" argparse would reject an empty list.
+    # Not `choices`, because with nargs="*" argparse would reject an empty list.
     parser.add_argument("backbones", nargs="*", type=_backbone, help=f"{' or '.join(_BACKBONES)}; both by default")
 
 

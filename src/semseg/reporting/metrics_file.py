@@ -13,7 +13,7 @@ from semseg.reporting.events import EpochEnded, Event, Quantized, Resumed, Score
 LINES = "metrics.jsonl"
 SUMMARY = "metrics.json"
 
-_NAMES = {"images": "pictures", "mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
+_JSON_NAMES = {"images": "pictures", "mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
 
 
 class MetricsFile:
@@ -47,7 +47,7 @@ class MetricsFile:
                 self._epoch(event)
             case Scored():
                 values = {name: value for name, value in vars(event).items() if name != "split"}
-                self._whole_images[event.split] = {_NAMES.get(name, name): value for name, value in values.items()}
+                self._whole_images[event.split] = {_JSON_NAMES.get(name, name): value for name, value in values.items()}
                 self._summarise(whole_pictures=self._whole_images)
             case Quantized():
                 numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.images}

@@ -25,7 +25,7 @@ def read_checkpoint_directory(paths: Paths) -> Path | None:
     sound = isinstance(given, str) and given.isprintable() and len(given) <= _LONGEST
     if not sound or not Path(given).is_absolute() or ".." in Path(given).parts or len(Path(given).parts) < 2:
         raise UserError(
-            f"{paths.checkpoint_config}: the LocalPath {given!r:.200} is not a valid absolute path of a directory.",
+            f"{paths.checkpoint_config}: the LocalPath {given!r:.200} is not an absolute path of a directory.",
             "Leave it out to use /opt/ml/checkpoints.",
         )
     return Path(given)

@@ -75,10 +75,10 @@ def _explain(error: Exception) -> tuple[int, str, str]:
             return 1, f"ClientError: {error}", ""
         return error.exit_code, f"AlgorithmError: {error}", traceback.format_exc()
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
-    return 2, f"AlgorithmError: {_named(error)}{notes}", traceback.format_exc()
+    return 2, f"AlgorithmError: {_described(error)}{notes}", traceback.format_exc()
 
 
-def _named(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """Returns an error's class and text; if the text is a traceback, as with MXNet's errors, its last line."""
     name, text = type(error).__name__, str(error)
     if text.startswith("Traceback (most recent call last)"):

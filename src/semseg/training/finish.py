@@ -46,15 +46,15 @@ def export_onnx(directory: Path) -> None:
         write_onnx(model_dir.describe(directory), directory / model_dir.ONNX)
 
 
-def print_totals(job: Job, begun: float, prepared: float) -> None:
+def print_totals(job: Job, started: float, prepared: float) -> None:
     """Prints the built-in algorithm's last line: the number of epochs, the setup time and the total time.
 
-    begun, prepared: when the job and when training started, in seconds since 1970.
+    started, prepared: when the job and when training started, in seconds since 1970.
     """
     ended = time.time()
     values = {
         "epochs": float(job.settings.epochs),
-        "setuptime": 1000 * (prepared - begun),
-        "totaltime": 1000 * (ended - begun),
+        "setuptime": 1000 * (prepared - started),
+        "totaltime": 1000 * (ended - started),
     }
-    print(log_lines.metrics(begun, ended, {"Host": job.hosts.current, "Operation": "training"}, values), flush=True)
+    print(log_lines.metrics(started, ended, {"Host": job.hosts.current, "Operation": "training"}, values), flush=True)

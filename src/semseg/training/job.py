@@ -65,7 +65,7 @@ def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch
 
     scratch: a directory for an earlier model's files, needed for as long as the job runs.
 
-    Raises UserError for whatever the user can mend.
+    Raises UserError for whatever the user can fix.
     """
     settings = read_hyperparameters(paths)
     hosts = read_hosts(paths)

@@ -38,7 +38,7 @@ def require_finite(arrays: Arrays) -> None:
     damaged = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if damaged:
         raise DivergedError(
-            f"The training has diverged: {some(damaged)} of its network have values that are no numbers.", _HINT
+            f"The training has diverged: {some(damaged)} of its network have values that are not finite.", _HINT
         )
 
 

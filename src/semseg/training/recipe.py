@@ -32,13 +32,13 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
     started. In the folder of a job outside SageMaker, an earlier training's model and results stay until the first
     validation; a job stopped before that raises Stopped. Raises UserError for whatever the user can fix.
     """
-    begun = time.time()
+    started = time.time()
     with ExitStack() as resources:
         run = prepare(paths, stop, folder, resources)
         prepared = time.time()
         fit(run, stop)
         finish(run, stop)
-    print_totals(run.job, begun, prepared)
+    print_totals(run.job, started, prepared)
 
 
 def check(paths: Paths) -> Report:

@@ -49,7 +49,10 @@ def test_a_training_that_is_told_to_stop_while_s3_is_busy_ends_well(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--job", "here"), "--job is given, but no channel. Give --train too; SAGEMAKER_BASE_DIR names"),
+        (
+            ("--job", "here"),
+            "--job is given, but no channel. Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs",
+        ),
         (("--no-checkpoints",), "--no-checkpoints is given, but no channel."),
         (("--overwrite",), "--overwrite is given, but no channel."),
     ],

@@ -22,7 +22,7 @@ NAMES = ("sky", "road", "a\x1b[31mcar", "a name too long for the column", "")
 
 
 class DataSet:
-    """Files in a directory, and what the check says of them."""
+    """Files in a directory, and the report of their check."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

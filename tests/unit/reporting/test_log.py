@@ -28,7 +28,7 @@ VALIDATED = EpochValidated(0, 1.5, 0.75, 0.5, 0.625, [0.5, None], 42.5)
 
 @pytest.fixture
 def clock() -> Iterator[float]:
-    """Seconds that pass one by one."""
+    """A clock that advances a second at each call."""
     return iter(float(second) for second in range(1000, 2000))
 
 
@@ -60,7 +60,7 @@ def test_the_metric_definitions_of_users_find_their_numbers(
 def test_a_notice_every_frequency_iterations_with_the_speed_since_the_last(
     capsys: pytest.CaptureFixture[str], clock: Iterator[float]
 ) -> None:
-    """The clock moves a second at each look: where training or validation begins, and at each notice."""
+    """The clock advances a second at each call: when training or validation starts, and at each notice."""
     set_up_logging()
     sink = LogSink("algo-1", 2, clock.__next__)
     for iteration in range(1, 6):

@@ -23,7 +23,7 @@ def new(path: Path) -> None:
 def test_what_an_earlier_run_left_goes_when_there_is_a_new_model(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An old model.onnx is not of the new parameters, and hyperparams.json would contradict the old ones."""
+    """An old model.onnx does not match new parameters, nor a new hyperparams.json old ones."""
     old = ["model_best.params", "model_algo-1", "model.onnx", "model_int8.onnx", "classes.json", "notes.txt"]
     for name in old:
         (tmp_path / name).write_text("old")
@@ -44,7 +44,7 @@ NAMES = ("background", "scratch", "dent")
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it is heard any more."""
+    """Ends the run without cleanup, as if the process were killed."""
 
 
 def an_earlier_model(directory: Path) -> None:
@@ -60,7 +60,7 @@ def writer(directory: Path, **more: Any) -> ArtifactWriter:
 
 @pytest.mark.parametrize("name", ["model_best.params", "model_algo-1"])
 def test_killed_at_any_moment_it_leaves_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The parameters of one run at least, and beside those that are served nothing of the other."""
+    """There are always parameters to serve, and no file of the other run that describes them."""
     states = set()
     for moment in itertools.count(1):
         directory, moments = tmp_path / str(moment), itertools.count(1)

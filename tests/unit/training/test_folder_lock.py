@@ -67,7 +67,7 @@ def test_who_holds_it_is_named_only_if_that_is_a_number(tmp_path: Path) -> None:
 def test_where_there_are_no_locks_a_warning_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on some network file systems."""
+    """Some network file systems have no locks."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -17,7 +17,7 @@ from semseg.training.job_folder import JobFolder, TrainCommand, job_folder
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the commands are given."""
+    """The working directory of the commands."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     return tmp_path
@@ -33,7 +33,7 @@ def taken(command: TrainCommand) -> JobFolder:
 
 
 def begin(command: TrainCommand, checkpoint: str | None = "0000-000003", model: bool = False) -> JobFolder:
-    """What a training leaves that is killed."""
+    """Leaves what a killed training leaves."""
     with job_folder(command) as folder:
         with ObjectStore() as store:
             lay_out(folder.paths, command.channels, command.hyperparameters, store, folder.checkpoints)
@@ -124,7 +124,7 @@ def test_checkpoints_that_another_training_uses_by_now_stay() -> None:
 
 
 def test_replaced_checkpoints_go_once_there_is_a_model_in_place_of_theirs() -> None:
-    """Or the next start would go on from them, and put their model in the place of the new one."""
+    """Otherwise the next start would resume from them, and replace the new model by theirs."""
     for name, keep in (("one", True), ("two", False)):
         command = replace(COMMAND, job=Path(name))
         begin(command, model=True)

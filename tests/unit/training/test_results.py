@@ -17,7 +17,7 @@ ENDED = EpochEnded(
 
 
 class Terminal:
-    """What a bar at a terminal is given, in the place of all other sinks."""
+    """Replaces all sinks by one that records what a progress bar would receive."""
 
     def __init__(self, *_: Any) -> None:
         self.events: list[Event] = []
@@ -32,7 +32,7 @@ class Terminal:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
-    """The sinks of the log, of the metrics and of a terminal, as they are opened."""
+    """Records the sinks for the log, the metrics and the terminal as they are opened."""
     found: list[Terminal] = []
 
     def open_one(*_: Any) -> Terminal:

@@ -24,7 +24,7 @@ SETTINGS, _ = parse({"num_classes": "4", "crop_size": "24", "validation_mini_bat
 
 
 def shapes(directory: Path, size: tuple[int, int]) -> Input:
-    """Three pictures for a test."""
+    """A test split of three images."""
     write_shapes(directory, train=1, validation=3, size=size, seed=0)
     split = Split("test", directory / "validation", directory / "validation_annotation", None, False)
     with ObjectStore() as store:
@@ -34,7 +34,7 @@ def shapes(directory: Path, size: tuple[int, int]) -> Input:
 
 
 class Background(OnHost):
-    """A learner that says class 0 everywhere, and remembers what it was asked for."""
+    """A learner that predicts class 0 everywhere, and records its calls."""
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
@@ -57,7 +57,7 @@ class Background(OnHost):
 
 @pytest.fixture
 def best(tmp_path: Path) -> Path:
-    """A file of parameters."""
+    """A parameter file."""
     path = tmp_path / "model_best.params"
     write_params(path, {"w": np.ones(3, np.float32)})
     return path
