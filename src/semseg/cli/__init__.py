@@ -30,7 +30,7 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command `semseg` and return its exit code. argv: None for the process's own arguments."""
+    """Runs the command `semseg` and returns its exit code. argv: None for the process's own arguments."""
     # The first process of a container ignores SIGTERM unless it is handled. Exiting also removes temporary files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     arguments = _parser().parse_args(argv)
@@ -46,12 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train() -> int:
-    """Run the command `train`, which is `semseg train`."""
+    """Runs the command `train`, which is `semseg train`."""
     return main(["train", *sys.argv[1:]])
 
 
 def serve() -> int:
-    """Run the command `serve`, which is `semseg serve`."""
+    """Runs the command `serve`, which is `semseg serve`."""
     return main(["serve", *sys.argv[1:]])
 
 

@@ -9,7 +9,7 @@ from semseg.cli.options import Commands
 
 
 def add_demo(commands: Commands) -> None:
-    """Add `semseg demo`."""
+    """Adds `semseg demo`."""
     parser = commands.add_parser("demo", help="generate a small data set of discs, squares and triangles")
     parser.set_defaults(run=_demo)
     parser.add_argument("directory", type=Path, help="where to write the four directories of the channels")
@@ -23,7 +23,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def add_overlay(commands: Commands) -> None:
-    """Add `semseg overlay`."""
+    """Adds `semseg overlay`."""
     parser = commands.add_parser("overlay", help="draw the classes of a mask in colours over its image")
     parser.set_defaults(run=_overlay)
     parser.add_argument("image", type=Path)

@@ -22,7 +22,7 @@ from semseg.sagemaker.paths import Paths
 
 
 def add_train(commands: Commands) -> None:
-    """Add `semseg train`, which is also the command `train` of the container."""
+    """Adds `semseg train`, which is also the command `train` of the container."""
     parser = commands.add_parser(
         "train",
         help="run the training job in /opt/ml or $SAGEMAKER_BASE_DIR, or one given by options",
@@ -67,7 +67,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def add_check(commands: Commands) -> None:
-    """Add `semseg check`, which exits with 1 if the data has problems."""
+    """Adds `semseg check`, which exits with 1 if the data has problems."""
     parser = commands.add_parser(
         "check", help="read all of a job's data and report on it, without training", allow_abbrev=False
     )
@@ -102,7 +102,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, str]) -> None:
-    """Lay out the job that the options describe. Raises ChannelError for hyperparameters without channels."""
+    """Lays out the job that the options describe. Raises ChannelError for hyperparameters without channels."""
     from semseg.data.local_job import lay_out
     from semseg.data.s3 import ObjectStore
 
@@ -114,7 +114,7 @@ def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, 
 
 
 def add_pipe(commands: Commands) -> None:
-    """Add `semseg pipe`, which runs until it is stopped or `--epochs` have been read."""
+    """Adds `semseg pipe`, which runs until it is stopped or `--epochs` have been read."""
     parser = commands.add_parser("pipe", help="stream an augmented manifest to a job in Pipe mode, as SageMaker does")
     parser.set_defaults(run=_pipe)
     parser.add_argument("manifest", type=Path)

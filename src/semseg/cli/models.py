@@ -13,7 +13,7 @@ _MODEL = "the model directory: an unpacked model.tar.gz"
 
 
 def add_serve(commands: Commands) -> None:
-    """Add `semseg serve`, which is also the command `serve` of the container."""
+    """Adds `semseg serve`, which is also the command `serve` of the container."""
     parser = commands.add_parser("serve", help="serve the model in /opt/ml/model on port 8080")
     parser.set_defaults(run=_serve)
 
@@ -25,7 +25,7 @@ def _serve(_: argparse.Namespace) -> int:
 
 
 def add_export(commands: Commands) -> None:
-    """Add `semseg export`, which prints the files it has written."""
+    """Adds `semseg export`, which prints the files it has written."""
     parser = commands.add_parser("export", help="export a trained network to ONNX or an MXNet symbol")
     parser.set_defaults(run=_export)
     parser.add_argument("directory", type=Path, help=_MODEL)
@@ -55,7 +55,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def add_quantize(commands: Commands) -> None:
-    """Add `semseg quantize`, which exits with 1 if the int8 network loses too much and is discarded."""
+    """Adds `semseg quantize`, which exits with 1 if the int8 network loses too much and is discarded."""
     parser = commands.add_parser(
         "quantize",
         help="write model_int8.onnx into a model directory, if it loses at most 0.5 points of mIOU",

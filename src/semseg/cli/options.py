@@ -13,7 +13,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each channel and each hyperparameter, whose value is None unless given."""
+    """Adds an option for each channel and each hyperparameter, whose value is None unless given."""
     group = parser.add_argument_group("a job outside SageMaker", "Folders, files or s3://bucket/prefix.")
     for name in CHANNELS:
         group.add_argument(option(name), dest=name, metavar="PLACE", help=f"the channel {name}")

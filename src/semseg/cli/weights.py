@@ -12,7 +12,7 @@ _BACKBONES = tuple(backbone.name for backbone in BACKBONES)
 
 
 def add_fetch_weights(commands: Commands) -> None:
-    """Add `semseg fetch-weights`, which prints the paths of the downloaded files."""
+    """Adds `semseg fetch-weights`, which prints the paths of the downloaded files."""
     parser = commands.add_parser("fetch-weights", help="download GluonCV's pretrained backbones")
     parser.set_defaults(run=_fetch_weights)
     # Not `choices`, because with nargs="*" argparse would reject an empty list.
@@ -36,7 +36,7 @@ def _backbone(name: str) -> str:
 
 
 def add_import_weights(commands: Commands) -> None:
-    """Add `semseg import-weights`, which prints the path of the written file."""
+    """Adds `semseg import-weights`, which prints the path of the written file."""
     parser = commands.add_parser("import-weights", help="convert timm's port of GluonCV's pretrained backbones")
     parser.set_defaults(run=_import_weights)
     parser.add_argument("file", type=Path, help="model.safetensors of resnet50s.gluon_in1k or resnet101s.gluon_in1k")

@@ -19,7 +19,7 @@ class ConfusionMatrix:
         self.counts = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, labels: UInt8, predicted: UInt8) -> None:
-        """Count the pixels of two arrays of class ids, of the same shape; those labelled `IGNORED` do not count."""
+        """Counts the pixels of two arrays of class ids, of the same shape; those labelled `IGNORED` do not count."""
         counted = labels != IGNORED
         pairs = labels[counted].astype(np.int64) * self.num_classes + predicted[counted]
         self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)

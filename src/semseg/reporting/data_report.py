@@ -50,14 +50,14 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def write_report(report: Report, directory: Path) -> None:
-    """Write `data_report.json` atomically into the directory, which is created if necessary."""
+    """Writes `data_report.json` atomically into the directory, which is created if necessary."""
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(directory / FILE) as temporary:
         temporary.write_text(json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
 
 
 def require_new(path: Path) -> None:
-    """Raise DataError if `path` exists already, or its folder does not."""
+    """Raises DataError if `path` exists already, or its folder does not."""
     if path.exists() or path.is_symlink():
         raise DataError(f"{one_line(str(path))} exists already.", "Name a new file for the label map.")
     if not path.parent.is_dir():
@@ -67,7 +67,7 @@ def require_new(path: Path) -> None:
 
 
 def write_label_map(report: Report, path: Path) -> None:
-    """Write the suggested label map atomically. Raises DataError if there is none."""
+    """Writes the suggested label map atomically. Raises DataError if there is none."""
     if report.suggested_label_map is None:
         raise DataError(
             f"There is no label map to write into {one_line(str(path))}.",

@@ -51,9 +51,9 @@ class Channels:
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Turn an OSError, such as a denied permission or too long a name, into an error of the user's.
+    """Turns an OSError, such as a denied permission or too long a name, into a ChannelError.
 
-    Raises ChannelError, which names the channel `name` and the path.
+    The error names the channel `name` and the path.
     """
     try:
         yield
@@ -144,7 +144,7 @@ def _piped(config: Mapping[str, Any], path: Path) -> set[str]:
 
 
 def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
-    """Raise ChannelError unless a channel in Pipe mode delivers images with masks, as RecordIO records."""
+    """Raises ChannelError unless a channel in Pipe mode delivers images with masks, as RecordIO records."""
     if name not in SPLITS:
         raise ChannelError(
             f"The channel {name} cannot be read in Pipe mode.",

@@ -20,5 +20,5 @@ algorithm.
 
 
 def readers(hyperparameter: str) -> str:
-    """Return the optimizers that read a hyperparameter, for its documentation: "sgd and nag"."""
+    """Returns the optimizers that read a hyperparameter, for its documentation: "sgd and nag"."""
     return " and ".join(name for name, read in OPTIMIZERS.items() if hyperparameter in read)

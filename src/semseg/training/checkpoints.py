@@ -51,7 +51,7 @@ class Checkpoint:
     best: memoryview
 
     def write_best(self, path: Path) -> None:
-        """Write model_best.params with its content at the time of the checkpoint. Raises OSError."""
+        """Writes model_best.params with its content at the time of the checkpoint. Raises OSError."""
         path.write_bytes(self.best)
 
 
@@ -105,7 +105,7 @@ class Checkpoints:
         return None
 
     def save(self, progress: Progress, state: Arrays, best: Path) -> None:
-        """Write a checkpoint atomically, and remove all but the newest three.
+        """Writes a checkpoint atomically, and removes all but the newest three.
 
         best: the file of the best parameters, which exists once an epoch has ended. Raises DiskFullError.
         """
@@ -162,7 +162,7 @@ def checkpoint_files(directory: Path) -> list[Path]:
 
 
 def remove(checkpoints: Iterable[Path]) -> None:
-    """Remove checkpoints given newest first, oldest first: a process killed meanwhile leaves the newest."""
+    """Removes checkpoints, given newest first, in reverse: a process killed meanwhile leaves the newest."""
     for path in reversed(list(checkpoints)):
         path.unlink(missing_ok=True)
 

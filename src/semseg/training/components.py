@@ -17,7 +17,7 @@ from semseg.types import Arrays
 
 
 def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> None:
-    """Find or download the pretrained backbone if the learner needs it, to fail before all data is read.
+    """Finds or downloads the pretrained backbone if the learner needs it, to fail before all data is read.
 
     Raises HyperparameterError if it is not available.
     """

@@ -19,7 +19,7 @@ _LONGEST_NUMBER = 20
 
 @contextmanager
 def locked(folder: Path, option: str) -> Iterator[None]:
-    """Lock a folder, which is created if necessary; the kernel releases the lock if the process dies.
+    """Locks a folder, which is created if necessary; the kernel releases the lock if the process dies.
 
     option: the command line option that names the folder, for messages. On a file system without locks, a warning is
     logged instead. Raises JobFolderError if another process holds the lock, UserError if the folder is not writable.

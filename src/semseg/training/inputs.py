@@ -41,7 +41,7 @@ class Input:
 
 
 def require_files(channels: Channels, settings: Hyperparameters) -> None:
-    """Raise HyperparameterError if a setting requires reading images twice, but a pipe delivers them."""
+    """Raises HyperparameterError if a setting requires reading images twice, but a pipe delivers them."""
     if settings.quantize and (channels.train.piped or channels.validation.piped):
         raise HyperparameterError(
             "_quantize=True needs the channels train and validation in File mode: it reads images again.",
@@ -57,7 +57,7 @@ def require_files(channels: Channels, settings: Hyperparameters) -> None:
 def open_inputs(
     channels: Channels, num_classes: int, store: ObjectStore, label_attribute: str | None = None
 ) -> tuple[Input, Input]:
-    """List the files of train and validation and find their label maps; `check_inputs` validates the files.
+    """Lists the files of train and validation and finds their label maps; `check_inputs` validates the files.
 
     label_attribute: the key of the annotation, for manifests with several.
     Raises DataError for a label map or a manifest that cannot be read.
@@ -86,7 +86,7 @@ def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore
 
 
 def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool] = lambda: False) -> Report:
-    """Read all listed files and report on them, but no pipes. Raises Stopped once `stop()` is true."""
+    """Reads all listed files and reports on them, but no pipes. Raises Stopped once `stop()` is true."""
     inputs = tuple(inputs)
     report = check([(one.listing, one.label_map) for one in inputs if one.listing], workers, stop)
     of_maps = contradictions([(one.split.name, one.label_map) for one in inputs])

@@ -18,7 +18,7 @@ from semseg.types import Batch
 def quantize_model(
     directory: Path, inputs: tuple[Input, Input], settings: Hyperparameters, stop: Callable[[], bool], emit: Emit
 ) -> None:
-    """Write model_int8.onnx from the parameters that would be served, if it passes its gate, and emit the result.
+    """Writes model_int8.onnx from the parameters that would be served, if it passes its gate, and emits the result.
 
     inputs: train and validation, both with a listing. A failure is logged as a warning and leaves the trained model
     unchanged. No int8 model is written once `stop()` is true.

@@ -72,7 +72,7 @@ class JobFolder:
         return bool(found) and not (self.overwrite and found == self.earlier_checkpoints)
 
     def drop_replaced(self) -> None:
-        """Remove the checkpoints of an earlier training whose model this one has replaced."""
+        """Removes the checkpoints of an earlier training whose model this one has replaced."""
         replaced = [path for path, written in self.earlier_checkpoints.items() if _modified(path) == written]
         if not self.overwrite or not replaced:
             return
@@ -85,7 +85,7 @@ class JobFolder:
             _remove(replaced)
 
     def finish(self) -> None:
-        """Remove the checkpoints of this training, which has finished."""
+        """Removes the checkpoints of this training, which has finished."""
         self.drop_replaced()
         if found := _checkpoints_in(self.checkpoints):
             LOGGER.info("The training is finished: its checkpoints in %s are removed.", self.checkpoints)
@@ -94,7 +94,7 @@ class JobFolder:
 
 @contextmanager
 def job_folder(command: TrainCommand) -> Iterator[JobFolder]:
-    """Choose and lock the folder of a training and that of its checkpoints.
+    """Chooses and locks the folder of a training and that of its checkpoints.
 
     Without --job it is the default folder with the same unfinished training, or else the next unused one of `job`,
     `job-2`, ...; with --overwrite it is `job`.
@@ -141,7 +141,7 @@ def _is_unfinished(path: Path, command: TrainCommand) -> bool:
 
 
 def _acquire(path: Path, command: TrainCommand, locks: ExitStack) -> JobFolder:
-    """Lock a folder. Raises JobFolderError if the training would replace another one."""
+    """Locks a folder. Raises JobFolderError if the training would replace another one."""
     paths = Paths(path)
     with ExitStack() as lock:
         lock.enter_context(locked(path, "--job"))
@@ -160,7 +160,7 @@ def _acquire(path: Path, command: TrainCommand, locks: ExitStack) -> JobFolder:
 
 
 def _require_own(checkpoints: Path | None, own: Path) -> None:
-    """Raise JobFolderError if checkpoints of another folder's training would be overwritten."""
+    """Raises JobFolderError if checkpoints of another folder's training would be overwritten."""
     if _checkpoints_in(checkpoints) and not _is_same_folder(checkpoints, own):
         raise JobFolderError(
             f"{one_line(str(checkpoints))} holds the checkpoints of another training.",
@@ -171,7 +171,7 @@ def _require_own(checkpoints: Path | None, own: Path) -> None:
 
 
 def _require_free(paths: Paths, checkpoints: Path | None, own: Path) -> None:
-    """Raise JobFolderError unless the folder is empty, or holds the unfinished training of these checkpoints."""
+    """Raises JobFolderError unless the folder is empty, or holds the unfinished training of these checkpoints."""
     model = files_of_model(paths.model)
     folder = one_line(str(paths.base))
     held = model or _checkpoints_in(own) or _checkpoints_in(paths.checkpoints)

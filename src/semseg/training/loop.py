@@ -218,7 +218,7 @@ class _ProgressSaver:
         return time.perf_counter() - self._since >= self._seconds
 
     def save(self, progress: Progress) -> None:
-        """Save the progress, unless it was the last one saved."""
+        """Saves the progress, unless it was the last one saved."""
         if progress is not self._saved:
             self._save(progress)
         self._saved = progress

@@ -20,7 +20,7 @@ _HINT = (
 
 
 def require_finite_loss(loss: float, epoch: int, iteration: int, names: Sequence[str], learning_rate: float) -> None:
-    """Raise DivergedError, which names the iteration, its files and likely causes, unless the loss is finite."""
+    """Raises DivergedError, which names the iteration, its files and likely causes, unless the loss is finite."""
     if math.isfinite(loss):
         return
     raise DivergedError(
@@ -31,7 +31,7 @@ def require_finite_loss(loss: float, epoch: int, iteration: int, names: Sequence
 
 
 def require_finite(arrays: Arrays) -> None:
-    """Raise DivergedError, which names the arrays, if any of a learner's arrays has values that are not finite.
+    """Raises DivergedError, which names the arrays, if any of a learner's arrays has values that are not finite.
 
     The loss alone does not show this: oneDNN's ReLU turns NaN into 0, so that it stays finite with a damaged backbone.
     """

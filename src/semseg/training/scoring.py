@@ -28,7 +28,7 @@ def score(
     stop: Callable[[], bool],
     emit: Emit,
 ) -> None:
-    """Load the parameters in the file `best` into the learner, and emit their scores on the inputs with a listing.
+    """Loads the parameters in the file `best` into the learner, and emits their scores on the inputs with a listing.
 
     inputs: validation and, if the job has it, test. A failure is logged as a warning, as the model is complete.
     """

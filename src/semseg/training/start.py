@@ -21,7 +21,7 @@ from semseg.training.job_folder import JobFolder, TrainCommand, job_folder
 
 
 def start(command: TrainCommand, environ: Mapping[str, str]) -> int:
-    """Run a training on the given channels, or else the job in SAGEMAKER_BASE_DIR, and return its exit code.
+    """Runs a training on the given channels, or else the job in SAGEMAKER_BASE_DIR, and returns its exit code.
 
     Raises ChannelError for options that need channels, JobFolderError if the training would replace another one, and
     UserError if its folder cannot be used; neither of the last two changes the folder, except for the lock file.
@@ -52,7 +52,7 @@ def _train_laid_out(command: TrainCommand, paths: Paths) -> int:
 
 
 def _train_locally(command: TrainCommand) -> int:
-    """Train in a folder of its own; if stopped, print the command that resumes the training."""
+    """Trains in a folder of its own; if stopped, prints the command that resumes the training."""
     with job_folder(command) as folder:
         LOGGER.info("The folder of the job is %s.", one_line(str(folder.paths.base.resolve())))
         ended = threading.Event()
@@ -100,7 +100,7 @@ def _path_argument(path: Path) -> str:
 
 
 def _print_bytes(text: str) -> None:
-    """Print a text with file names that may not be valid UTF-8."""
+    """Prints a text with file names that may not be valid UTF-8."""
     sys.stdout.flush()
     sys.stdout.buffer.write(os.fsencode(f"{text}\n"))
     sys.stdout.buffer.flush()
