@@ -63,7 +63,7 @@ class Job:
 def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch: Path) -> Job:
     """Reads the configuration below `paths`, loads the earlier model and lists all files; reads no image.
 
-    scratch: a directory for an earlier model's files, needed until the job ends. Raises UserError for what the user can fix.
+    scratch: a directory for an earlier model's files, needed until the job ends. Raises UserError for bad input.
     """
     settings = read_hyperparameters(paths)
     hosts = read_hosts(paths)
