@@ -9,7 +9,7 @@ from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network
 from semseg.sagemaker.hyperparameters import defaults, parse, rules
 from semseg.sagemaker.optimizers import OPTIMIZERS
 
-# algorithm.md 1.2, the container's default-input.json, without its num_training_samples of 8
+# The default-input.json of the built-in algorithm's container, without its num_training_samples of 8
 ORIGINAL_DEFAULTS = {
     "backbone": "resnet-50",
     "algorithm": "fcn",
