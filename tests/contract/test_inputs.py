@@ -311,7 +311,7 @@ def into_pipes(job: Any) -> None:
 
 def test_a_pipe_needs_the_number_of_samples(job: Any) -> None:
     into_pipes(job)
-    fails(job, "ClientError: No value(s) were specified for 'num_training_samples'", "augmented manifest's lines")
+    fails(job, "ClientError: No value(s) were specified for 'num_training_samples'", "lines in the augmented manifest")
 
 
 def test_sigterm_while_waiting_for_a_pipe_ends_well(job: Any) -> None:
