@@ -49,7 +49,7 @@ from semseg.data.samples import Place, Sampler
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
 from semseg.machine import keep_memory_flat, usable_cores
-from semseg.training.recipe import LARGE
+from semseg.training.recipe import MMAP_THRESHOLD
 
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()
@@ -138,7 +138,7 @@ def run_calls(build: Callable[[Sequence[Pair]], Sequence[Timed]], pairs: Sequenc
 
 def semseg(pairs: Sequence[Pair]) -> Sequence[Timed]:
     """The seconds of STEPS steps of this project's training, and the share of waiting in LONG steps."""
-    keep_memory_flat(LARGE, kept=LARGE)  # as a job does
+    keep_memory_flat(MMAP_THRESHOLD, kept=MMAP_THRESHOLD)  # as a job does
     batches = endless(pairs)
     learner = learner_from_scratch(specification("fcn", CLASSES))
 

@@ -32,7 +32,7 @@ from semseg.data.samples import Sampler
 from semseg.machine import keep_memory_flat
 from semseg.training.checkpoints import Checkpoints
 from semseg.training.progress import Progress
-from semseg.training.recipe import LARGE
+from semseg.training.recipe import MMAP_THRESHOLD
 
 WARM_UP, STEPS, BAR = 20, 200, 1.01
 PAGES_IN_MIB = 256
@@ -65,7 +65,7 @@ def resident(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> lis
 
 def trained(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list[float]:
     """Trains in this process, as a job does."""
-    keep_memory_flat(LARGE, kept=LARGE)
+    keep_memory_flat(MMAP_THRESHOLD, kept=MMAP_THRESHOLD)
     sampler = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), crop, max(BASE, crop), seed=0, workers=16)
     learner = learner_from_scratch(specification("fcn", CLASSES, backbone=backbone))
     sizes = []

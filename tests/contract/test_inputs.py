@@ -250,7 +250,7 @@ def test_training_goes_on_from_an_earlier_model_with_data_from_pipes(continued: 
     assert before.keys() == after.keys()
     weights = [name for name in before if name.endswith("weight")]
     assert all(np.allclose(before[name], after[name], atol=1e-7) for name in weights)
-    assert "Training goes on from" in log
+    assert "Training starts from the earlier model" in log
     assert log.count("#quality_metric. host: algo-1, epoch: 1") == 5
 
 
@@ -311,7 +311,7 @@ def into_pipes(job: Any) -> None:
 
 def test_a_pipe_needs_the_number_of_samples(job: Any) -> None:
     into_pipes(job)
-    fails(job, "ClientError: No value(s) were specified for 'num_training_samples'", "augmented manifest's lines")
+    fails(job, "ClientError: No value(s) were specified for 'num_training_samples'", "lines in the augmented manifest")
 
 
 def test_sigterm_while_waiting_for_a_pipe_ends_well(job: Any) -> None:

@@ -105,17 +105,17 @@ def test_what_was_trained_stays_until_there_is_more_and_goes_on_where_it_was_sto
 
     code, output = run([*command, "--overwrite"], "#progress_notice. epoch: 0, iterations: 1")
     assert code == 0, output
-    assert f"Stopped before the first validation: the earlier model stays in {training.folder}/model." in output
+    assert f"Stopped before the first validation: the earlier model is kept in {training.folder}/model." in output
     assert training.digests() == earlier
     *_, told, resuming = output.splitlines()
-    assert told == "This goes on from the last checkpoint:"
+    assert told == "Resume from the last checkpoint with:"
     program, *words = shlex.split(resuming)
     assert shutil.which(program) == command[0]
     assert sorted(words) == sorted(command[1:])
 
     code, output = run(shlex.split(resuming), "epoch: 0, validation mIOU", signal.SIGTERM)
     assert code == 0, output
-    assert f"Training goes on from {training.folder}/checkpoints/checkpoint-0000-" in output
+    assert f"Training resumes from {training.folder}/checkpoints/checkpoint-0000-" in output
     names = {"model/model_best.params", "model/model_algo-1", "model/hyperparams.json"}
     after = training.digests()
     assert after.keys() == names | {f"output/data/{name}" for name in RESULTS}
@@ -124,8 +124,8 @@ def test_what_was_trained_stays_until_there_is_more_and_goes_on_where_it_was_sto
 
     code, output = run([*command, "--optimizer", "adam"])
     assert code == 1
-    assert "optimizer was sgd, now it is adam. Set these as they were to go on with it, or give --job " in output
-    assert f"--job '{training.folder}' --overwrite to begin a new one" in output
+    assert "optimizer was sgd, now it is adam. Restore these values to resume it, or give --job " in output
+    assert f"--job '{training.folder}' --overwrite to start a new one" in output
     assert training.digests() == after
 
     code, output = run(command, "#label_map validation")
@@ -135,7 +135,7 @@ def test_what_was_trained_stays_until_there_is_more_and_goes_on_where_it_was_sto
 
     code, output = run(command)
     assert code == 0, output
-    assert f"Training goes on from {training.folder}/checkpoints/checkpoint-0001-" in output
+    assert f"Training resumes from {training.folder}/checkpoints/checkpoint-0001-" in output
     assert not list(training.folder.glob("checkpoints/*.params"))
     assert "checkpoint:\n" not in output
     code, output = run(command)
@@ -177,4 +177,4 @@ def test_a_folder_in_use_is_refused_and_free_again_once_its_process_is_killed(tr
         first.communicate()
     code, output = run(command, "#label_map train", signal.SIGTERM)
     assert code == 0, output
-    assert output.splitlines()[-2] == "This goes on from the last checkpoint:"
+    assert output.splitlines()[-2] == "Resume from the last checkpoint with:"

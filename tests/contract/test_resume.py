@@ -20,8 +20,8 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
 from semseg.sagemaker.channels import read_channels
 from semseg.sagemaker.hyperparameters import parse
 from semseg.training.checkpoints import Checkpoints
+from semseg.training.components import build_learner
 from semseg.training.inputs import fingerprint, open_inputs
-from semseg.training.parts import build_learner
 from semseg.training.progress import Progress
 from semseg.training.recipe import train
 
@@ -81,7 +81,7 @@ def test_a_training_killed_and_stopped_ends_as_one_left_alone(new_job: Callable[
 
     code, log = job.run()
     assert code == 0, log
-    assert f"Training goes on from {directory}/checkpoint-0000-000002.params: epoch 0, after 2 iterations." in log
+    assert f"Training resumes from {directory}/checkpoint-0000-000002.params: epoch 0, after 2 iterations." in log
     assert "epoch: 0, train loss" not in log  # nor is the pass over the training data made again
     assert outcome(job) == outcome(left_alone)
     assert len(list(directory.iterdir())) == 3
@@ -123,7 +123,7 @@ def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkp
     code, log = job.run_until("LRScheduler setup")
     assert code == 0, log
     assert [sha256(job.paths.model / name) for name in FILES] == [sha256(tmp_path / "best")] * 2
-    assert "Stopping as told: saving the current model." in log
+    assert "Stopping on request: saving the current model." in log
 
 
 def test_a_full_disk_ends_the_job_with_the_folder_and_the_way_out(job: Any) -> None:

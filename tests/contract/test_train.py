@@ -83,8 +83,8 @@ def test_int8_is_in_the_artifact_if_it_is_as_good(trained: Trained) -> None:
     assert int8["pictures"] == 5
     assert int8["kept"] == (int8["mIOU_f32"] - int8["mIOU_int8"] <= 0.005)
     assert (trained.paths.model / "model_int8.onnx").exists() == int8["kept"]
-    word = "kept" if int8["kept"] else "given up"
-    told = f"Validation mIOU in f32: {int8['mIOU_f32']}, in int8: {int8['mIOU_int8']}, on 5 pictures. int8 is {word}."
+    word = "kept" if int8["kept"] else "discarded"
+    told = f"Validation mIOU in f32: {int8['mIOU_f32']}, in int8: {int8['mIOU_int8']}, on 5 images. int8 is {word}."
     assert told in trained.log
 
 
@@ -222,7 +222,9 @@ def test_a_gpu_instance_on_which_the_cpu_trains_is_warned_about(job: Any) -> Non
 def test_a_training_that_is_killed_leaves_a_failure(job: Any) -> None:
     code, _ = job.run_until("Final configuration", signal.SIGKILL)
     assert code == -signal.SIGKILL
-    assert job.paths.failure.read_text().startswith("AlgorithmError: The training process died before it could say why")
+    assert job.paths.failure.read_text().startswith(
+        "AlgorithmError: The training process died without reporting a reason"
+    )
 
 
 @pytest.mark.req("R24")
@@ -249,7 +251,7 @@ def test_a_training_that_diverges_fails_with_place_and_files(job: Any, trained: 
     arrays = read_params(trained.paths.model / "model_best.params")
     arrays["head.block.4.bias"] = np.array([3e38, -3e38, 3e38, -3e38], np.float32)
     write_params(channel / "model_best.params", arrays)
-    reason = "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch was of train/"
+    reason = "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch contained train/"
     fails(job, 1, f"ClientError: {reason}")
     assert "_gradient_clip" in job.paths.failure.read_text()
 
@@ -297,7 +299,7 @@ def test_sigterm_saves_the_current_model_and_ends_well(job: Any) -> None:
     assert (job.paths.model / "model_algo-1").stat().st_size > 100_000_000
     assert (job.paths.model / "hyperparams.json").exists()
     assert not job.paths.failure.exists()
-    assert "Stopping as told" in rest
+    assert "Stopping on request" in rest
 
 
 def test_sigterm_before_training_ends_well(job: Any) -> None:

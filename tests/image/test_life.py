@@ -105,7 +105,7 @@ def test_a_stop_in_training_saves_the_model(
     container.wait_for_line(START)
     docker("stop", "--time", "120", container.name)
     assert container.inspect()["State"]["ExitCode"] == 0
-    assert "Stopping as told: saving the current model." in container.log()
+    assert "Stopping on request: saving the current model." in container.log()
     assert (base / "model/model_algo-1").stat().st_size > 100_000_000
     assert json.loads((base / "model/hyperparams.json").read_text())["num_classes"] == "4"
 

@@ -1,7 +1,7 @@
-"""The commands: argv -> one call each; a module a group of commands.
+"""The command line: one module for each group of commands.
 
-A command is a function that declares its options and names the function that runs it, which imports its room only then:
-no command waits for another's imports.
+A command is a function that declares its options and sets the function that runs it. That function imports what it
+needs when called, so that no command waits for another's imports.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command `semseg` and return its exit code. argv: None for the process's own arguments."""
-    # A container's first process ignores the signal unless it is handled, and temporary files would stay.
+    """Runs the command `semseg` and returns its exit code. argv: None for the process's own arguments."""
+    # The first process of a container ignores SIGTERM unless it is handled. Exiting also removes temporary files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     arguments = _parser().parse_args(argv)
     try:
@@ -39,19 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SemsegError as error:
         print(f"semseg: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:  # a file that was named, and is not there or cannot be written
+    except OSError as error:  # a file in the arguments that does not exist or cannot be written
         print(f"semseg: {error}.", file=sys.stderr)
         return UserError.exit_code
     return code
 
 
 def train() -> int:
-    """Run the command `train`, which is `semseg train`."""
+    """Runs the command `train`, which is `semseg train`."""
     return main(["train", *sys.argv[1:]])
 
 
 def serve() -> int:
-    """Run the command `serve`, which is `semseg serve`."""
+    """Runs the command `serve`, which is `semseg serve`."""
     return main(["serve", *sys.argv[1:]])
 
 

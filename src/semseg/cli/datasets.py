@@ -1,4 +1,4 @@
-"""The commands that make and show data: `demo` and `overlay`."""
+"""Commands that generate and display data: `demo` and `overlay`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from semseg.cli.options import Commands
 
 
 def add_demo(commands: Commands) -> None:
-    """Add `semseg demo`."""
-    parser = commands.add_parser("demo", help="write a small generated data set of discs, squares and triangles")
+    """Adds `semseg demo`."""
+    parser = commands.add_parser("demo", help="generate a small data set of discs, squares and triangles")
     parser.set_defaults(run=_demo)
-    parser.add_argument("directory", type=Path, help="where the four directories of the channels go")
+    parser.add_argument("directory", type=Path, help="where to write the four directories of the channels")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -23,8 +23,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def add_overlay(commands: Commands) -> None:
-    """Add `semseg overlay`."""
-    parser = commands.add_parser("overlay", help="lay the classes of a mask in colours over its image")
+    """Adds `semseg overlay`."""
+    parser = commands.add_parser("overlay", help="draw the classes of a mask in colours over its image")
     parser.set_defaults(run=_overlay)
     parser.add_argument("image", type=Path)
     parser.add_argument("mask", type=Path)

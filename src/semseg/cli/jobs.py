@@ -1,4 +1,4 @@
-"""The commands about a job's data: `train`, `check` and `pipe`."""
+"""Commands for training jobs and their data: `train`, `check` and `pipe`."""
 
 from __future__ import annotations
 
@@ -22,55 +22,59 @@ from semseg.sagemaker.paths import Paths
 
 
 def add_train(commands: Commands) -> None:
-    """Add `semseg train`, which is also the command `train` of the container."""
+    """Adds `semseg train`, which is also the command `train` of the container."""
     parser = commands.add_parser(
         "train",
-        help="run the training job in /opt/ml, in $SAGEMAKER_BASE_DIR, or one made of options",
+        help="run the training job in /opt/ml or $SAGEMAKER_BASE_DIR, or one given by options",
         allow_abbrev=False,
     )
     parser.set_defaults(run=_train)
     parser.add_argument(
-        "--job", type=Path, help="where the model and the output go (the next of ./job, ./job-2, ./job-3...)"
+        "--job",
+        type=Path,
+        help="the folder for the model and the output (default: the next of ./job, ./job-2, ./job-3, ...)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="begin a new training even if --job (./job) holds one")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start a new training even if --job (default: ./job) holds one"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--checkpoints",
         type=Path,
         metavar="DIR",
-        help="where they go, and are resumed from if there are any (in --job)",
+        help="the folder for checkpoints, from which training resumes (default: in --job)",
     )
-    where.add_argument("--no-checkpoints", action="store_true", help="keep none: a training cannot be resumed later")
+    where.add_argument("--no-checkpoints", action="store_true", help="save none: the training cannot be resumed")
     add_job_options(parser)
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from semseg.training.job_folder import Command
+    from semseg.training.job_folder import TrainCommand
     from semseg.training.start import start
 
     channels, hyperparameters = given_channels(arguments), given_hyperparameters(arguments)
     options = [option_with_value(name, value) for name, value in (channels | hyperparameters).items()]
-    command = Command(
+    command = TrainCommand(
         channels,
         hyperparameters,
         arguments.job,
         arguments.checkpoints,
-        keep=not arguments.no_checkpoints,
+        keep_checkpoints=not arguments.no_checkpoints,
         overwrite=arguments.overwrite,
-        words=tuple(word for words in options for word in words),
+        arguments=tuple(word for words in options for word in words),
     )
     return start(command, os.environ)
 
 
 def add_check(commands: Commands) -> None:
-    """Add `semseg check`, which exits with 1 if the data have problems."""
+    """Adds `semseg check`, which exits with 1 if the data has problems."""
     parser = commands.add_parser(
         "check", help="read all of a job's data and report on it, without training", allow_abbrev=False
     )
     parser.set_defaults(run=_check)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
-        "--write-label-map", type=Path, metavar="FILE", help="write the proposed label map into a new file"
+        "--write-label-map", type=Path, metavar="FILE", help="write the suggested label map into a new file"
     )
     add_job_options(parser)
 
@@ -93,12 +97,12 @@ def _check(arguments: argparse.Namespace) -> int:
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
     if arguments.write_label_map:
         write_label_map(report, arguments.write_label_map)
-        print(f"semseg: The label map is in {arguments.write_label_map}.", file=sys.stderr)
+        print(f"semseg: The label map was written to {arguments.write_label_map}.", file=sys.stderr)
     return 1 if report.problems else 0
 
 
 def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, str]) -> None:
-    """Lay out the job that the options describe; without any, the platform has laid out its own."""
+    """Lays out the job that the options describe. Raises ChannelError for hyperparameters without channels."""
     from semseg.data.local_job import lay_out
     from semseg.data.s3 import ObjectStore
 
@@ -110,14 +114,14 @@ def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, 
 
 
 def add_pipe(commands: Commands) -> None:
-    """Add `semseg pipe`, which runs until it is stopped or `--epochs` have been read."""
-    parser = commands.add_parser("pipe", help="feed a job's Pipe mode from an augmented manifest, as SageMaker does")
+    """Adds `semseg pipe`, which runs until it is stopped or `--epochs` have been read."""
+    parser = commands.add_parser("pipe", help="stream an augmented manifest to a job in Pipe mode, as SageMaker does")
     parser.set_defaults(run=_pipe)
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("directory", type=Path, help="where the pipes go: the job's input/data")
+    parser.add_argument("directory", type=Path, help="where to create the pipes: the job's input/data")
     parser.add_argument("--channel", choices=SPLITS, default="train")
-    parser.add_argument("--label-attribute", metavar="KEY", help="the key of the annotation, where lines have several")
-    parser.add_argument("--epochs", type=int, help="end after so many (without it: when stopped)")
+    parser.add_argument("--label-attribute", metavar="KEY", help="the key of the annotation, if there are several")
+    parser.add_argument("--epochs", type=int, help="the number of epochs to stream (default: until stopped)")
 
 
 def _pipe(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The commands about a trained model: `serve`, `export` and `quantize`."""
+"""Commands for trained models: `serve`, `export` and `quantize`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MODEL = "the model directory: an unpacked model.tar.gz"
 
 
 def add_serve(commands: Commands) -> None:
-    """Add `semseg serve`, which is also the command `serve` of the container."""
+    """Adds `semseg serve`, which is also the command `serve` of the container."""
     parser = commands.add_parser("serve", help="serve the model in /opt/ml/model on port 8080")
     parser.set_defaults(run=_serve)
 
@@ -25,12 +25,14 @@ def _serve(_: argparse.Namespace) -> int:
 
 
 def add_export(commands: Commands) -> None:
-    """Add `semseg export`, which prints the files it has written."""
-    parser = commands.add_parser("export", help="write a trained network in another form: ONNX or MXNet's symbol")
+    """Adds `semseg export`, which prints the files it has written."""
+    parser = commands.add_parser("export", help="export a trained network to ONNX or an MXNet symbol")
     parser.set_defaults(run=_export)
     parser.add_argument("directory", type=Path, help=_MODEL)
     parser.add_argument("--format", choices=("onnx", "mxnet"), default="onnx")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="(model.onnx, or model-symbol.json, in the directory)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="(default: model.onnx or model-symbol.json in the directory)"
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -53,19 +55,19 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def add_quantize(commands: Commands) -> None:
-    """Add `semseg quantize`, which exits with 1 if the int8 network loses too much and is not kept."""
+    """Adds `semseg quantize`, which exits with 1 if the int8 network loses too much and is discarded."""
     parser = commands.add_parser(
         "quantize",
         help="write model_int8.onnx into a model directory, if it loses at most 0.5 points of mIOU",
-        description="Some of the images calibrate; on others, at most 100, the mIOU of int8 is compared with that of "
-        "f32. Without annotations the predictions of f32 are taken for the truth: that measures agreement, not how "
-        "right either is, and is the stricter test. Exit code 1: it lost too much and was not kept.",
+        description="Calibrates on some of the images, and compares the mIOU of int8 and f32 on at most 100 others. "
+        "Without annotations the f32 predictions serve as ground truth: that measures agreement, not accuracy, and is "
+        "the stricter test. Exit code 1: int8 lost too much and was discarded.",
     )
     parser.set_defaults(run=_quantize)
     parser.add_argument("directory", type=Path, help=_MODEL)
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images as they will be served")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images like those to be served")
     parser.add_argument("--annotations", type=Path, metavar="DIR", help="their masks")
-    parser.add_argument("--label-map", type=Path, metavar="FILE", help="(label_map.json among the annotations)")
+    parser.add_argument("--label-map", type=Path, metavar="FILE", help="(default: label_map.json in the annotations)")
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
@@ -77,5 +79,5 @@ def _quantize(arguments: argparse.Namespace) -> int:
         gate = quantize_folder(arguments.directory, arguments.images, arguments.annotations, arguments.label_map)
     except OSError as error:
         raise UserError(f"The model cannot be written: {error}.") from error
-    print(f"{'kept' if gate.passed else 'given up'}: {gate}")
+    print(f"{'kept' if gate.passed else 'discarded'}: {gate}")
     return 0 if gate.passed else 1

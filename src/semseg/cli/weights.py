@@ -1,4 +1,4 @@
-"""The commands about pretrained backbones: `fetch-weights` and `import-weights`."""
+"""Commands for pretrained backbones: `fetch-weights` and `import-weights`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _BACKBONES = tuple(backbone.name for backbone in BACKBONES)
 
 
 def add_fetch_weights(commands: Commands) -> None:
-    """Add `semseg fetch-weights`, which prints the files it has fetched."""
+    """Adds `semseg fetch-weights`, which prints the paths of the downloaded files."""
     parser = commands.add_parser("fetch-weights", help="download GluonCV's pretrained backbones")
     parser.set_defaults(run=_fetch_weights)
-    # Not `choices`: with nargs="*" argparse would refuse to be given none.
+    # Not `choices`, because with nargs="*" argparse would reject an empty list.
     parser.add_argument("backbones", nargs="*", type=_backbone, help=f"{' or '.join(_BACKBONES)}; both by default")
 
 
@@ -36,11 +36,11 @@ def _backbone(name: str) -> str:
 
 
 def add_import_weights(commands: Commands) -> None:
-    """Add `semseg import-weights`, which prints the file it has written."""
-    parser = commands.add_parser("import-weights", help="make a pretrained backbone from timm's port of GluonCV's")
+    """Adds `semseg import-weights`, which prints the path of the written file."""
+    parser = commands.add_parser("import-weights", help="convert timm's port of GluonCV's pretrained backbones")
     parser.set_defaults(run=_import_weights)
     parser.add_argument("file", type=Path, help="model.safetensors of resnet50s.gluon_in1k or resnet101s.gluon_in1k")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes (the models of $MXNET_HOME)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the output directory (default: models in $MXNET_HOME)")
 
 
 def _import_weights(arguments: argparse.Namespace) -> int:

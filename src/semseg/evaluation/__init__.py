@@ -1,1 +1,1 @@
-"""How good a prediction is: counts, and the numbers read from them. Needs numpy alone."""
+"""Scores of predictions against annotations. Depends on numpy only."""

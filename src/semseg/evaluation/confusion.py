@@ -1,4 +1,4 @@
-"""The confusion matrix, and the measures of a segmentation read from it."""
+"""The confusion matrix, and the scores of a segmentation computed from it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class ConfusionMatrix:
         self.counts = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, labels: UInt8, predicted: UInt8) -> None:
-        """Count two arrays of class ids of one shape; pixels labelled `IGNORED` do not count."""
+        """Counts the pixels of two arrays of class ids, of the same shape; those labelled `IGNORED` do not count."""
         counted = labels != IGNORED
         pairs = labels[counted].astype(np.int64) * self.num_classes + predicted[counted]
         self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
 
     def pixel_accuracy(self) -> float:
-        """The share of counted pixels that are right, 0 to 1; 0 when none was counted."""
+        """The share of counted pixels that are predicted right, 0 to 1; 0 if none was counted."""
         return float(np.trace(self.counts) / max(self.counts.sum(), 1))
 
     def iou(self) -> list[float | None]:
-        """Intersection over union of each class, 0 to 1; None for a class that no annotation holds."""
+        """Intersection over union of each class, 0 to 1; None for a class that is not in the annotations."""
         present = self.counts.sum(axis=1) > 0
         return [float(value) if there else None for value, there in zip(self._iou(), present, strict=True)]
 
     def mean_iou(self) -> float:
-        """The mean over all classes, those that are nowhere counting 0: the original's mIOU (algorithm.md 1.5)."""
+        """The mean IOU over all classes, with absent ones as 0: mIOU as the built-in algorithm computes it."""
         return float(self._iou().mean())
 
     def mean_iou_present(self) -> float | None:
-        """The mean over the classes that the annotations hold; None when there is none."""
+        """The mean IOU over the classes in the annotations; None if there are none."""
         values = [value for value in self.iou() if value is not None]
         return sum(values) / len(values) if values else None
 

@@ -1,4 +1,4 @@
-"""What the check found in the data: a text for people, JSON for programs."""
+"""Writes the result of the data check as text and as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Size = tuple[int, int]
 
 
 def as_text(report: Report) -> str:
-    """A table of the splits and one of the classes, the first 20 problems, the suspicions, and a verdict."""
+    """Returns the report as text: tables of the splits and classes, the first 20 problems, suspicions, a verdict."""
     parts = [_split_table(report.splits), _class_table(report.splits)]
     if error := report.error():
         parts.append(str(error))
@@ -34,10 +34,10 @@ def as_text(report: Report) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report in JSON's types, of the problems the first 1000.
+    """Returns the report as a JSON object, with at most 1000 problems.
 
-    A class's share, 0 to 1, is that of its pixels among those that are not ignored. What there is nothing of is null.
-    All splits carry the same suggested label map, which is one for all of them.
+    A class's share, 0 to 1, is its part of the pixels that are not ignored. Values without any data are null.
+    The suggested label map fits all splits, and is repeated in each.
     """
     return {
         "errors": len(report.problems),
@@ -50,27 +50,29 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def write_report(report: Report, directory: Path) -> None:
-    """Write `data_report.json` into the directory, which is made if need be; at once or not at all."""
+    """Writes `data_report.json` atomically into the directory, which is created if necessary."""
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(directory / FILE) as temporary:
         temporary.write_text(json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
 
 
 def require_new(path: Path) -> None:
-    """Raise DataError if there is something at `path`, or no folder to write it into."""
+    """Raises DataError if `path` exists already, or its folder does not."""
     if path.exists() or path.is_symlink():
-        raise DataError(f"{one_line(str(path))} is there already.", "Name a new file for the label map.")
+        raise DataError(f"{one_line(str(path))} exists already.", "Name a new file for the label map.")
     if not path.parent.is_dir():
-        raise DataError(f"{one_line(str(path.parent))} is no folder.", "Name a file in one for the label map.")
+        raise DataError(
+            f"{one_line(str(path.parent))} is not a folder.", "Name a file in an existing folder for the label map."
+        )
 
 
 def write_label_map(report: Report, path: Path) -> None:
-    """Write the label map that is suggested, at once or not at all. Raises DataError if there is none."""
+    """Writes the suggested label map atomically. Raises DataError if there is none."""
     if report.suggested_label_map is None:
         raise DataError(
             f"There is no label map to write into {one_line(str(path))}.",
-            "One is proposed where masks are stored as colours, of at most 254 classes, or where palettes contradict "
-            "each other.",
+            "One is suggested if masks are stored as colours, of at most 254 classes, or if palettes contradict each "
+            "other.",
         )
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(report.suggested_label_map, indent=1) + "\n")
@@ -118,17 +120,17 @@ def _class_objects(split: SplitReport) -> list[dict[str, Any]]:
 
 
 def _split_table(splits: Sequence[SplitReport]) -> str:
-    """What the splits hold, each in a column of its own."""
+    """Returns a table of the files and pixels in each split, with a column for each."""
     rows = [
         ["", *(split.name for split in splits)],
         ["pairs", *(str(split.pairs) for split in splits)],
-        ["smallest picture", *(_size_text(_extremes(split.sizes)[0]) for split in splits)],
-        ["largest picture", *(_size_text(_extremes(split.sizes)[-1]) for split in splits)],
+        ["smallest image", *(_size_text(_extremes(split.sizes)[0]) for split in splits)],
+        ["largest image", *(_size_text(_extremes(split.sizes)[-1]) for split in splits)],
         [
-            "pictures by size",
+            "images by size",
             *(_counts_text({_size_text(size): n for size, n in split.sizes.items()}) for split in splits),
         ],
-        ["pictures by kind", *(_counts_text(split.pictures) for split in splits)],
+        ["images by kind", *(_counts_text(split.pictures) for split in splits)],
         ["masks by kind", *(_counts_text(split.masks) for split in splits)],
         ["pixels ignored", *(_share_text(split.ignored, split) for split in splits)],
         ["pixels of unlisted values", *(_share_text(split.unlisted, split) for split in splits)],
@@ -138,10 +140,10 @@ def _split_table(splits: Sequence[SplitReport]) -> str:
 
 
 def _class_table(splits: Sequence[SplitReport]) -> str:
-    """A line for each class: how much of it each split shows, and the weight that the first split suggests."""
+    """Returns a table of the classes: their share and images in each split, and a weight based on the first split."""
     heading, columns = ["class"], [_class_names(splits)]
     for split in splits:
-        heading += [f"{split.name} %", "pictures"]
+        heading += [f"{split.name} %", "images"]
         columns += [_percents(split), [str(number) for number in split.shown_in]]
     heading.append("weight")
     columns.append([f"{weight:.3f}" if weight else "-" for weight in class_weights(splits[0])])
@@ -172,7 +174,7 @@ def _size_text(size: _Size | None) -> str:
 
 
 def _counts_text(counts: Mapping[str, int]) -> str:
-    """``JPEG RGB: 12, PNG P: 3, 2 more kinds: 4``."""
+    """Returns the most frequent kinds, such as ``JPEG RGB: 12, PNG P: 3, 2 more: 4``."""
     ordered = _by_number(counts)
     shown, rest = ordered[:_KINDS_SHOWN], ordered[_KINDS_SHOWN:]
     texts = [f"{kind}: {number}" for kind, number in shown]
@@ -182,7 +184,7 @@ def _counts_text(counts: Mapping[str, int]) -> str:
 
 
 def _extremes(sizes: Iterable[_Size]) -> tuple[_Size | None, _Size | None]:
-    """The sizes (width, height) of the fewest and of the most pixels."""
+    """Returns the sizes (width, height) with the fewest and the most pixels."""
     ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     return (ordered[0], ordered[-1]) if ordered else (None, None)
 
@@ -192,7 +194,7 @@ def _list(size: _Size | None) -> list[int] | None:
 
 
 def _by_number(counts: Mapping[Key, int]) -> list[tuple[Key, int]]:
-    """Most frequent first."""
+    """Returns the items, most frequent first."""
     return sorted(counts.items(), key=lambda item: -item[1])
 
 

@@ -1,4 +1,4 @@
-"""What happens in training, as values, and what takes them: sinks."""
+"""The events of a training run, and the protocol of the sinks that take them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Step:
-    """A batch is done, and its loss known: a device may be at the next one by then.
+    """A batch is done and its loss known; the device may already be computing the next one.
 
-    phase: `training` or `validation`; iteration: its number in the epoch, from 1, of `iterations`, as far as known;
-    samples: images in the batch; learning_rate: that of the update; loss: the criterion's value before the update, the
-    mean over the images. Validation has neither of these two: they are None.
+    phase: `training` or `validation`. iteration: its number in the epoch, from 1, of `iterations` (None if unknown).
+    samples: images in the batch. learning_rate: that of the update. loss: the criterion's value before the update, the
+    mean over the images. The last two are None in validation.
     """
 
     epoch: int
@@ -28,9 +28,10 @@ class Step:
 
 @dataclass(frozen=True)
 class EpochTrained:
-    """The training half of an epoch: how many iterations it had, their mean loss, the last learning rate, the speed.
+    """The training half of an epoch is done.
 
-    waiting: the share of its time, 0 to 1, that passed waiting for data.
+    iterations: their number. loss: the mean over these. learning_rate: the last one. waiting: the share of the time,
+    0 to 1, spent waiting for data.
     """
 
     epoch: int
@@ -43,11 +44,11 @@ class EpochTrained:
 
 @dataclass(frozen=True)
 class EpochValidated:
-    """The validation half of an epoch.
+    """The validation half of an epoch is done.
 
-    loss: cross entropy, the mean over the pixels that count; mean_iou: the original's mIOU, over all classes, absent
-    ones counted as 0; mean_iou_present: over the classes the annotations show (None if they show none); iou: per class,
-    None where the annotations do not show it.
+    loss: cross entropy, the mean over the pixels that are not ignored. mean_iou: mIOU as in the built-in algorithm, the
+    mean over all classes with absent ones as 0. mean_iou_present: the mean over the classes in the annotations; None if
+    there are none. iou: of each class; None for one that is not in the annotations.
     """
 
     epoch: int
@@ -61,7 +62,7 @@ class EpochValidated:
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """Both halves of an epoch are done; `improved` says whether its mIOU is the best so far."""
+    """Both halves of an epoch are done. epochs: the number to run; improved: whether its mIOU is the best so far."""
 
     trained: EpochTrained
     validated: EpochValidated
@@ -71,20 +72,20 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run goes on from a checkpoint: these epochs, from the first on, had ended before. It is the first event."""
+    """The run resumes from a checkpoint; always the first event. epochs: all that had ended before."""
 
     epochs: tuple[EpochEnded, ...]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The best model has segmented whole pictures, as it will be served, of `validation` or `test`.
+    """The best model has segmented the whole images of a split, as it will when served.
 
-    The measures are those of `EpochValidated`.
+    split: `validation` or `test`. images: their number. The scores are those of `EpochValidated`.
     """
 
     split: str
-    pictures: int
+    images: int
     pixel_accuracy: float
     mean_iou: float
     mean_iou_present: float | None
@@ -93,21 +94,22 @@ class Scored:
 
 @dataclass(frozen=True)
 class ModelSaved:
-    """The parameters of the network are in a file."""
+    """The network's parameters are being saved in a file."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """An int8 network was compared with the f32 one on so many validation pictures.
+    """An int8 network was compared with the f32 one on validation images.
 
-    f32, int8: the original's mIOU, 0 to 1; kept: whether int8 loses so little that it is in the artifact.
+    f32, int8: the mIOU of each as in `EpochValidated`, 0 to 1. images: their number. kept: whether int8 loses so little
+    that it is added to the artifact.
     """
 
     f32: float
     int8: float
-    pictures: int
+    images: int
     kept: bool
 
 
@@ -116,12 +118,12 @@ Emit = Callable[[Event], None]
 
 
 class Sink(Protocol):
-    """Takes the events of a run in their order, until it is closed: once, however the run ends."""
+    """Takes the events of a run in order, until it is closed once, however the run ends."""
 
     def __call__(self, event: Event) -> None:
-        """Takes an event; those of no concern to this sink it passes over."""
+        """Handles an event, or ignores it if it does not concern this sink."""
         ...
 
     def close(self) -> None:
-        """Ends what it has under way: no event comes any more."""
+        """Finishes pending work; no event follows."""
         ...

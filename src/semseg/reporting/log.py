@@ -1,4 +1,4 @@
-"""The sink that writes the original's log lines."""
+"""The sink that writes the built-in algorithm's log lines."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ COUNTERS = (
     "Number of Batches Since Last Reset",
 )
 
-_NO_NUMBERS = (
-    "Epoch %d: for validation pictures the network computes values that are no numbers, so that there is no validation "
-    "loss. Perhaps the learning rate is too high: try a tenth of learning_rate, or _gradient_clip=1."
+_NOT_FINITE = (
+    "Epoch %d: the network's values for validation images are not finite, so that there is no validation loss. Perhaps "
+    "the learning rate is too high: try a tenth of learning_rate, or _gradient_clip=1."
 )
 
 
 class LogSink:
-    """Logs events as the built-in algorithm did (algorithm.md section 6).
+    """Logs events in the built-in algorithm's format.
 
-    Of the epochs before a restart it says nothing: the log has their lines already.
-    host: this machine's name; frequency: iterations between two progress notices; clock: seconds since 1970.
+    Epochs that ended before a restart are not logged again.
+    host: this machine's name. frequency: iterations between two progress notices. clock: seconds since 1970.
     """
 
     def __init__(self, host: str, frequency: int, clock: Callable[[], float] = time.time) -> None:
@@ -51,7 +51,9 @@ class LogSink:
                 LOGGER.info(log_lines.quality(self._host, event.epoch, "train loss", event.loss))
                 LOGGER.info(log_lines.throughput(self._host, event.epoch, "train", event.samples_per_second))
                 LOGGER.info(
-                    "Epoch %d: %.1f %% of the training went into waiting for data.", event.epoch, 100 * event.waiting
+                    "Epoch %d: %.1f %% of the training time was spent waiting for data.",
+                    event.epoch,
+                    100 * event.waiting,
                 )
             case EpochValidated():
                 accuracy, mean_iou = event.pixel_accuracy, event.mean_iou
@@ -61,7 +63,7 @@ class LogSink:
                 if math.isfinite(event.loss):
                     LOGGER.info(log_lines.quality(self._host, event.epoch, "validation loss", event.loss))
                 else:
-                    LOGGER.warning(_NO_NUMBERS, event.epoch)
+                    LOGGER.warning(_NOT_FINITE, event.epoch)
                 if event.mean_iou_present is not None:
                     present = event.mean_iou_present
                     LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU_present", present))
@@ -74,12 +76,12 @@ class LogSink:
             case ModelSaved():
                 LOGGER.info("Serializing model to %s", event.path)
             case Quantized():
-                kept = "kept" if event.kept else "given up"
+                kept = "kept" if event.kept else "discarded"
                 LOGGER.info(
-                    "Validation mIOU in f32: %s, in int8: %s, on %d pictures. int8 is %s.",
+                    "Validation mIOU in f32: %s, in int8: %s, on %d images. int8 is %s.",
                     event.f32,
                     event.int8,
-                    event.pictures,
+                    event.images,
                     kept,
                 )
 
@@ -95,11 +97,11 @@ class LogSink:
             self._since, self._samples = now, 0
 
     def _begin_phase(self) -> None:
-        """Training, or a validation, begins: the speed in its first notice counts from here."""
+        """Starts measuring the speed for the first notice of a training or validation phase."""
         self._since, self._samples = self._clock(), 0
 
     def _scored(self, event: Scored) -> None:
-        LOGGER.info("The best model on the %d whole pictures of %s:", event.pictures, event.split)
+        LOGGER.info("The best model on the %d whole images of %s:", event.images, event.split)
         values = {
             "pixel_accuracy": event.pixel_accuracy,
             "mIOU": event.mean_iou,
@@ -110,7 +112,7 @@ class LogSink:
                 LOGGER.info(log_lines.final_quality(self._host, f"{event.split} {name}", value))
 
     def _metrics(self, meta: str, resets: int, epoch: int | None = None) -> None:
-        """The counters of the data iterator, of which the original only ever moved one."""
+        """Prints the data iterator's counters; the built-in algorithm only ever changed the Reset Count."""
         dimensions: dict[str, str | int] = {"Host": self._host, "Operation": "training"}
         dimensions |= {"Meta": meta} if epoch is None else {"epoch": epoch, "Meta": meta}
         values = {name: float(resets) if name == "Reset Count" else 0.0 for name in COUNTERS}

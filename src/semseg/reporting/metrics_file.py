@@ -1,4 +1,4 @@
-"""The sinks that leave numbers for programs: metrics.jsonl, a line an epoch, and metrics.json, the summary."""
+"""The sink that writes a run's metrics: metrics.jsonl, a line an epoch, and metrics.json, the summary."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from semseg.reporting.events import EpochEnded, Event, Quantized, Resumed, Score
 LINES = "metrics.jsonl"
 SUMMARY = "metrics.json"
 
-_NAMES = {"mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
+_JSON_NAMES = {"images": "pictures", "mean_iou": "mIOU", "mean_iou_present": "mIOU_present", "iou": "IOU"}
 
 
 class MetricsFile:
-    """Writes `metrics.jsonl` and `metrics.json` anew whenever an epoch ends, so that both are right at any moment.
+    """Rewrites `metrics.jsonl` and `metrics.json` atomically whenever an epoch ends, so that both are always complete.
 
-    Those of an earlier run go at once, unless they are `kept` until the first epoch has ended.
+    keep_earlier: whether an earlier run's files stay until the first epoch ends; otherwise they are removed at once.
     """
 
-    def __init__(self, directory: Path, kept: bool = False) -> None:
+    def __init__(self, directory: Path, keep_earlier: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._lines_file = directory / LINES
         self._summary_file = directory / SUMMARY
         self._lines = ""
         self._summary: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
-        self._whole_pictures: dict[str, Any] = {}
-        if not kept:
+        self._whole_images: dict[str, Any] = {}
+        if not keep_earlier:
             _write(self._lines_file, self._lines)
             self._summary_file.unlink(missing_ok=True)
 
     def __call__(self, event: Event) -> None:
-        """Writes the numbers of ended epochs, of whole images and of int8; other events say nothing here.
+        """Writes the metrics of epochs, whole images and int8; ignores other events.
 
-        The files may have been lost before a restart: then they begin with the epochs of before.
+        After a restart, the files are rebuilt with the epochs that ended before it.
         """
         match event:
             case Resumed():
@@ -47,14 +47,14 @@ class MetricsFile:
                 self._epoch(event)
             case Scored():
                 values = {name: value for name, value in vars(event).items() if name != "split"}
-                self._whole_pictures[event.split] = {_NAMES.get(name, name): value for name, value in values.items()}
-                self._summarise(whole_pictures=self._whole_pictures)
+                self._whole_images[event.split] = {_JSON_NAMES.get(name, name): value for name, value in values.items()}
+                self._summarise(whole_pictures=self._whole_images)
             case Quantized():
-                numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.pictures}
+                numbers = {"mIOU_f32": event.f32, "mIOU_int8": event.int8, "pictures": event.images}
                 self._summarise(int8=numbers | {"kept": event.kept})
 
     def close(self) -> None:
-        """Does nothing: the files are right at any moment."""
+        """Does nothing: the files are always complete."""
 
     def _epoch(self, event: EpochEnded) -> None:
         line = {

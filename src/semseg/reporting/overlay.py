@@ -1,4 +1,4 @@
-"""Pictures for people: a mask's classes in colours over its picture."""
+"""Draws a mask's classes in colours over its image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from semseg.data.pairs import Pair
 from semseg.types import UInt8
 
 _ROWS = 32
-"""So many at a time stay in the processor's cache."""
+"""The number of rows processed at a time, which fit into the processor's cache."""
 
 
 def overlay(image: UInt8, mask: UInt8, colours: UInt8, share: float = 0.5) -> UInt8:
-    """The picture, uint8 (H, W, 3), with the classes of the mask, uint8 (H, W), in transparent colours.
+    """Returns the image, uint8 (H, W, 3), overlaid with the classes of the mask, uint8 (H, W), in transparent colours.
 
-    colours: of the 256 labels, uint8 (256, 3); where it is black, as that of VOC's background, the picture stays as it
-    is. share: the colour's in a pixel, 0 to 1.
+    colours: one for each of the 256 labels, uint8 (256, 3); pixels whose colour is black, such as VOC's background, are
+    left unchanged. share: the colour's part of a pixel, 0 to 1.
     """
     below, above = (np.arange(256) * (1 - share)).astype(np.uint8), (colours * share).astype(np.uint8)
     clear = ~colours.any(axis=1)
@@ -36,9 +36,9 @@ def overlay(image: UInt8, mask: UInt8, colours: UInt8, share: float = 0.5) -> UI
 
 
 def write_overlay(image: Path, mask: Path, out: Path) -> None:
-    """Writes the overlay of a JPEG or PNG picture and its PNG mask as a PNG file.
+    """Writes the overlay of a JPEG or PNG image and its PNG mask as a PNG file.
 
-    Raises DataError, which names the file, if one cannot be read or decoded, and if their sizes differ.
+    Raises DataError, which names the file, if one cannot be read or decoded, or if their sizes differ.
     """
     pair = Pair(LocalFile(image), LocalFile(mask))
     with naming(pair.image):

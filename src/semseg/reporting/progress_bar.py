@@ -1,4 +1,4 @@
-"""The sink that draws a progress bar for a person at a terminal."""
+"""The sink that draws a progress bar at a terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from semseg.reporting.events import EpochTrained, EpochValidated, Event, Step
 
 
 class ProgressBar:
-    """Draws one bar for each half of an epoch."""
+    """Draws a bar for each half of an epoch."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._bar: tqdm | None = None
 
     def __call__(self, event: Event) -> None:
-        """Moves the bar by a step, and takes it away at the end of either half."""
+        """Advances the bar by a step, and removes it at the end of either half."""
         match event:
             case Step():
                 self._step(event)
@@ -25,7 +25,7 @@ class ProgressBar:
                 self.close()
 
     def close(self) -> None:
-        """Takes the bar away, if one is there."""
+        """Removes the bar, if there is one."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,4 +1,4 @@
-"""Several sinks as one."""
+"""Combines several sinks into one."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from semseg.reporting.events import Event, Sink
 
 
 class Sinks:
-    """Hands each event to all its sinks, in their order, and closes them all."""
+    """Passes each event to all its sinks, in order, and closes them all."""
 
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
 
     def __call__(self, event: Event) -> None:
-        """Hands one event on."""
+        """Passes one event to each sink."""
         for sink in self._sinks:
             sink(event)
 
     def close(self) -> None:
-        """Closes every sink, the last one first, whichever of them fails; raises what one of them raised."""
+        """Closes every sink, last one first, even if one fails; then raises what the failing one raised."""
         with ExitStack() as ends:
             for sink in self._sinks:
                 ends.callback(sink.close)

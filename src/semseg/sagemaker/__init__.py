@@ -1,1 +1,1 @@
-"""The platform's contract: paths, hyperparameters, channels, log lines, the job's end. Needs no numpy."""
+"""SageMaker's contract: paths, hyperparameters, channels, log lines, exit codes. Does not import numpy."""

@@ -1,4 +1,4 @@
-"""The job's channels and hosts (R15, R20, R24, R41, R45; container-contract.md sections 1.4, 1.5, 1.7)."""
+"""The job's channels and hosts, as SageMaker describes them in its configuration files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _MANIFESTS = (".manifest", ".jsonl")
 
 @dataclass(frozen=True)
 class Split:
-    """Where the pairs of ``train``, ``validation`` or ``test`` come from: one of three ways.
+    """Where the pairs of ``train``, ``validation`` or ``test`` come from, in one of three ways.
 
-    annotation: the directory of the masks, when `images` is the directory of the pictures.
+    annotation: the directory of the masks, if `images` is the directory of the images.
     manifest: the augmented manifest in the channel's directory.
     piped: whether they come through pipes named ``<images>_<epoch>``.
     """
@@ -40,7 +40,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Channels:
-    """What the job was given. test: None without the channel."""
+    """The job's channels. test, label_map, model: None if not given."""
 
     train: Split
     validation: Split
@@ -51,9 +51,9 @@ class Channels:
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Make of an OSError the user's: a directory that may not be entered, a name that is too long.
+    """Turns an OSError, such as a denied permission or too long a name, into a ChannelError.
 
-    Raises ChannelError, which names the channel `name` and the place.
+    The error names the channel `name` and the path.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def readable(name: str) -> Iterator[None]:
 
 
 def visible(directory: Path) -> list[Path]:
-    """The entries of a directory by name, without the hidden ones, such as the ``._`` files that macOS adds.
+    """Returns a directory's entries by name, without hidden ones such as the ``._`` files that macOS adds.
 
     Raises OSError.
     """
@@ -73,10 +73,10 @@ def visible(directory: Path) -> list[Path]:
 
 
 def read_channels(paths: Paths) -> Channels:
-    """The channels of the job, all in File or FastFile mode, train and validation in Pipe mode too.
+    """Returns the job's channels: all may be in File or FastFile mode, train and validation also in Pipe mode.
 
-    Raises ChannelError for a missing channel (naming all that are missing), an unknown channel, one that cannot be
-    read, be it for its mode or record wrapper, and for more than one manifest in a channel.
+    Raises ChannelError for missing channels (naming all of them), an unknown channel, an unsupported input mode or
+    record wrapper, an unreadable directory, and more than one manifest in a channel.
     """
     config = read_json_object(paths.input_data_config)
     unknown = sorted(set(config) - set(CHANNELS))
@@ -105,12 +105,12 @@ def _is_given(name: str, paths: Paths) -> bool:
 
 
 def _split(name: str, piped: bool, present: Mapping[str, Path], paths: Paths) -> Split:
-    """How a split is given. Where there is a channel of annotations, a manifest beside the pictures is a stray file."""
+    """Returns where a split comes from. With a channel of annotations, a manifest among the images is ignored."""
     annotation = present.get(f"{name}_annotation")
     if piped and annotation:
         raise ChannelError(
-            f"The channel {name} is in Pipe mode, which brings its annotations along, but there is {name}_annotation.",
-            f"Leave the channel {name}_annotation out.",
+            f"The channel {name} is in Pipe mode, which delivers the annotations too, but {name}_annotation is given.",
+            f"Leave out the channel {name}_annotation.",
         )
     if piped or annotation:
         return Split(name, paths.channel(name), annotation, None, piped)
@@ -119,7 +119,7 @@ def _split(name: str, piped: bool, present: Mapping[str, Path], paths: Paths) ->
 
 
 def _missing(split: Split, present: Mapping[str, Path]) -> list[str]:
-    """The channels that the split lacks; annotations come with a manifest or a pipe."""
+    """Returns the channels that the split lacks; a manifest or pipe provides annotations too."""
     if split.piped:
         return []
     annotation = [] if split.annotation or split.manifest else [f"{split.name}_annotation"]
@@ -127,7 +127,7 @@ def _missing(split: Split, present: Mapping[str, Path]) -> list[str]:
 
 
 def _piped(config: Mapping[str, Any], path: Path) -> set[str]:
-    """The names of the channels in Pipe mode."""
+    """Returns the names of the channels in Pipe mode. Raises ChannelError for an invalid configuration."""
     piped = set()
     for name, channel in config.items():
         if not isinstance(channel, dict):
@@ -144,12 +144,12 @@ def _piped(config: Mapping[str, Any], path: Path) -> set[str]:
 
 
 def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
-    """Raise ChannelError unless the records of a piped channel can be told apart, and are pictures with masks."""
+    """Raises ChannelError unless a channel in Pipe mode delivers images with masks, as RecordIO records."""
     if name not in SPLITS:
         raise ChannelError(
             f"The channel {name} cannot be read in Pipe mode.",
-            "In Pipe mode the channels train and validation carry pictures and masks, from an augmented manifest; "
-            "the others take the input mode File.",
+            "Use Pipe mode only for train and validation, with images and masks from an augmented manifest; use the "
+            "input mode File for the others.",
         )
     wrapper = channel.get("RecordWrapperType", "None")
     if wrapper != "RecordIO":
@@ -161,36 +161,38 @@ def _require_pairs(name: str, channel: Mapping[str, Any]) -> None:
 
 
 def _find_manifest(directory: Path) -> Path | None:
-    """The augmented manifest of a channel, which stands in its directory like any file; None if there is none."""
+    """Returns the augmented manifest in a channel's directory; None if there is none."""
     with readable(directory.name):
         found = [path for path in visible(directory) if path.suffix.lower() in _MANIFESTS and path.is_file()]
     if len(found) > 1:
         names = first_few([ascii(path.name) for path in found])
-        raise ChannelError(f"The channel {directory.name} has {len(found)} manifests: {names}.", "Leave one of them.")
+        raise ChannelError(
+            f"The channel {directory.name} has {len(found)} manifests: {names}.", "Keep only one of them."
+        )
     return found[0] if found else None
 
 
 _GPU_INSTANCE = re.compile(r"ml\.(p|gr?)\d.*|local_gpu", re.IGNORECASE)
-"""Instances with GPUs, such as ml.p3.2xlarge, ml.g4dn.xlarge and ml.gr6.4xlarge, and the SDKs' name for one."""
+"""Instance types with GPUs, such as ml.p3.2xlarge, ml.g4dn.xlarge, ml.gr6.4xlarge and the SDK's local_gpu."""
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """Which of the hosts of the job this is, and of what type, empty where nobody says so."""
+    """The current host of the job. instance_type: empty if unknown."""
 
     current: str
     instance_type: str = ""
 
     @property
     def gpu_instance(self) -> str:
-        """The instance's type if such instances have GPUs, else empty."""
+        """The instance type if it has GPUs, else empty."""
         return self.instance_type if _GPU_INSTANCE.fullmatch(self.instance_type) else ""
 
 
 def read_hosts(paths: Paths) -> Hosts:
-    """The host of the job, which is `algo-1` if the platform says nothing.
+    """Returns the job's host, `algo-1` if the platform does not name it.
 
-    Raises UserError for more than one host: the algorithm trains on a single machine (R55).
+    Raises UserError for more than one host: training runs on a single machine.
     """
     config = read_json_object(paths.resource_config)
     current, hosts = config.get("current_host", "algo-1"), config.get("hosts", ["algo-1"])
@@ -205,7 +207,7 @@ def read_hosts(paths: Paths) -> Hosts:
 
 
 def _instance_type(config: Mapping[str, Any], host: str) -> str:
-    """The type of the host's instance, of two places that are not documented: whatever else is there is none."""
+    """Returns the host's instance type from two undocumented fields; empty if neither has a valid one."""
     listed = config.get("instance_groups")
     groups = [group for group in listed if isinstance(group, dict)] if isinstance(listed, list) else []
     mine = [group for group in groups if isinstance(group.get("hosts"), list) and host in group["hosts"]]

@@ -1,4 +1,4 @@
-"""Where the job keeps its checkpoints (container-contract.md sections 1.2 and 1.10)."""
+"""Where the job keeps its checkpoints."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _LONGEST = 4096
 
 
 def read_checkpoint_directory(paths: Paths) -> Path | None:
-    """The directory that the platform fills before the job and copies to S3 as it changes; None without one.
+    """Returns the directory that the platform restores before the job and syncs to S3 during it; None without one.
 
-    It is the LocalPath of checkpointconfig.json, else `checkpoints` below the job's base. Raises UserError for a
-    LocalPath that is no absolute path on one line, up to 4,096 characters, without `..`, below the root.
+    It is the LocalPath of checkpointconfig.json, by default `checkpoints` below the job's base. Raises UserError unless
+    LocalPath is an absolute printable path other than the root, without `..`, of at most 4,096 characters.
     """
     if not paths.checkpoint_config.exists():
         return None
@@ -26,6 +26,6 @@ def read_checkpoint_directory(paths: Paths) -> Path | None:
     if not sound or not Path(given).is_absolute() or ".." in Path(given).parts or len(Path(given).parts) < 2:
         raise UserError(
             f"{paths.checkpoint_config}: the LocalPath {given!r:.200} is not an absolute path of a directory.",
-            "Leave it out for /opt/ml/checkpoints.",
+            "Leave it out to use /opt/ml/checkpoints.",
         )
     return Path(given)

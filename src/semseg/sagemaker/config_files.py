@@ -1,4 +1,4 @@
-"""Bounded reading of the platform's JSON files."""
+"""Reads the platform's JSON files, up to a size limit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from semseg.errors import UserError
 
-MAX_BYTES = 1 << 20  # the platform allows 100 hyperparameters of 2,500 characters
+MAX_BYTES = 1 << 20  # enough for the 100 hyperparameters of 2,500 characters that the platform allows
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; `{}` if there is no file.
+    """Returns the JSON object in a file; `{}` if there is no file.
 
-    Raises UserError naming the file if it is larger than 1 MiB or holds anything but one JSON object.
+    Raises UserError, which names the file, if it is unreadable, larger than 1 MiB, or not one JSON object.
     """
     try:
         with path.open("rb") as file:

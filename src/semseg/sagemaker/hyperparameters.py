@@ -1,6 +1,6 @@
-"""The hyperparameters: one declaration each gives parsing, range check, default and documentation.
+"""The hyperparameters: each declaration gives the parser, range check, default and documentation of one.
 
-Names, defaults, ranges and error texts are the original's (algorithm.md sections 1.1 and 1.2).
+Names, defaults, ranges and error texts are those of the built-in algorithm.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from semseg.sagemaker.rules import Rule, boolean, choice, epoch_list, integer, r
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The checked hyperparameters of a job. `parse` makes them; a name starting with `_` loses it here."""
+    """The validated hyperparameters of a job, from `parse`. Field names lack the leading `_` of some names."""
 
     backbone: str = choice("backbone", "resnet-50", tuple(one.name for one in BACKBONES), "encoder")
     algorithm: str = choice("algorithm", "fcn", tuple(one.name for one in NETWORKS), titles(NETWORKS))
     use_pretrained_model: bool = boolean(
-        "use_pretrained_model", "True", "start from the backbone trained on ImageNet; the decoder never is"
+        "use_pretrained_model", "True", "start from a backbone pretrained on ImageNet; the decoder is not pretrained"
     )
     num_classes: int = integer("num_classes", None, "number of classes", low=2, high=254, required=True)
     num_training_samples: int | None = integer(
-        "num_training_samples", None, "sets up the learning rate schedule; counted if left out", low=1
+        "num_training_samples", None, "length of an epoch for the learning rate schedule; counted by default", low=1
     )
     base_size: int = integer("base_size", "520", "long side before cropping: base_size * U(0.5, 2)", low=17)
     crop_size: int = integer("crop_size", "240", "side of the square crop, rounded up to a multiple of 8", low=17)
@@ -35,9 +35,11 @@ class Hyperparameters:
     learning_rate: float = real("learning_rate", "0.001", "initial learning rate", "(0, 1]")
     optimizer: str = choice("optimizer", "sgd", tuple(OPTIMIZERS), "optimizer")
     lr_scheduler: str = choice("lr_scheduler", "poly", ("step", "poly", "cosine"), "learning rate schedule")
-    lr_scheduler_factor: float = real("lr_scheduler_factor", "0.1", "step: the rate's factor at a step", "[0, 1]")
+    lr_scheduler_factor: float = real(
+        "lr_scheduler_factor", "0.1", "step: factor applied to the learning rate at each step", "[0, 1]"
+    )
     lr_scheduler_step: tuple[int, ...] = epoch_list(
-        "lr_scheduler_step", "step, which requires it: the epochs after which the rate falls"
+        "lr_scheduler_step", "step, which requires it: the epochs after which the rate drops"
     )
     weight_decay: float = real("weight_decay", "0.0001", f"{readers('weight_decay')}: weight decay", "(0, 1)")
     momentum: float = real("momentum", "0.9", f"{readers('momentum')}: momentum", "(0, 1]")
@@ -45,30 +47,34 @@ class Hyperparameters:
         "gamma1", "0.9", f"{readers('gamma1')}: decay of the average of the squared gradient", "[0, 1]"
     )
     gamma2: float = real("gamma2", "0.9", f"{readers('gamma2')}: momentum", "[0, 1]")
-    mini_batch_size: int = integer("mini_batch_size", "16", "pictures of one update, over all devices", low=1)
+    mini_batch_size: int = integer("mini_batch_size", "16", "images in one update, over all devices", low=1)
     validation_mini_batch_size: int = integer(
-        "validation_mini_batch_size", "16", "1: whole pictures; more: center crops of crop_size", low=1
+        "validation_mini_batch_size", "16", "1: whole images; more: center crops of crop_size", low=1
     )
     early_stopping: bool = boolean("early_stopping", "False", "stop when the mIOU no longer improves", may_differ=True)
     early_stopping_min_epochs: int = integer(
-        "early_stopping_min_epochs", "5", "epochs that are run at least", low=0, may_differ=True
+        "early_stopping_min_epochs", "5", "minimum number of epochs", low=0, may_differ=True
     )
     early_stopping_patience: int = integer(
         "early_stopping_patience",
         "4",
-        "consecutive epochs without improvement before stopping; 0 as 1",
+        "consecutive epochs without improvement before stopping; 0 means 1",
         low=0,
         may_differ=True,
     )
     early_stopping_tolerance: float = real(
-        "early_stopping_tolerance", "0.0", "a smaller relative gain of mIOU is none", "[0, 1]", may_differ=True
+        "early_stopping_tolerance",
+        "0.0",
+        "smallest relative gain of mIOU that counts as an improvement",
+        "[0, 1]",
+        may_differ=True,
     )
     syncbn: bool = boolean("syncbn", "False", "accepted, without effect")
     precision_dtype: str = choice("precision_dtype", "float32", ("float32",), "precision of training")
     kvstore: str = text("_kvstore", "device", "accepted, without effect", may_differ=True)
     num_kv_servers: str = text("_num_kv_servers", "auto", "accepted, without effect", may_differ=True)
     workers: int = integer(
-        "_workers", "16", "threads that decode and augment, at most the cores", low=0, may_differ=True
+        "_workers", "16", "threads that decode and augment, at most one for each core", low=0, may_differ=True
     )
     aux_loss: bool = boolean("_aux_loss", "True", "train the auxiliary head")
     aux_weight: float = real("_aux_weight", "0.5", "weight of the auxiliary head in the loss printed", "[0, inf)")
@@ -78,74 +84,74 @@ class Hyperparameters:
         "_logging_frequency", "20", "iterations between progress notices", low=1, may_differ=True
     )
     export_onnx: bool = boolean(
-        "_export_onnx", "True", "write model.onnx too, which starts serving sooner", may_differ=True
+        "_export_onnx", "True", "also write model.onnx, which makes serving start sooner", may_differ=True
     )
     quantize: bool = boolean(
         "_quantize",
         "False",
-        "write model_int8.onnx too, faster on CPUs, if it loses at most 0.5 points of mIOU",
+        "also write model_int8.onnx, faster on CPUs, if it loses at most 0.5 points of mIOU",
         may_differ=True,
     )
     label_attribute: str | None = text(
-        "_label_attribute", None, "the annotation's key in manifests whose lines have several that end in -ref"
+        "_label_attribute", None, "key of the annotation, for manifests with several keys that end in -ref"
     )
     class_weights: str | tuple[float, ...] = weights(
-        "_class_weights", "none", ("none", "auto"), "what a pixel of each class counts for; auto balances them"
+        "_class_weights", "none", ("none", "auto"), "weight of each class in the loss; auto balances them"
     )
-    loss: str = choice("_loss", "cross_entropy", ("cross_entropy", "focal", "dice+ce"), "what training minimises")
+    loss: str = choice("_loss", "cross_entropy", ("cross_entropy", "focal", "dice+ce"), "loss that training minimises")
     gradient_clip: float = real(
-        "_gradient_clip", "0.0", "largest norm of the gradient, which is shortened to it; 0: any", "[0, inf)"
+        "_gradient_clip", "0.0", "norm to which larger gradients are scaled down; 0: no limit", "[0, inf)"
     )
     checkpoint_minutes: float = real(
         "_checkpoint_minutes",
         "10.0",
-        "minutes between checkpoints within an epoch; each epoch ends with one",
+        "minutes between checkpoints within an epoch; each epoch also ends with one",
         "(0, inf)",
         may_differ=True,
     )
-    seed: int = integer("_seed", "0", "seed of everything random, but for dropout on GPUs", low=0, high=2**31 - 1)
+    seed: int = integer("_seed", "0", "seed of everything random except dropout on GPUs", low=0, high=2**31 - 1)
     device: str = choice(
         "_device",
         "auto",
         ("auto", "cpu", "gpu"),
-        "cpu: look for no GPU; gpu: fail without one, on any instance",
+        "cpu: use no GPU; gpu: fail without one, on any instance",
         may_differ=True,
     )
 
     def as_strings(self) -> dict[str, str]:
-        """The values by name, as the platform writes them; what has no value is left out."""
+        """Returns the values by name, formatted like the platform's; leaves out those without a value."""
         named = ((rule.name, getattr(self, name)) for name, rule in _rules().items())
         return {name: _as_string(value) for name, value in named if value not in (None, ())}
 
 
 def _rules() -> dict[str, Rule]:
-    """The rule of each field of Hyperparameters."""
+    """Returns the rule of each field of Hyperparameters."""
     return {field.name: field.metadata["rule"] for field in fields(Hyperparameters)}
 
 
 def rules() -> list[Rule]:
-    """What can be given, in the original's order: for documentation."""
+    """Returns the rules of all hyperparameters, in the built-in algorithm's order."""
     return list(_rules().values())
 
 
 def defaults() -> dict[str, str]:
-    """The default of each hyperparameter that has one, as strings."""
+    """Returns the default of each hyperparameter that has one, as text."""
     return {rule.name: rule.default for rule in rules() if rule.default is not None}
 
 
 def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
-    """The hyperparameters of a job and warnings about those that have no effect.
+    """Returns a job's hyperparameters, and warnings about those that have no effect.
 
-    `given` maps names to strings, bare or in one layer of JSON quotes (container-contract.md section 1.3); numbers and
-    truth values are read too. crop_size is rounded up to a multiple of 8.
+    `given` maps names to strings, bare or in one layer of JSON quotes, as SDKs send both; numbers and booleans are
+    accepted too. crop_size is rounded up to a multiple of 8.
 
-    Raises HyperparameterError for a missing, unknown or invalid one, in the original's words where they are known.
+    Raises HyperparameterError for a missing, unknown or invalid one, in the built-in algorithm's words where known.
     """
     texts = {name: _text(name, value) for name, value in given.items()}
     warnings = _check_names(texts)
     texts = defaults() | texts
     if texts["lr_scheduler"] != "step":
-        texts.pop("lr_scheduler_step", None)  # nothing reads it, so nothing it says is wrong
+        texts.pop("lr_scheduler_step", None)  # unused, so no value is an error
     missing = [rule.name for rule in rules() if rule.required and not texts.get(rule.name)]
     if texts["lr_scheduler"] == "step" and not texts.get("lr_scheduler_step"):
         missing.append("lr_scheduler_step")
@@ -158,7 +164,7 @@ def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
     values["crop_size"] = -(-values["crop_size"] // 8) * 8
     _require_weight_for_each_class(values["class_weights"], values["num_classes"])
     if values["syncbn"]:
-        warnings.append("The hyperparameter 'syncbn' has no effect: one device trains, which sees the whole batch.")
+        warnings.append("The hyperparameter 'syncbn' has no effect: a single device trains on the whole batch.")
     return Hyperparameters(**values), warnings
 
 
@@ -167,7 +173,7 @@ def _require_weight_for_each_class(class_weights: str | tuple[float, ...], num_c
         raise HyperparameterError(
             f"The '_class_weights' hyperparameter has {len(class_weights)} numbers, but num_classes is {num_classes} "
             "(caused by ValidationError)",
-            "Give one for each class, in the order of the ids, or 'auto'.",
+            "Give one for each class, in the order of class ids, or 'auto'.",
         )
 
 

@@ -1,4 +1,4 @@
-"""A training job's life: signals, the failure file, the exit code (container-contract.md sections 1.1, 1.10, 5.5)."""
+"""Runs a training job: signals, the failure file and the exit code."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from semseg.sagemaker.paths import Paths
 
 FAILURE_CHARACTERS = 1023  # the platform shows 1,024
 
-_DIED = (
-    "AlgorithmError: The training process died before it could say why: it was killed, perhaps for lack of memory, or "
-    "a library aborted. The end of its log may tell more."
+_PROCESS_DIED = (
+    "AlgorithmError: The training process died without reporting a reason: it was killed, perhaps for lack of memory, "
+    "or a library aborted. The end of its log may show more."
 )
-"""What the failure file holds while a job runs, for a process that dies writes nothing."""
+"""The content of the failure file while a job runs, in case the process dies and cannot write it."""
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set, to the end of the process; a second SIGINT (Ctrl-C) ends it at once."""
+    """Returns an event that SIGTERM and SIGINT set; a second SIGINT (Ctrl-C) ends the process at once."""
     stop = threading.Event()
 
-    def tell(number: int, _: FrameType | None) -> None:
+    def on_signal(number: int, _: FrameType | None) -> None:
         stop.set()
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, tell)
+        signal.signal(number, on_signal)
     return stop
 
 
 def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
-    """Runs a job to its end and returns its exit code: 0 done or stopped, 1 the user's error, 2 ours.
+    """Runs a job and returns its exit code: 0 done or stopped, 1 an error of the user's, 2 any other error.
 
-    SIGTERM or SIGINT sets the job's event; it saves what it has and returns within a step, or raises Stopped.
-    An error's reason goes to the log and into the failure file. That is there while the job runs too, in case that the
-    process dies, and is gone when the job ends well.
+    SIGTERM or SIGINT sets the job's event; the job saves its progress and returns within a step, or raises Stopped.
+    An error's reason is logged and written to the failure file. The file also exists while the job runs, in case the
+    process dies, and is removed when the job succeeds.
     """
     stop = stop_on_signals()
     _remove_failure(paths.failure)
-    with suppress(OSError):  # a job that fails will log it
-        _write_failure(paths.failure, _DIED)
+    with suppress(OSError):  # if the job fails, this is logged then
+        _write_failure(paths.failure, _PROCESS_DIED)
     try:
         job(stop)
     except Stopped as stopped:
@@ -67,7 +67,7 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
 
 
 def _explain(error: Exception) -> tuple[int, str, str]:
-    """The exit code, the reason in a sentence and, for our own errors, the traceback."""
+    """Returns the exit code, the reason in a sentence and, unless the user is to blame, the traceback."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         error = DiskFullError(error.filename or "the job's folder, or in the temporary one")
     if isinstance(error, SemsegError):
@@ -75,11 +75,11 @@ def _explain(error: Exception) -> tuple[int, str, str]:
             return 1, f"ClientError: {error}", ""
         return error.exit_code, f"AlgorithmError: {error}", traceback.format_exc()
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
-    return 2, f"AlgorithmError: {_named(error)}{notes}", traceback.format_exc()
+    return 2, f"AlgorithmError: {_described(error)}{notes}", traceback.format_exc()
 
 
-def _named(error: Exception) -> str:
-    """The class of an error and its text; of one whose text is a traceback, as MXNet's are, the last line."""
+def _described(error: Exception) -> str:
+    """Returns an error's class and text; if the text is a traceback, as with MXNet's errors, its last line."""
     name, text = type(error).__name__, str(error)
     if text.startswith("Traceback (most recent call last)"):
         text = text.rstrip().rpartition("\n")[2].removeprefix(f"{name}: ")
@@ -87,7 +87,7 @@ def _named(error: Exception) -> str:
 
 
 def _shortened(text: str) -> str:
-    """What the failure file takes: of a longer text the beginning, which is the reason, and the end, often the hint."""
+    """Shortens a text to the failure file's limit: keeps the start, with the reason, and the end, often the hint."""
     if len(text) <= FAILURE_CHARACTERS:
         return text
     gap = "\n[...]\n"
@@ -96,7 +96,7 @@ def _shortened(text: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text with lone surrogates, which file names and JSON may hold, escaped: nothing can write them."""
+    """Returns the text with lone surrogates escaped: file names and JSON may contain them, but UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

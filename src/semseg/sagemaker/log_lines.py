@@ -1,4 +1,4 @@
-"""The original's log lines that hold metrics, to the letter, and how the log is set up (algorithm.md section 6)."""
+"""The built-in algorithm's log lines with metrics, reproduced exactly, and the logging setup."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ def set_up_logging() -> None:
 
 
 def quality(host: str, epoch: int, name: str, value: float) -> str:
-    """A quality of an epoch; `name` is `train loss`, `validation pixel_accuracy` or `validation mIOU`."""
+    """Returns the line of an epoch's metric; `name`: `train loss`, `validation pixel_accuracy` or `validation mIOU`."""
     return f"#quality_metric. host: {host}, epoch: {epoch}, {name}: {value} ."
 
 
 def final_quality(host: str, name: str, value: float) -> str:
-    """A quality of the best model on whole pictures, once a job; `name` is `validation mIOU`, `test mIOU` or the like.
+    """Returns the line of a score of the best model on whole images; `name`: such as `test mIOU`.
 
-    A line of ours: the original's regexes do not find it.
+    The built-in algorithm has no such line, and its metric regexes do not match it.
     """
     return f"#final_metric. host: {host}, {name}: {value} ."
 
 
 def throughput(host: str, epoch: int, phase: str, samples_per_second: float) -> str:
-    """The speed of an epoch's `train` or `validation`."""
+    """Returns the line with the speed of an epoch's `train` or `validation`."""
     return f"#throughput_metric. host: {host}, epoch: {epoch}, {phase} throughput: {samples_per_second} samples/sec."
 
 
 def progress_notice(epoch: int, iterations: int, samples_per_second: float, learning_rate: float | None) -> str:
-    """The notice every `_logging_frequency` iterations; only training's has a learning rate."""
+    """Returns the notice logged every `_logging_frequency` iterations; only training's has a learning rate."""
     line = f"#progress_notice. epoch: {epoch}, iterations: {iterations} speed: {samples_per_second} samples/sec"
     return line if learning_rate is None else f"{line} learning_rate: {learning_rate:.6f}"
 
 
 def progress(host: str, completed_epochs: int, epochs: int) -> str:
-    """The share of the epochs that is done."""
+    """Returns the line with the completed share of the epochs."""
     return f"#progress_metric: host={host}, completed {100 * completed_epochs / epochs} % of epochs"
 
 
 def metrics(start: float, end: float, dimensions: dict[str, str | int], values: dict[str, float]) -> str:
-    """A `#metrics` line of values seen once each, between two times in seconds since 1970."""
+    """Returns a `#metrics` line of values seen once each, between two times in seconds since 1970."""
     content = {
         "StartTime": start,
         "EndTime": end,
@@ -63,7 +63,7 @@ def metrics(start: float, end: float, dimensions: dict[str, str | int], values: 
 
 
 def scoring(start: float, end: float) -> str:
-    """The `#metrics` line of one invocation of the served model, between two times in seconds since 1970."""
+    """Returns the `#metrics` line of one invocation of a served model, between two times in seconds since 1970."""
     content = {
         "Metrics": {"invocations.count": _seen_once(1.0)},
         "Dimensions": {"Host": "UNKNOWN", "Operation": "scoring", "Algorithm": "SemanticSegmentationModel"},
@@ -74,6 +74,6 @@ def scoring(start: float, end: float) -> str:
 
 
 def _seen_once(value: float) -> dict[str, float]:
-    """The original counted in whole numbers, of which the sum alone is a float: `"sum": 10.0, "min": 10`."""
+    """Returns the statistics of one value; only the sum of an integer is a float: `"sum": 10.0, "min": 10`."""
     extreme = int(value) if value.is_integer() else value
     return {"sum": value, "count": 1, "min": extreme, "max": extreme}

@@ -1,6 +1,6 @@
-"""The optimizers: one table gives the choice, its documentation, what an engine sets, and the tests' parameters.
+"""The table of optimizers, used for the hyperparameter's choices, its documentation, engines and tests.
 
-To add one, add a line here, and in an engine what its library calls otherwise (`engines/gluon/optimizers.py`).
+To add one, add a line here, and map names that differ in an engine's library (`engines/gluon/optimizers.py`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ OPTIMIZERS: dict[str, tuple[str, ...]] = {
     "adagrad": (),
     "nag": ("momentum", "weight_decay"),
 }
-"""The hyperparameters that each reads beside learning_rate, which scales every step, and _gradient_clip.
+"""The hyperparameters that each optimizer reads, besides learning_rate, which scales every step, and _gradient_clip.
 
-nag is sgd in Nesterov's form, rmsprop the centered one (Graves, 2013). The order is that of the built-in algorithm.
+nag is sgd with Nesterov momentum, rmsprop the centered variant (Graves, 2013). The order is that of the built-in
+algorithm.
 """
 
 
 def readers(hyperparameter: str) -> str:
-    """Return the optimizers that read a hyperparameter, for its documentation: "sgd and nag"."""
+    """Returns the optimizers that read a hyperparameter, for its documentation: "sgd and nag"."""
     return " and ".join(name for name, read in OPTIMIZERS.items() if hyperparameter in read)

@@ -1,4 +1,4 @@
-"""Where the platform puts things (container-contract.md section 1.2)."""
+"""The directories and files of a SageMaker container."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Paths:
-    """The tree below `/opt/ml`, or below `SAGEMAKER_BASE_DIR`."""
+    """The directory tree below `/opt/ml`, or below `SAGEMAKER_BASE_DIR`."""
 
     base: Path
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Paths:
-        """The tree that the environment names: SAGEMAKER_BASE_DIR, else /opt/ml."""
+        """Returns the tree below $SAGEMAKER_BASE_DIR, by default /opt/ml."""
         return cls(Path(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))
 
     @property
@@ -35,12 +35,12 @@ class Paths:
 
     @property
     def checkpoint_config(self) -> Path:
-        """Where checkpoints go; it is there only if the job has a CheckpointConfig."""
+        """The location of checkpoints; exists only if the job has a CheckpointConfig."""
         return self.base / "input/config/checkpointconfig.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints go unless the job's CheckpointConfig says otherwise."""
+        """The default directory of checkpoints."""
         return self.base / "checkpoints"
 
     def channel(self, name: str) -> Path:
@@ -49,15 +49,15 @@ class Paths:
 
     @property
     def model(self) -> Path:
-        """What becomes model.tar.gz; at serving, what came of it."""
+        """The directory that becomes model.tar.gz; for serving, its unpacked content."""
         return self.base / "model"
 
     @property
     def output_data(self) -> Path:
-        """What becomes output.tar.gz."""
+        """The directory that becomes output.tar.gz."""
         return self.base / "output/data"
 
     @property
     def failure(self) -> Path:
-        """The reason of a failed job; the platform shows the first 1,024 characters."""
+        """The file with the reason why a job failed; the platform shows its first 1,024 characters."""
         return self.base / "output/failure"

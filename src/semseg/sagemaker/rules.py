@@ -1,4 +1,4 @@
-"""The kinds of values a hyperparameter can have: text from the platform in, a checked value out."""
+"""The types of hyperparameters: each parses text from the platform into a validated value."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Rule:
     """What a hyperparameter accepts.
 
     name: as the user writes it, such as `crop_size` or `_workers`.
-    default: its default as the original's default-input.json has it; None if there is none.
+    default: its default as in the built-in algorithm's default-input.json; None if there is none.
     required: whether leaving it out is an error.
-    parse: text to value; raises ValueError or KeyError on any other text, OverflowError on too large an integer.
+    parse: converts text to the value; raises ValueError or KeyError if invalid, OverflowError for too large an integer.
     expects: the end of the sentence "... which ...".
-    doc: one line for people.
-    may_differ: whether a training that is resumed may have another value, as it changes nothing of its updates so far.
+    doc: one line of documentation.
+    may_differ: whether a resumed training may have another value, as it does not affect the updates already made.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Rule:
     may_differ: bool
 
     def __call__(self, text: str) -> Any:
-        """The checked value of a text. Raises HyperparameterError in the original's words (algorithm.md 1.2)."""
+        """Returns the validated value of a text. Raises HyperparameterError in the built-in algorithm's words."""
         try:
             return self.parse(text)
         except (ValueError, KeyError, OverflowError) as error:
@@ -58,7 +58,7 @@ def _declare(
 
 
 def choice(name: str, default: str, options: tuple[str, ...], doc: str, may_differ: bool = False) -> Any:
-    """A dataclass field that holds one of some words."""
+    """A dataclass field that holds one of the options."""
 
     def parse(text: str) -> str:
         if text not in options:
@@ -75,7 +75,7 @@ def text(name: str, default: str | None, doc: str, may_differ: bool = False) -> 
 
 
 def boolean(name: str, default: str, doc: str, may_differ: bool = False) -> Any:
-    """A dataclass field that holds a truth value: True, true, False, false (container-contract.md section 1.3)."""
+    """A dataclass field that holds a boolean, written as True or False in any case, as SDKs differ."""
 
     def parse(text: str) -> bool:
         return {"true": True, "false": False}[text.lower()]
@@ -93,19 +93,19 @@ def integer(
     required: bool = False,
     may_differ: bool = False,
 ) -> Any:
-    """A dataclass field that holds an integer from `low` to `high`, both included; `16.0` reads as 16.
+    """A dataclass field that holds an integer from `low` to `high`, both included; `16.0` is read as 16.
 
-    None is larger than 2^31 - 1, which whatever counts by it can hold.
+    The largest is 2^31 - 1, which fits the integer types of all libraries that receive it.
     """
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            value = int(float(text)) if float(text).is_integer() else _refuse()
+            value = int(float(text)) if float(text).is_integer() else _reject()
         if value > _LARGEST:
             raise OverflowError
-        return value if (low is None or value >= low) and (high is None or value <= high) else _refuse()
+        return value if (low is None or value >= low) and (high is None or value <= high) else _reject()
 
     bounds = f" from {low}" if low is not None else ""
     bounds += f" to {high}" if high is not None else " up" if low is not None else ""
@@ -113,14 +113,14 @@ def integer(
 
 
 def real(name: str, default: str, doc: str, interval: str, may_differ: bool = False) -> Any:
-    """A dataclass field that holds a finite number in an interval in the mathematician's notation, such as `(0, 1]`."""
+    """A dataclass field that holds a finite number in an interval in mathematical notation, such as `(0, 1]`."""
     low, high = (float(bound) for bound in interval[1:-1].split(","))
 
     def parse(text: str) -> float:
         value = float(text)
         above = value > low or (interval[0] == "[" and value == low)
         below = value < high or (interval[-1] == "]" and value == high)
-        return value if math.isfinite(value) and above and below else _refuse()
+        return value if math.isfinite(value) and above and below else _reject()
 
     return _declare(doc, name, default, parse, f"expects a number in {interval}", may_differ=may_differ)
 
@@ -131,24 +131,24 @@ def epoch_list(name: str, doc: str) -> Any:
     def parse(text: str) -> tuple[int, ...]:
         listed = text.strip().removesuffix(",")
         values = sorted(int(part) for part in listed.split(",")) if text.strip() else []
-        return tuple(values) if all(value > 0 for value in values) and len(set(values)) == len(values) else _refuse()
+        return tuple(values) if all(value > 0 for value in values) and len(set(values)) == len(values) else _reject()
 
     return _declare(doc, name, None, parse, "expects different positive integers such as '10, 20'")
 
 
 def weights(name: str, default: str, words: tuple[str, ...], doc: str) -> Any:
-    """A dataclass field that holds one of some words, or numbers written as `0.5, 25`: none negative, one above 0."""
+    """A dataclass field that holds one of `words`, or numbers written as `0.5, 25`: none negative, not all 0."""
 
     def parse(text: str) -> str | tuple[float, ...]:
         if text in words:
             return text
         values = tuple(float(part) for part in text.split(","))
         sound = all(0 <= value < math.inf for value in values) and any(values)
-        return values if sound else _refuse()
+        return values if sound else _reject()
 
     listed = ", ".join(f"'{word}'" for word in words)
     return _declare(doc, name, default, parse, f"accepts {listed} or numbers from 0 up such as '0.5, 25'")
 
 
-def _refuse() -> Any:
+def _reject() -> Any:
     raise ValueError

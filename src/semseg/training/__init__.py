@@ -1,1 +1,1 @@
-"""The recipe: what is done with data and a learner, in which order, and when to stop."""
+"""Training jobs: reading the inputs, the training loop, checkpoints and the model artifact."""

@@ -1,4 +1,4 @@
-"""Fills the model directory of a job."""
+"""Writes a job's model directory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loss_watch import require_finite
 from semseg.types import Arrays
 
-_OF_ONE_RUN = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES)
+_RUN_FILES = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES)
 
 
 class ArtifactWriter:
-    """The model directory, which stays as it is until there is a model to save.
+    """Writes files into the model directory, which is left unchanged until there is a model to save.
 
-    beginning: entered for as long as the first model takes the place of an earlier one.
+    replacing_earlier: a context manager entered while the first model replaces an earlier run's files.
     """
 
     def __init__(
@@ -30,62 +30,62 @@ class ArtifactWriter:
         settings: Hyperparameters,
         class_names: tuple[str, ...] | None,
         emit: Emit,
-        beginning: Callable[[], AbstractContextManager[None]] = nullcontext,
+        replacing_earlier: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._directory = directory
         self._settings = settings
         self._class_names = class_names
         self._emit = emit
-        self._beginning = beginning
-        self._begun = False
+        self._replacing_earlier = replacing_earlier
+        self._has_model = False
 
     @property
-    def begun(self) -> bool:
+    def has_model(self) -> bool:
         """Whether the directory holds a model of this run."""
-        return self._begun
+        return self._has_model
 
     def path(self, name: str) -> Path:
-        """Where the file of this name is, once it was saved."""
+        """Returns the path of a file in the model directory, whether or not it has been saved."""
         return self._directory / name
 
     def save(self, name: str, write: Callable[[Path], None]) -> None:
-        """Has the file of this name written, at once or not at all. Raises DiskFullError."""
+        """Writes the file of this name atomically. Raises DiskFullError."""
         path = self._directory / name
         self._emit(ModelSaved(path))
         self._directory.mkdir(parents=True, exist_ok=True)
-        if self._begun:
+        if self._has_model:
             with replacing(path) as temporary:
                 write(temporary)
         else:
-            self._begin(path, write)
+            self._save_first(path, write)
 
     def save_parameters(self, name: str, parameters: Arrays) -> None:
-        """Has the parameters of a network in the file of this name, as `save`. Raises DivergedError, DiskFullError."""
+        """Writes a network's parameters with `save`. Raises DivergedError if any is not finite, DiskFullError."""
         require_finite(parameters)
         self.save(name, lambda path: write_params(path, parameters))
 
-    def _begin(self, path: Path, write: Callable[[Path], None]) -> None:
-        """Puts the first parameters in the place of an earlier run's files.
+    def _save_first(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Replaces an earlier run's files by the first parameters of this one.
 
-        Killed at any moment, it leaves the parameters of one run, and beside them nothing that contradicts them: what
-        describes the earlier ones goes before they do, what describes the new ones comes after.
+        If the process is killed at any moment, the directory holds parameters of one run and no file that contradicts
+        them: files that describe the earlier model are removed before it, those that describe the new one follow it.
         """
-        with ExitStack() as beginning:
+        with ExitStack() as replacement:
             with replacing(path) as temporary:
                 write(temporary)
                 flush_to_disk(temporary)
-                beginning.enter_context(self._beginning())
-                self._make_room(path)
+                replacement.enter_context(self._replacing_earlier())
+                self._remove_earlier(path)
             model_dir.write_hyperparams(self._directory, self._settings.as_strings())
             if self._class_names:
                 model_dir.write_class_names(self._directory, self._class_names)
-            self._begun = True
+            self._has_model = True
 
-    def _make_room(self, replaced: Path) -> None:
-        """Removes the files of an earlier run, all but the one that is replaced at once."""
-        left = [path for name in _OF_ONE_RUN if (path := self._directory / name).exists()]
-        for path in left:
+    def _remove_earlier(self, replaced: Path) -> None:
+        """Removes an earlier run's files, except the one that is about to be replaced atomically."""
+        existing = [path for name in _RUN_FILES if (path := self._directory / name).exists()]
+        for path in existing:
             LOGGER.warning("Removing %s, left by an earlier run.", path)
-        for path in (self._directory / model_dir.HYPERPARAMS, *reversed(left)):
+        for path in (self._directory / model_dir.HYPERPARAMS, *reversed(existing)):
             if path != replaced:
                 path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""A directory of checkpoints, of which the newest sound one lets a training go on (container-contract.md section 1.10).
+"""A directory of checkpoints: training resumes from the newest undamaged one.
 
 A checkpoint is one file in MXNet's parameter format, `checkpoint-<epoch>-<iteration>.params`: the learner's state, the
-file of the best parameters, how far the run has come, its configuration, and a SHA-256 of all this. That format has a
-reader that trusts nothing and maps the file instead of copying it; being one file, a checkpoint cannot reach the
-platform's storage in part.
+file of the best parameters, the run's progress, its configuration, and a SHA-256 of all these. This project's reader of
+that format validates everything and maps the file instead of copying it. As a checkpoint is a single file, the platform
+cannot upload part of it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from semseg.training.progress import Progress
 from semseg.types import Arrays, UInt8
 
 KEPT = 3
-"""So many checkpoints stay: should the newest be damaged, there are others. Known to be damaged, it is not counted."""
+"""The number of checkpoints kept, in case the newest is damaged. Those known to be damaged do not count."""
 
 _NAME = re.compile(r"checkpoint-(\d{1,9})-(\d{1,9})\.params")
-_UNFINISHED = ".sagemaker-ignore"  # the platform's agent does not upload such a file
+_UNFINISHED = ".sagemaker-ignore"  # the platform does not upload files with this suffix
 _LEARNER, _PROGRESS, _CONFIGURATION, _BEST, _DIGEST = "learner/", "progress", "configuration", "best", "sha256"
 _MAX_TEXT = 1 << 26
 
-PLACE = "the place of "
-"""The names of a configuration that say where data lies begin so; earlier versions did not note that."""
+PLACE_PREFIX = "the place of "
+"""Prefix of the configuration entries for data locations, which checkpoints of earlier versions lack."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run goes on from.
+    """A checkpoint read from a file.
 
-    state: of the learner, views of the mapped file `path`; best: the content of model_best.params, empty where there
-    was none yet.
+    state: the learner's, as views of the memory-mapped file `path`. best: the content of model_best.params; empty if
+    there was none yet.
     """
 
     path: Path
@@ -51,47 +51,47 @@ class Checkpoint:
     best: memoryview
 
     def write_best(self, path: Path) -> None:
-        """Write model_best.params as it was. Raises OSError."""
+        """Writes model_best.params with its content at the time of the checkpoint. Raises OSError."""
         path.write_bytes(self.best)
 
 
 class Checkpoints:
-    """The checkpoints of one job in a directory, which is made if need be.
+    """The checkpoints of one job in a directory, which is created if necessary.
 
-    configuration: what the job was told, as text by name; otherwise: the way out, should the checkpoints be of another
-    one; anew: those that are there are passed over, and go when the first is saved.
-    Raises UserError when the directory cannot be used.
+    configuration: the job's settings, as text by name. mismatch_hint: what the error suggests if the checkpoints belong
+    to a job with another configuration. overwrite: ignore existing checkpoints; remove them when the first is saved.
+    Raises UserError if the directory cannot be used.
     """
 
     def __init__(
         self,
         directory: Path,
         configuration: Mapping[str, str],
-        otherwise: str = "give an empty checkpoint location to begin a new one",
-        anew: bool = False,
+        mismatch_hint: str = "give an empty checkpoint location to start a new one",
+        overwrite: bool = False,
     ) -> None:
         self._directory = directory
         self._configuration = dict(configuration)
-        self._otherwise = otherwise
-        self._anew = anew
+        self._mismatch_hint = mismatch_hint
+        self._overwrite = overwrite
         self._damaged: set[Path] = set()
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            (directory / f"checkpoint{_UNFINISHED}").touch()  # whether that is allowed is known now, not in an hour
+            (directory / f"checkpoint{_UNFINISHED}").touch()  # fail now, not at the first checkpoint
             for left in directory.glob(f"checkpoint*{_UNFINISHED}"):
                 left.unlink()
         except OSError as error:
             raise UserError(
                 f"Checkpoints cannot be kept in {one_line(str(directory))}: {error.strerror}.",
-                "Name a directory that can be written to, with some room, as LocalPath of the job's CheckpointConfig.",
+                "Set LocalPath in the job's CheckpointConfig to a writable directory with free space.",
             ) from error
 
     def newest(self) -> Checkpoint | None:
-        """The newest one that is sound; others are warned about.
+        """Returns the newest undamaged checkpoint, or None; warns of damaged ones.
 
-        Raises HyperparameterError when it is of another configuration, telling the differences.
+        Raises HyperparameterError, which lists the differences, if it was saved with another configuration.
         """
-        for path in () if self._anew else checkpoint_files(self._directory):
+        for path in () if self._overwrite else checkpoint_files(self._directory):
             try:
                 checkpoint, configuration = _read(path)
             except ArtifactError as error:
@@ -99,15 +99,15 @@ class Checkpoints:
                 self._damaged.add(path)
                 continue
             self._require_same(configuration, path)
-            place = checkpoint.progress.epoch, checkpoint.progress.iteration
-            LOGGER.info("Training goes on from %s: epoch %d, after %d iterations.", path, *place)
+            position = checkpoint.progress.epoch, checkpoint.progress.iteration
+            LOGGER.info("Training resumes from %s: epoch %d, after %d iterations.", path, *position)
             return checkpoint
         return None
 
     def save(self, progress: Progress, state: Arrays, best: Path) -> None:
-        """Write a checkpoint, at once or not at all, and remove all but the last three.
+        """Writes a checkpoint atomically, and removes all but the newest three.
 
-        best: the file of the best parameters, which is there once an epoch has ended. Raises DiskFullError.
+        best: the file of the best parameters, which exists once an epoch has ended. Raises DiskFullError.
         """
         arrays = {_LEARNER + name: array for name, array in state.items()}
         if progress.ended:
@@ -120,9 +120,9 @@ class Checkpoints:
             write_params(temporary, arrays)
         self._damaged.discard(path)
         LOGGER.info("Checkpoint saved to %s", path)
-        if self._anew:
+        if self._overwrite:
             remove(other for other in checkpoint_files(self._directory) if other != path)
-            self._anew = False
+            self._overwrite = False
         self._prune()
 
     def _prune(self) -> None:
@@ -137,9 +137,9 @@ class Checkpoints:
     def _require_same(self, found: Mapping[str, str], path: Path) -> None:
         now = self._configuration
         compared = (found.keys() | now.keys()) - {rule.name for rule in rules() if rule.may_differ}
-        compared -= {name for name in now.keys() - found.keys() if name.startswith(PLACE)}
+        compared -= {name for name in now.keys() - found.keys() if name.startswith(PLACE_PREFIX)}
         if "step" not in (found.get("lr_scheduler"), now.get("lr_scheduler")):
-            compared.discard("lr_scheduler_step")  # earlier versions noted it, though nothing read it
+            compared.discard("lr_scheduler_step")  # earlier versions stored it although nothing used it
         differing = [
             f"{name} was {found.get(name, 'not set')}, now it is {now.get(name, 'not set')}"
             for name in sorted(compared)
@@ -147,13 +147,13 @@ class Checkpoints:
         ]
         if differing:
             raise HyperparameterError(
-                f"The checkpoint {path} is of another training: {'; '.join(differing)}.",
-                f"Set these as they were to go on with it, or {self._otherwise}.",
+                f"The checkpoint {path} belongs to another training: {'; '.join(differing)}.",
+                f"Restore these values to resume it, or {self._mismatch_hint}.",
             )
 
 
 def checkpoint_files(directory: Path) -> list[Path]:
-    """The checkpoints in a directory, newest first; what lies beside them, such as the agent's markers, is none."""
+    """Returns the checkpoint files in a directory, newest first; ignores others, such as the platform's markers."""
     if not directory.is_dir():
         return []
     names = [match for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))]
@@ -162,22 +162,22 @@ def checkpoint_files(directory: Path) -> list[Path]:
 
 
 def remove(checkpoints: Iterable[Path]) -> None:
-    """Remove checkpoints, the last of the sequence first: a run that is killed here leaves the newest."""
+    """Removes checkpoints, given newest first, in reverse: a process killed meanwhile leaves the newest."""
     for path in reversed(list(checkpoints)):
         path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[Checkpoint, dict[str, str]]:
-    """A checkpoint and its configuration. Raises ArtifactError when it is damaged."""
+    """Returns a checkpoint and its configuration. Raises ArtifactError if it is damaged."""
     arrays = read_params(path)
     digest = arrays.pop(_DIGEST, None)
     if digest is None or not np.array_equal(digest, _digest(arrays)):
-        raise ArtifactError(f"{path} is damaged: its content does not have the SHA-256 that it was written with.")
+        raise ArtifactError(f"{path} is damaged: its content does not match its SHA-256.")
     try:
         progress = Progress.from_json(_decoded(arrays[_PROGRESS]))
         configuration = {str(name): str(value) for name, value in json.loads(_decoded(arrays[_CONFIGURATION])).items()}
     except (KeyError, ValueError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"{path} is no checkpoint: {error!r:.200}.") from error
+        raise ArtifactError(f"{path} is not a checkpoint: {error!r:.200}.") from error
     state = {name.removeprefix(_LEARNER): array for name, array in arrays.items() if name.startswith(_LEARNER)}
     return Checkpoint(path, progress, state, arrays.get(_BEST, _encoded("")).data), configuration
 

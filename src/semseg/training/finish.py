@@ -1,4 +1,4 @@
-"""The last part of the recipe: completes the artifact, and measures what the best model is worth."""
+"""The last stage of a training job: completes the artifact and evaluates the best model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from semseg.artifact import model_dir
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import LOGGER
-from semseg.training.extras import complete_without
+from semseg.training.best_effort import best_effort
 from semseg.training.int8 import quantize_model
 from semseg.training.job import Job
 from semseg.training.prepare import Run
@@ -17,44 +17,44 @@ from semseg.training.scoring import score
 
 
 def finish(run: Run, stop: threading.Event) -> None:
-    """Saves the last parameters, the best ones in other forms too, and emits their measures on whole images.
+    """Saves the last parameters, exports the best ones, and emits their scores on whole images.
 
-    Of what fails after the parameters are saved a warning is logged; when `stop` is set, what takes long is left out.
+    A failure after the parameters are saved is logged as a warning; once `stop` is set, slow work is skipped.
     Raises DivergedError and DiskFullError.
     """
-    settings, given, directory = run.job.settings, run.job.given, run.job.paths.model
+    settings, inputs, directory = run.job.settings, run.job.inputs, run.job.paths.model
     if stop.is_set():
-        LOGGER.warning("Stopping as told: saving the current model.")
+        LOGGER.warning("Stopping on request: saving the current model.")
     LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
     run.artifact.save_parameters(model_dir.LAST, run.learner.parameters())
     if settings.export_onnx:
         export_onnx(directory)
     if settings.quantize:
-        quantize_model(directory, (given.train, given.validation), settings, stop.is_set, run.emit)
-    best, measured = run.artifact.path(model_dir.BEST), (given.validation, given.test)
+        quantize_model(directory, (inputs.train, inputs.validation), settings, stop.is_set, run.emit)
+    best, measured = run.artifact.path(model_dir.BEST), (inputs.validation, inputs.test)
     score(run.learner, best, measured, settings, stop.is_set, run.emit)
 
 
 def export_onnx(directory: Path) -> None:
-    """Writes model.onnx of the parameters that would be served; should that fail, a warning says so.
+    """Writes model.onnx from the parameters that would be served; logs a warning if that fails.
 
-    The model is complete without it: the parameters are converted when it is served.
+    The model is complete without it: serving then converts the parameters at startup.
     """
-    from semseg.exporting.onnx_model import write_onnx  # here: what it needs is only for this
+    from semseg.exporting.onnx_model import write_onnx  # imported late: slow, and needed only here
 
-    with complete_without(model_dir.ONNX):
+    with best_effort(model_dir.ONNX):
         write_onnx(model_dir.describe(directory), directory / model_dir.ONNX)
 
 
-def print_totals(job: Job, begun: float, prepared: float) -> None:
-    """Prints the built-in algorithm's last line: the epochs, and how long all took, and what came before training.
+def print_totals(job: Job, started: float, prepared: float) -> None:
+    """Prints the built-in algorithm's last line: the number of epochs, the setup time and the total time.
 
-    begun, prepared: when the job began and training did, in seconds since 1970.
+    started, prepared: when the job and when training started, in seconds since 1970.
     """
     ended = time.time()
     values = {
         "epochs": float(job.settings.epochs),
-        "setuptime": 1000 * (prepared - begun),
-        "totaltime": 1000 * (ended - begun),
+        "setuptime": 1000 * (prepared - started),
+        "totaltime": 1000 * (ended - started),
     }
-    print(log_lines.metrics(begun, ended, {"Host": job.hosts.current, "Operation": "training"}, values), flush=True)
+    print(log_lines.metrics(started, ended, {"Host": job.hosts.current, "Operation": "training"}, values), flush=True)

@@ -1,4 +1,4 @@
-"""The second part of the recipe: trains, and keeps the best model and the checkpoints."""
+"""The second stage of a training job: trains, and saves the best model and checkpoints."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import threading
 
 from semseg.artifact import model_dir
 from semseg.errors import Stopped
+from semseg.training.components import early_stopping
 from semseg.training.inputs import training_data, validation_data
 from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite
-from semseg.training.parts import early_stopping
 from semseg.training.prepare import Run
 from semseg.training.progress import Progress
 
 
 def fit(run: Run, stop: threading.Event) -> None:
-    """Trains a run to its end, or until `stop` is set, and leaves the best model in its artifact.
+    """Trains until all epochs are done or `stop` is set, and saves the best model in the artifact.
 
-    Raises Stopped if it was stopped before there is a model to save, and DivergedError.
+    Raises DivergedError, and Stopped if stopped before there is a model to save.
     """
     job = run.job
-    training = training_data(job.given.train, job.settings, job.samples, stop.is_set)
-    validation = validation_data(job.given.validation, job.settings, stop.is_set)
-    loop_of(run, training, validation).run(stop, run.progress)
-    if stop.is_set() and run.earlier_stays and not run.artifact.begun:
-        raise Stopped(f"Stopped before the first validation: the earlier model stays in {job.paths.model}.")
+    training = training_data(job.inputs.train, job.settings, job.samples, stop.is_set)
+    validation = validation_data(job.inputs.validation, job.settings, stop.is_set)
+    build_loop(run, training, validation).run(stop, run.progress)
+    if stop.is_set() and run.keep_earlier and not run.artifact.has_model:
+        raise Stopped(f"Stopped before the first validation: the earlier model is kept in {job.paths.model}.")
 
 
-def loop_of(run: Run, training: TrainingData, validation: ValidationData) -> Fit:
-    """Returns the loop as the settings say, whose best model goes to the artifact and whose progress to checkpoints.
+def build_loop(run: Run, training: TrainingData, validation: ValidationData) -> Fit:
+    """Returns the training loop, which saves its best model in the artifact and its progress in checkpoints.
 
-    Where no checkpoints are kept, the parameters are still required to be numbers whenever one would be saved.
+    Without checkpoints, the parameters are still checked to be finite whenever one would be saved.
     """
     settings, checkpoints, folder = run.job.settings, run.job.checkpoints, run.job.folder
 

@@ -1,4 +1,4 @@
-"""A folder that one training has for itself."""
+"""A lock that gives one process exclusive use of a folder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from semseg.errors import JobFolderError, UserError, one_line
 from semseg.sagemaker.log_lines import LOGGER
 
 LOCK = ".semseg.lock"
-"""The file that is locked; it stays, with the number of the last process that had the folder."""
+"""The lock file, which is never removed; it holds the id of the last process that locked the folder."""
 
 _LONGEST_NUMBER = 20
 
 
 @contextmanager
 def locked(folder: Path, option: str) -> Iterator[None]:
-    """Have the folder, made if need be, to oneself until the end; the kernel ends it when the process dies.
+    """Locks a folder, which is created if necessary; the kernel releases the lock if the process dies.
 
-    option: that which names the folder, for messages. Where the file system knows no locks, a warning says so.
-    Raises JobFolderError where another process has it, UserError where nothing can be written there.
+    option: the command line option that names the folder, for messages. On a file system without locks, a warning is
+    logged instead. Raises JobFolderError if another process holds the lock, UserError if the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,13 +46,13 @@ def _lock(descriptor: int, folder: Path, option: str) -> None:
         process = f" (process {holder.decode()})" if holder.isdigit() else ""
         raise JobFolderError(
             f"{one_line(str(folder))} is in use by another training{process}.",
-            f"Wait for its end, or name another folder with {option}.",
+            f"Wait until it ends, or name another folder with {option}.",
         ) from error
     except OSError as error:
         LOGGER.warning(
-            "%s cannot be locked (%s): see to it that no other training uses it.", one_line(str(folder)), error.strerror
+            "%s cannot be locked (%s): make sure that no other training uses it.", one_line(str(folder)), error.strerror
         )
         return
-    with suppress(OSError):  # the number is for people alone
+    with suppress(OSError):  # the id is only for the message above
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

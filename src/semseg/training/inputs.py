@@ -1,4 +1,4 @@
-"""From the job's channels to what training reads: pairs of files, label maps, names of the classes."""
+"""Turns the job's channels into what training reads: pairs of files, label maps, class names."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from semseg.types import Batch
 
 @dataclass(frozen=True)
 class Input:
-    """A split: ``train``, ``validation`` or ``test``; its pairs are listed unless they come through a pipe."""
+    """A split: ``train``, ``validation`` or ``test``. listing: its pairs; None in Pipe mode."""
 
     split: Split
     listing: Listing | None
     label_map: LabelMap
 
     def class_names(self) -> dict[int, str]:
-        """The names that Ground Truth gave to classes, as far as it gave any."""
+        """Returns the class names from Ground Truth by class id; empty if it gave none."""
         colors = self.listing.colors if self.listing else None
         return colors.class_names(self.label_map) if colors else {}
 
 
 def require_files(channels: Channels, settings: Hyperparameters) -> None:
-    """Raise HyperparameterError if something is asked for that reads pictures more than once, and they are piped."""
+    """Raises HyperparameterError if a setting requires reading images twice, but a pipe delivers them."""
     if settings.quantize and (channels.train.piped or channels.validation.piped):
         raise HyperparameterError(
-            "_quantize=True needs the channels train and validation in File mode: it reads pictures again.",
+            "_quantize=True needs the channels train and validation in File mode: it reads images again.",
             "Leave it out, and run `semseg quantize` on the artifact.",
         )
     if settings.class_weights == "auto" and channels.train.piped:
         raise HyperparameterError(
             "_class_weights=auto needs the channel train in File mode: it counts the pixels of each class beforehand.",
-            "Give a number for each class, such as those that `semseg check` tells.",
+            "Give a number for each class, such as those that `semseg check` suggests.",
         )
 
 
 def open_inputs(
     channels: Channels, num_classes: int, store: ObjectStore, label_attribute: str | None = None
 ) -> tuple[Input, Input]:
-    """List the files of train and validation and find their label maps; what is wrong with files is for `check_inputs`.
+    """Lists the files of train and validation and finds their label maps; `check_inputs` validates the files.
 
-    label_attribute: the annotation's key in manifests whose lines have several.
+    label_attribute: the key of the annotation, for manifests with several.
     Raises DataError for a label map or a manifest that cannot be read.
     """
     splits = (channels.train, channels.validation)
@@ -70,7 +70,7 @@ def open_inputs(
 def open_test(
     channels: Channels, num_classes: int, store: ObjectStore, label_attribute: str | None = None
 ) -> Input | None:
-    """As `open_inputs`, of the channel test; None if it is not given."""
+    """Like `open_inputs`, for the channel test; returns None if the job does not have it."""
     return _open(channels.test, channels, num_classes, store, label_attribute) if channels.test else None
 
 
@@ -86,7 +86,7 @@ def _open(split: Split, channels: Channels, num_classes: int, store: ObjectStore
 
 
 def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool] = lambda: False) -> Report:
-    """Read all files that are listed and report on them; pipes are not read. Raises Stopped once `stop()` is true."""
+    """Reads all listed files and reports on them, but no pipes. Raises Stopped once `stop()` is true."""
     inputs = tuple(inputs)
     report = check([(one.listing, one.label_map) for one in inputs if one.listing], workers, stop)
     of_maps = contradictions([(one.split.name, one.label_map) for one in inputs])
@@ -94,36 +94,36 @@ def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool]
 
 
 def class_names(inputs: Sequence[Input]) -> tuple[str, ...] | None:
-    """The name of each class, ``class 3`` where no split tells one; None if no name is told.
+    """Returns the name of each class, ``class 3`` for one without a name; None if no split has names.
 
-    Raises DataError if two splits tell different ones.
+    Raises DataError if two splits name a class differently.
     """
     names: dict[int, str] = {}
-    told_by: dict[int, str] = {}
+    named_by: dict[int, str] = {}
     for one in inputs:
         for number, name in sorted(one.class_names().items()):
             if names.setdefault(number, name) != name:
                 raise DataError(
-                    f"Class {number} is called {names[number]!r} in {told_by[number]}, but {name!r} in "
+                    f"Class {number} is called {names[number]!r} in {named_by[number]}, but {name!r} in "
                     f"{one.split.name}.",
                     "Give all channels manifests of labeling jobs with the same classes.",
                 )
-            told_by.setdefault(number, one.split.name)
+            named_by.setdefault(number, one.split.name)
     num_classes = inputs[0].label_map.num_classes
     return tuple(names.get(number, f"class {number}") for number in range(num_classes)) if names else None
 
 
 def fingerprint(inputs: Sequence[Input]) -> dict[str, str]:
-    """What tells these data from others, as far as it can be known before they are read, by names for people."""
-    found = {}
+    """Returns values that identify the data before any file is read, by descriptions for error messages."""
+    values = {}
     for one in inputs:
         name = one.split.name
-        found[f"the SHA-256 of {name}'s label map"] = _sha256(json.dumps(one.label_map.source, sort_keys=True))
+        values[f"the SHA-256 of {name}'s label map"] = _sha256(json.dumps(one.label_map.source, sort_keys=True))
         if one.listing:
             pairs = one.listing.pairs
-            found[f"the number of {name}'s pairs"] = str(len(pairs))
-            found[f"the SHA-256 of their names in {name}"] = _sha256("\n".join(pair.image.name for pair in pairs))
-    return found
+            values[f"the number of {name}'s pairs"] = str(len(pairs))
+            values[f"the SHA-256 of their names in {name}"] = _sha256("\n".join(pair.image.name for pair in pairs))
+    return values
 
 
 def _sha256(text: str) -> str:
@@ -131,19 +131,19 @@ def _sha256(text: str) -> str:
 
 
 def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:
-    """The training pictures as batches, of `samples` pictures an epoch. `stop` is asked while waiting for a pipe."""
+    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits."""
     if train.listing:
         pairs, size = train.listing.pairs, settings.mini_batch_size
         if len(pairs) < size:
             LOGGER.warning(
-                "The train channel has %d pairs, fewer than mini_batch_size=%d: all are one batch.", len(pairs), size
+                "The train channel has %d pairs, fewer than mini_batch_size=%d: they form one batch.", len(pairs), size
             )
         return TrainingLoader(pairs, sampler(train, settings), size)
     return PipeTrainingLoader(train.split.images, sampler(train, settings), settings.mini_batch_size, samples, stop)
 
 
 def validation_data(validation: Input, settings: Hyperparameters, stop: Callable[[], bool]) -> ValidationData:
-    """The validation pictures as batches, whole pictures if validation_mini_batch_size is 1."""
+    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1."""
     if validation.listing:
         return ValidationLoader(
             validation.listing.pairs, sampler(validation, settings), settings.validation_mini_batch_size
@@ -153,10 +153,10 @@ def validation_data(validation: Input, settings: Hyperparameters, stop: Callable
     )
 
 
-def whole_pictures(
+def whole_images(
     pairs: Sequence[Pair], one: Input, settings: Hyperparameters, stop: Callable[[], bool]
 ) -> Iterator[Batch]:
-    """Pairs of an input one after the other, as they are. Raises Stopped as soon as `stop()` is true."""
+    """Yields pairs of an input one by one, in full size. Raises Stopped as soon as `stop()` is true."""
     with closing(ValidationLoader(pairs, sampler(one, settings), batch_size=1).epoch(0)) as batches:
         for batch in batches:
             if stop():
@@ -165,7 +165,7 @@ def whole_pictures(
 
 
 def sampler(one: Input, settings: Hyperparameters) -> Sampler:
-    """How the pairs of an input become samples."""
+    """Returns the sampler that turns an input's pairs into training or validation samples."""
     return Sampler(
         one.label_map,
         settings.crop_size,

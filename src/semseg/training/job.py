@@ -1,4 +1,4 @@
-"""What a job is told and given: its hyperparameters, hosts, data, checkpoints, perhaps an earlier model."""
+"""Opens a job: its hyperparameters, hosts, data, checkpoints and, if given, an earlier model."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
-from semseg.training.checkpoints import PLACE, Checkpoints
+from semseg.training.checkpoints import PLACE_PREFIX, Checkpoints
 from semseg.training.inputs import Input, class_names, fingerprint, open_inputs, open_test, require_files
 from semseg.training.job_folder import JobFolder
 
 
 @dataclass(frozen=True)
-class Given:
-    """What is in the channels of a job.
+class JobInputs:
+    """The contents of a job's channels.
 
-    earlier: the model that training goes on from, if there is one; class_names: by class id, as the data names the
-    classes, or else the earlier model; None where neither does.
+    earlier: the model to start training from, or None. class_names: by class id, from the data or else the earlier
+    model; None if neither names the classes.
     """
 
     train: Input
@@ -39,16 +39,16 @@ class Given:
 
     @property
     def splits(self) -> tuple[Input, ...]:
-        """Train, validation and, if it is given, test."""
+        """Train, validation and, if the job has it, test."""
         return tuple(one for one in (self.train, self.validation, self.test) if one)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training job, all of it that is known before an image is read.
+    """A training job, before any image is read.
 
-    folder: of a job outside SageMaker; settings: its num_training_samples is `samples`: how many an epoch has, for the
-    schedule; checkpoints: None where none are kept.
+    folder: the job's folder outside SageMaker, else None. samples: the samples an epoch for the learning rate schedule;
+    equals settings.num_training_samples. checkpoints: None if the job keeps none.
     """
 
     paths: Paths
@@ -56,14 +56,14 @@ class Job:
     hosts: Hosts
     settings: Hyperparameters
     samples: int
-    given: Given
+    inputs: JobInputs
     checkpoints: Checkpoints | None
 
 
 def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch: Path) -> Job:
-    """Reads the configuration below `paths`, loads an earlier model into `scratch`, lists all files; reads no image.
+    """Reads the configuration below `paths`, loads the earlier model and lists all files; reads no image.
 
-    Raises UserError for whatever the user can mend.
+    scratch: a directory for an earlier model's files, needed until the job ends. Raises UserError for bad input.
     """
     settings = read_hyperparameters(paths)
     hosts = read_hosts(paths)
@@ -71,11 +71,11 @@ def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch
     require_files(channels, settings)
     checkpoint_directory = read_checkpoint_directory(paths)
     _announce_worker(checkpoint_directory)
-    given = open_channels(channels, settings, store, scratch)
-    samples = _training_samples(settings.num_training_samples, given.train.listing)
+    inputs = open_channels(channels, settings, store, scratch)
+    samples = _training_samples(settings.num_training_samples, inputs.train.listing)
     settings = dataclasses.replace(settings, num_training_samples=samples)
-    checkpoints = _open_checkpoints(checkpoint_directory, settings, given, folder)
-    return Job(paths, folder, hosts, settings, samples, given, checkpoints)
+    checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs, folder)
+    return Job(paths, folder, hosts, settings, samples, inputs, checkpoints)
 
 
 def read_hyperparameters(paths: Paths) -> Hyperparameters:
@@ -91,29 +91,29 @@ def read_hyperparameters(paths: Paths) -> Hyperparameters:
     return settings
 
 
-def open_channels(channels: Channels, settings: Hyperparameters, store: ObjectStore, scratch: Path) -> Given:
+def open_channels(channels: Channels, settings: Hyperparameters, store: ObjectStore, scratch: Path) -> JobInputs:
     """Loads the earlier model, lists the files of all splits and finds their label maps; reads no image.
 
-    scratch: where a packed model is unpacked, and its arrays stay. Raises UserError for what cannot be used.
+    scratch: where a packed model is unpacked; its arrays stay mapped to files there. Raises UserError for bad input.
     """
     earlier = _load_earlier(channels.model, settings, scratch)
     train, validation = open_inputs(channels, settings.num_classes, store, settings.label_attribute)
     test = open_test(channels, settings.num_classes, store, settings.label_attribute)
     names = class_names([one for one in (train, validation, test) if one]) or (earlier.class_names if earlier else None)
-    return Given(train, validation, test, earlier, names)
+    return JobInputs(train, validation, test, earlier, names)
 
 
 def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path) -> Earlier | None:
-    """The model to go on from (R43 to R46), which must fit the settings."""
+    """Loads the model to start training from. Raises UserError unless it matches the settings."""
     if channel is None:
         return None
     earlier = load_earlier(channel, settings.as_strings(), scratch)
-    LOGGER.info("Training goes on from %s.", earlier.origin)
+    LOGGER.info("Training starts from the earlier model %s.", earlier.origin)
     return earlier
 
 
 def _announce_worker(checkpoint_directory: Path | None) -> None:
-    """Logs lines of the built-in algorithm that log parsers may look for."""
+    """Logs lines of the built-in algorithm that log parsers may look for, and where checkpoints go."""
     print(f"Process {os.getpid()} is a worker.", flush=True)
     LOGGER.info("Using default worker.")
     for content_type in log_lines.CONTENT_TYPES:
@@ -125,13 +125,13 @@ def _announce_worker(checkpoint_directory: Path | None) -> None:
 
 
 def _training_samples(given: int | None, listing: Listing | None) -> int:
-    """The length of an epoch for the schedule: as given, even if wrong, as in the built-in algorithm, or counted."""
+    """Returns the samples an epoch for the schedule: the given number, as in the built-in algorithm, or a count."""
     if listing is None:
         if given is None:
             raise HyperparameterError(
                 "No value(s) were specified for 'num_training_samples' which are required hyperparameter(s) in Pipe "
                 "mode (caused by ValidationError)",
-                "Give the number of the augmented manifest's lines: a pipe cannot be counted before it is read.",
+                "Give the number of lines in the augmented manifest: a pipe cannot be counted before it is read.",
             )
         return given
     counted = len(listing.pairs)
@@ -146,13 +146,13 @@ def _training_samples(given: int | None, listing: Listing | None) -> int:
 
 
 def _open_checkpoints(
-    directory: Path | None, settings: Hyperparameters, given: Given, folder: JobFolder | None
+    directory: Path | None, settings: Hyperparameters, inputs: JobInputs, folder: JobFolder | None
 ) -> Checkpoints | None:
-    """Those of the job, if it keeps any."""
+    """Opens the job's checkpoints; None if it keeps none."""
     if not directory:
         return None
-    configuration = settings.as_strings() | fingerprint((given.train, given.validation))
+    configuration = settings.as_strings() | fingerprint((inputs.train, inputs.validation))
     if not folder:
         return Checkpoints(directory, configuration)
-    places = {f"{PLACE}{name}": place for name, place in folder.places.items()}
-    return Checkpoints(directory, configuration | places, folder.otherwise, folder.anew)
+    places = {f"{PLACE_PREFIX}{name}": place for name, place in folder.places.items()}
+    return Checkpoints(directory, configuration | places, folder.mismatch_hint, folder.overwrite)

@@ -1,4 +1,4 @@
-"""The training loop: numpy and the Learner protocol, nothing of an engine."""
+"""The training loop, which depends on numpy and the Learner protocol, but on no engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semseg.errors import Stopped
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import Emit, EpochEnded, EpochTrained, EpochValidated, Step
 from semseg.sagemaker.log_lines import LOGGER
-from semseg.training.loss_watch import require_finite_loss, stuck
+from semseg.training.loss_watch import require_finite_loss, stagnation_warning
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
 from semseg.training.stopping import EarlyStopping
@@ -26,47 +26,47 @@ from semseg.types import Batch
 
 
 class TrainingData(Protocol):
-    """The training pictures, batch by batch, in another order each epoch."""
+    """The training images in batches, in a different order each epoch."""
 
     @property
     def seekable(self) -> bool:
-        """Whether an epoch can be begun behind its first batches."""
+        """Whether an epoch can be started after its first batches."""
         ...
 
     def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, one at least, but for the first `done`.
+        """Yields the batches of an epoch, at least one, without the first `done`.
 
-        While they wait for data, a job that is told to stop has fewer of them, or Stopped.
+        If the job is stopped while they wait for data, they end early or raise Stopped.
         """
         ...
 
     def iterations(self, epoch: int) -> int:
-        """How many batches an epoch has; of a pipe, as far as one can tell before."""
+        """Returns the number of batches in an epoch; for a pipe, the expected number."""
         ...
 
 
 class ValidationData(Protocol):
-    """The validation pictures, each once in an epoch."""
+    """The validation images, each once in an epoch."""
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:
-        """All batches. While they wait for data, a job that is told to stop has fewer of them, or Stopped."""
+        """Yields all batches. If the job is stopped while they wait for data, they end early or raise Stopped."""
         ...
 
     def iterations(self) -> int | None:
-        """How many batches that are; None while nobody knows."""
+        """Returns the number of batches; None while it is unknown."""
         ...
 
 
 @dataclass(frozen=True)
 class Fit:
-    """All that a run of the loop needs.
+    """The training loop and all that it needs.
 
-    keep_best: called whenever a validation's mIOU is the best so far, the first one included.
+    keep_best: called whenever a validation's mIOU is the best so far, including the first.
     early_stopping: None to run all epochs.
-    seed: with the epoch and the iteration, it gives the seed of each step.
-    checkpoint: called at the end of each epoch, when the run is stopped, and every `checkpoint_seconds`; a run with the
-    same learner and this progress goes on from there. Validation begins anew then, and so does the epoch of a training
-    that is not seekable, which is saved only when it is done.
+    seed: determines, with the epoch and the iteration, the seed of each step.
+    checkpoint: called at the end of each epoch, when the run is stopped, and every `checkpoint_seconds`, with the
+    progress from which a run with the same learner resumes. An interrupted validation restarts from its beginning.
+    Training data that is not seekable is checkpointed only after a whole pass.
     """
 
     learner: Learner
@@ -83,23 +83,23 @@ class Fit:
     checkpoint_seconds: float = math.inf
 
     def run(self, stop: threading.Event, progress: Progress = BEGINNING) -> None:
-        """Trains and validates epoch by epoch, from `progress` on; returns within a step of `stop` being set.
+        """Trains and validates epoch by epoch, starting at `progress`; returns within a step of `stop` being set.
 
-        Set before, nothing is done. Raises Stopped if not even one update was made.
+        Does nothing if `stop` is already set. Raises Stopped if not a single update has been made.
         """
-        keeper = _Keeper(self.checkpoint, self.checkpoint_seconds)
+        saver = _ProgressSaver(self.checkpoint, self.checkpoint_seconds)
         while progress.epoch < self.epochs and not stop.is_set():
             if self._ends_early(progress):
                 break
             if not progress.trained:
-                progress = self._train(progress, stop, keeper)
-            validated = self._validate(progress, stop, keeper) if progress.trained else None
+                progress = self._train(progress, stop, saver)
+            validated = self._validate(progress, stop, saver) if progress.trained else None
             if not progress.trained or not validated:
                 if progress.trained or (progress.iteration and self.training.seekable):
-                    keeper.save(progress)
+                    saver.save(progress)
                 break
             progress = self._end_epoch(progress, progress.trained, validated)
-            keeper.save(progress)
+            saver.save(progress)
         if not progress.updates:
             raise Stopped
 
@@ -108,7 +108,7 @@ class Fit:
         if rule is None or not rule.ends(curve):
             return False
         LOGGER.info(
-            "Early stopping after epoch %d: the mIOU is at best %.4g, and in %d epochs has not gained enough "
+            "Early stopping after epoch %d: the best mIOU is %.4g and has not improved enough in %d epochs "
             "(early_stopping_tolerance: %g).",
             progress.epoch - 1,
             progress.best,
@@ -117,31 +117,31 @@ class Fit:
         )
         return True
 
-    def _train(self, progress: Progress, stop: threading.Event, keeper: _Keeper) -> Progress:
-        """The rest of a pass over the training data; `trained` in what comes of it stays None if it was stopped."""
+    def _train(self, progress: Progress, stop: threading.Event, saver: _ProgressSaver) -> Progress:
+        """Runs the rest of a pass over the training data; `trained` stays None in the result if it was stopped."""
         epoch, done, before = progress.epoch, progress.iteration, progress.updates
         iterations, clock = self.training.iterations(epoch), _Clock(progress)
-        step: _Step | None = None
+        step: _PendingStep | None = None
         with closing(self.training.epoch(epoch, done)) as batches:
             for iteration, batch in enumerate(clock.timing(_until_stopped(batches)), done + 1):
                 rate = self.schedule(before - done + iteration)
                 loss = self.learner.train_step(batch, rate, self._step_seed(epoch, iteration))
-                progress = self._settle(progress, step, clock)  # while the device has the next step to do
-                step = _Step(loss, batch, rate, iterations)
-                stopped, due = stop.is_set(), self.training.seekable and keeper.is_due()
-                if stopped or due or isinstance(loss, float):  # a plain number need not be waited for
+                progress = self._settle(progress, step, clock)  # while the device computes the next step
+                step = _PendingStep(loss, batch, rate, iterations)
+                stopped, due = stop.is_set(), self.training.seekable and saver.is_due()
+                if stopped or due or isinstance(loss, float):  # a plain number is known already
                     progress, step = self._settle(progress, step, clock), None
                 if stopped:
                     return progress
                 if due:
-                    keeper.save(progress)
+                    saver.save(progress)
         progress = self._settle(progress, step, clock)
-        if stop.is_set():  # the batches have ended early
+        if stop.is_set():  # the batches ended early
             return progress
         return self._end_training(progress)
 
-    def _settle(self, progress: Progress, step: _Step | None, clock: _Clock) -> Progress:
-        """The progress with a step, once its loss is known, which is emitted then. Raises DivergedError."""
+    def _settle(self, progress: Progress, step: _PendingStep | None, clock: _Clock) -> Progress:
+        """Waits for a step's loss, emits it, and returns the progress with that step. Raises DivergedError."""
         if step is None:
             return progress
         epoch, iteration, samples = progress.epoch, progress.iteration + 1, len(step.batch)
@@ -157,18 +157,18 @@ class Fit:
         waiting = progress.waiting / progress.seconds
         trained = EpochTrained(progress.epoch, done, progress.loss / done, rate, speed, waiting)
         self.emit(trained)
-        if warning := stuck([*(epoch.trained.loss for epoch in progress.ended), trained.loss]):
+        if warning := stagnation_warning([*(epoch.trained.loss for epoch in progress.ended), trained.loss]):
             LOGGER.warning(warning)
         return dataclasses.replace(progress, trained=trained)
 
-    def _validate(self, progress: Progress, stop: threading.Event, keeper: _Keeper) -> EpochValidated | None:
-        """One pass over the validation data; None if it was stopped."""
+    def _validate(self, progress: Progress, stop: threading.Event, saver: _ProgressSaver) -> EpochValidated | None:
+        """Runs one pass over the validation data; returns None if it was stopped."""
         epoch, start, iterations = progress.epoch, time.perf_counter(), self.validation.iterations()
         matrix, samples, loss, counted = ConfusionMatrix(self.num_classes), 0, 0.0, 0
         with closing(self.validation.epoch(epoch)) as batches:
             for iteration, batch in enumerate(_until_stopped(batches), 1):
-                if keeper.is_due():
-                    keeper.save(progress)
+                if saver.is_due():
+                    saver.save(progress)
                 predicted, mean = self.learner.evaluate(batch)
                 matrix.update(batch.labels, predicted)
                 loss += mean * (int(matrix.counts.sum()) - counted)
@@ -200,34 +200,34 @@ class Fit:
         return Progress((*progress.ended, ended))
 
     def _step_seed(self, epoch: int, iteration: int) -> int:
-        """A seed from 0 to 2^31 - 1 that depends on nothing but its three numbers."""
+        """Returns a seed from 0 to 2^31 - 1, derived from the run's seed, the epoch and the iteration only."""
         return int(np.random.SeedSequence([self.seed, epoch, iteration]).generate_state(1)[0] >> 1)
 
 
-class _Keeper:
-    """Saves the progress of a run, and knows how long ago it did: so long a part of the run may be lost."""
+class _ProgressSaver:
+    """Saves a run's progress, at the latest every `seconds`, which bounds the work that a crash can lose."""
 
     def __init__(self, save: Callable[[Progress], None], seconds: float) -> None:
         self._save = save
         self._seconds = seconds
-        self._kept: Progress | None = None
+        self._saved: Progress | None = None
         self._since = time.perf_counter()
 
     def is_due(self) -> bool:
-        """Whether the last time was `seconds` ago."""
+        """Whether the last save was at least `seconds` ago."""
         return time.perf_counter() - self._since >= self._seconds
 
     def save(self, progress: Progress) -> None:
-        """Save it, unless it is what was saved last."""
-        if progress is not self._kept:
+        """Saves the progress, unless it was the last one saved."""
+        if progress is not self._saved:
             self._save(progress)
-        self._kept = progress
+        self._saved = progress
         self._since = time.perf_counter()
 
 
 @dataclass(frozen=True)
-class _Step:
-    """An update that the learner was told to make, one of `iterations` in its epoch."""
+class _PendingStep:
+    """An update whose loss the device may still be computing, one of `iterations` in its epoch."""
 
     loss: SupportsFloat
     batch: Batch
@@ -236,24 +236,24 @@ class _Step:
 
 
 def _until_stopped(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches, none more once those who wait for their data were told to stop."""
+    """Yields the batches, and ends when the job is stopped while waiting for data."""
     with suppress(Stopped):
         yield from batches
 
 
 class _Clock:
-    """The time that an epoch's training took, and how much of it was spent `waiting` for batches, in seconds."""
+    """Measures the seconds of an epoch's training, and those spent `waiting` for batches."""
 
     def __init__(self, progress: Progress) -> None:
         self._start = time.perf_counter() - progress.seconds
         self.waiting = progress.waiting
 
     def seconds(self) -> float:
-        """The time until now."""
+        """Returns the seconds so far."""
         return time.perf_counter() - self._start
 
     def timing(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches, each waited for."""
+        """Yields the batches, and measures the time spent waiting for each."""
         while True:
             begin = time.perf_counter()
             batch = next(batches, None)

@@ -1,4 +1,4 @@
-"""The first part of the recipe: reads and checks what the job is given, and builds what it needs to train."""
+"""The first stage of a training job: reads and checks its inputs, and builds what training needs."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from semseg.reporting.events import Emit
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
+from semseg.training.components import build_learner, build_schedule, choose_class_weights, require_backbone
 from semseg.training.inputs import Input, check_inputs
 from semseg.training.job import Job, open_job
 from semseg.training.job_folder import JobFolder
-from semseg.training.parts import announced_schedule, balance, build_learner, require_backbone
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.results import open_sinks, replacing_results
 from semseg.training.schedules import Schedule
 
 _PATIENCE = 300
-"""Seconds without a byte of S3's that training bears: hours may be lost by then. The check before fails early."""
+"""Seconds to wait for S3 during training, when failing may lose hours of work. The data check fails sooner."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training that is ready to begin, or to go on from `progress`.
+    """A training that is ready to start, or to resume from `progress`.
 
-    earlier_stays: whether the directory of the model holds one of an earlier training, which stays until this one has a
-    model; emit: takes the events of the run.
+    keep_earlier: whether the model directory holds an earlier training's model, which stays until this one has a model.
+    emit: takes the events of the run.
     """
 
     job: Job
     progress: Progress
-    earlier_stays: bool
+    keep_earlier: bool
     learner: Learner
     schedule: Schedule
     artifact: ArtifactWriter
@@ -50,47 +50,47 @@ class Run:
 
 
 def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resources: ExitStack) -> Run:
-    """Returns the training that the job below `paths` asks for, once all its data is read and found sound.
+    """Returns the run of the job below `paths`, after all its data has been read and checked.
 
-    folder: that of a job outside SageMaker; resources: closes at the end of the job what is open until then: the store,
-    a temporary directory, the sinks of events. Raises UserError for whatever the user can mend, and Stopped when `stop`
-    is set before there is anything to save.
+    folder: the job's folder outside SageMaker, else None. resources: closes the object store, a temporary directory and
+    the event sinks at the end of the job. Raises UserError for whatever the user can fix, and Stopped if `stop` is set
+    before there is anything to save.
     """
     store = resources.enter_context(ObjectStore(stop=stop.is_set))
     scratch = resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-"))
     job = open_job(paths, folder, store, Path(scratch))
-    settings, given = job.settings, job.given
+    settings, inputs = job.settings, job.inputs
     checkpoint = job.checkpoints.newest() if job.checkpoints else None
     progress = checkpoint.progress if checkpoint else BEGINNING
-    earlier_stays = folder is not None and not progress.ended and bool(model_dir.files_of_model(paths.model))
+    keep_earlier = folder is not None and not progress.ended and bool(model_dir.files_of_model(paths.model))
     engine = training_engine()
     device = training_device(engine, settings.device, job.hosts.gpu_instance)
-    require_backbone(settings, given.earlier, checkpoint)
+    require_backbone(settings, inputs.earlier, checkpoint)
     try:
-        report = _check(given.splits, settings.workers, stop, None if earlier_stays else paths.output_data)
+        report = _check(inputs.splits, settings.workers, stop, None if keep_earlier else paths.output_data)
     except Stopped as stopped:
         if not checkpoint:
             raise
         if folder:
-            raise Stopped("Stopped before training went on: model and checkpoint stay as they were.") from stopped
-        report = None  # nothing is trained any more, but the model of the checkpoint is to be saved
-    weights = balance(settings, report) if report else None
+            raise Stopped("Stopped before training resumed: model and checkpoint are unchanged.") from stopped
+        report = None  # no further training, but the checkpoint's model is still saved
+    weights = choose_class_weights(settings, report) if report else None
     store.patience = _PATIENCE
 
-    learner = build_learner(settings, given.earlier, checkpoint, weights, engine, device)
-    schedule = announced_schedule(settings, job.samples)
-    sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, kept=earlier_stays)
+    learner = build_learner(settings, inputs.earlier, checkpoint, weights, engine, device)
+    schedule = build_schedule(settings, job.samples)
+    sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, keep_earlier=keep_earlier)
     emit = resources.enter_context(sinks)
-    beginning = partial(replacing_results, paths.output_data, report) if earlier_stays and report else nullcontext
-    artifact = ArtifactWriter(paths.model, settings, given.class_names, emit, beginning)
+    replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
+    artifact = ArtifactWriter(paths.model, settings, inputs.class_names, emit, replacing)
     if checkpoint and checkpoint.best:
         artifact.save(model_dir.BEST, checkpoint.write_best)
-    # without the checkpoint: its file is mapped, and would take room even when later ones have replaced it
-    return Run(job, progress, earlier_stays, learner, schedule, artifact, emit)
+    # The run does not hold the checkpoint: while its file is mapped, it takes disk space even after its removal.
+    return Run(job, progress, keep_earlier, learner, schedule, artifact, emit)
 
 
 def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path | None) -> Report:
-    """Reads all files once, leaves a report of them if told where, and raises DataError for all that is wrong."""
+    """Reads all files once, writes a report into `output` if given, and raises DataError for all problems."""
     report = check_inputs(inputs, workers, stop.is_set)
     if output:
         write_report(report, output)

@@ -1,4 +1,4 @@
-"""How far a run of the loop has come: all it must know, beside the learner, to go on as if it had never stopped."""
+"""The progress of a training loop: together with the learner's state, all it needs to resume exactly."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
 
 @dataclass(frozen=True)
 class Progress:
-    """Whole epochs, and the part of the next one.
+    """Completed epochs, and the completed part of the current one.
 
-    ended: the epochs that are done. Of the next one, `iteration` iterations are done, with `samples` pictures, the sum
-    `loss` of their losses, in `seconds`, `waiting` of them for data; `trained` once all are, and validation comes next.
+    ended: the completed epochs. In the current one, `iteration` iterations are done, on `samples` images, with losses
+    that add up to `loss`; they took `seconds`, of which `waiting` were spent waiting for data. trained: set once all
+    its iterations are done and validation comes next.
     """
 
     ended: tuple[EpochEnded, ...] = ()
@@ -28,12 +29,12 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """The number of the epoch to go on with, from 0."""
+        """The number of the current epoch, from 0."""
         return len(self.ended)
 
     @property
     def updates(self) -> int:
-        """The updates that the learner has made."""
+        """The number of updates that the learner has made."""
         return sum(epoch.trained.iterations for epoch in self.ended) + self.iteration
 
     @property
@@ -42,7 +43,7 @@ class Progress:
         return max((epoch.validated.mean_iou for epoch in self.ended), default=-1.0)
 
     def stepped(self, loss: float, samples: int, seconds: float, waiting: float) -> Progress:
-        """One iteration further; seconds, waiting: those of the epoch's training until now."""
+        """Returns the progress after one more iteration; seconds, waiting: totals of the epoch's training so far."""
         return dataclasses.replace(
             self,
             iteration=self.iteration + 1,
@@ -53,29 +54,29 @@ class Progress:
         )
 
     def to_json(self) -> str:
-        """Text for `from_json`, which gives every number back exactly."""
+        """Returns text for `from_json`, which restores every number exactly."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Progress:
-        """What `to_json` wrote. Raises ValueError for any other text."""
+        """Returns the progress that `to_json` wrote. Raises ValueError for any other text."""
         try:
             progress: Progress = _read(cls.__name__, json.loads(text))
         except (KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"no progress of a training: {error!r:.200}") from error
+            raise ValueError(f"not the progress of a training: {error!r:.200}") from error
         if min(progress.iteration, progress.samples, *(epoch.trained.iterations for epoch in progress.ended)) < 0:
-            raise ValueError("no progress of a training: a count is negative")
+            raise ValueError("not the progress of a training: a count is negative")
         return progress
 
 
 BEGINNING = Progress()
-"""Nothing is done yet."""
+"""The progress of a run before its first iteration."""
 
 _CLASSES = {owner.__name__: owner for owner in (Progress, EpochEnded, EpochTrained, EpochValidated)}
 
 
 def _read(kind: str, value: Any) -> Any:
-    """A value from JSON as what a field is declared to be, such as ``int`` or ``tuple[EpochEnded, ...]``."""
+    """Converts a value from JSON to a field's declared type, such as ``int`` or ``tuple[EpochEnded, ...]``."""
     if kind.endswith(" | None"):
         return None if value is None else _read(kind.removesuffix(" | None"), value)
     if kind.startswith("tuple["):

@@ -1,4 +1,4 @@
-"""The recipe of a training job, from the configuration to the artifact: prepare, fit, finish."""
+"""A training job from the configuration to the artifact: prepare, fit, finish."""
 
 from __future__ import annotations
 
@@ -20,30 +20,29 @@ from semseg.training.job import open_channels, read_hyperparameters
 from semseg.training.job_folder import JobFolder
 from semseg.training.prepare import prepare
 
-LARGE = 1 << 20
-"""Bytes of a block of memory that a process that trains gives back at once (`machine.keep_memory_flat`). With 4 MiB
-the memory grows by some with each epoch; with 256 KiB loading takes half as much time again [both measured]."""
+MMAP_THRESHOLD = 1 << 20
+"""Blocks of at least this many bytes are returned to the system when freed during training (`keep_memory_flat`). With
+4 MiB the process grows a little each epoch; with 256 KiB loading takes half as much time again [both measured]."""
 
 
 def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) -> None:
-    """Runs the job below `paths` and leaves its artifact in `paths.model`, its metrics in `paths.output_data`.
+    """Runs the job below `paths`; writes its artifact to `paths.model` and its metrics to `paths.output_data`.
 
-    When `stop` is set it saves the current parameters and returns within a step, or raises Stopped if training has not
-    begun. In the folder of a job outside SageMaker an earlier training's model, and the results reported of it, stay
-    until the first validation; a job that is stopped before raises Stopped. Raises UserError for whatever the user can
-    mend.
+    When `stop` is set, it saves the current parameters and returns within a step, or raises Stopped if training has not
+    started. In the folder of a job outside SageMaker, an earlier training's model and results stay until the first
+    validation; a job stopped before that raises Stopped. Raises UserError for whatever the user can fix.
     """
-    begun = time.time()
+    started = time.time()
     with ExitStack() as resources:
         run = prepare(paths, stop, folder, resources)
         prepared = time.time()
         fit(run, stop)
         finish(run, stop)
-    print_totals(run.job, begun, prepared)
+    print_totals(run.job, started, prepared)
 
 
 def check(paths: Paths) -> Report:
-    """Reads all data of the job below `paths` and reports on it; what `train` would refuse else raises UserError."""
+    """Reads and reports on all data of the job below `paths`. Raises UserError for other errors in the job."""
     settings = read_hyperparameters(paths)
     channels = read_channels(paths)
     for split in (channels.train, channels.validation):
@@ -53,5 +52,5 @@ def check(paths: Paths) -> Report:
                 "To check its data, give the augmented manifest in File mode.",
             )
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
-        given = open_channels(channels, settings, store, Path(scratch))
-        return check_inputs(given.splits, settings.workers)
+        inputs = open_channels(channels, settings, store, Path(scratch))
+        return check_inputs(inputs.splits, settings.workers)

@@ -1,4 +1,4 @@
-"""Where the events of a run go, and what it leaves in output/data for people and programs."""
+"""Opens the sinks of a run's events, and replaces the results of an earlier run in output/data."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from semseg.training.progress import Progress
 
 
 @contextmanager
-def open_sinks(host: str, settings: Hyperparameters, output: Path, progress: Progress, kept: bool) -> Iterator[Emit]:
-    """Gives where the events of a run go: to the log, the metrics files in `output` and, at a terminal, a bar.
+def open_sinks(
+    host: str, settings: Hyperparameters, output: Path, progress: Progress, keep_earlier: bool
+) -> Iterator[Emit]:
+    """Yields the sinks of a run's events: the log, the metrics files in `output` and, at a terminal, a progress bar.
 
-    After a restart all of them are given the epochs of before; they are closed in the end, however the run ends.
-    kept: whether the metrics files of an earlier run stay until an epoch has ended.
+    After a restart they first receive the epochs that ended before it. They are closed however the run ends.
+    keep_earlier: whether an earlier run's metrics files stay until an epoch has ended.
     """
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(output, kept)]
+    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(output, keep_earlier)]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
     with closing(Sinks(*sinks)) as emit:
@@ -36,7 +38,7 @@ def open_sinks(host: str, settings: Hyperparameters, output: Path, progress: Pro
 
 @contextmanager
 def replacing_results(output: Path, report: Report) -> Iterator[None]:
-    """While an earlier run's model is replaced, neither its results are there nor, yet, those of this run."""
+    """Removes an earlier run's results; after the body has replaced its model, writes this run's data report."""
     for name in (data_report.FILE, metrics_file.SUMMARY, metrics_file.LINES):
         (output / name).unlink(missing_ok=True)
     yield

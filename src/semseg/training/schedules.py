@@ -1,4 +1,4 @@
-"""Learning rate schedules, iteration by iteration (algorithm.md section 1.4; GluonCV's LRScheduler is the oracle)."""
+"""Learning rate schedules by iteration, which follow GluonCV's LRScheduler."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable
 from semseg.sagemaker.hyperparameters import Hyperparameters
 
 Schedule = Callable[[int], float]
-"""The learning rate of an update; the first update is number 1, as MXNet's optimizers count."""
+"""Maps the number of an update, counted from 1 as in MXNet's optimizers, to its learning rate."""
 
 
 def iterations_per_epoch(num_training_samples: int, mini_batch_size: int) -> int:
-    """The iterations an epoch has for the schedule: floor(samples / batch), at least 1."""
+    """Returns the schedule's iterations an epoch: floor(samples / batch), at least 1."""
     return max(1, num_training_samples // mini_batch_size)
 
 
 def schedule(hyperparameters: Hyperparameters, iterations: int) -> Schedule:
-    """The schedule of a job whose epochs have so many iterations."""
+    """Returns the schedule of a job; iterations: the number in each epoch."""
     base, last = hyperparameters.learning_rate, iterations * hyperparameters.epochs - 1
     steps = [epoch * iterations for epoch in hyperparameters.lr_scheduler_step]
 
     def done(update: int) -> float:
-        """The share of the schedule that is over; none of it where it has a single iteration."""
+        """Returns the completed share of the schedule, 0 to 1; 0 if it has a single iteration."""
         return min(update, last) / last if last > 0 else 0.0
 
     def poly(update: int) -> float:

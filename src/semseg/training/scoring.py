@@ -1,4 +1,4 @@
-"""What the best model is worth on whole pictures, as it will be served: the measures of an epoch are those of crops."""
+"""Evaluates the best model on whole images, as it will be served; epochs are validated on crops."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from semseg.machine import free_memory
 from semseg.reporting.events import Emit, Scored
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
-from semseg.training.extras import complete_without
-from semseg.training.inputs import Input, whole_pictures
+from semseg.training.best_effort import best_effort
+from semseg.training.inputs import Input, whole_images
 
 
 def score(
@@ -28,18 +28,17 @@ def score(
     stop: Callable[[], bool],
     emit: Emit,
 ) -> None:
-    """Give the learner the parameters of the file `best`, and emit what they are worth on the inputs that are listed.
+    """Loads the parameters in the file `best` into the learner, and emits their scores on the inputs with a listing.
 
-    inputs: of validation and, if there is one, of test. The trained model is complete, whatever fails here; a warning
-    then tells.
+    inputs: validation and, if the job has it, test. A failure is logged as a warning, as the model is complete.
     """
-    with complete_without("the measures on whole pictures"):
+    with best_effort("the scores on whole images"):
         if stop():
             raise Stopped
         learner.load(read_params(best), str(best))
         for one in inputs:
             if one and one.listing:
-                LOGGER.info("Segmenting the %d whole pictures of %s.", len(one.listing.pairs), one.split.name)
+                LOGGER.info("Segmenting the %d whole images of %s.", len(one.listing.pairs), one.split.name)
                 emit(_scored(learner, one, one.listing.pairs, settings, stop))
     if inputs[1] is None:
         LOGGER.info("Test data is not provided.")
@@ -48,10 +47,10 @@ def score(
 def _scored(
     learner: Learner, one: Input, pairs: Sequence[Pair], settings: Hyperparameters, stop: Callable[[], bool]
 ) -> Scored:
-    """The measures on one input, whose images are in memory one at a time; large ones are segmented in tiles."""
+    """Scores one input with one image in memory at a time; large images are segmented in tiles."""
     pixels, _ = divided(free_memory(), learner.device_memory(), learner.bytes_per_pixel)
     predictor = Predictor(learner, settings.num_classes, pixels)
-    batches = whole_pictures(pairs, one, settings, stop)
+    batches = whole_images(pairs, one, settings, stop)
     (matrix,), images = score_pairs([predictor], ((batch.images[0], batch.labels[0]) for batch in batches))
     return Scored(
         one.split.name,

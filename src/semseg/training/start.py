@@ -1,4 +1,4 @@
-"""What the command `train` starts: the job that the platform laid out, or one in a folder of the user's."""
+"""Starts what the command `train` runs: the job that the platform laid out, or one in a local folder."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from semseg.errors import ChannelError, one_line
 from semseg.sagemaker.job import run_job
 from semseg.sagemaker.log_lines import LOGGER, set_up_logging
 from semseg.sagemaker.paths import Paths
-from semseg.training.job_folder import Command, JobFolder, job_folder
+from semseg.training.job_folder import JobFolder, TrainCommand, job_folder
 
 
-def start(command: Command, environ: Mapping[str, str]) -> int:
-    """Run a training and return its exit code: of the channels that are given, or else the job in SAGEMAKER_BASE_DIR.
+def start(command: TrainCommand, environ: Mapping[str, str]) -> int:
+    """Runs a training on the given channels, or else the job in SAGEMAKER_BASE_DIR, and returns its exit code.
 
-    Raises ChannelError for options that need channels; JobFolderError where the training would replace another one, and
-    UserError where its folder cannot be used: neither leaves a trace there but the file of the lock.
+    Raises ChannelError for options that need channels, JobFolderError if the training would replace another one, and
+    UserError if its folder cannot be used; neither of the last two changes the folder, except for the lock file.
     """
     print("Docker entrypoint called with argument(s): train", flush=True)
     set_up_logging()
     return _train_locally(command) if command.channels else _train_laid_out(command, Paths.from_environment(environ))
 
 
-def _train_laid_out(command: Command, paths: Paths) -> int:
-    places = {"job": command.job, "checkpoints": command.checkpoints, "no-checkpoints": not command.keep}
+def _train_laid_out(command: TrainCommand, paths: Paths) -> int:
+    places = {"job": command.job, "checkpoints": command.checkpoints, "no-checkpoints": not command.keep_checkpoints}
     for option, given in (places | {"overwrite": command.overwrite}).items():
         if given:
             raise ChannelError(
                 f"--{option} is given, but no channel.",
-                "Give --train too; SAGEMAKER_BASE_DIR names a job that is laid out.",
+                "Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs.",
             )
 
     def job(stop: threading.Event) -> None:
-        if command.words:
+        if command.arguments:
             raise ChannelError(
-                f"{command.words[0].partition('=')[0]} is given, but no channel.",
+                f"{command.arguments[0].partition('=')[0]} is given, but no channel.",
                 "Give --train too.",
             )
         _train(paths, stop)
@@ -51,8 +51,8 @@ def _train_laid_out(command: Command, paths: Paths) -> int:
     return run_job(job, paths)
 
 
-def _train_locally(command: Command) -> int:
-    """Have a folder for the training; when it is told to stop, print the command that resumes it."""
+def _train_locally(command: TrainCommand) -> int:
+    """Trains in a folder of its own; if stopped, prints the command that resumes the training."""
     with job_folder(command) as folder:
         LOGGER.info("The folder of the job is %s.", one_line(str(folder.paths.base.resolve())))
         ended = threading.Event()
@@ -67,47 +67,47 @@ def _train_locally(command: Command) -> int:
 
         code = run_job(job, folder.paths)
         if code == 0 and not ended.is_set():
-            _print_bytes(_resuming(command, folder))
+            _print_bytes(_resume_instructions(command, folder))
     return code
 
 
 def _train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) -> None:
     from semseg.machine import keep_memory_flat
-    from semseg.training.recipe import LARGE, train  # here: while it is imported, SIGTERM is heeded already
+    from semseg.training.recipe import MMAP_THRESHOLD, train  # imported late: SIGTERM is handled by now
 
-    keep_memory_flat(LARGE, kept=LARGE)
+    keep_memory_flat(MMAP_THRESHOLD, kept=MMAP_THRESHOLD)
     train(paths, stop, folder)
 
 
-def _resuming(command: Command, folder: JobFolder) -> str:
-    """How the training goes on that was told to stop: a sentence, and a line for the shell."""
-    words = [*_program(), "--job", _argument(folder.paths.base)]
+def _resume_instructions(command: TrainCommand, folder: JobFolder) -> str:
+    """Returns how to resume a training that was stopped: a sentence and a shell command."""
+    words = [*_program(), "--job", _path_argument(folder.paths.base)]
     if command.checkpoints:
-        words += ["--checkpoints", _argument(command.checkpoints)]
-    if not command.keep:
+        words += ["--checkpoints", _path_argument(command.checkpoints)]
+    if not command.keep_checkpoints:
         words += ["--no-checkpoints"]
-    words += command.words
+    words += command.arguments
     if folder.has_progress():
-        return f"This goes on from the last checkpoint:\n{shlex.join(words)}"
-    if folder.anew or files_of_model(folder.paths.model):
+        return f"Resume from the last checkpoint with:\n{shlex.join(words)}"
+    if folder.overwrite or files_of_model(folder.paths.model):
         words += ["--overwrite"]
-    return f"There is no checkpoint of this training. This begins it again:\n{shlex.join(words)}"
+    return f"There is no checkpoint of this training. Start it again with:\n{shlex.join(words)}"
 
 
-def _argument(path: Path) -> str:
-    """A path that is not taken for an option."""
+def _path_argument(path: Path) -> str:
+    """Returns a path in a form that is not mistaken for an option."""
     return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def _print_bytes(text: str) -> None:
-    """Print what holds paths as they are, which need not be text."""
+    """Prints a text with file names that may not be valid UTF-8."""
     sys.stdout.flush()
     sys.stdout.buffer.write(os.fsencode(f"{text}\n"))
     sys.stdout.buffer.flush()
 
 
 def _program() -> list[str]:
-    """The words with which this shell runs the command `train`."""
+    """Returns the words with which this shell runs the command `train`."""
     called = Path(sys.argv[0])
     if called.name not in ("semseg", "train"):
         return [sys.executable, "-m", "semseg", "train"]

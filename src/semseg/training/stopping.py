@@ -1,4 +1,4 @@
-"""Early stopping (algorithm.md section 1.6)."""
+"""The rule for early stopping."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class EarlyStopping:
     """Stops after `patience` consecutive epochs whose mIOU gained less than `tolerance`, relative to the best so far.
 
-    A patience of 0 is that of 1. An epoch that gains nothing never counts as improved. Never stops before `min_epochs`
-    epochs are done, though the epochs before count towards `patience`.
+    A patience of 0 means 1. An epoch without any gain never counts as an improvement. Training never stops before
+    `min_epochs` epochs are done, but these count towards `patience`.
     """
 
     min_epochs: int
@@ -19,7 +19,7 @@ class EarlyStopping:
     tolerance: float
 
     def ends(self, curve: Iterable[float]) -> bool:
-        """Whether to stop after the epochs of these mIOUs, 0 to 1, from the first on."""
+        """Whether to stop after epochs with these mIOUs, 0 to 1, starting with the first epoch."""
         best, epochs, stale = 0.0, 0, 0
         for mean_iou in curve:
             epochs += 1

@@ -22,7 +22,7 @@ Report = dict[str, Any]
 
 
 class Job:
-    """The channels of a job in a folder, and what `semseg check` says of them."""
+    """The channels of a job in a folder, and the output of `semseg check` on them."""
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.label_map = root / "proposed.json"
@@ -48,7 +48,7 @@ class Job:
         return code, json.loads(out)
 
     def proposed(self, num_classes: int) -> dict[str, Any]:
-        """The label map that is written, under which the same data are right, and no colour is left out."""
+        """Returns the label map that is written; with it, the same data has no errors and no unlisted colours."""
         _, report = self.report(num_classes, "--write-label-map", self.label_map)
         written: dict[str, Any] = json.loads(self.label_map.read_text())
         assert {json.dumps(split["suggested_label_map"]) for split in report["splits"].values()} == {
@@ -62,7 +62,7 @@ class Job:
         return colors
 
     def masks_by_class(self, num_classes: int) -> dict[str, list[int]]:
-        """The masks that show each class, by split, under the label map that was written."""
+        """The number of masks with each class, by split, with the label map that was written."""
         _, report = self.report(num_classes, "--label-map", self.label_map)
         return {name: [one["pictures"] for one in split["classes"]] for name, split in report["splits"].items()}
 
@@ -88,7 +88,7 @@ def rgba(*colors: Color) -> Image.Image:
 
 
 def indexed(*colors: Color) -> Image.Image:
-    """With a palette of its own: the colours in this order."""
+    """With a palette of these colours in this order."""
     image = Image.fromarray(np.tile(np.repeat(np.arange(len(colors), dtype=np.uint8), 10), (8, 1)))
     image.putpalette([channel for color in colors for channel in color])
     return image
@@ -96,7 +96,7 @@ def indexed(*colors: Color) -> Image.Image:
 
 @pytest.mark.parametrize("kind", [rgb, rgba, indexed], ids=["RGB", "RGBA", "P"])
 def test_what_is_proposed_is_read(kind: Callable[..., Image.Image], job: Job) -> None:
-    """Green is rare in train and frequent in validation; for palettes each image has an order of its own."""
+    """Green is rare in train and frequent in validation; each palette has a different order."""
     job.add("train", kind(BLACK, RED), kind(BLACK, RED), kind(RED, BLACK, GREEN))
     job.add("validation", kind(GREEN, BLACK), kind(BLACK, GREEN, RED))
     assert job.proposed(3) == {"0": "#000000", "1": "#00ff00", "2": "#ff0000"}
@@ -114,7 +114,7 @@ def test_the_colours_of_voc_have_its_numbers_and_its_border_is_ignored(job: Job)
 
 
 def test_masks_of_several_kinds_share_one_map(job: Job) -> None:
-    """Without a label map some of them pass as masks of values: grey ones, and those with a palette."""
+    """Without a label map, grey masks and those with a palette are read as values."""
     job.add("train", rgb(BLACK, RED), rgb(WHITE), rgb(BLACK, WHITE))
     job.add("validation", rgba(RED, BLACK), indexed(BLUE, RED))
     job.add("test", rgb(GREEN, RED))
@@ -129,7 +129,7 @@ def test_masks_of_numbers_add_no_colours(job: Job) -> None:
 
 
 def test_numbers_of_which_palettes_made_colours_are_numbers_again(job: Job) -> None:
-    """As programs that make files smaller do with grey masks of few values: class 7 becomes the index 1."""
+    """Programs that shrink files do this to grey masks of few values: class 7 becomes index 1."""
     numbers = np.tile(np.repeat(np.array([0, 7, 9, 255], np.uint8), 10), (8, 1))
     job.add("train", Image.fromarray(numbers), indexed((0, 0, 0), (7, 7, 7)), indexed((7, 7, 7), (9, 9, 9)))
     job.add("validation", indexed((0, 0, 0), (9, 9, 9)))
@@ -142,7 +142,7 @@ def test_the_exit_code_is_that_of_the_check(job: Job) -> None:
     code, out, err = job.check(2, "--write-label-map", job.label_map)
     assert code == 1
     assert '{"colors": {"0": "#000000", "1": "#ff0000"}}.' in out
-    assert err.splitlines()[-1] == f"semseg: The label map is in {job.label_map}."
+    assert err.splitlines()[-1] == f"semseg: The label map was written to {job.label_map}."
 
 
 def test_without_a_proposal_nothing_is_written_and_that_is_an_error(job: Job) -> None:
@@ -163,7 +163,7 @@ def test_a_file_that_is_there_or_cannot_be_is_refused_before_the_check(place: st
     (tmp_path / "link").symlink_to("nowhere")
     code, out, err = job.check(2, "--write-label-map", tmp_path / place)
     assert (code, out) == (1, "")
-    said = f"{tmp_path / 'absent'} is no folder." if "absent" in place else f"{tmp_path / place} is there already."
+    said = f"{tmp_path / 'absent'} is not a folder." if "absent" in place else f"{tmp_path / place} exists already."
     assert err.startswith(f"semseg: {said}")
     assert job.label_map.read_text() == "mine"
 

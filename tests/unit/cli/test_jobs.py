@@ -42,14 +42,17 @@ def test_a_training_that_is_told_to_stop_while_s3_is_busy_ends_well(
     assert training.returncode == 0
     assert "Stopped before the first training step" in log
     *_, told, again = log.splitlines()
-    assert told == "There is no checkpoint of this training. This begins it again:"
+    assert told == "There is no checkpoint of this training. Start it again with:"
     assert sorted(shlex.split(again)) == sorted([*command, "--job", f"./{job}"])
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--job", "here"), "--job is given, but no channel. Give --train too; SAGEMAKER_BASE_DIR names"),
+        (
+            ("--job", "here"),
+            "--job is given, but no channel. Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs",
+        ),
         (("--no-checkpoints",), "--no-checkpoints is given, but no channel."),
         (("--overwrite",), "--overwrite is given, but no channel."),
     ],

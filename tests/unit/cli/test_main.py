@@ -44,7 +44,7 @@ def test_the_containers_commands_are_those_of_semseg(
 
 
 def test_no_command_waits_for_the_imports_of_another() -> None:
-    """Only what declares the options is imported before a command runs, and none of it needs numpy."""
+    """Only what declares the options is imported before a command runs, and none of that imports numpy."""
     code = "import semseg.cli, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=60)
     modules = done.stdout.split()

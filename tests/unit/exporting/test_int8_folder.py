@@ -92,7 +92,7 @@ def command(*arguments: object) -> int:
     return main(["quantize", *map(str, arguments)])
 
 
-@pytest.mark.parametrize(("int8", "code", "word"), [(0.499, 0, "kept"), (0.4, 1, "given up")])
+@pytest.mark.parametrize(("int8", "code", "word"), [(0.499, 0, "kept"), (0.4, 1, "discarded")])
 def test_the_command_prints_both_numbers(
     small_dir: Path,
     tmp_path: Path,

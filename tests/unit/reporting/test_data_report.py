@@ -22,7 +22,7 @@ NAMES = ("sky", "road", "a\x1b[31mcar", "a name too long for the column", "")
 
 
 class DataSet:
-    """Files in a directory, and what the check says of them."""
+    """Files in a directory, and the report of their check."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -65,21 +65,21 @@ def test_the_text(data: DataSet) -> None:
     assert as_text(found).splitlines() == [
         "                           train                    validation",
         "pairs                      3                        1",
-        "smallest picture           5 x 6                    4 x 3",
-        "largest picture            10 x 8                   4 x 3",
-        "pictures by size           10 x 8: 2, 5 x 6: 1      4 x 3: 1",
-        "pictures by kind           PNG RGB: 2, JPEG RGB: 1  PNG RGB: 1",
+        "smallest image             5 x 6                    4 x 3",
+        "largest image              10 x 8                   4 x 3",
+        "images by size             10 x 8: 2, 5 x 6: 1      4 x 3: 1",
+        "images by kind             PNG RGB: 2, JPEG RGB: 1  PNG RGB: 1",
         "masks by kind              PNG L: 3                 PNG L: 1",
         "pixels ignored             10.52 %                  -",
         "pixels of unlisted values  -                        -",
         "pixels of no class         -                        -",
         "",
-        "class                        train %  pictures  validation %  pictures  weight",
-        "  0 sky                        41.18         3         50.00         1   0.905",
-        "  1 road                       35.29         2             -         0   0.869",
-        "  2 'a\\x1b[31mcar'             11.76         1         50.00         1   1.118",
-        "  3 a name too long for the        -         0             -         0       -",
-        "  4                            11.76         1             -         0   1.490",
+        "class                        train %  images  validation %  images  weight",
+        "  0 sky                        41.18       3         50.00       1   0.905",
+        "  1 road                       35.29       2             -       0   0.869",
+        "  2 'a\\x1b[31mcar'             11.76       1         50.00       1   1.118",
+        "  3 a name too long for the        -       0             -       0       -",
+        "  4                            11.76       1             -       0   1.490",
         "",
         "Suspicious:",
         *found.suspicions,
@@ -113,7 +113,7 @@ def test_the_text_shows_four_sizes(data: DataSet) -> None:
 
 def test_empty_channels_have_a_report(tmp_path: Path) -> None:
     report = DataSet(tmp_path).report((DataError("Channel train has no file."),))
-    assert "smallest picture           -      -" in as_text(report)
+    assert "smallest image             -      -" in as_text(report)
     found = as_json(report)["splits"]["train"]
     assert (found["pairs"], found["sizes"]["smallest"], found["classes"][0]["share"]) == (0, None, None)
     json.dumps(found, allow_nan=False)

@@ -28,7 +28,7 @@ VALIDATED = EpochValidated(0, 1.5, 0.75, 0.5, 0.625, [0.5, None], 42.5)
 
 @pytest.fixture
 def clock() -> Iterator[float]:
-    """Seconds that pass one by one."""
+    """A clock that advances a second at each call."""
     return iter(float(second) for second in range(1000, 2000))
 
 
@@ -60,7 +60,7 @@ def test_the_metric_definitions_of_users_find_their_numbers(
 def test_a_notice_every_frequency_iterations_with_the_speed_since_the_last(
     capsys: pytest.CaptureFixture[str], clock: Iterator[float]
 ) -> None:
-    """The clock moves a second at each look: where training or validation begins, and at each notice."""
+    """The clock advances a second at each call: when training or validation starts, and at each notice."""
     set_up_logging()
     sink = LogSink("algo-1", 2, clock.__next__)
     for iteration in range(1, 6):
@@ -128,7 +128,7 @@ def test_metrics_lines_count_the_resets(capsys: pytest.CaptureFixture[str], cloc
 def test_the_wait_for_data_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str], clock: Iterator[float]) -> None:
     set_up_logging()
     LogSink("algo-1", 20, clock.__next__)(TRAINED)
-    assert lines(capsys)[-1] == "Epoch 0: 12.5 % of the training went into waiting for data."
+    assert lines(capsys)[-1] == "Epoch 0: 12.5 % of the training time was spent waiting for data."
 
 
 def test_the_validation_loss_and_the_mean_over_present_classes_have_lines_of_their_own(
@@ -154,7 +154,7 @@ def test_a_validation_loss_that_is_no_number_is_a_warning(
         sink(dataclasses.replace(VALIDATED, loss=loss))
     out = capsys.readouterr().out
     assert out.count("WARNING") == 2
-    assert out.count("Epoch 0: for validation pictures the network computes values that are no numbers") == 2
+    assert out.count("Epoch 0: the network's values for validation images are not finite") == 2
     assert "validation loss:" not in out
 
 
@@ -168,11 +168,11 @@ def test_the_measures_on_whole_pictures_are_lines_that_the_originals_regexes_do_
     sink(Scored("test", 3, 0.25, 0.0, None, [None, None]))
     out = lines(capsys)
     assert out == [
-        "The best model on the 7 whole pictures of validation:",
+        "The best model on the 7 whole images of validation:",
         "#final_metric. host: algo-1, validation pixel_accuracy: 0.75 .",
         "#final_metric. host: algo-1, validation mIOU: 0.5 .",
         "#final_metric. host: algo-1, validation mIOU_present: 0.625 .",
-        "The best model on the 3 whole pictures of test:",
+        "The best model on the 3 whole images of test:",
         "#final_metric. host: algo-1, test pixel_accuracy: 0.25 .",
         "#final_metric. host: algo-1, test mIOU: 0.0 .",
     ]
@@ -186,10 +186,10 @@ def test_a_saved_model_is_named(capsys: pytest.CaptureFixture[str], clock: Itera
     assert lines(capsys)[-1] == "Serializing model to /opt/ml/model/model_best.params"
 
 
-@pytest.mark.parametrize(("kept", "word"), [(True, "kept"), (False, "given up")])
+@pytest.mark.parametrize(("kept", "word"), [(True, "kept"), (False, "discarded")])
 def test_int8_is_told_with_both_numbers(
     kept: bool, word: str, capsys: pytest.CaptureFixture[str], clock: Iterator[float]
 ) -> None:
     set_up_logging()
     LogSink("algo-1", 20, clock.__next__)(Quantized(0.41, 0.25, 12, kept))
-    assert lines(capsys)[-1] == f"Validation mIOU in f32: 0.41, in int8: 0.25, on 12 pictures. int8 is {word}."
+    assert lines(capsys)[-1] == f"Validation mIOU in f32: 0.41, in int8: 0.25, on 12 images. int8 is {word}."

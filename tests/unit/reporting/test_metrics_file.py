@@ -58,7 +58,7 @@ def test_a_second_run_starts_anew(tmp_path: Path) -> None:
 def test_those_of_an_earlier_run_may_stay_until_an_epoch_has_ended(tmp_path: Path) -> None:
     MetricsFile(tmp_path)(ended(0, 0.4, True))
     before = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    sink = MetricsFile(tmp_path, kept=True)
+    sink = MetricsFile(tmp_path, keep_earlier=True)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
     sink(ended(0, 0.2, True))
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
@@ -76,7 +76,7 @@ def test_the_numbers_of_int8_come_to_the_summary(tmp_path: Path) -> None:
     sink = MetricsFile(tmp_path)
     sink(ended(0, 0.4, True))
     before = json.loads((tmp_path / "metrics.json").read_text())
-    sink(Quantized(f32=0.41, int8=0.409, pictures=12, kept=True))
+    sink(Quantized(f32=0.41, int8=0.409, images=12, kept=True))
     int8 = {"mIOU_f32": 0.41, "mIOU_int8": 0.409, "pictures": 12, "kept": True}
     assert json.loads((tmp_path / "metrics.json").read_text()) == before | {"int8": int8}
 

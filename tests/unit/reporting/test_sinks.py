@@ -9,7 +9,7 @@ EVENTS = (Step(0, "training", 1, 1, 2, 0.1, 0.5), EpochTrained(0, 1, 0.5, 0.1, 5
 
 
 class Noted:
-    """A sink that notes what happens to it in a list that it shares with others."""
+    """A sink that records its calls in a list shared with others."""
 
     def __init__(self, name: str, notes: list[tuple[str, Event | None]], fails: bool = False) -> None:
         self._name, self._notes, self._fails = name, notes, fails

@@ -70,7 +70,7 @@ def test_names_all_missing_channels(paths: Paths) -> None:
         ({"model": PIPE}, "model cannot be read in Pipe mode"),
         ({"train_annotation": PIPE}, "train_annotation cannot be read in Pipe mode"),
         ({"train": "File"}, "train must be a JSON object"),
-        ({"train": PIPE}, "but there is train_annotation"),
+        ({"train": PIPE}, "but train_annotation is given"),
     ],
 )
 def test_refuses_what_it_cannot_read(paths: Paths, config: dict[str, Any], words: str) -> None:
@@ -80,7 +80,7 @@ def test_refuses_what_it_cannot_read(paths: Paths, config: dict[str, Any], words
 
 
 def test_a_name_cannot_forge_a_line_of_the_log(paths: Paths) -> None:
-    """One that is no channel at all, and whose description is none either."""
+    """Neither the name nor the description is that of a channel."""
     names = [f"x{number}\n#quality_metric. {'y' * 500}" for number in range(10)]
     configure(paths, dict.fromkeys(names, "File"))
     with pytest.raises(ChannelError, match="Extraneous channel found: ") as error:
@@ -118,7 +118,7 @@ def test_a_pipe_without_records_is_refused(paths: Paths, wrapper: str | None) ->
 
 
 def test_a_channel_that_cannot_be_read_is_named(paths: Paths) -> None:
-    """Where a link leads to a name that is too long, as where the permission lacks."""
+    """A link to too long a name, or a missing permission."""
     paths.channel("train_annotation").rmdir()
     (paths.channel("train") / "x.manifest").symlink_to("x" * 300)
     with pytest.raises(ChannelError, match=r"^The channel train: .*/train/x\.manifest cannot be read: File name too"):

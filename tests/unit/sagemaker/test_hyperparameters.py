@@ -9,7 +9,7 @@ from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network
 from semseg.sagemaker.hyperparameters import defaults, parse, rules
 from semseg.sagemaker.optimizers import OPTIMIZERS
 
-# algorithm.md 1.2, the container's default-input.json, without its num_training_samples of 8
+# The default-input.json of the built-in algorithm's container, without its num_training_samples of 8
 ORIGINAL_DEFAULTS = {
     "backbone": "resnet-50",
     "algorithm": "fcn",
@@ -151,7 +151,7 @@ def test_refuses_values_out_of_range(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", [rule.name for rule in rules() if rule.expects.startswith("expects an integer")])
 def test_integers_are_bounded(name: str) -> None:
-    """numpy and Pillow could not hold larger ones."""
+    """numpy and Pillow cannot represent larger ones."""
     for text in (str(2**31), "1e300", "9" * 5000):
         with pytest.raises(HyperparameterError, match=f"' is not valid for the '{name}' hyperparameter"):
             parse({"num_classes": "2", name: text})

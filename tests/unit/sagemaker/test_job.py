@@ -33,7 +33,7 @@ def raising(error: BaseException) -> int:
 
 @pytest.fixture
 def failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The failure file of a fresh tree."""
+    """The path of the failure file in an empty tree."""
     monkeypatch.setenv("TREE", str(tmp_path))
     return Paths(tmp_path).failure
 
@@ -61,7 +61,7 @@ def test_our_error_has_the_reason_first_then_the_traceback(failure: Path) -> Non
 def test_a_worker_of_the_loader_that_dies_ends_the_job_and_names_the_file(
     failure: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers are threads: what can befall one alone is an error, here an exhausted memory."""
+    """Workers are threads: all that can happen to one alone is an error, such as exhausted memory."""
 
     def fail(*_: object) -> None:
         raise MemoryError("no room")
@@ -92,7 +92,7 @@ def test_the_failure_stays_under_1024_characters(failure: Path) -> None:
 
 
 def test_a_long_list_keeps_its_beginning_and_its_hint(tmp_path: Path, failure: Path) -> None:
-    """Forty masks have a label that is no class."""
+    """Forty masks have a label that is not a class."""
     write_shapes(tmp_path, train=40, validation=1, size=(16, 16), seed=0)
     for mask in (tmp_path / "train_annotation").iterdir():
         Image.new("L", (16, 16), 7).save(mask)
@@ -134,7 +134,7 @@ def test_other_errors_of_mxnet_begin_with_what_went_wrong(failure: Path) -> None
 
 
 def test_what_nothing_can_write_is_escaped(failure: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Lone surrogates: those of a file name that is not UTF-8, and those that JSON can hold."""
+    """Lone surrogates come from file names that are not UTF-8, and from JSON."""
     assert raising(DataError("caf\udce9.png is not an image.")) == 1
     assert failure.read_text() == "ClientError: caf\\udce9.png is not an image."
     assert raising(KeyError("\ud800")) == 2
@@ -150,7 +150,7 @@ def test_a_full_disk_is_told_plainly(failure: Path, number: int) -> None:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """Puts the test's own back, which a job does not."""
+    """Restores the signal handlers, which a job does not."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -206,14 +206,16 @@ DYING = """if True:
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV])
 def test_a_process_that_dies_leaves_a_failure_and_its_log(failure: Path, number: signal.Signals) -> None:
-    """As of std::terminate in a thread of a library, or of the kernel's want of memory: no handler runs."""
+    """As by std::terminate in a library's thread or by the kernel when memory runs out: no handler runs."""
     failure.parent.mkdir()
     failure.write_text("of an earlier job")
     command = [sys.executable, "-c", DYING, str(failure.parents[1]), str(int(number))]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == -number
     assert ended.stdout.endswith("the last words\n")
-    assert failure.read_text().startswith("AlgorithmError: The training process died before it could say why: it was ")
+    assert failure.read_text().startswith(
+        "AlgorithmError: The training process died without reporting a reason: it was "
+    )
 
 
 def test_a_process_that_is_told_to_stop_leaves_none(failure: Path) -> None:

@@ -10,7 +10,7 @@ from semseg.sagemaker.optimizers import OPTIMIZERS, readers
 
 
 def test_those_of_the_built_in_algorithm_are_there_in_its_order() -> None:
-    """Which its text for a wrong one shows."""
+    """The error for an unknown optimizer lists them in this order."""
     assert list(OPTIMIZERS)[:5] == ["sgd", "adam", "rmsprop", "adagrad", "nag"]
 
 

@@ -23,7 +23,7 @@ def new(path: Path) -> None:
 def test_what_an_earlier_run_left_goes_when_there_is_a_new_model(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An old model.onnx is not of the new parameters, and hyperparams.json would contradict the old ones."""
+    """An old model.onnx does not match new parameters, nor a new hyperparams.json old ones."""
     old = ["model_best.params", "model_algo-1", "model.onnx", "model_int8.onnx", "classes.json", "notes.txt"]
     for name in old:
         (tmp_path / name).write_text("old")
@@ -44,7 +44,7 @@ NAMES = ("background", "scratch", "dent")
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it is heard any more."""
+    """Ends the run without cleanup, as if the process were killed."""
 
 
 def an_earlier_model(directory: Path) -> None:
@@ -60,7 +60,7 @@ def writer(directory: Path, **more: Any) -> ArtifactWriter:
 
 @pytest.mark.parametrize("name", ["model_best.params", "model_algo-1"])
 def test_killed_at_any_moment_it_leaves_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The parameters of one run at least, and beside those that are served nothing of the other."""
+    """There are always parameters to serve, and no file of the other run that describes them."""
     states = set()
     for moment in itertools.count(1):
         directory, moments = tmp_path / str(moment), itertools.count(1)
@@ -101,16 +101,16 @@ def test_what_is_entered_for_the_change_lasts_as_long(tmp_path: Path) -> None:
         seen.append({path.name: path.read_text() for path in files if not path.name.startswith(".")})
 
     @contextmanager
-    def beginning() -> Iterator[None]:
+    def replacing_earlier() -> Iterator[None]:
         look()
         yield
         look()
 
-    artifact = writer(tmp_path / "model", beginning=beginning)
-    assert not artifact.begun
+    artifact = writer(tmp_path / "model", replacing_earlier=replacing_earlier)
+    assert not artifact.has_model
     for _ in range(2):
         artifact.save("model_best.params", new)
-        assert artifact.begun
+        assert artifact.has_model
     before, after = seen
     assert before == dict.fromkeys(FILES, "old")
     assert after.keys() == {"model_best.params", "hyperparams.json", "classes.json"}
@@ -128,12 +128,12 @@ def test_a_full_disk_leaves_the_earlier_model_whole(tmp_path: Path, full: str) -
             raise OSError(errno.ENOSPC, "No space left on device")
 
     @contextmanager
-    def beginning() -> Iterator[None]:
+    def replacing_earlier() -> Iterator[None]:
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
 
-    artifact = writer(tmp_path / "model", beginning=beginning)
+    artifact = writer(tmp_path / "model", replacing_earlier=replacing_earlier)
     with pytest.raises(DiskFullError):
         artifact.save(model_dir.BEST, write)
-    assert not artifact.begun
+    assert not artifact.has_model
     assert {path.name: path.read_text() for path in (tmp_path / "model").iterdir()} == dict.fromkeys(FILES, "old")

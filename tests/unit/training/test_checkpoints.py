@@ -18,7 +18,7 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Ev
 from semseg.sagemaker.hyperparameters import rules
 from semseg.sagemaker.optimizers import OPTIMIZERS
 from semseg.sagemaker.rules import Rule
-from semseg.training.checkpoints import PLACE, Checkpoints, checkpoint_files, remove
+from semseg.training.checkpoints import PLACE_PREFIX, Checkpoints, checkpoint_files, remove
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.types import Batch
@@ -37,7 +37,7 @@ def within_epoch(iteration: int) -> Progress:
 
 @pytest.fixture
 def best(tmp_path: Path) -> Path:
-    """The file of the best parameters."""
+    """A file with the best parameters."""
     path = tmp_path / "model_best.params"
     path.write_bytes(b"the best")
     return path
@@ -71,7 +71,7 @@ def test_a_checkpoint_comes_back_whole(directory: Path, best: Path) -> None:
 
 
 def test_before_the_first_epoch_has_ended_there_is_no_best_file(directory: Path, best: Path) -> None:
-    """What lies in the model directory then is of an earlier run."""
+    """The model directory then holds an earlier run's file."""
     Checkpoints(directory, CONFIGURATION).save(Progress(iteration=2, samples=8), STATE, best)
     found = Checkpoints(directory, CONFIGURATION).newest()
     assert found
@@ -135,7 +135,7 @@ def take_a_folder(path: Path) -> None:
 
 
 def forge(path: Path) -> None:
-    """A sound file of something else."""
+    """A valid parameter file that is not a checkpoint."""
     write_params(path, {"progress": np.zeros(3, np.uint8)})
 
 
@@ -193,7 +193,7 @@ def test_another_configuration_is_refused_with_the_differences(directory: Path, 
     Checkpoints(directory, CONFIGURATION | {"base_size": "520"}).save(AFTER_EPOCH, STATE, best)
     with pytest.raises(
         HyperparameterError,
-        match=r"checkpoint-0001-000000\.params is of another training: base_size was 520, now it is not set; "
+        match=r"checkpoint-0001-000000\.params belongs to another training: base_size was 520, now it is not set; "
         r"optimizer was sgd, now it is adam\. .*empty checkpoint location",
     ):
         Checkpoints(directory, {"optimizer": "adam", "epochs": "9"}).newest()
@@ -201,18 +201,18 @@ def test_another_configuration_is_refused_with_the_differences(directory: Path, 
 
 def test_the_way_out_may_be_another(directory: Path, best: Path) -> None:
     Checkpoints(directory, CONFIGURATION).save(AFTER_EPOCH, STATE, best)
-    with pytest.raises(HyperparameterError, match=r"Set these as they were to go on with it, or start elsewhere\.$"):
-        Checkpoints(directory, CONFIGURATION | {"optimizer": "adam"}, otherwise="start elsewhere").newest()
+    with pytest.raises(HyperparameterError, match=r"Restore these values to resume it, or start elsewhere\.$"):
+        Checkpoints(directory, CONFIGURATION | {"optimizer": "adam"}, mismatch_hint="start elsewhere").newest()
 
 
 def test_begun_anew_the_earlier_ones_stay_until_there_is_another(
     directory: Path, best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of whatever configuration they are, and be they further on."""
+    """Whatever their configuration, and even if they are further on."""
     earlier = Checkpoints(directory, CONFIGURATION | {"optimizer": "adam"})
     for iteration in (4, 5):
         earlier.save(within_epoch(iteration), STATE, best)
-    checkpoints = Checkpoints(directory, CONFIGURATION, anew=True)
+    checkpoints = Checkpoints(directory, CONFIGURATION, overwrite=True)
     assert checkpoints.newest() is None
     with monkeypatch.context() as patch:
         patch.setattr("semseg.training.checkpoints.write_params", lambda *_: 1 / 0)
@@ -267,12 +267,12 @@ def test_a_directory_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it is heard any more."""
+    """Ends the run without cleanup, as if the process were killed."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Batches of random pictures, which depend on nothing but their place."""
+    """Batches of random images, which depend only on the epoch and the position."""
 
     seekable: bool = True
 
@@ -288,7 +288,7 @@ class Noise:
 
 @dataclass
 class Job:
-    """A run that is killed at its n-th moment: a step, an epoch's end, a file half written."""
+    """A run that is killed at its n-th event: a step, an epoch's end, a half-written file."""
 
     directory: Path
     learner: Any
@@ -296,7 +296,7 @@ class Job:
     moments: int = 0
 
     def run(self) -> tuple[Event, ...]:
-        """Runs to the end, from the newest checkpoint on; returns the epochs without their speeds."""
+        """Runs to the end from the newest checkpoint; returns the epochs without their speeds."""
         self.directory.mkdir(exist_ok=True)
         best = self.directory / "model_best.params"
         checkpoints = Checkpoints(self.directory / "checkpoints", CONFIGURATION)
@@ -355,7 +355,7 @@ def without_speeds(epoch: Any) -> Any:
 def test_a_killed_run_ends_as_one_never_killed_bit_for_bit(
     tiny_learner: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
-    """Killed four times in a row, a restart of a restart included, also while a checkpoint is half written."""
+    """Killed four times in a row, including restarts, and while a checkpoint is half written."""
     straight = Job(tmp_path / "straight", tiny_learner(optimizer))
     expected = straight.run()
     rng, runs = random.Random(optimizer), 0
@@ -383,14 +383,14 @@ def test_a_killed_run_ends_as_one_never_killed_bit_for_bit(
 
 
 def test_checkpoints_of_version_0_1_0_are_gone_on_from(directory: Path, best: Path) -> None:
-    """They note steps that no schedule had, and not where data lay."""
+    """They store steps that no schedule used, but no data locations."""
     earlier = CONFIGURATION | {"lr_scheduler": "poly", "lr_scheduler_step": "10, 20"}
     Checkpoints(directory, earlier).save(AFTER_EPOCH, STATE, best)
-    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{PLACE}train": "/data"}).newest()
+    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{PLACE_PREFIX}train": "/data"}).newest()
 
 
 def test_data_in_another_place_is_another_training(directory: Path, best: Path) -> None:
-    """Of the same file names, corrected perhaps."""
-    Checkpoints(directory, CONFIGURATION | {f"{PLACE}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
+    """With the same file names, but perhaps other content."""
+    Checkpoints(directory, CONFIGURATION | {f"{PLACE_PREFIX}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
     with pytest.raises(HyperparameterError, match="the place of train was /v1, now it is /v2"):
-        Checkpoints(directory, CONFIGURATION | {f"{PLACE}train": "/v2"}).newest()
+        Checkpoints(directory, CONFIGURATION | {f"{PLACE_PREFIX}train": "/v2"}).newest()

@@ -11,14 +11,14 @@ from semseg.sagemaker.hyperparameters import parse
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
 from semseg.training.checkpoints import Checkpoints
-from semseg.training.fit import loop_of
+from semseg.training.fit import build_loop
 from semseg.training.job import Job
 from semseg.training.prepare import Run
 from semseg.training.progress import BEGINNING, Progress
 
 
 class Lost:
-    """A learner with a weight that is no number, which its loss does not show."""
+    """A learner with a weight that is NaN, although its loss is finite."""
 
     def parameters(self) -> dict[str, Any]:
         return {"layer2.weight": np.array([1, np.nan], np.float32)}
@@ -37,6 +37,6 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_ep
     learner: Any = Lost()
     job = Job(Paths(tmp_path), None, unused, settings, 1, unused, checkpoints)
     run = Run(job, BEGINNING, False, learner, unused, artifact, unused)
-    with pytest.raises(DivergedError, match=r"layer2\.weight of its network have values that are no numbers"):
-        loop_of(run, unused, unused).checkpoint(Progress(iteration=3))
+    with pytest.raises(DivergedError, match=r"layer2\.weight of its network have values that are not finite"):
+        build_loop(run, unused, unused).checkpoint(Progress(iteration=3))
     assert not kept or not list((tmp_path / "checkpoints").iterdir())

@@ -67,7 +67,7 @@ def test_who_holds_it_is_named_only_if_that_is_a_number(tmp_path: Path) -> None:
 def test_where_there_are_no_locks_a_warning_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on some network file systems."""
+    """Some network file systems have no locks."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -75,7 +75,7 @@ def test_where_there_are_no_locks_a_warning_says_so(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with locked(tmp_path, "--job"):
         pass
-    assert f"{tmp_path} cannot be locked (No locks available): see to it that no other training uses it." in caplog.text
+    assert f"{tmp_path} cannot be locked (No locks available): make sure that no other training uses it." in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

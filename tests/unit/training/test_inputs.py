@@ -27,7 +27,7 @@ def one(
     num_classes: int = 3,
     channel: str = "train",
 ) -> Input:
-    """A split whose masks have so named values; the colour of value 1 is #000001."""
+    """A split whose mask values have these names; the colour of value 1 is #000001."""
     split = Split(channel, Path(channel), None, None, piped)
     colors = ColorMap(tuple((value, name, value) for value, name in names.items())) if names else None
     return Input(split, None if piped else Listing(channel, (), (), colors), label_map_of(label_map, num_classes))
@@ -89,7 +89,7 @@ def test_what_comes_through_a_pipe_is_neither_counted_nor_read_again(
 
 
 def test_masks_from_pipes_are_checked_as_they_come(tmp_path: Path) -> None:
-    """Nothing else does: a label that is no class must not turn into an ignored one."""
+    """Nothing else does: a label that is not a class must not become an ignored one."""
     write_shapes(tmp_path, train=2, validation=1, size=(40, 40), seed=0)
     records = []
     for image in sorted((tmp_path / "train").iterdir()):

@@ -51,7 +51,7 @@ def inputs(channels: Channels) -> tuple[Input, Input]:
 
 
 class Asked:
-    """Stands in for the recipe: remembers what it was given."""
+    """Replaces quantization, and records its arguments."""
 
     def __call__(self, model: Any, path: Path, calibration: Any, validation: Callable[[], Any]) -> Gate:
         self.model, self.path = model, path
@@ -75,13 +75,13 @@ def test_whole_training_pictures_calibrate_and_whole_validation_pictures_compare
 def test_its_numbers_are_told_and_the_file_is_there(
     model_dir: Path, inputs: tuple[Input, Input], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the real recipe, whose gate is held open: the network was not trained."""
+    """With real quantization, but a gate that always passes, as the network is untrained."""
     monkeypatch.setattr(Gate, "passed", True)
     events: list[Event] = []
     quantize_model(model_dir, inputs, SETTINGS, lambda: False, events.append)
     (event,) = events
     assert isinstance(event, Quantized)
-    assert (event.pictures, event.kept) == (3, True)
+    assert (event.images, event.kept) == (3, True)
     assert 0 < event.f32 < 1
     assert {path.name for path in model_dir.iterdir()} == {"model_best.params", "model_int8.onnx"}
 
@@ -102,11 +102,11 @@ def test_a_failure_leaves_the_model_and_a_warning(
 def test_a_job_that_is_told_to_stop_does_without(
     model_dir: Path, inputs: tuple[Input, Input], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before or amid the pictures."""
+    """Before the images are read, or while they are."""
     for stops in ([True], [False, False, True]):
         asked = iter(stops)
         with caplog.at_level("WARNING", logger="semseg"):
             quantize_model(model_dir, inputs, SETTINGS, asked.__next__, lambda _: pytest.fail("nothing was found"))
-        assert caplog.messages[-1] == "Stopping as told, without model_int8.onnx."
+        assert caplog.messages[-1] == "Stopping on request, without model_int8.onnx."
         assert not list(asked)
     assert [path.name for path in model_dir.iterdir()] == ["model_best.params"]

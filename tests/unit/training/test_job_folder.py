@@ -12,28 +12,28 @@ from semseg.data.s3 import ObjectStore
 from semseg.errors import JobFolderError, UserError
 from semseg.sagemaker.paths import Paths
 from semseg.training.folder_lock import LOCK, locked
-from semseg.training.job_folder import Command, JobFolder, job_folder
+from semseg.training.job_folder import JobFolder, TrainCommand, job_folder
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the commands are given."""
+    """The working directory of the commands."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     return tmp_path
 
 
-COMMAND = Command({"train": "data"}, {"num_classes": "4"})
+COMMAND = TrainCommand({"train": "data"}, {"num_classes": "4"})
 IN_JOB = replace(COMMAND, job=Path("job"))
 
 
-def taken(command: Command) -> JobFolder:
+def taken(command: TrainCommand) -> JobFolder:
     with job_folder(command) as folder:
         return folder
 
 
-def begin(command: Command, checkpoint: str | None = "0000-000003", model: bool = False) -> JobFolder:
-    """What a training leaves that is killed."""
+def begin(command: TrainCommand, checkpoint: str | None = "0000-000003", model: bool = False) -> JobFolder:
+    """Leaves what a killed training leaves."""
     with job_folder(command) as folder:
         with ObjectStore() as store:
             lay_out(folder.paths, command.channels, command.hyperparameters, store, folder.checkpoints)
@@ -54,7 +54,7 @@ def have_model(folder: Path, name: str = "model_algo-1") -> None:
     (folder / "model" / name).write_text("trained")
 
 
-def finish(command: Command) -> JobFolder:
+def finish(command: TrainCommand) -> JobFolder:
     folder = begin(command, model=True)
     folder.finish()
     return folder
@@ -67,7 +67,7 @@ def test_a_model_is_not_replaced_unless_told(name: str) -> None:
         taken(IN_JOB)
     assert sorted(path.name for path in Path("job").iterdir()) == [LOCK, "model"]
     folder = taken(replace(IN_JOB, overwrite=True))
-    assert (folder.paths.base, folder.anew) == (Path("job"), True)
+    assert (folder.paths.base, folder.overwrite) == (Path("job"), True)
 
 
 def test_a_folder_with_other_files_is_taken() -> None:
@@ -77,7 +77,7 @@ def test_a_folder_with_other_files_is_taken() -> None:
     Path("job/checkpoints/epoch3.pt").touch()
     folder = finish(IN_JOB)
     assert Path("job/checkpoints/epoch3.pt").exists()
-    assert not folder.anew
+    assert not folder.overwrite
 
 
 def test_an_unfinished_training_goes_on_with_or_without_a_model() -> None:
@@ -86,7 +86,7 @@ def test_an_unfinished_training_goes_on_with_or_without_a_model() -> None:
         begin(IN_JOB, model=model)
         folder = taken(IN_JOB)
         assert folder.has_progress()
-        assert not folder.anew
+        assert not folder.overwrite
 
 
 def test_it_goes_on_where_the_folder_was_moved_to() -> None:
@@ -124,11 +124,11 @@ def test_checkpoints_that_another_training_uses_by_now_stay() -> None:
 
 
 def test_replaced_checkpoints_go_once_there_is_a_model_in_place_of_theirs() -> None:
-    """Or the next start would go on from them, and put their model in the place of the new one."""
+    """Otherwise the next start would resume from them, and replace the new model by theirs."""
     for name, keep in (("one", True), ("two", False)):
         command = replace(COMMAND, job=Path(name))
         begin(command, model=True)
-        folder = taken(replace(command, overwrite=True, keep=keep))
+        folder = taken(replace(command, overwrite=True, keep_checkpoints=keep))
         assert len(list(Path(name).glob("checkpoints/*.params"))) == 1
         folder.drop_replaced()
         assert not list(Path(name).glob("checkpoints/*.params"))
@@ -139,7 +139,7 @@ def test_overwriting_spares_the_checkpoints_of_another_folder_s_training(caplog:
     with pytest.raises(JobFolderError, match="others holds the checkpoints of another training"):
         taken(replace(IN_JOB, checkpoints=Path("others"), overwrite=True))
     begin(IN_JOB)
-    assert taken(replace(IN_JOB, overwrite=True)).anew
+    assert taken(replace(IN_JOB, overwrite=True)).overwrite
     assert "An unfinished training is replaced: its newest checkpoint is job/checkpoints/" in caplog.text
 
 
@@ -162,7 +162,7 @@ def test_checkpoints_of_another_folder_s_training_do_not_replace_a_model() -> No
     assert taken(replace(COMMAND, job=Path("third"), checkpoints=Path("others"))).has_progress()
 
 
-@pytest.mark.parametrize("elsewhere", [{"checkpoints": Path("empty")}, {"keep": False}])
+@pytest.mark.parametrize("elsewhere", [{"checkpoints": Path("empty")}, {"keep_checkpoints": False}])
 def test_an_unfinished_training_is_not_begun_again_unless_told(elsewhere: dict[str, Path]) -> None:
     begin(IN_JOB)
     command = replace(IN_JOB, **elsewhere)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def test_a_new_training_has_no_progress_before_it_saved_its_own() -> None:
     begin(IN_JOB)
     command = replace(IN_JOB, overwrite=True)
     folder = begin(command, checkpoint=None)
-    assert folder.anew
+    assert folder.overwrite
     assert not folder.has_progress()
     assert taken(IN_JOB).has_progress()  # nothing has replaced what there was
     folder = begin(command, "0000-000001")
@@ -183,7 +183,7 @@ def test_a_new_training_has_no_progress_before_it_saved_its_own() -> None:
 
 
 def test_without_checkpoints_there_is_no_place_for_them() -> None:
-    folder = begin(replace(IN_JOB, keep=False), checkpoint=None)
+    folder = begin(replace(IN_JOB, keep_checkpoints=False), checkpoint=None)
     assert folder.checkpoints is None
     assert not folder.paths.checkpoints.exists()
     folder.finish()
@@ -258,5 +258,5 @@ def test_of_a_refused_folder_the_lock_is_free() -> None:
 
 
 def test_the_way_out_names_the_folder() -> None:
-    assert taken(IN_JOB).otherwise.startswith("give --job job --overwrite to begin a new one")
+    assert taken(IN_JOB).mismatch_hint.startswith("give --job job --overwrite to start a new one")
     assert Paths(Path("job")).checkpoints == Path("job/checkpoints")

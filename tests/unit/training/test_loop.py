@@ -27,7 +27,7 @@ def batch(size: int) -> Batch:
 
 @dataclass
 class Pictures:
-    """As many batches of two pictures as the list says for each epoch."""
+    """Batches of two images; the list gives their number in each epoch."""
 
     iterations_of: list[int]
     closed: int = 0
@@ -44,7 +44,7 @@ class Pictures:
 
 
 class Uncounted(Pictures):
-    """Pictures for validation; nobody knows how many."""
+    """Validation images of unknown number."""
 
     def iterations(self, epoch: int | None = None) -> Any:
         return None if epoch is None else super().iterations(epoch)
@@ -52,7 +52,7 @@ class Uncounted(Pictures):
 
 @dataclass
 class FakeLearner(OnHost):
-    """Finds the right class in the given share of the pictures of each epoch; loss 2, then 1, 2, 1, ..."""
+    """Predicts the right class for the given share of each epoch's images; loss 2, then 1, 2, 1, ..."""
 
     right: list[float]
     rates: list[float] = field(default_factory=list)
@@ -93,7 +93,7 @@ class FakeLearner(OnHost):
 
 @dataclass
 class Run:
-    """What a run of the loop did: `kept` has the evaluations before each best model, `saved` the checkpoints."""
+    """Records a run of the loop: `kept` has the evaluations before each best model, `saved` the checkpoints."""
 
     events: list[Event] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
@@ -142,7 +142,7 @@ def fit_of(learner: FakeLearner, training: Pictures, epochs: int = 1, validation
 
 
 def test_the_learning_rate_follows_the_updates_of_all_epochs() -> None:
-    """Epochs of one and two iterations, as a remainder that rolls over makes them."""
+    """Epochs of one and two iterations, as with a remainder that rolls over."""
     learner = FakeLearner([1.0])
     done = run(learner, Pictures([1, 2]), epochs=3)
     assert learner.rates == [1.0, 2.0, 3.0, 4.0]
@@ -150,7 +150,7 @@ def test_the_learning_rate_follows_the_updates_of_all_epochs() -> None:
 
 
 def test_the_learning_rate_follows_the_batches_that_came() -> None:
-    """A pipe may hold fewer than it was said to."""
+    """A pipe may deliver fewer images than announced."""
 
     class Fewer(Pictures):
         def iterations(self, epoch: int) -> int:
@@ -172,7 +172,7 @@ def test_an_epoch_reports_the_mean_loss_and_the_last_rate() -> None:
 
 
 def test_an_epoch_reports_how_long_it_waited_for_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that moves three seconds for each batch and one for each step, a restart in between included."""
+    """With a clock that advances three seconds a batch and one a step, and a restart in between."""
     now = 0.0
 
     class Slow(Pictures):
@@ -204,7 +204,7 @@ def test_validation_reports_the_originals_miou_and_the_present_classes() -> None
 
 
 def test_the_validation_loss_is_the_mean_over_the_pixels_that_count() -> None:
-    """Batches of losses 1 and 2, of which the second has a quarter of its pixels ignored."""
+    """Batches of losses 1 and 2; in the second, a quarter of the pixels are ignored."""
 
     class Two(Uncounted):
         def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
@@ -218,7 +218,7 @@ def test_the_validation_loss_is_the_mean_over_the_pixels_that_count() -> None:
 
 
 def test_keeps_the_model_at_the_first_validation_and_at_each_improvement() -> None:
-    """An mIOU of 0 at first is kept too, so that there is always a best model."""
+    """A first mIOU of 0 is kept too, so that there is always a best model."""
     done = run(FakeLearner([0.0, 0.5, 0.25, 1.0, 1.0]), Pictures([1]), epochs=5)
     assert done.kept == [1, 2, 4]
     assert [epoch.improved for epoch in done.of(EpochEnded)] == [True, True, False, True, False]
@@ -231,7 +231,7 @@ def test_early_stopping_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
     assert len(done.of(EpochEnded)) == 3
     again = run(FakeLearner([0.9]), Pictures([1]), 10, EarlyStopping(1, 2, 0.0), progress=done.saved[-1])
     assert again.events == []  # a restart knows of it
-    said = "Early stopping after epoch 2: the mIOU is at best 0.5, and in 2 epochs has not gained enough"
+    said = "Early stopping after epoch 2: the best mIOU is 0.5 and has not improved enough in 2 epochs"
     told = [message.split(" (")[0] for message in caplog.messages if message.startswith("Early")]
     assert told == [said, said]
 
@@ -258,7 +258,7 @@ def test_a_stop_in_training_ends_within_the_step_and_closes_the_loader() -> None
 
 @pytest.mark.parametrize("source", [Stopped, None], ids=["that of files", "that of a pipe"])
 def test_a_stop_while_waiting_for_a_batch_ends_the_run(source: type[Stopped] | None) -> None:
-    """Files that cannot be read yet raise Stopped, a pipe gives nothing any more."""
+    """Files that are not available yet raise Stopped; a pipe just ends."""
     learner = FakeLearner([1.0])
 
     class Waiting(Uncounted):
@@ -307,7 +307,7 @@ def test_a_stop_before_the_run_leaves_everything_as_it_is() -> None:
 
 
 def test_a_stop_in_validation_ends_within_the_batch() -> None:
-    """The pass over the training data is done then: a restart begins with the validation."""
+    """The pass over the training data is done by then: a restart begins with the validation."""
     learner = FakeLearner([1.0], stop_at=2)
     first = run(learner, Pictures([2]), epochs=1, validation=Uncounted([3]))
     assert (learner.evaluations, len(first.saved)) == (0, 1)
@@ -352,7 +352,7 @@ def test_what_comes_through_a_pipe_is_not_left_in_the_midst() -> None:
 def test_a_long_validation_puts_no_long_training_at_risk(
     minutes: int, before_validation: list[int], seekable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a clock that moves a minute for each step and for each batch of ten in the validation."""
+    """With a clock that advances a minute a step, and a minute for each of ten validation batches."""
     now = 0.0
 
     class Timed(FakeLearner):
@@ -381,7 +381,7 @@ def test_a_long_validation_puts_no_long_training_at_risk(
 
 @pytest.mark.parametrize("number", range(10))
 def test_a_run_goes_on_from_any_checkpoint(number: int) -> None:
-    """Rates, seeds, what is told of the epochs and which models are kept, all as if there had been one run."""
+    """Rates, seeds, events and kept models are the same as in a single run."""
     right = [0.5, 1.0, 0.75]
     straight = FakeLearner(right)
     expected = run(straight, Pictures([1, 2]), epochs=3, checkpoint_seconds=0)
@@ -397,13 +397,13 @@ def test_a_run_goes_on_from_any_checkpoint(number: int) -> None:
 
 
 def told(epoch: EpochEnded) -> tuple[Any, ...]:
-    """All of an epoch but its speeds."""
+    """Returns an epoch without its speeds."""
     trained = epoch.trained.iterations, epoch.trained.loss, epoch.trained.learning_rate
     return epoch.trained.epoch, *trained, epoch.validated.mean_iou, epoch.improved
 
 
 class Waiting:
-    """A loss that the device has still to compute; `asked` notes when it is asked for, counted in steps begun."""
+    """A loss that the device is still computing; `asked` records after how many started steps it is read."""
 
     def __init__(self, value: float, learner: SlowLearner) -> None:
         self.value = value
@@ -416,7 +416,7 @@ class Waiting:
 
 @dataclass
 class SlowLearner(FakeLearner):
-    """Its losses are looked at later; the last of `values` repeats."""
+    """Its losses are read later; the last of `values` repeats."""
 
     values: tuple[float, ...] = (1.0,)
     asked: list[int] = field(default_factory=list)
@@ -434,7 +434,7 @@ def test_a_loss_is_waited_for_when_the_next_step_has_begun() -> None:
 
 
 def test_a_step_is_reported_with_its_loss_once_that_is_known() -> None:
-    """While the next one is under way, the last one before the end of the epoch; a validation's has none."""
+    """Each is read while the next step runs, and the last before the epoch ends; validation has none."""
     learner, seen = SlowLearner([1.0], values=(3.0, 2.0, 1.0)), list[tuple[Any, ...]]()
 
     def emit(event: Event) -> None:
@@ -487,7 +487,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_no_checkpoint_has_it() -> Non
 
     learner = SlowLearner([1.0], values=(3.0, 2.0, math.nan))
     with pytest.raises(
-        DivergedError, match=r"epoch 0, iteration 3: .* was of train/2a\.jpg, train/2b\.jpg\..* was 3\."
+        DivergedError, match=r"epoch 0, iteration 3: .* batch contained train/2a\.jpg, train/2b\.jpg\..* was 3\."
     ):
         run(learner, Named([4]), epochs=1)
     assert len(learner.rates) == 4  # it was found while the next one was under way

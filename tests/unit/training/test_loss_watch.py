@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semseg.errors import DivergedError
-from semseg.training.loss_watch import require_finite, require_finite_loss, stuck
+from semseg.training.loss_watch import require_finite, require_finite_loss, stagnation_warning
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
@@ -47,4 +47,4 @@ def test_parameters_that_are_no_numbers_are_named() -> None:
     ],
 )
 def test_a_loss_that_does_not_move_in_three_epochs_is_warned_about(losses: list[float], warns: bool) -> None:
-    assert (stuck(losses) is not None) == warns
+    assert (stagnation_warning(losses) is not None) == warns

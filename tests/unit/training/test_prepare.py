@@ -17,7 +17,7 @@ from semseg.training.inputs import check_inputs
 
 
 def test_s3_is_given_minutes_once_the_data_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before, a job that cannot read its data should fail at once; and at any time it stops when told."""
+    """Before that, a job that cannot read its data fails soon; a stop request works at any time."""
     write_shapes(tmp_path / "input/data", train=2, validation=1, size=(40, 40), seed=0)
     quick = {"num_classes": "4", "crop_size": "24", "mini_batch_size": "2", "use_pretrained_model": "False"}
     (tmp_path / "input/config").mkdir()

@@ -33,7 +33,7 @@ QUICK = {
 
 
 class OneWeight(OnHost):
-    """A learner of one weight, which counts its updates."""
+    """A learner with one weight, which counts its updates."""
 
     def __init__(self, after_step: Callable[[int], None]) -> None:
         self.after_step = after_step
@@ -64,7 +64,7 @@ class OneWeight(OnHost):
 
 @dataclasses.dataclass
 class Recording:
-    """A sink that keeps all it is given, and what came after it was closed."""
+    """A sink that records all events, and those after it was closed."""
 
     events: list[Event] = dataclasses.field(default_factory=list)
     closed: list[int] = dataclasses.field(default_factory=list)
@@ -81,7 +81,7 @@ class Recording:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
-    """A job of two images an epoch for two epochs, which keeps checkpoints."""
+    """A job of two epochs with two images each, which keeps checkpoints."""
     write_shapes(tmp_path / "input/data", train=2, validation=1, size=(40, 40), seed=0)
     config = tmp_path / "input/config"
     config.mkdir()
@@ -93,14 +93,14 @@ def paths(tmp_path: Path) -> Paths:
 
 @pytest.fixture
 def sink(monkeypatch: pytest.MonkeyPatch) -> Recording:
-    """In the log's place among the sinks."""
+    """Replaces the log among the sinks."""
     recording = Recording()
     monkeypatch.setattr(results, "LogSink", lambda *_: recording)
     return recording
 
 
 def at(update: int, act: Callable[[], None]) -> Callable[[int], None]:
-    """What acts after this update, counted from 1."""
+    """Returns a callback that acts after this update, counted from 1."""
     return lambda done: act() if done == update else None
 
 
@@ -144,7 +144,7 @@ def test_sinks_are_closed_when_the_training_is_stopped_before_it_begins(
     paths: Paths, sink: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = threading.Event()
-    monkeypatch.setattr("semseg.training.prepare.announced_schedule", lambda *_: stop.set())
+    monkeypatch.setattr("semseg.training.prepare.build_schedule", lambda *_: stop.set())
     with pytest.raises(Stopped):
         run(paths, monkeypatch, stop=stop)
     assert (sink.events, sink.closed) == ([], [0])
@@ -165,7 +165,7 @@ def test_sinks_are_closed_when_the_training_fails(
 def test_after_a_restart_sinks_begin_with_the_epochs_of_before(
     paths: Paths, sink: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The metrics file has all epochs, though it was lost, and the first of them once."""
+    """The metrics file has every epoch once, although it was lost."""
     stop = threading.Event()
     run(paths, monkeypatch, at(3, stop.set), stop)
     (before,) = sink.of(EpochEnded)
@@ -180,7 +180,7 @@ def test_after_a_restart_sinks_begin_with_the_epochs_of_before(
 
 @pytest.fixture
 def resumed(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Has the job stopped at its third update; the event, unset anew, is set while its data is checked once more."""
+    """Stops the job at its third update; returns an event that is set during the data check of the next run."""
     stop = threading.Event()
     run(paths, monkeypatch, at(3, stop.set), stop)
     stop.clear()
@@ -196,7 +196,7 @@ def resumed(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def test_stopped_in_the_check_a_resumed_training_saves_the_model_of_its_checkpoint(
     paths: Paths, resumed: threading.Event, sink: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The platform begins with an empty model directory, and uploads what is there in the end."""
+    """The platform starts with an empty model directory, and uploads its content at the end."""
     for file in paths.model.iterdir():
         file.unlink()
     run(paths, monkeypatch, stop=resumed)
@@ -208,10 +208,10 @@ def test_stopped_in_the_check_a_resumed_training_saves_the_model_of_its_checkpoi
 def test_stopped_in_the_check_a_resumed_training_of_a_folder_leaves_all_as_it_was(
     paths: Paths, resumed: threading.Event, sink: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = JobFolder(paths, paths.base / "checkpoints", anew=False, found={}, places={})
+    folder = JobFolder(paths, paths.base / "checkpoints", overwrite=False, earlier_checkpoints={}, places={})
     files = [path for place in (paths.model, paths.base / "checkpoints") for path in place.iterdir()]
     before = {path: path.stat().st_mtime_ns for path in files}
-    with pytest.raises(Stopped, match="Stopped before training went on: model and checkpoint stay as they were"):
+    with pytest.raises(Stopped, match="Stopped before training resumed: model and checkpoint are unchanged"):
         run(paths, monkeypatch, stop=resumed, folder=folder)
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert sink.events == []

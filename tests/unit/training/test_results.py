@@ -17,7 +17,7 @@ ENDED = EpochEnded(
 
 
 class Terminal:
-    """What a bar at a terminal is given, in the place of all other sinks."""
+    """Replaces all sinks by one that records what a progress bar would receive."""
 
     def __init__(self, *_: Any) -> None:
         self.events: list[Event] = []
@@ -32,7 +32,7 @@ class Terminal:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
-    """The sinks of the log, of the metrics and of a terminal, as they are opened."""
+    """Records the sinks for the log, the metrics and the terminal as they are opened."""
     found: list[Terminal] = []
 
     def open_one(*_: Any) -> Terminal:
@@ -53,7 +53,7 @@ def test_after_a_restart_all_sinks_are_given_the_epochs_of_before(
 ) -> None:
     settings, _ = parse({"num_classes": "4"})
     step = Step(1, "training", 1, 3, 2, 0.1, 0.5)
-    with open_sinks("algo-1", settings, tmp_path, progress, kept=False) as emit:
+    with open_sinks("algo-1", settings, tmp_path, progress, keep_earlier=False) as emit:
         emit(step)
     assert [sink.events for sink in opened] == 3 * [[*first, step]]
 
@@ -62,7 +62,7 @@ def test_sinks_are_closed_whatever_is_raised(opened: list[Terminal], tmp_path: P
     settings, _ = parse({"num_classes": "4"})
 
     def lose() -> None:
-        with open_sinks("algo-1", settings, tmp_path, BEGINNING, kept=False):
+        with open_sinks("algo-1", settings, tmp_path, BEGINNING, keep_earlier=False):
             assert [sink.closed for sink in opened] == [0, 0, 0]
             raise RuntimeError("lost")
 

@@ -13,7 +13,7 @@ def test_an_epoch_has_the_originals_iterations() -> None:
 
 
 def test_poly_gives_the_rates_of_the_originals_log() -> None:
-    """algorithm.md section 6: learning_rate 0.000098 after 20 iterations of 10 epochs of 91."""
+    """The built-in algorithm logged learning_rate 0.000098 after 20 iterations of 10 epochs of 91."""
     hyperparameters, _ = parse({"num_classes": "21", "learning_rate": "0.0001"})
     rate = schedule(hyperparameters, 91)
     assert f"{rate(20):.6f}" == "0.000098"

@@ -24,7 +24,7 @@ SETTINGS, _ = parse({"num_classes": "4", "crop_size": "24", "validation_mini_bat
 
 
 def shapes(directory: Path, size: tuple[int, int]) -> Input:
-    """Three pictures for a test."""
+    """A test split of three images."""
     write_shapes(directory, train=1, validation=3, size=size, seed=0)
     split = Split("test", directory / "validation", directory / "validation_annotation", None, False)
     with ObjectStore() as store:
@@ -34,7 +34,7 @@ def shapes(directory: Path, size: tuple[int, int]) -> Input:
 
 
 class Background(OnHost):
-    """A learner that says class 0 everywhere, and remembers what it was asked for."""
+    """A learner that predicts class 0 everywhere, and records its calls."""
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
@@ -57,7 +57,7 @@ class Background(OnHost):
 
 @pytest.fixture
 def best(tmp_path: Path) -> Path:
-    """A file of parameters."""
+    """A parameter file."""
     path = tmp_path / "model_best.params"
     write_params(path, {"w": np.ones(3, np.float32)})
     return path
@@ -81,7 +81,7 @@ def test_whole_pictures_are_scored_one_by_one_and_large_ones_in_tiles(
     assert learner.loaded == [(["w"], str(best))]
     assert max(height * width for _, _, height, width in learner.sizes) <= tiling.SMALLEST_BUDGET
     assert (len(learner.sizes) > 3) == (size[0] > 70)
-    assert (found.split, found.pictures) == ("test", 3)
+    assert (found.split, found.images) == ("test", 3)
     masks = [decode_mask(path.read_bytes()) for path in (tmp_path / "validation_annotation").iterdir()]
     share = float((np.stack(masks) == 0).mean())
     assert found.pixel_accuracy == found.iou[0] == pytest.approx(share)
@@ -102,7 +102,7 @@ def test_what_comes_through_a_pipe_is_left_out(tmp_path: Path, best: Path, caplo
         assert scores(Background(), best, dataclasses.replace(one, listing=None), None) == []
         assert caplog.messages == ["Test data is not provided."]
         assert len(scores(Background(), best, dataclasses.replace(one, listing=None), one)) == 1
-    assert caplog.messages[1:] == ["Segmenting the 3 whole pictures of test."]
+    assert caplog.messages[1:] == ["Segmenting the 3 whole images of test."]
 
 
 def test_a_stop_ends_it(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -112,7 +112,7 @@ def test_a_stop_ends_it(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFix
     assert len(learner.sizes) == 1
     assert scores(learner, best, one, one, lambda: True) == []
     assert len(learner.loaded) == 1
-    assert caplog.messages == ["Stopping as told, without the measures on whole pictures."] * 2
+    assert caplog.messages == ["Stopping on request, without the scores on whole images."] * 2
 
 
 def test_what_fails_here_is_a_warning(tmp_path: Path, best: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,7 +121,7 @@ def test_what_fails_here_is_a_warning(tmp_path: Path, best: Path, caplog: pytest
     (tmp_path / "validation/0001.jpg").unlink()
     assert scores(Background(), best, one, one) == []
     (warning,) = caplog.messages
-    assert warning.startswith("The model is complete, but without the measures on whole pictures. validation/0001.jpg")
+    assert warning.startswith("The model is complete, but without the scores on whole images. validation/0001.jpg")
 
 
 def test_a_learner_scores(tiny_learner: Callable[..., Any], tmp_path: Path) -> None:

@@ -18,15 +18,15 @@ from semseg.errors import HyperparameterError
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import backbone_table, parameter_table
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training import parts
+from semseg.training import components
 from semseg.training.checkpoints import Checkpoint
-from semseg.training.parts import balance, build_learner
+from semseg.training.components import build_learner, choose_class_weights
 from semseg.training.progress import BEGINNING
 from semseg.types import Arrays
 
 
 def report(name: str) -> Report:
-    """Of a split with three pixels of class 0 to one of class 1."""
+    """The report of a split with three pixels of class 0 and one of class 1."""
     tally = Tally(Listing(name, (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
     tally.add(Finding(values=np.bincount([0, 0, 0, 1], minlength=256)))
     return Report((tally.split(),), (), ())
@@ -35,7 +35,7 @@ def report(name: str) -> Report:
 def test_the_weights_of_classes_are_none_given_or_counted(caplog: pytest.LogCaptureFixture) -> None:
     def weights(given: str) -> tuple[float, ...] | None:
         settings, _ = parse({"num_classes": "2", "_class_weights": given})
-        return balance(settings, report("train"))
+        return choose_class_weights(settings, report("train"))
 
     assert weights("none") is None
     assert weights("0.5,25") == (0.5, 25.0)
@@ -45,7 +45,7 @@ def test_the_weights_of_classes_are_none_given_or_counted(caplog: pytest.LogCapt
 
 
 class Recording:
-    """An engine that remembers what it was asked for, and whose learners remember what they were given."""
+    """An engine that records the arguments of its learners."""
 
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, /) -> Any:
         self.specification, self.arrays, self.origin, self.device = specification, arrays, origin, device
@@ -57,7 +57,7 @@ class Recording:
 
 
 def built(given: Mapping[str, str], weights: tuple[float, ...] | None = None, **start: Any) -> Recording:
-    """What an engine is asked for, by default from scratch."""
+    """Builds a learner, by default from scratch, and returns the recorded arguments."""
     engine: Any = Recording()
     settings, _ = parse({"num_classes": "3", "use_pretrained_model": "False", **given})
     build_learner(settings, start.get("earlier"), start.get("checkpoint"), weights, engine, Device("here"))
@@ -67,7 +67,7 @@ def built(given: Mapping[str, str], weights: tuple[float, ...] | None = None, **
 
 
 def test_a_learner_is_specified_as_the_hyperparameters_say() -> None:
-    """Each has a value of its own, so that none can stand for another."""
+    """Each has a different value, so that mixing two up is noticed."""
     given = {"algorithm": "psp", "backbone": "resnet-101", "optimizer": "nag", "_loss": "focal"}
     rates = {"momentum": "0.11", "weight_decay": "0.12", "gamma1": "0.13", "gamma2": "0.14", "_gradient_clip": "0.15"}
     engine = built({**given, **rates, "_aux_weight": "0.16", "_aux_loss": "False"}, (0.5, 1.0, 2.0))
@@ -98,7 +98,7 @@ def test_a_pretrained_backbone_takes_the_place_of_initial_values(
 ) -> None:
     path = tmp_path / "backbone.params"
     write_params(path, {name: np.full(p.shape, 7, np.float32) for name, p in backbone_table(BACKBONES[0]).items()})
-    monkeypatch.setattr(parts, "find_backbone", lambda name: {"resnet-50": path}[name])
+    monkeypatch.setattr(components, "find_backbone", lambda name: {"resnet-50": path}[name])
     engine = built({"use_pretrained_model": "True"})
     assert engine.origin == str(path)
     for name, array in engine.arrays.items():
@@ -125,7 +125,7 @@ def test_an_earlier_model_comes_first_and_may_lack_the_auxiliary_head() -> None:
 
 
 def test_initial_values_are_no_substitute_for_what_an_earlier_model_lacks() -> None:
-    """The engine refuses parameters that are not whole: a model that is damaged is not mended at random."""
+    """The engine rejects incomplete parameters: random values must not repair a damaged model."""
     table = parameter_table(NETWORKS[0], BACKBONES[0], 3)
     for lacking in ("auxlayer.block.0.weight", "head.block.0.weight"):
         arrays: Arrays = {name: np.zeros(p.shape, np.float32) for name, p in table.items() if name != lacking}

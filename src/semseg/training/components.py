@@ -1,4 +1,4 @@
-"""The parts of a run that the hyperparameters describe: learner, schedule, early stopping."""
+"""Builds the components of a run from its hyperparameters: learner, class weights, schedule, early stopping."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from semseg.types import Arrays
 
 
 def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> None:
-    """Find or fetch the backbone's file if a learner needs it, which it would else tell only when all data is read.
+    """Finds or downloads the pretrained backbone if the learner needs it, to fail before all data is read.
 
-    Raises HyperparameterError when the file is not to be had.
+    Raises HyperparameterError if it is not available.
     """
     if _is_pretrained(settings, earlier, checkpoint):
         find_backbone(settings.backbone)
 
 
-def balance(settings: Hyperparameters, report: Report) -> tuple[float, ...] | None:
-    """What a pixel of each class counts for; None if nothing is said of that. `auto` is logged.
+def choose_class_weights(settings: Hyperparameters, report: Report) -> tuple[float, ...] | None:
+    """Returns the weight of each class in the loss, or None for equal weights; logs those of `auto`.
 
-    report: of the check, with the split train if there is `auto`.
+    report: of the data check; must have the split train if the setting is `auto`.
     """
     if isinstance(settings.class_weights, tuple):
         return settings.class_weights
@@ -47,7 +47,7 @@ def build_learner(
     engine: Engine,
     device: Device,
 ) -> Learner:
-    """A learner with the state of the checkpoint, or the parameters of the earlier model, or as the settings say."""
+    """Returns a learner with the checkpoint's state, else the earlier model's parameters, else initial values."""
     specification = LearnerSpecification(
         by_name(settings.algorithm, NETWORKS),
         by_name(settings.backbone, BACKBONES),
@@ -78,11 +78,11 @@ def _first_arrays(
     earlier: Earlier | None,
     checkpoint: Checkpoint | None,
 ) -> tuple[Arrays, str]:
-    """The parameters that a learner begins with, and what errors call the place they are from.
+    """Returns the learner's first parameters, and the name of their source for error messages.
 
-    Those of an earlier model, to which initial values are added for the auxiliary head alone, and only if it was built
-    without one: the engine refuses it if it lacks anything else. If there is none, initial values, with the pretrained
-    backbone's in their place where it is wanted. Raises ArtifactError and HyperparameterError for the backbone's file.
+    These are an earlier model's, with initial values added only for an auxiliary head it was built without: the engine
+    rejects a model that lacks anything else. Without an earlier model they are initial values, with the pretrained
+    backbone's if the settings ask for it. Raises ArtifactError and HyperparameterError for the backbone's file.
     """
     table = parameter_table(specification.network, specification.backbone, specification.num_classes)
     values = initial_values(table, settings.seed)
@@ -97,19 +97,19 @@ def _first_arrays(
 
 
 def _is_pretrained(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> bool:
-    """Whether the network begins with the backbone's weights: not if it begins with a whole model's."""
+    """Whether the network starts from the pretrained backbone, rather than an earlier model or a checkpoint."""
     return settings.use_pretrained_model and not earlier and not checkpoint
 
 
-def announced_schedule(settings: Hyperparameters, samples: int) -> Schedule:
-    """The learning rates of a job of so many samples an epoch, logged in the built-in algorithm's words."""
+def build_schedule(settings: Hyperparameters, samples: int) -> Schedule:
+    """Returns the learning rate schedule for `samples` an epoch, and logs the built-in algorithm's line about it."""
     iterations = iterations_per_epoch(samples, settings.mini_batch_size)
     LOGGER.info("LRScheduler setup: iters per epoch: %d, num_epochs %d", iterations, settings.epochs)
     return schedule(settings, iterations)
 
 
 def early_stopping(settings: Hyperparameters) -> EarlyStopping | None:
-    """When to stop early; None for never."""
+    """Returns the early stopping rule; None if it is disabled."""
     if not settings.early_stopping:
         return None
     return EarlyStopping(
