@@ -45,7 +45,7 @@ def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, ca
         "Number of GPUs being used: 0",
         *told,
         f"Loading weights from {model_dir / 'model_best.params'}",
-        "Pictures of more than 70000 pixels are cut into tiles.",
+        "Images of more than 70000 pixels are cut into tiles.",
     ]
 
 
