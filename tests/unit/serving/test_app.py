@@ -230,10 +230,10 @@ def test_another_coding_is_415_with_those_that_are_read_before_the_body_is(loadi
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        (encoded(), 400, "does not begin as gzip does"),
+        (encoded(), 400, "does not begin like gzip"),
         (gzip.compress(encoded(), mtime=0)[:-4], 400, "is cut short"),
         (gzip.compress(encoded(), mtime=0)[:-8] + bytes(8), 400, "is damaged"),
-        (gzip.compress(encoded(), mtime=0) + b"more", 400, "has something behind its end"),
+        (gzip.compress(encoded(), mtime=0) + b"more", 400, "has other data after its end"),
         (gzip.compress(b"hello", mtime=0), 400, "This is text, neither JPEG nor PNG."),
         (gzip.compress(gzip.compress(encoded(), mtime=0), mtime=0), 400, "This is gzip data"),
         (gzip.compress(bytes(100_001), mtime=0), 413, "100,000"),
@@ -309,7 +309,7 @@ def test_a_picture_of_too_many_pixels_is_413(client: FlaskClient) -> None:
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 632), (105, 41)])
 def test_the_sides_of_a_picture_count_in_whole_cells_of_the_network(client: FlaskClient, size: tuple[int, int]) -> None:
     """A row of pixels costs as much as eight: none of these has more than 5,000 pixels, but so they count."""
-    assert_error(client.post("/invocations", data=encoded(size)), 413, "steps of 8", "SEMSEG_MAX_PIXELS")
+    assert_error(client.post("/invocations", data=encoded(size)), 413, "multiples of 8", "SEMSEG_MAX_PIXELS")
 
 
 @pytest.mark.parametrize("size", [(1, 624), (624, 1), (624, 8)])
@@ -500,8 +500,8 @@ def test_what_the_network_computes_of_no_numbers_is_never_answered_but_500_and_i
     client = client_when_loaded(loaded(Overflows()))
     with caplog.at_level(logging.ERROR):
         response = client.post("/invocations", data=encoded(), headers={"Accept": accept})
-    assert_error(response, 500, "infinite or no numbers")
-    assert "infinite or no numbers" in caplog.text
+    assert_error(response, 500, "infinite or NaN")
+    assert "infinite or NaN" in caplog.text
 
 
 def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:

@@ -123,11 +123,11 @@ PACKED = gzip.compress(SMALL, mtime=0)
     ("data", "says"),
     [
         *((PACKED[:end], "is cut short") for end in range(1, len(PACKED))),
-        (b"\xff\xd8\xff\xe0", "does not begin as gzip does"),
-        (b"\0", "does not begin as gzip does"),
-        (zlib.compress(SMALL), "does not begin as gzip does"),
-        (PACKED + b"\0", "has something behind its end"),
-        (PACKED + b"\x1f\0", "(has something behind its end|is damaged: .* incorrect header check)"),
+        (b"\xff\xd8\xff\xe0", "does not begin like gzip"),
+        (b"\0", "does not begin like gzip"),
+        (zlib.compress(SMALL), "does not begin like gzip"),
+        (PACKED + b"\0", "has other data after its end"),
+        (PACKED + b"\x1f\0", "(has other data after its end|is damaged: .* incorrect header check)"),
         (PACKED + PACKED[:5], "is cut short"),
         (PACKED[:-8] + bytes(8), "is damaged: .* incorrect data check"),
         (PACKED[:-1] + b"\1", "is damaged: .* incorrect length check"),
@@ -138,7 +138,7 @@ PACKED = gzip.compress(SMALL, mtime=0)
 )
 @pytest.mark.parametrize("size", [1, 1000])
 def test_what_is_no_sound_gzip_is_said_to_be_so(data: bytes, says: str, size: int) -> None:
-    with pytest.raises(RequestError, match=f"^The request's body is declared as gzip, and {says}.*\\.$"):
+    with pytest.raises(RequestError, match=f"^The request's body is declared as gzip, but {says}.*\\.$"):
         list(unpacked(cut(data, size)))
 
 

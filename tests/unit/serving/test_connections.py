@@ -145,7 +145,7 @@ def test_a_client_that_takes_a_large_answer_too_slowly_counts_as_gone(
 def test_a_client_at_the_least_rate_gets_all(
     pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert answer_at(connections.LEAST_RATE, 1000, pair, monkeypatch) == 1000
+    assert answer_at(connections.MIN_RATE, 1000, pair, monkeypatch) == 1000
 
 
 def test_who_was_fast_may_not_be_slower_for_it(

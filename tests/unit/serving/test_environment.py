@@ -8,7 +8,7 @@ import gunicorn
 import prometheus_client
 import werkzeug
 
-from semseg.serving.environment import FOREIGN, forget_foreign
+from semseg.serving.environment import FOREIGN, remove_foreign
 
 READ = re.compile(r"""os\.environ(?:\.get\(|\.pop\(|\[)\s*['"](\w+)['"]|['"](\w+)['"] (?:not )?in os\.environ""")
 
@@ -44,6 +44,6 @@ def test_every_variable_that_the_libraries_read_is_forgotten_or_known_to_be_harm
 
 def test_foreign_variables_are_forgotten_and_others_stay() -> None:
     environ = dict.fromkeys((*FOREIGN, "SEMSEG_QUEUE", "PATH"), "a")
-    forget_foreign(environ)
+    remove_foreign(environ)
     assert set(environ) == {"SEMSEG_QUEUE", "PATH"}
-    forget_foreign(environ)
+    remove_foreign(environ)

@@ -135,6 +135,6 @@ def test_a_full_queue_of_one_model_does_not_refuse_requests_for_another(
     with ExitStack() as places:
         for _ in range(10):
             places.enter_context(first.place())
-        with pytest.raises(BusyError, match="10 pictures"):
+        with pytest.raises(BusyError, match="10 images"):
             models.ask(first)
         assert array(models.ask(second)).shape == (9, HEIGHT, WIDTH)

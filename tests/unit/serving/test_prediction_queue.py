@@ -40,7 +40,7 @@ class Heard(QueueListener):
     def load_failed(self, error: BaseException) -> None:
         self.events.append(error)
 
-    def only_failures(self, count: int, error: Exception) -> None:
+    def keeps_failing(self, count: int, error: Exception) -> None:
         self.events.append((count, error))
 
     def stuck(self) -> None:
@@ -188,7 +188,7 @@ def test_a_picture_that_the_network_does_not_come_to_in_time_is_dropped(loaded: 
     with ThreadPoolExecutor(1) as client:
         first = client.submit(queue.predict, np.zeros((1, 1, 3), np.uint8), later())
         assert gate.begun.acquire(timeout=60)
-        with pytest.raises(BusyError, match="did not come to this picture") as caught:
+        with pytest.raises(BusyError, match="turn of this image") as caught:
             queue.predict(np.zeros((1, 2, 3), np.uint8), time.monotonic())
         assert caught.value.http_status == 503
         gate.may_end.set()
@@ -272,9 +272,9 @@ def test_the_queue_has_so_many_places_and_one_for_the_picture_at_work(model: Loa
     with queue.place(), queue.place():
         queue.require_place()
         with queue.place():
-            with pytest.raises(BusyError, match="3 pictures"):
+            with pytest.raises(BusyError, match="3 images"):
                 queue.require_place()
-            with pytest.raises(BusyError, match="3 pictures") as caught, queue.place():
+            with pytest.raises(BusyError, match="3 images") as caught, queue.place():
                 pass
             assert caught.value.retry_after == 1
         with queue.place():

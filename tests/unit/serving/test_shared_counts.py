@@ -15,7 +15,7 @@ from semseg.artifact.model_dir import ModelDescription
 from semseg.errors import UserError
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.serving import metrics
-from semseg.serving.metrics import Metrics, count_at
+from semseg.serving.metrics import Metrics, count_in_slot
 from semseg.serving.request_record import RequestRecord
 from semseg.serving.shared_counts import FILE_BYTES, SharedCounts, shared_counts
 
@@ -38,7 +38,7 @@ def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedCo
 
 
 def worker_at(place: int) -> Metrics:
-    count_at(place)
+    count_in_slot(place)
     return Metrics()
 
 
