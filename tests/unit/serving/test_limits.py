@@ -66,7 +66,7 @@ def test_there_are_as_many_connections_as_files_and_threads_suffice_for(
         assert not caplog.messages
     else:
         (message,) = caplog.messages
-        assert message.startswith(f"SEMSEG_MAX_CONNECTIONS is {connections} instead of 256: the limit of ")
+        assert message.startswith(f"SEMSEG_MAX_CONNECTIONS is {connections} instead of 256, because of the limit of ")
 
 
 @pytest.mark.parametrize(
