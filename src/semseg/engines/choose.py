@@ -89,7 +89,9 @@ def _device_or_cpu(engine: Engine) -> Device | None:
         logger.warning("Serving on the CPU. %s", error)
         return None
     if files and not device.gpus:
-        logger.warning("Serving on the CPU: %s's cpu variant, which is installed, does not use %s.", engine.title, files[0])
+        logger.warning(
+            "Serving on the CPU: %s's cpu variant, which is installed, does not use %s.", engine.title, files[0]
+        )
     return device
 
 

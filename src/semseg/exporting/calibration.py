@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from semseg.engines.openvino.backend import numbers
+from semseg.engines.openvino.backend import scalar_outputs
 from semseg.errors import ArtifactError
 from semseg.exporting.qdq import Ranges, inner_convolutions, rounded_weights, rounding
 from semseg.types import Float32
@@ -80,4 +80,4 @@ def _run(
         [*graph.node, *nodes], graph.name, graph.input, ports, [*graph.initializer, *constants]
     )
     content = helper.make_model(extended, opset_imports=model.opset_import, ir_version=model.ir_version)
-    return numbers(content.SerializeToString(), cores, images, len(outputs))
+    return scalar_outputs(content.SerializeToString(), cores, images, len(outputs))

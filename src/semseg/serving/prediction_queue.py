@@ -50,7 +50,7 @@ def require_client(left: Callable[[], bool]) -> None:
 
 
 class QueueListener:
-    """Gets told what happens to the model of a queue, in the thread where it happens; this base class does nothing."""
+    """Is notified of what happens to a queue's model, in the thread where it happens; this base class does nothing."""
 
     def loaded(self, model: LoadedModel) -> None:
         """The model is loaded and warm; the queue is ready when this returns."""

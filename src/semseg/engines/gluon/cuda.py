@@ -1,5 +1,4 @@
-"""CUDA for MXNet's gpu variant: loads its libraries, checks that it supports the GPU, and explains why none is usable.
-"""
+"""CUDA for MXNet's gpu variant: loads its libraries, checks that it supports the GPU, explains why none is usable."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ _LIBRARIES = (  # of NVIDIA's wheels, each after those that it needs
     "nccl/lib/libnccl.so.2",
     "cudnn/lib/libcudnn.so.8",
 )
-_SUPPORTED_MAJORS = range(5, 9)
+_MAJORS = range(5, 9)
 """Major compute capabilities. The wheel has code for sm_50, 60, 70, 80 and 86, which also runs on later minor versions
 of the same major one, and no PTX that a newer GPU could translate."""
 
@@ -44,7 +43,9 @@ _CUDA_11 = 11000  # as cuDriverGetVersion has it
 _STUB_SYMBOL = "semseg_stands_in"
 """A symbol that the image's stub has, and no driver."""
 
-_CHECK_SETUP = "Check that nvidia-smi works on the machine, and that the container was started with its GPUs (--gpus all)."
+_CHECK_SETUP = (
+    "Check that nvidia-smi works on the machine, and that the container was started with its GPUs (--gpus all)."
+)
 
 
 def is_installed() -> bool:
@@ -102,7 +103,7 @@ def require_code_for_first_gpu(library: ctypes.CDLL) -> None:
         library.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device),
         library.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device),
     )
-    if all(answer == _SUCCESS for answer in answers) and major.value not in _SUPPORTED_MAJORS:
+    if all(answer == _SUCCESS for answer in answers) and major.value not in _MAJORS:
         raise no_code(
             f"{name.value.decode(errors='replace')} has compute capability {major.value}.{minor.value}, for which"
         )
@@ -111,7 +112,8 @@ def require_code_for_first_gpu(library: ctypes.CDLL) -> None:
 def no_code(subject: str = "is one for which") -> DeviceError:
     """Return the error that MXNet has no machine code for a GPU; `subject` begins its sentence."""
     return DeviceError(
-        f"The GPU {subject} MXNet has no machine code; it has for {_SUPPORTED_MAJORS[0]}.0 to {_SUPPORTED_MAJORS[-1]}.9.", _FAMILIES
+        f"The GPU {subject} MXNet has no machine code; it has for {_MAJORS[0]}.0 to {_MAJORS[-1]}.9.",
+        _FAMILIES,
     )
 
 
