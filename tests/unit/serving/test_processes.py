@@ -10,7 +10,7 @@ from semseg.serving.processes import ENGINE_FAILED, LOAD_FAILED, WorkerPolicy
 
 
 class Worker:
-    """Notes which models it has, and the codes with which it would have ended."""
+    """Records the models that were loaded, and the exit codes of the worker."""
 
     def __init__(self) -> None:
         self.models: list[LoadedModel] = []
