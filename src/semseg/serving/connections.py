@@ -47,7 +47,7 @@ _PAUSE = 0.1
 """Seconds without accepting clients when the system has no thread or file for them."""
 
 _WARN_EVERY = 60.0
-"""The least seconds between two warnings of that."""
+"""The least seconds between two warnings of such a shortage."""
 
 _REFUSALS = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
 """The status for requests that are HTTP but exceed a limit; others get 400."""
