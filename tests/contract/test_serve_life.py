@@ -73,7 +73,7 @@ def test_a_server_s_life(base: Path, tmp_path: Path, picture: UInt8) -> None:
         "Number of GPUs being used: 0",
         f"OpenVINO computes in f32 on {os.environ['OMP_NUM_THREADS']} cores.",
         f"Loading weights from {base / 'model/model_best.params'}",
-        "Pictures of more than 65536 pixels are cut into tiles.",
+        "Images of more than 65536 pixels are cut into tiles.",
         "...model loaded.",
     ]
     assert sorted((path, path.stat().st_mtime_ns) for path in base.glob("model/**/*")) == before

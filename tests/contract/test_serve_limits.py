@@ -112,7 +112,7 @@ def test_connections_are_fewer_where_files_are(small_base: Path, tmp_path: Path,
                 client.sendall(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert client.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
         assert server.invoke(encode(picture), Accept="image/png")[0] == 200
-    says = "SEMSEG_MAX_CONNECTIONS is 18 instead of 256: the limit of open files (ulimit -n) asks for it.\n"
+    says = "SEMSEG_MAX_CONNECTIONS is 18 instead of 256, because of the limit of open files (ulimit -n).\n"
     assert says in (tmp_path / "stdout").read_text()
     assert NO_FILE not in (tmp_path / "stderr").read_text()
 

@@ -52,7 +52,7 @@ def main() -> int:
     description = ModelDescription(NETWORKS[0], BACKBONES[0], 3, None, True, Path("/nowhere/model_best.params"), None)
     model = LoadedModel(Predictor(Faulty(), 3, max_tile_pixels=10**6), description, memory)
     if sys.argv[1] == "hangs":
-        prediction_queue._STUCK_SECONDS = prediction_queue._STUCK_SECONDS_A_PIXEL = 0
+        prediction_queue._STUCK_SECONDS = prediction_queue._STUCK_SECONDS_PER_PIXEL = 0
     with patch.object(processes, "load_predictor", lambda *_, **__: model):
         return server.serve(os.environ)
 

@@ -1,1 +1,1 @@
-"""Engines run a network on a device. One folder each; nothing outside a folder knows its framework."""
+"""Engines run networks on devices. Each has one folder, and no code outside it imports its framework."""

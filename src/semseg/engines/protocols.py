@@ -1,4 +1,4 @@
-"""What the rooms above ask of an engine: a device, on it a learner to train, or a backend to predict."""
+"""The interface of engines: each finds a device, and on it makes a learner to train or a backend to predict."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from semseg.types import Arrays, Batch, Float32, UInt8
 
 AUTO = "auto"
 PRECISIONS = (AUTO, "f32", "bf16", "int8")
-"""What a backend may compute in; `auto` is the fastest that is as good."""
+"""The number formats that a backend may compute in; `auto` is the fastest of those without loss of accuracy."""
 
 
 class Backend(Protocol):
-    """A trained network on a device, without normalisation before it and upsampling after it."""
+    """A trained network on a device; it neither normalises its input nor upsamples its output."""
 
     @property
     def stride(self) -> int:
-        """Pixels of the image for each place of the logits, along either side."""
+        """The pixels along each side of an image that share one place of the logits."""
         ...
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Bytes of the device's memory that a pixel of the image takes while the network computes."""
+        """The bytes of the device's memory that each pixel of an image takes while the network computes."""
         ...
 
     def logits(self, images: Float32) -> Float32:
@@ -33,50 +33,49 @@ class Backend(Protocol):
         ...
 
     def device_memory(self) -> int | None:
-        """The bytes that are free on a device with memory of its own; None where it computes in the host's."""
+        """The free bytes of a device with its own memory; None if it computes in the host's memory."""
         ...
 
 
 class Learner(Backend, Protocol):
-    """A network with its criterion and optimizer on its devices; as a backend it predicts with what it has learned."""
+    """A network in training, with its criterion and optimizer; as a backend it predicts with its current parameters."""
 
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
-        """One update of the parameters; `seed` fixes the dropout on a CPU.
+        """Update the parameters once, and return the criterion's value, the mean over the images.
 
-        What is returned gives, as a float, the criterion's value, the mean over the images; that may have to wait for
-        the device, while this returns as soon as the device can be given the next update.
+        Converting it to a float may wait for the device; this method returns as soon as the device can take the next
+        update. seed: fixes the dropout on a CPU.
         """
         ...
 
     def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
-        """For images of any size, the class of each pixel, uint8 (N, H, W), and the mean cross entropy of those pixels
-        that count, of the main head alone."""
+        """Return the class of each pixel, uint8 (N, H, W), for any H and W, and the main head's mean cross entropy over
+        the pixels that are not ignored."""
         ...
 
     def load(self, arrays: Arrays, origin: str) -> None:
-        """Takes over all parameters by structural name; `origin` names their file in errors."""
+        """Set all parameters, by structural name; `origin` names their file in errors."""
         ...
 
     def parameters(self) -> Arrays:
-        """All parameters by structural name, as `load` takes them."""
+        """Return all parameters by structural name, as `load` takes them."""
         ...
 
     def state(self) -> Arrays:
-        """All that the next update depends on, by name: parameters, running statistics, the optimizer's state."""
+        """Return all that the next update depends on, by name: parameters, running statistics, optimizer state."""
         ...
 
     def restore(self, arrays: Arrays, origin: str) -> None:
-        """Takes over what `state` returned; `origin` names its file in errors."""
+        """Set the state that `state` returned; `origin` names its file in errors."""
         ...
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """An optimizer, whose name is one of the table `sagemaker.optimizers`, which says what each of them reads.
+    """An optimizer and its settings; the table in `sagemaker.optimizers` has the names, and what each of them reads.
 
-    momentum and weight_decay: those of sgd and its kin; gamma1 and gamma2: the decay of the average of the squared
-    gradient, and the momentum, of rmsprop. gradient_clip: the largest norm of the whole gradient, to which it is
-    shortened; 0 for any.
+    gamma1 and gamma2: rmsprop's decay of the average of the squared gradient, and its momentum. gradient_clip: the
+    largest norm of the whole gradient, to which a longer one is scaled down; 0 for no limit.
     """
 
     name: str
@@ -89,10 +88,10 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class LearnerSpecification:
-    """What a learner is to be.
+    """The network, the optimizer and the criterion of a learner.
 
-    loss: `cross_entropy`, `focal` or `dice+ce`; class_weights: what a pixel of each class counts for, None for 1 each.
-    aux_loss: whether the auxiliary head is trained; aux_weight: its weight in the value of the criterion.
+    loss: `cross_entropy`, `focal` or `dice+ce`; class_weights: the weight of a pixel of each class, None for 1 each.
+    aux_loss: whether the auxiliary head is trained; aux_weight: its weight in the criterion's value.
     """
 
     network: Network
@@ -107,7 +106,7 @@ class LearnerSpecification:
 
 @dataclass(frozen=True)
 class Device:
-    """Where an engine computes. handle: what the engine itself calls it; gpus: how many GPUs it has found there."""
+    """A device of an engine. handle: the engine's own object for it; gpus: the number of GPUs that it found."""
 
     handle: Any
     gpus: int = 0
@@ -115,10 +114,10 @@ class Device:
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """How a backend is to compute.
+    """Options of a backend.
 
-    precision: one of PRECISIONS; cores: for its threads; cache_dir: a folder of this user's own for what is compiled,
-    None for none.
+    precision: one of PRECISIONS; cores: the number of its threads; cache_dir: a folder of this user's own for compiled
+    models, None for no cache.
     """
 
     precision: str = AUTO
@@ -127,36 +126,36 @@ class BackendOptions:
 
 
 class Engine(Protocol):
-    """A library that computes networks. What it is asked for fails with errors of this project's tree."""
+    """A library that computes networks. Its methods raise this project's errors."""
 
     @property
     def name(self) -> str:
-        """The word for it: in SEMSEG_BACKEND, and among the costs of a network."""
+        """Its name in SEMSEG_BACKEND and in Network.bytes_per_pixel."""
         ...
 
     @property
     def title(self) -> str:
-        """Its name for people."""
+        """Its name in messages."""
         ...
 
     def is_for_gpus(self) -> bool:
-        """Whether what is installed of it can compute on a GPU at all."""
+        """Whether the installed variant can compute on a GPU at all."""
         ...
 
     def find_device(self, required: bool) -> Device:
-        """The first GPU, else the CPU.
+        """The first GPU, or else the CPU.
 
-        Raises DeviceError, with the cause and the way out, when there is a GPU that the engine cannot use, and when
-        there is none although one is `required`.
+        Raises DeviceError, with the cause and a way out, when there is a GPU that the engine cannot use, and when there
+        is none although one is `required`.
         """
         ...
 
     def cpu(self) -> Device:
-        """The CPU, without a look for GPUs. Raises DeviceError where not even that is of use."""
+        """The CPU, without looking for GPUs. Raises DeviceError if the engine cannot even use that."""
         ...
 
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, /) -> Learner:
-        """A learner that begins with these parameters, by structural name; `origin` names their file in errors.
+        """A learner that starts with these parameters, by structural name; `origin` names their file in errors.
 
         Raises UserError when the engine does not train the network, ArtifactError when the parameters do not fit,
         DeviceMemoryError when the device's memory is too small.
@@ -166,7 +165,7 @@ class Engine(Protocol):
     def backend(self, model: ModelDescription, device: Device, options: BackendOptions, /) -> Backend:
         """The network of a model directory.
 
-        Raises UserError when the engine does not run the network or does not compute in the precision, ArtifactError
-        when the model is damaged or has no file of the precision, DeviceMemoryError when the memory is too small.
+        Raises UserError when the engine does not support the network or the precision, ArtifactError when the model is
+        damaged or has no file for the precision, DeviceMemoryError when the memory is too small.
         """
         ...

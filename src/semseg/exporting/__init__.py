@@ -1,1 +1,1 @@
-"""A model in other forms: ONNX, MXNet's symbol, int8."""
+"""Exports a trained model in other forms: ONNX, MXNet's symbol, int8."""

@@ -1,4 +1,4 @@
-"""Makes a model_int8.onnx of a trained network, and keeps it if the network is as good with it: the gate."""
+"""Quantizes a trained network to model_int8.onnx, and keeps the file if its accuracy passes the gate."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from semseg.types import UInt8
 
 logger = logging.getLogger(__name__)
 
-CALIBRATION_PICTURES = 16
-"""More of them change nothing [measured]."""
+CALIBRATION_IMAGES = 16
+"""More images change nothing [measured]."""
 
-VALIDATION_PICTURES = 100
-"""So many bound the time of the gate, in which each is predicted twice."""
+VALIDATION_IMAGES = 100
+"""The most images of the gate, which predicts each of them twice."""
 
-_IN_F32 = (0, 1 / 16, 1 / 4)
-"""The share of the convolutions that keep f32, attempt by attempt: with more of them int8 were no faster than bf16."""
+_F32_SHARES = (0, 1 / 16, 1 / 4)
+"""The share of the convolutions that keep f32 in each attempt; with more of them int8 would be no faster than bf16."""
 
-_NOISE_PICTURES = 4
+_NOISE_IMAGES = 4
 _LONGEST_SIDE = 1024
-"""Calibration pictures are cut to this: what one layer computes of them is in memory, in f32."""
+"""Calibration images are cropped to this, because each layer's output is in memory, in f32."""
 
 
 def quantize(
@@ -46,21 +46,21 @@ def quantize(
 ) -> Gate:
     """Write the network in int8 to the file `path` if it passes its gate; else remove the file. Returns the gate.
 
-    calibration: RGB uint8 (H, W, 3), CALIBRATION_PICTURES of them, one at least, of the kind that will be served.
-    validation: the pictures of the gate, anew with each call. If too much is lost, the convolutions that lose most
-    keep f32 in two further attempts; the gate returned is that of the last. Metadata of the file: that of model.onnx
-    and both mIOUs. Raises ArtifactError when the parameters do not fit or compute no finite values, OSError, and
-    whatever the iterables raise; the file then stays as it was.
+    calibration: RGB uint8 (H, W, 3), CALIBRATION_IMAGES of them, at least one, of the kind that will be served.
+    validation: returns the images of the gate, from the start with each call. If accuracy falls too much, the
+    convolutions with the largest error keep f32 in two further attempts; returns the last attempt's gate. The file has
+    the metadata of model.onnx and both mIOUs. Raises ArtifactError when the parameters do not fit or the values are not
+    finite, OSError, and whatever the iterables raise; the file is unchanged then.
     """
     cores = usable_cores()
     network = onnx.load_from_string(build_onnx(model))
-    pictures = [normalise(_middle(picture)) for picture in calibration]
-    ranges = activation_ranges(network, pictures, cores)
+    images = [normalise(_center(image)) for image in calibration]
+    ranges = activation_ranges(network, images, cores)
     f32 = _predictor(network, model, cores)
     noisiest: list[str] = []
-    for share in _IN_F32:
+    for share in _F32_SHARES:
         if share and not noisiest:
-            noisiest = _noisiest(rounding_noise(network, ranges, pictures[:_NOISE_PICTURES], cores))
+            noisiest = _noisiest(rounding_noise(network, ranges, images[:_NOISE_IMAGES], cores))
         exact = noisiest[: round(share * len(noisiest))]
         rounded = to_int8(network, ranges, exact)
         gate = compare(f32, _predictor(rounded, model, cores), validation())
@@ -68,7 +68,7 @@ def quantize(
         if gate.passed:
             _write(rounded, gate, path)
             return gate
-    logger.warning("int8 loses more than %.1f points of mIOU: there will be no %s.", 100 * MAX_FALL, path.name)
+    logger.warning("int8 loses more than %.1f points of mIOU: %s is not written.", 100 * MAX_FALL, path.name)
     path.unlink(missing_ok=True)
     return gate
 
@@ -83,10 +83,10 @@ def _noisiest(noise: dict[str, float]) -> list[str]:
     return sorted(noise, key=lambda name: noise[name], reverse=True)
 
 
-def _middle(picture: UInt8) -> UInt8:
-    height, width, _ = picture.shape
+def _center(image: UInt8) -> UInt8:
+    height, width, _ = image.shape
     top, left = max(0, height - _LONGEST_SIDE) // 2, max(0, width - _LONGEST_SIDE) // 2
-    return picture[top : top + _LONGEST_SIDE, left : left + _LONGEST_SIDE]
+    return image[top : top + _LONGEST_SIDE, left : left + _LONGEST_SIDE]
 
 
 def _write(network: onnx.ModelProto, gate: Gate, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`semseg quantize`: an int8 network for an artifact, calibrated and compared on the pictures of a folder."""
+"""`semseg quantize`: makes an artifact's int8 network, calibrated and compared on the images of a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semseg.data.pairs import Item, Pair, evenly, list_pairs, list_pictures
 from semseg.data.report import Report
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
-from semseg.exporting.int8 import CALIBRATION_PICTURES, VALIDATION_PICTURES, quantize
+from semseg.exporting.int8 import CALIBRATION_IMAGES, VALIDATION_IMAGES, quantize
 from semseg.inference.scoring import Labelled
 from semseg.machine import usable_cores
 
@@ -25,11 +25,11 @@ def quantize_folder(
 ) -> Gate:
     """Write model_int8.onnx into a model directory if it passes its gate, else remove it. Returns the gate.
 
-    images: a folder of two pictures at least; up to CALIBRATION_PICTURES, half of them at most, calibrate, and of the
-    others up to VALIDATION_PICTURES are the gate's. annotations: a folder of masks; without it what the network itself
-    says in f32 is taken for the truth, and every pixel that changes counts as lost. label_map: a JSON file for the
-    masks; without it `label_map.json` among them, if there is one.
-    Raises ArtifactError for the model, DataError for pictures and masks, and OSError; the file then stays as it was.
+    images: a folder of at least two images; at most CALIBRATION_IMAGES and half of them calibrate, and at most
+    VALIDATION_IMAGES of the others are the gate's. annotations: a folder of masks; without it the f32 network's own
+    prediction counts as the truth, and every pixel that changes as an error. label_map: a JSON file for the masks;
+    without it `label_map.json` in their folder, if there is one.
+    Raises ArtifactError for the model, DataError for images and masks, and OSError; the file is unchanged then.
     """
     model = describe(directory)
     if annotations is None:
@@ -43,7 +43,7 @@ def quantize_folder(
     )
     sampler = Sampler(
         found, crop_size=0, base_size=0, seed=0, workers=usable_cores(), checked=False
-    )  # whole: sizes are unused
+    )  # whole images: the sizes are unused
     return _quantize(directory, model, listing.pairs, lambda pairs: _labelled(pairs, sampler))
 
 
@@ -54,19 +54,19 @@ def _quantize(
     read: Callable[[Sequence[Item]], Iterable[Labelled]],
 ) -> Gate:
     if len(items) < 2:
-        raise DataError("int8 needs two pictures at least: one to calibrate, another to compare.", "Give more of them.")
-    places = evenly(range(len(items)), min(CALIBRATION_PICTURES, len(items) // 2))
-    calibration = [items[place] for place in places]
-    others = [item for place, item in enumerate(items) if place not in places]
-    validation = evenly(others, VALIDATION_PICTURES)
-    return quantize(model, directory / INT8, (picture for picture, _ in read(calibration)), lambda: read(validation))
+        raise DataError("int8 needs at least two images: one to calibrate, another to compare.", "Give more images.")
+    chosen = evenly(range(len(items)), min(CALIBRATION_IMAGES, len(items) // 2))
+    calibration = [items[index] for index in chosen]
+    others = [item for index, item in enumerate(items) if index not in chosen]
+    validation = evenly(others, VALIDATION_IMAGES)
+    return quantize(model, directory / INT8, (image for image, _ in read(calibration)), lambda: read(validation))
 
 
 def _unlabelled(files: Sequence[File]) -> Iterator[Labelled]:
     for file in files:
         with naming(file):
-            picture = decode_image(file.read())
-        yield picture, None
+            image = decode_image(file.read())
+        yield image, None
 
 
 def _labelled(pairs: Sequence[Pair], sampler: Sampler) -> Iterator[Labelled]:

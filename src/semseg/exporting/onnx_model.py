@@ -1,4 +1,4 @@
-"""A trained network as an ONNX file, which says what it was made from."""
+"""Exports a trained network as an ONNX file, whose metadata name the parameters that it was made from."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from semseg.version import __version__
 def build_onnx(model: ModelDescription) -> bytes:
     """The network of a model directory as the content of an ONNX file.
 
-    Input `image`: float32 (N, 3, H, W), RGB / 255, less the mean, divided by the deviation; output `logits`: float32
-    (N, C, ceil(H/stride), ceil(W/stride)); any N, H and W from 1. Batch normalisation is folded in, auxiliary head and
-    dropout are left out. Its metadata, texts or JSON: mean, std, classes (if their names are known), semseg_version,
-    onnx_version, and params_sha256, the digest of the parameter file. Raises ArtifactError when that does not fit.
+    Input `image`: float32 (N, 3, H, W), (RGB / 255 - mean) / std; output `logits`: float32 (N, C, ceil(H/stride),
+    ceil(W/stride)); any N, H and W from 1. Batch normalisation is folded in, auxiliary head and dropout are left out.
+    The metadata are texts or JSON: mean, std, classes (if their names are known), semseg_version, onnx_version, and
+    params_sha256, the digest of the parameter file. Raises ArtifactError when that file does not fit the network.
     """
     arrays = read_params(model.params)
     content = onnx_model(model.network, model.backbone, model.num_classes, arrays, str(model.params))

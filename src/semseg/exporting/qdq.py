@@ -1,8 +1,8 @@
-"""Turns the convolutions of an ONNX graph of ours to int8: QuantizeLinear and DequantizeLinear round what goes in.
+"""Quantizes the convolutions of a network of this project, as ONNX, with QuantizeLinear and DequantizeLinear nodes.
 
 Weights are int8, symmetric, with a scale for each output channel; activations are uint8, with a scale and a zero point
-for each tensor. That is the form in which OpenVINO runs convolutions on AVX512-VNNI and AMX. The first convolution and
-the last keep f32: they are close to picture and labels, and so small that it costs nothing [measured].
+for each tensor. That is the form in which OpenVINO runs convolutions on AVX512-VNNI and AMX. The first and the last
+convolution keep f32: they are next to the image and the labels, and so small that it costs nothing [measured].
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from onnx import helper, numpy_helper
 from semseg.types import Float32
 
 Ranges = Mapping[str, tuple[float, float]]
-"""The least and the greatest value of tensors, by name."""
+"""The least and the greatest value of each tensor, by its name."""
 
 _ROUNDED = "/rounded"
 _NO_ARITHMETIC = ("MaxPool", "Concat")
-"""What comes out of these is what goes in: rounding before is rounding after."""
+"""These operators only copy values, so rounding their input or their output is the same."""
 
 _TAKE_ROUNDED = ("Add", *_NO_ARITHMETIC)
-"""Besides the convolutions in int8, these take the rounded values, which are a quarter in size."""
+"""Besides the int8 convolutions, these operators take the rounded values, which have a quarter of the size."""
 
 
 def inner_convolutions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """All convolutions but the first and the last, by the name of their weights, in the order of the graph."""
+    """All convolutions except the first and the last, by the name of their weights, in the order of the graph."""
     found = [node for node in model.graph.node if node.op_type == "Conv"]
     return {node.input[1]: node for node in found[1:-1]}
 
 
 def to_int8(model: onnx.ModelProto, ranges: Ranges, exact: Collection[str] = ()) -> onnx.ModelProto:
-    """The model with its inner convolutions in int8, but for those whose weights' names are in `exact`.
+    """The model with its inner convolutions in int8, except those whose weights' names are in `exact`.
 
-    ranges: of the tensors that those convolutions take in.
+    ranges: those of the convolutions' input tensors.
     """
     graph = model.graph
     chosen = {name: node for name, node in inner_convolutions(model).items() if name not in exact}
@@ -72,7 +72,7 @@ def to_int8(model: onnx.ModelProto, ranges: Ranges, exact: Collection[str] = ())
 
 
 def rounding(tensor: str, low: float, high: float) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes and constants that give `tensor/rounded`: values from `low` to `high`, 0 among them, in 255 steps."""
+    """Nodes and constants that compute `tensor/rounded`, in 255 steps from `low` to `high`, extended to include 0."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / 255 or 1.0
     zero = np.uint8(np.clip(round(-low / scale), 0, 255))
@@ -85,7 +85,7 @@ def rounding(tensor: str, low: float, high: float) -> tuple[list[onnx.NodeProto]
 
 
 def rounded_weights(name: str, weights: Float32) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes and constants that give `name/rounded`: weights (channels, ...), from -127 to 127 steps of each channel."""
+    """Nodes and constants that compute `name/rounded`: weights (channels, ...), in -127 to 127 steps per channel."""
     greatest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
     scale = np.where(greatest > 0, greatest / 127, 1).astype(np.float32)
     integers = np.rint(weights / scale[:, None, None, None]).astype(np.int8)
@@ -96,7 +96,7 @@ def rounded_weights(name: str, weights: Float32) -> tuple[list[onnx.NodeProto], 
 
 
 def _tensors_to_round(graph: onnx.GraphProto, taken: Collection[str]) -> dict[str, str]:
-    """Which tensors are rounded, and in the range of which: of `taken`, or of what goes into them unchanged."""
+    """The tensors to round, each with the one whose range it gets: those of `taken`, or the ones copied into them."""
     makers = {tensor: node for node in graph.node for tensor in node.output}
     ranged_as = {name: name for name in taken if makers[name].op_type not in _NO_ARITHMETIC}
     for name in taken - ranged_as.keys():

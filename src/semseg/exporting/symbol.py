@@ -1,4 +1,4 @@
-"""A trained network as MXNet's symbol, for those who deploy with MXNet."""
+"""Exports a trained network as MXNet's symbol, for deployment with MXNet."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PARAMS = "-0000.params"
 def write_symbol(model: ModelDescription, path: Path) -> Path:
     """Write `NAME-symbol.json`, which is `path`, and `NAME-0000.params` beside it, whose path is returned.
 
-    MXNet alone loads them: `SymbolBlock.imports(path, ["data"], params)`. The input `data` is the ONNX model's `image`,
-    the output the logits at full size, float32 (N, C, H, W), as GluonCV's `predict` gives them (sdk #2062).
-    Raises UserError when `path` ends otherwise, ArtifactError when the parameters do not fit, and OSError.
+    `SymbolBlock.imports(path, ["data"], params)` loads them without GluonCV. The input `data` is the ONNX model's
+    `image`, the output the logits at full size, float32 (N, C, H, W), as GluonCV's `predict` returns them.
+    Raises UserError when `path` has another ending, ArtifactError when the parameters do not fit, and OSError.
     """
     if not path.name.endswith(SYMBOL):
-        raise UserError(f"{path} does not end in {SYMBOL}.", "MXNet finds a network's two files by their endings.")
+        raise UserError(f"{path} does not end in {SYMBOL}.", "MXNet recognises a network's two files by their endings.")
     from semseg.engines.gluon import symbol  # here: importing MXNet takes two seconds
 
     params = path.with_name(path.name.removesuffix(SYMBOL) + _PARAMS)

@@ -1,1 +1,1 @@
-"""From a picture to class ids or probabilities. Engines stand behind the Backend protocol; nothing here knows HTTP."""
+"""From an image to class ids or probabilities, with any engine's Backend. Nothing here knows HTTP."""

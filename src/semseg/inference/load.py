@@ -1,4 +1,4 @@
-"""From a model directory to a predictor, on the engine that is asked for or the best there is."""
+"""Loads a predictor from a model directory, on the requested engine or the best one available."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to predict, what its directory said of it, and the bytes left for pictures and answers."""
+    """A model ready to predict, its description, and the bytes of memory left for images and answers."""
 
     predictor: Predictor
     description: ModelDescription
@@ -37,13 +37,13 @@ def load_predictor(
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet.
 
     backend: one of `choose.SERVING`; precision: one of `protocols.PRECISIONS`, for OpenVINO.
-    max_tile_pixels: pixels that the network gets at a time, 0 for what memory allows, a GPU's own where one computes.
-    cache_dir: of what OpenVINO compiled, for the next start; with a warning, none if it is not this user's own. cores:
-    that OpenVINO computes on, None for all of this process. processes: that share the memory.
-    Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
-    or the CPU does not compute in the precision.
+    max_tile_pixels: the most pixels that the network gets at a time, 0 for what the memory of the GPU or host allows.
+    cache_dir: where OpenVINO keeps compiled models for the next start; ignored with a warning if it is not this user's
+    own. cores: the number that OpenVINO computes on, None for all of this process. processes: the number that share the
+    memory. Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the
+    engine or the CPU does not support the precision.
     """
-    model = describe(model_dir)  # first: what is wrong here should not wait for an engine
+    model = describe(model_dir)  # first, so that errors in the directory appear before an engine is loaded
     engine, device = serving_engine(backend)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
     network = engine.backend(model, device, BackendOptions(precision, cores or usable_cores(), cache_dir))
@@ -54,6 +54,6 @@ def load_predictor(
         network.bytes_per_pixel,
         max_tile_pixels,
     )
-    logger.info("Pictures of more than %d pixels are cut into tiles.", pixels)
+    logger.info("Images of more than %d pixels are cut into tiles.", pixels)
     predictor = Predictor(network, model.num_classes, pixels, origin=str(model_dir))
     return LoadedModel(predictor, model, left)

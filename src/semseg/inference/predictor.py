@@ -1,4 +1,4 @@
-"""From a picture to its prediction, with any backend."""
+"""Segments an image with any backend: normalisation, tiles, class ids and probabilities."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from semseg.types import IMAGENET_MEAN, IMAGENET_STD, Float32, Prediction, UInt8
 
 
 class Predictor:
-    """A network that segments pictures of any size from 1 x 1."""
+    """A network that segments images of any size from 1 x 1."""
 
     def __init__(
         self, backend: Backend, num_classes: int, max_tile_pixels: int, origin: str = "the model at hand"
     ) -> None:
-        """max_tile_pixels: a larger picture is cut into tiles, see `tiling`; at least tiling.SMALLEST_BUDGET.
+        """max_tile_pixels: larger images are cut into tiles, see `tiling`; at least tiling.SMALLEST_BUDGET.
 
-        origin: what errors call the model.
+        origin: the model's name in errors.
         """
         self._backend = backend
         self._origin = origin
@@ -35,9 +35,9 @@ class Predictor:
         return self._backend.stride
 
     def predict(self, image: UInt8) -> Prediction:
-        """RGB uint8 (H, W, 3) -> the prediction of each pixel. The network runs now, the rest when asked for.
+        """RGB uint8 (H, W, 3) -> the prediction of each pixel. The network runs now, the rest when it is requested.
 
-        Raises ArtifactError when the network computes what is infinite or no number.
+        Raises ArtifactError when the network computes infinite values or NaN.
         """
         height, width, _ = image.shape
         tiles = tiling.plan(height, width, self.max_tile_pixels, self.stride)
@@ -52,8 +52,8 @@ class Predictor:
         logits: Float32 = self._backend.logits(normalise(image))[0]
         if not np.isfinite(logits).all():  # 20 microseconds for 21 classes of 480 x 480
             raise ArtifactError(
-                f"The network of {self._origin} computes values that are infinite or no numbers.",
-                "Its parameters are damaged, or of a training that diverged: train it anew, or give another model.",
+                f"The network of {self._origin} computes values that are infinite or NaN.",
+                "Its parameters are damaged, or its training diverged: train it again, or use another model.",
             )
         return logits
 
@@ -62,7 +62,7 @@ class LogitsPrediction:
     """A prediction kept as the network's logits, at a fraction of the image's size."""
 
     def __init__(self, logits: Float32, height: int, width: int) -> None:
-        """logits: float32 (C, h, w); height, width: of the picture."""
+        """logits: float32 (C, h, w); height, width: those of the image."""
         self._logits = logits
         self._size = height, width
 
@@ -77,7 +77,7 @@ class LogitsPrediction:
         return labels
 
     def probabilities(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-        """(C, H, W) of a floating dtype, 0 to 1, sum 1 over the classes; of uint8 rounded to 255ths, 0 to 255."""
+        """(C, H, W): in a floating dtype 0 to 1, with sum 1 over the classes; in uint8 0 to 255, in units of 1/255."""
         probabilities = np.empty((len(self._logits), *self._size), dtype)
         for rows, columns, scores in upsampled_blocks(self._logits, *self._size):
             scores -= scores.max(axis=0)
@@ -90,7 +90,7 @@ class LogitsPrediction:
         return probabilities
 
     def confidence(self, dtype: DTypeLike = np.float32) -> tuple[UInt8, NDArray[Any]]:
-        """The labels uint8 (H, W) and their probabilities (H, W), as `probabilities` has them, but no others."""
+        """The labels, uint8 (H, W), and their probabilities, (H, W) in the form of `probabilities`."""
         labels, confidence = np.zeros(self._size, np.uint8), np.empty(self._size, dtype)
         for rows, columns, scores in upsampled_blocks(self._logits, *self._size):
             best, winners = scores.max(axis=0), labels[rows, columns]
@@ -115,10 +115,10 @@ def normalise(image: UInt8) -> Float32:
 
 
 def _quantised(probabilities: Float32, dtype: DTypeLike) -> NDArray[Any]:
-    """Probabilities 0 to 1 in another dtype: as uint8 they are rounded to 255ths, 0 to 255.
+    """Probabilities 0 to 1 in another dtype; as uint8 0 to 255, in units of 1/255.
 
-    float16 has no number between the multiples of 2^-24. Adding a half leaves nothing between them: numpy takes ten
-    times as long for numbers that it has to round to so small a one.
+    Adding and subtracting 0.5 rounds them to multiples of 2^-24, float16's smallest step: numpy takes ten times as long
+    to convert numbers that it has to round to subnormal ones.
     """
     if np.dtype(dtype) == np.uint8:
         probabilities = np.rint(probabilities * np.float32(255))

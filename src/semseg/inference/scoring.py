@@ -1,4 +1,4 @@
-"""Measures predictors on whole images, segmented as in serving."""
+"""Measures the accuracy of predictors on whole images, segmented as in serving."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from semseg.inference.predictor import Predictor
 from semseg.types import UInt8
 
 Labelled = tuple[UInt8, UInt8 | None]
-"""An image, RGB uint8 (H, W, 3), and its labels, uint8 (H, W) with 255 = ignored; None where nobody knows them."""
+"""An image, RGB uint8 (H, W, 3), and its labels, uint8 (H, W) with 255 = ignored, or None if they are unknown."""
 
 
 def score_pairs(predictors: Sequence[Predictor], pairs: Iterable[Labelled]) -> tuple[list[ConfusionMatrix], int]:
     """Return the confusion matrix of each predictor over all pairs, and the number of images.
 
-    pairs: taken one by one, each once the one before it is counted. Where there are no labels, what the first predictor
-    says counts as the truth.
+    pairs: read one at a time. For an image without labels, the first predictor's prediction counts as the truth.
     Raises what the predictors and `pairs` raise.
     """
     matrices = [ConfusionMatrix(predictor.num_classes) for predictor in predictors]

@@ -15,7 +15,7 @@ from semseg.types import Float32
 
 _BLOCK_ROWS = 32
 _BLOCK_PIXELS = 1024
-"""At least: blocks of a narrow picture have more rows, or there would be very many of them."""
+"""The least pixels of a block: blocks of a narrow image have more rows, or there would be very many of them."""
 
 _BLOCK_BYTES = 2 << 20
 
@@ -43,9 +43,9 @@ def _slices(size: int, step: int) -> Iterator[slice]:
 
 
 def _neighbours(size: int, stretched: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32]:
-    """For each place of the stretched axis the two source places it lies between, and the weight of the second.
+    """For each position of the stretched axis, its two neighbours in the source, and the weight of the second.
 
-    The arithmetic is in float32 because MXNet's is.
+    The arithmetic is in float32, as MXNet's is.
     """
     scale = np.float32(size - 1) / np.float32(max(stretched - 1, 1))
     position = np.arange(stretched, dtype=np.float32) * scale
@@ -54,7 +54,7 @@ def _neighbours(size: int, stretched: int) -> tuple[NDArray[np.intp], NDArray[np
 
 
 def _mix(first: Float32, second: Float32, weight: Float32) -> Float32:
-    """`first` x (1 - weight) + `second` x weight, in the memory of the two."""
+    """Returns `first` x (1 - weight) + `second` x weight in the memory of `first`; overwrites `second`."""
     first *= 1 - weight
     second *= weight
     first += second

@@ -1,1 +1,1 @@
-"""HTTP around a predictor: the platform's inference contract (container-contract.md section 2). No MXNet here."""
+"""Serves a model over HTTP, by SageMaker's contract for inference containers. Nothing here knows engines."""

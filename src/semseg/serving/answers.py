@@ -1,7 +1,7 @@
-"""What /invocations answers with: the media types on offer, and for each the way from a prediction to bytes.
+"""The media types of responses to /invocations, and how a prediction is encoded as each of them.
 
-No HTTP here and no engine. OFFERS, at the end, is the one table: negotiation, building and OpenAPI's description read
-it. Probabilities of all classes are computed only for an answer that holds them.
+This module knows neither HTTP nor engines. OFFERS, at the end, is the one table that content negotiation, encoding and
+the OpenAPI description read. Probabilities of all classes are computed only for an answer that contains them.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ from semseg.reporting.overlay import overlay
 from semseg.types import Prediction, UInt8
 
 PROBABILITIES, CLASSES, CONFIDENCE = "probabilities", "classes", "confidence"
-"""Of each pixel: the probability of each class; the id of the most probable; that id and its probability."""
+"""What an answer gives for each pixel: the probability of each class; the most probable class; that and its
+probability."""
 
 _ONE_BYTE_IDS = 128
-"""So many classes have ids of one byte in a record; others take up to two."""
+"""Up to this number of classes, ids take one byte each in a record; with more classes up to two."""
 
 _BytesPerPixel = Callable[[int], int]
-"""At most, for a number of classes."""
+"""An upper bound on the bytes per pixel, given the number of classes."""
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """An image, uint8 (H, W, 3), what was predicted of it, and by which model."""
+    """An image, uint8 (H, W, 3), its prediction, and the model that made it."""
 
     image: UInt8
     prediction: Prediction
@@ -57,13 +58,13 @@ class Segmented:
 
 @dataclass(frozen=True)
 class Answer:
-    """One way to send a prediction.
+    """One way to encode a prediction.
 
-    media_type: the Content-Type, without parameters: what was asked for shows in the bytes. encode: makes the bytes, in
-    pieces to be sent one after the other. memory: of all that is made of the logits until they are sent; length: of the
-    bytes themselves, None where only coding shows it. check_length: raises TooLargeError for more bytes than the media
-    type can hold. compressible: whether gzip is worth its time: float32 probabilities of all classes lose a tenth, in
-    thirty times the time that the softmax takes, and PNG is compressed.
+    media_type: the Content-Type, without parameters. encode: returns the bytes as pieces to be sent in order. memory:
+    bytes per pixel of everything made from the logits until the answer is sent. length: bytes per pixel of the encoded
+    answer, None if it is known only after encoding. check_length: raises TooLargeError for more bytes than the media
+    type can hold. compressible: whether gzip is worth its time: float32 probabilities of all classes shrink by a tenth,
+    in thirty times the time of the softmax, and PNG is compressed already.
     """
 
     media_type: str
@@ -74,9 +75,9 @@ class Answer:
     compressible: bool = False
 
     def check(self, num_classes: int, height: int, width: int, limit: int) -> None:
-        """Raises TooLargeError, with the ways out, when an array will be larger than it may be.
+        """Raises TooLargeError, with a hint at smaller answers, if the answer will be larger than allowed.
 
-        limit: bytes, 0 for none; what is coded has none.
+        limit: bytes, 0 for no limit; an answer of unknown length is not checked.
         """
         if self.length is None:
             return
@@ -86,18 +87,18 @@ class Answer:
                 f"The answer for {width} x {height} pixels and {num_classes} classes has {size:,} bytes, more than the "
                 f"limit of {limit:,}.",
                 f"Ask for {NPY} with dtype=float16 or uint8, for values=confidence or classes, or for {PNG}; send a "
-                "smaller picture; or serve with a higher SEMSEG_MAX_RESPONSE_MB. gzip does not count.",
+                "smaller image; or serve with a higher SEMSEG_MAX_RESPONSE_MB. The size counts before gzip.",
             )
         self.check_length(size)
 
 
 _Builder = Callable[[str, Mapping[str, str]], Answer]
-"""From a media type and its parameters, given or by default, to its answer."""
+"""Builds the answer of a media type from its parameters, defaults filled in."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A media type on offer: what parameters Accept may give, how its answer is built, and OpenAPI's schema of it."""
+    """A supported media type: the parameters that Accept may give, the builder of its answer, its OpenAPI schema."""
 
     parameters: Mapping[str, Parameter]
     build: _Builder
@@ -105,7 +106,7 @@ class Offer:
 
 
 def _png(media_type: str, parameters: Mapping[str, str]) -> Answer:
-    """A PNG file: of the classes, or of the image with the classes over it if there is a share of theirs."""
+    """A PNG file of the class ids, or, with the parameter `overlay`, of the image with the classes drawn over it."""
     palette, share = parameters.get("palette"), parameters.get("overlay")
     if share is not None:
         return _overlay(media_type, palettes.palette(palette or "voc"), float(share))
@@ -113,14 +114,14 @@ def _png(media_type: str, parameters: Mapping[str, str]) -> Answer:
 
 
 def _mask(media_type: str, colours: UInt8 | None) -> Answer:
-    """Class ids as a PNG file, which is no larger than they are."""
+    """The class ids as a PNG file, which is no larger than their array."""
     return Answer(media_type, lambda done: [encode_mask(done.prediction.labels(), colours)], lambda _: 2)
 
 
 def _overlay(media_type: str, colours: UInt8, share: float) -> Answer:
-    """The image as a PNG file, its classes in colours over it.
+    """The image with its classes drawn over it in colours, as a PNG file.
 
-    Memory: class ids 1, blended image 3, Pillow's copy of it 4, the file 3 and the rest of its last growth.
+    Bytes per pixel: class ids 1, blended image 3, Pillow's copy of it 4, the file 3 and its buffer's spare capacity.
     """
 
     def encode(done: Segmented) -> Sequence[Buffer]:
@@ -130,11 +131,10 @@ def _overlay(media_type: str, colours: UInt8, share: float) -> Answer:
 
 
 def _summary(media_type: str, parameters: Mapping[str, str]) -> Answer:
-    """Names, pixels and mean confidence of the classes as JSON, with their regions if `rle` is true.
+    """Names, pixel counts and mean confidence of the classes as JSON, with their regions if `rle` is true.
 
-    Memory: class ids 1, confidence 4; for regions that change with every pixel the runs and their text.
+    Bytes per pixel: class ids 1, confidence 4; with regions, at worst a run for every pixel, and its text.
     """
-
     runs = parameters["rle"] == "true"
 
     def encode(done: Segmented) -> Sequence[Buffer]:
@@ -145,7 +145,7 @@ def _summary(media_type: str, parameters: Mapping[str, str]) -> Answer:
 
 
 def _record(media_type: str, parameters: Mapping[str, str]) -> Answer:
-    """Numbers as a record of recordio-protobuf: probabilities as float32, class ids as int32."""
+    """A recordio-protobuf record: probabilities as float32, class ids as int32."""
     values = parameters["values"]
     if values == PROBABILITIES:
         return Answer(
@@ -179,36 +179,42 @@ def _record(media_type: str, parameters: Mapping[str, str]) -> Answer:
 
 
 def _npy(media_type: str, parameters: Mapping[str, str]) -> Answer:
-    """Numbers as a .npy file: (C, H, W); (H, W) of CLASSES; (2, H, W) of CONFIDENCE, the ids first.
+    """A .npy file: PROBABILITIES (C, H, W); CLASSES (H, W); CONFIDENCE (2, H, W), the ids first.
 
-    Probabilities of uint8 are 255ths.
+    Probabilities as uint8 are in units of 1/255.
     """
     values, dtype = parameters["values"], np.dtype[Any](parameters["dtype"])
-    each = dtype.itemsize
+    item_bytes = dtype.itemsize
     if values == PROBABILITIES:
         return Answer(
             media_type,
             lambda done: encode_npy(done.prediction.probabilities(dtype)),
-            memory=lambda classes: each * classes,
-            length=lambda classes: each * classes,
+            memory=lambda classes: item_bytes * classes,
+            length=lambda classes: item_bytes * classes,
             compressible=dtype != np.float32,
         )
     if values == CLASSES:
         return Answer(
             media_type,
             lambda done: encode_npy(done.prediction.labels().astype(dtype, copy=False)),
-            memory=lambda _: 1 + each,
-            length=lambda _: each,
+            memory=lambda _: 1 + item_bytes,
+            length=lambda _: item_bytes,
             compressible=True,
         )
 
-    def both(done: Segmented) -> Sequence[Buffer]:
+    def classes_and_confidence(done: Segmented) -> Sequence[Buffer]:
         labels, confidence = done.prediction.confidence(dtype)
         planes = np.empty((2, *labels.shape), dtype)
         planes[0], planes[1] = labels, confidence
         return encode_npy(planes)
 
-    return Answer(media_type, both, memory=lambda _: 1 + 3 * each, length=lambda _: 2 * each, compressible=True)
+    return Answer(
+        media_type,
+        classes_and_confidence,
+        memory=lambda _: 1 + 3 * item_bytes,
+        length=lambda _: 2 * item_bytes,
+        compressible=True,
+    )
 
 
 _VALUES = choice(PROBABILITIES, CLASSES, CONFIDENCE, default=PROBABILITIES)
@@ -218,9 +224,9 @@ OFFERS: Mapping[str, Offer] = {
         {"values": _VALUES},
         _record,
         {
-            "description": "One RecordIO record that holds an aialgs.data.Record. values=probabilities: the feature "
-            "target holds float32, the feature shape [1, C, H, W]. values=classes: target holds the class ids, int32, "
-            "shape [1, H, W]. values=confidence: the same, and the feature confidence holds the probability of each "
+            "description": "One RecordIO record that contains an aialgs.data.Record. values=probabilities: the feature "
+            "target is float32, the feature shape [1, C, H, W]. values=classes: target is the class ids, int32, and "
+            "shape [1, H, W]. values=confidence: the same, and the feature confidence is the probability of each "
             "pixel's class, float32."
         },
     ),
@@ -229,9 +235,9 @@ OFFERS: Mapping[str, Offer] = {
         {"palette": choice(*palettes.NAMES), "overlay": SHARE},
         _png,
         {
-            "description": "A PNG file of the picture's size. Without parameters mode L, each pixel a class id. With "
-            "palette mode P, the same ids, shown in colours. With overlay mode RGB, the picture with the classes in "
-            "colours over it, whose share this is; a class whose colour is black stays clear."
+            "description": "A PNG file of the image's size. Without parameters: mode L, each pixel a class id. With "
+            "palette: mode P, the same ids with a colour palette. With overlay: mode RGB, the image with the classes "
+            "drawn over it in colours at this opacity; a class whose colour is black is transparent."
         },
     ),
     NPY: Offer(
@@ -245,16 +251,16 @@ OFFERS: Mapping[str, Offer] = {
         {
             "description": "A .npy file. values=probabilities: (C, H, W). values=classes: the class ids, (H, W), uint8 "
             "if dtype is not given. values=confidence: (2, H, W), first the class ids, then the probability of each "
-            "pixel's class. Probabilities are 0 to 1, as uint8 round(255 p)."
+            "pixel's class. Probabilities are 0 to 1; as uint8, round(255 p)."
         },
     ),
     JSON: Offer({"rle": choice("false", "true", default="false")}, _summary, {"$ref": "#/components/schemas/Summary"}),
 }
-"""What a request's Accept may ask for; without one the first is sent."""
+"""The media types that Accept may ask for; the first is sent when there is no Accept header."""
 
 
 def answer_to(accept: str | None, offers: Mapping[str, Offer] = OFFERS) -> Answer:
-    """The answer that a request's Accept prefers. Raises NotAcceptableError, with all that is on offer."""
+    """The answer that a request's Accept header prefers. Raises NotAcceptableError, listing the supported types."""
     accepted = negotiate_accept(accept, {media_type: offer.parameters for media_type, offer in offers.items()})
     offer = offers[accepted.media_type]
     return offer.build(accepted.media_type, with_defaults(accepted.parameters, offer.parameters))

@@ -1,7 +1,7 @@
-"""The HTTP interface: /ping, /invocations, /execution-parameters (container-contract.md sections 2.2, 2.3, 2.6).
+"""The HTTP interface: SageMaker's /ping, /invocations and /execution-parameters, and three paths of this project.
 
-Beyond the platform's paths: /info, /metrics for Prometheus, and /openapi.json, which describes them all. What a request
-wants is settled before any work, its size before its body is read, the image's before it is decoded.
+Those are /info, /metrics for Prometheus, and /openapi.json, which describes them all. The requested media types are
+checked before any work, the body's size before it is read, the image's size before it is decoded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 _ATTRIBUTES, _INFERENCE_ID = "X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-Inference-Id"
 _LONGEST_HEADER = 1024
-"""Characters of what the platform passes on of the first; the second is shorter (container-contract.md section 2.3)."""
+"""Characters of the first header that the platform passes on; it passes on fewer of the second."""
 
 
 def create_app(
@@ -46,17 +46,17 @@ def create_app(
     client_left: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     offers: Mapping[str, Offer] = OFFERS,
 ) -> Flask:
-    """The WSGI application that answers with the predictions of a model.
+    """The WSGI application that answers requests with a model's predictions.
 
-    queue: the model's; budget: the memory that requests share. client_left: whether the client of a request, given its
-    WSGI environment, has closed its connection. offers: the media types of answers.
+    queue: the model's queue; budget: the memory that requests share. client_left: whether the client of a request,
+    given its WSGI environment, has closed its connection. offers: the media types of answers.
     """
     app, metrics = Flask("semseg", static_folder=None), Metrics()
     invocation = Invocation(settings, budget, metrics, client_left)
     app.before_request(queue.report_if_stuck)
     app.register_error_handler(SemsegError, _refuse)
-    app.register_error_handler(HTTPException, _refuse_in_general)
-    app.register_error_handler(Exception, _report_defect)
+    app.register_error_handler(HTTPException, _refuse_http)
+    app.register_error_handler(Exception, _report_bug)
 
     @app.route("/ping", methods=["GET", "POST"])
     def ping() -> Response:
@@ -71,10 +71,10 @@ def create_app(
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:
-        at_once = settings.workers
-        megabytes = min(settings.max_payload >> 20, 100 // at_once)  # Batch Transform's limit of the product
+        concurrent = settings.workers
+        megabytes = min(settings.max_payload >> 20, 100 // concurrent)  # Batch Transform limits the product to 100 MB
         return _json(
-            200, {"MaxConcurrentTransforms": at_once, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": megabytes}
+            200, {"MaxConcurrentTransforms": concurrent, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": megabytes}
         )
 
     @app.get("/info")
@@ -86,7 +86,7 @@ def create_app(
         text = metrics.text(queue.description if queue.ready else None)
         return Response(text, content_type=CONTENT_TYPE)
 
-    Image.preinit()  # Pillow would import modules in the first answer, when there may be no file to be had
+    Image.preinit()  # Pillow would import modules in the first request, when no file descriptor may be left
     described = description(offers)  # now, for the same reason
 
     @app.get("/openapi.json")
@@ -98,7 +98,7 @@ def create_app(
 
 
 def _observe(app: Flask, metrics: Metrics, log: str) -> None:
-    """Has each request counted and logged once its answer is sent; the answer gets the request's id and attributes."""
+    """Counts and logs each request once its answer is sent; adds the request's id and attributes to the answer."""
     paths = {rule.rule for rule in app.url_map.iter_rules()}
 
     @app.before_request
@@ -121,12 +121,12 @@ def _observe(app: Flask, metrics: Metrics, log: str) -> None:
 
 
 def _printable(text: str) -> str:
-    """What may be repeated of a header: printable ASCII, which has no line breaks, of limited length."""
+    """The part of a header that is safe to echo: printable ASCII, so no line breaks, of limited length."""
     return "".join(islice((letter for letter in text if " " <= letter <= "~"), _LONGEST_HEADER))
 
 
 def _info(model: ModelDescription) -> dict[str, object]:
-    """What is served; null is what the model directory does not say."""
+    """The content of /info; null where the model directory does not say."""
     return {
         "algorithm": model.network.name,
         "backbone": model.backbone.name,
@@ -138,12 +138,12 @@ def _info(model: ModelDescription) -> dict[str, object]:
 
 
 def _loading() -> Response:
-    return _refuse(BusyError("The model is still loading.", "Ask again when /ping answers 200."))
+    return _refuse(BusyError("The model is still loading.", "Try again when /ping returns 200."))
 
 
 def _refuse(error: SemsegError) -> Response:
     if error.http_status >= 500 and not isinstance(error, BusyError):
-        logger.error("%s", error)  # for who runs the server: the client cannot mend it
+        logger.error("%s", error)  # for the operator: the client cannot fix it
     response = _error(error.http_status, error.message, error.hint)
     if isinstance(error, BusyError):
         response.headers["Retry-After"] = str(error.retry_after)
@@ -152,19 +152,19 @@ def _refuse(error: SemsegError) -> Response:
     return response
 
 
-def _refuse_in_general(error: HTTPException) -> Response:
-    """Flask's own refusals: 404, and 405 with its Allow."""
+def _refuse_http(error: HTTPException) -> Response:
+    """The response to Flask's own errors: 404, and 405 with its Allow header."""
     response = _error(
         error.code or 500,
         f"{error.name}: {request.method} {request.path}",
-        "Pictures go to POST /invocations; GET /openapi.json tells all paths and methods.",
+        "Send images to POST /invocations; GET /openapi.json lists all paths and methods.",
     )
     response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
     return response
 
 
-def _report_defect(error: Exception) -> Response:
-    logger.error("Defect while answering %s %s", request.method, request.path, exc_info=error)
+def _report_bug(error: Exception) -> Response:
+    logger.error("Bug while answering %s %s", request.method, request.path, exc_info=error)
     return _error(500, *internal_error(error))
 
 

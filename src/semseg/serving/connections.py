@@ -1,7 +1,7 @@
-"""gunicorn's worker of threads, with clients that may be slow but neither silent nor endless.
+"""gunicorn's worker with threads, made safe against clients that stall and against a lack of threads or files.
 
 gunicorn itself would wait for ever for the rest of a header, and for a client that no longer reads; it would end when
-the system has no thread or file for another one.
+the system has no thread or file for another client.
 """
 
 from __future__ import annotations
@@ -24,54 +24,53 @@ from semseg.serving.refusals import error_body, internal_error
 from semseg.serving.threads import PatientThreads
 
 READING_STALLS_AFTER = 10.0
-"""Seconds without a byte of a header or a body, after which the connection is closed."""
+"""Seconds without a byte of a header or a body after which the connection is closed."""
 
-READS_OF_A_HEAD = 1000
-"""Pieces in which the head of a request may come; browsers and SDKs send it in one or two."""
+MAX_HEAD_READS = 1000
+"""The most pieces in which a request's head may arrive; browsers and SDKs send it in one or two."""
 
 WRITING_STALLS_AFTER = 30.0
-"""Seconds that a client may be behind LEAST_RATE with its answer, after which the connection is closed."""
+"""Seconds by which a client may lag behind MIN_RATE with its answer before the connection is closed."""
 
-LEAST_RATE = 250_000
-"""Bytes of an answer that a client takes in a second, or falls behind. The memory of the answer is held until it has
-them: the 19 MB of probabilities of 21 classes and 480 x 480 pixels pass at 180 kB/s, the first 3 MB of any answer at
+MIN_RATE = 250_000
+"""Bytes per second of an answer that a client has to read. The answer's memory is held until it has read them: at this
+limit the 19 MB of probabilities of 21 classes and 480 x 480 pixels pass at 180 kB/s, the first 3 MB of any answer at
 80 kB/s. The platform allows 60 s for 25 MB."""
 
 CLOSING_TAKES = 2.0
-"""Seconds for a client to read the end of its answer, and close."""
+"""Seconds that a client has to read the end of its answer and close the connection."""
 
-_READ_FOR_NOTHING = 1 << 16
-"""Bytes of a body that gunicorn reads after the answer, to keep the connection."""
+_DISCARDED = 1 << 16
+"""Bytes of an unread body that gunicorn discards after the answer, so that it can keep the connection."""
 
 _PAUSE = 0.1
-"""Seconds without new clients when the system has no thread or file for them."""
+"""Seconds without accepting clients when the system has no thread or file for them."""
 
 _WARN_EVERY = 60.0
-"""Seconds at least from one warning of that to the next."""
+"""The least seconds between two warnings of such a shortage."""
 
 _REFUSALS = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
-"""Status of what is HTTP and yet too much; what is none gets 400."""
+"""The status for requests that are HTTP but exceed a limit; others get 400."""
 
 
 class ClientSocket(socket.socket):
-    """A client's connection that gives up when nothing moves; gunicorn takes that for a connection closed."""
+    """A client's connection that raises ConnectionResetError when it stalls; gunicorn then closes it."""
 
     seconds = math.inf
-    """That a request may take to come in, from its first byte."""
+    """The time that a request may take to arrive, from its first byte."""
 
     read_until = math.inf
-    """When the request at hand has to be whole, on time.monotonic's clock."""
+    """The deadline for the current request to arrive, on time.monotonic's clock."""
 
     reads_left = math.inf
-    """How often more may be read before the head of the request at hand is whole: gunicorn parses what it has of it
-    anew with each piece."""
+    """The number of reads left for the current request's head: gunicorn parses it from the start with each piece."""
 
-    behind = 0.0
-    """Seconds that the client is behind with the answer at hand."""
+    lag = 0.0
+    """Seconds by which the client lags behind MIN_RATE with the current answer."""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As socket.recv; raises ConnectionResetError when nothing comes, the time for it is over, or the pieces of a
-        head are too many."""
+        """As socket.recv; raises ConnectionResetError if the client stalls, the request's time is over, or its head has
+        too many pieces."""
         left = self.read_until - time.monotonic()
         self.reads_left -= 1
         if left <= 0 or self.reads_left < 0:
@@ -82,22 +81,22 @@ class ClientSocket(socket.socket):
         return data
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """As socket.sendall; raises ConnectionResetError when the client is WRITING_STALLS_AFTER behind.
+        """As socket.sendall; raises ConnectionResetError when the client lags by WRITING_STALLS_AFTER.
 
-        Only the time in which it is waited for counts, not that in which the answer is made; nor is anybody ahead.
+        Only time spent waiting for the client counts, not time spent making the answer; the lag is never negative.
         """
         rest = memoryview(data).cast("B")
         while rest:
-            if self.behind >= WRITING_STALLS_AFTER:
+            if self.lag >= WRITING_STALLS_AFTER:
                 raise ConnectionResetError(errno.ECONNRESET, "The client takes its answer too slowly.")
             begin = time.monotonic()
-            with self._patience(WRITING_STALLS_AFTER - self.behind):
+            with self._patience(WRITING_STALLS_AFTER - self.lag):
                 taken = self.send(rest, flags)
-            self.behind = max(0.0, self.behind + time.monotonic() - begin - taken / LEAST_RATE)
+            self.lag = max(0.0, self.lag + time.monotonic() - begin - taken / MIN_RATE)
             rest = rest[taken:]
 
     def closed_by_client(self) -> bool:
-        """Whether the client sends no more: it has closed the connection, or its half of it, which looks the same."""
+        """Whether the client has closed the connection, or its half of it, which looks the same."""
         poll = select.poll()
         poll.register(self, select.POLLRDHUP)  # errors and the end of both halves are always reported
         return bool(poll.poll(0))
@@ -113,7 +112,7 @@ class ClientSocket(socket.socket):
 
     @contextmanager
     def _patience(self, seconds: float) -> Iterator[None]:
-        """Each call in the block may wait so long, or less if gunicorn has set a shorter time."""
+        """Limits the time that each call in the block may wait, or keeps gunicorn's limit if that is shorter."""
         before = self.gettimeout()
         self.settimeout(max(0.001, seconds if before is None else min(before, seconds)))
         try:
@@ -131,7 +130,7 @@ def client_left(environ: Mapping[str, Any]) -> bool:
 
 
 class AwaitedBody:
-    """A body's reader whose client waits for `100 Continue`: it gets that when the body is first read, or never."""
+    """A body's reader that sends `100 Continue` when the body is first read, because the client waits for it."""
 
     def __init__(self, reader: LengthReader | ChunkedReader, client: ClientSocket) -> None:
         self.reader = reader
@@ -147,22 +146,22 @@ class AwaitedBody:
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
-    """A worker whose connections are ClientSockets. It has a thread for each, so that the silent hold up nobody.
+    """A worker whose connections are ClientSockets, each with its own thread, so that silent clients block no others.
 
-    When the system has no thread or file for another client, it takes none, and goes on with those it has.
+    While the system has no thread or file for another client, it accepts none, and continues with those it has.
     """
 
     seconds = math.inf
-    """Of its ClientSockets."""
+    """ClientSocket.seconds for its connections."""
 
-    place = 0
+    slot = 0
     """A number that no other worker has at the same time."""
 
     may_accept: Callable[[], bool]
-    """Asked again and again: whether to take connections, or leave them to other workers."""
+    """Called repeatedly: whether to accept connections, or leave them to other workers."""
 
-    _refused: OSError | None = None
-    """Why the system did not hand over the latest client."""
+    _accept_error: OSError | None = None
+    """Why the latest client could not be accepted."""
 
     _warned = -math.inf
 
@@ -171,76 +170,77 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         return PatientThreads(self.cfg.threads)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Called in a loop that, before each call, begins to accept if there is room."""
-        if lacking := self._lacking():
-            self._warn(lacking)
+        """Called in a loop that enables accepting before each call if there is room."""
+        if shortage := self._shortage():
+            self._warn(shortage)
             timeout = min(timeout, _PAUSE)
-        if lacking or not self.may_accept():
+        if shortage or not self.may_accept():
             self.set_accept_enabled(False)
         super().wait_for_and_dispatch_events(timeout)
 
     def accept(self, listener: socket.socket) -> None:
-        """Called when a client knocks. It goes on knocking if it is not let in."""
+        """Called when a client wants to connect, and again if it could not be accepted."""
         try:
             super().accept(listener)
         except OSError as error:
-            self._refused = error
+            self._accept_error = error
 
-    def _lacking(self) -> str:
-        """What the system lacks for another client, or "". A client that it refused is asked for again next time."""
-        refused, self._refused = self._refused, None
-        if refused:
-            self.murder_keepalived(force=refused.errno in (errno.EMFILE, errno.ENFILE))  # of clients that do nothing
-            return str(refused)
+    def _shortage(self) -> str:
+        """What the system lacks for another client, or "". Clears the latest error, so that accepting is retried."""
+        error, self._accept_error = self._accept_error, None
+        if error:
+            self.murder_keepalived(force=error.errno in (errno.EMFILE, errno.ENFILE))  # closes idle connections
+            return str(error)
         return "" if self.tpool.catch_up() else "no thread can be started"
 
-    def _warn(self, lacking: str) -> None:
+    def _warn(self, shortage: str) -> None:
         if time.monotonic() > self._warned + _WARN_EVERY:
             self._warned = time.monotonic()
             self.log.warning(
                 "New clients wait until others leave: %s. Raise the machine's limits, or lower SEMSEG_MAX_CONNECTIONS.",
-                lacking,
+                shortage,
             )
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Called when a connection is new, and when one that was kept open has a further request."""
+        """Called for a new connection, and for one that was kept open and has a further request."""
         if not isinstance(conn.sock, ClientSocket):
             conn.sock = ClientSocket(fileno=conn.sock.detach())
-        conn.sock.seconds, conn.sock.read_until, conn.sock.behind = self.seconds, math.inf, 0.0
-        conn.sock.reads_left = READS_OF_A_HEAD
-        conn.data_ready = True  # or the thread would let go of a new connection without data, and that be kept for long
+        conn.sock.seconds, conn.sock.read_until, conn.sock.lag = self.seconds, math.inf, 0.0
+        conn.sock.reads_left = MAX_HEAD_READS
+        conn.data_ready = True  # or gunicorn would put a new connection without data aside, and keep it for long
         super().enqueue_req(conn)
 
     def handle(self, conn: TConn) -> bool:
-        """Called in the request's thread; gunicorn's main one, which closes, would wait for the client meanwhile."""
+        """Called in the request's thread. It ends the connection here, because in gunicorn's main thread, which closes
+        it, that would block the others."""
         keep: bool = super().handle(conn)
         if not keep:
             conn.sock.finish()
         return keep
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        """Called in the request's thread. Gunicorn closes a connection on which much of a body was not read, after an
-        answer that says it is kept: here the answer says what happens. And it sends `100 Continue` before it asks the
+        """Called in the request's thread. Corrects two faults of gunicorn's: its answer promises to keep a connection
+        that it then closes because much of a body was not read; and it sends `100 Continue` before it asks the
         application, which may refuse the body."""
         conn.sock.reads_left = math.inf
         if req._expected_100_continue and _unread(req.body.reader, 1):
             req.body.reader = AwaitedBody(req.body.reader, conn.sock)
         req._expected_100_continue = False
-        asked = req.should_close
-        req.should_close = lambda: asked() or _unread(req.body.reader, _READ_FOR_NOTHING)
+        should_close = req.should_close
+        req.should_close = lambda: should_close() or _unread(req.body.reader, _DISCARDED)
         try:
             kept: bool = super().handle_request(req, conn)
         finally:
-            del req.should_close  # it holds the request, which would be kept for the garbage collector
+            del req.should_close  # it refers to the request: a cycle that only the garbage collector would free
         return kept
 
     def handle_error(self, _req: Any, client: ClientSocket, addr: Any, exc: Exception) -> None:
-        """Called for what is no HTTP, and for an answer that fails before it begins. Gunicorn's own would be HTML."""
+        """Called for requests that are not HTTP, and for errors before the answer begins. Gunicorn would send HTML."""
         if isinstance(exc, ParseException):
             self.log.warning("Invalid request from %s: %s", addr[0], exc)
             status, error = _REFUSALS.get(type(exc), 400), (str(exc), "Send HTTP/1.1 as RFC 9112 describes it.")
         else:
-            self.log.error("Defect while answering", exc_info=exc)
+            self.log.error("Bug while answering", exc_info=exc)
             status, error = 500, internal_error(exc)
         body = error_body(*error)
         head = (
@@ -251,8 +251,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             client.sendall((head + body).encode())
 
 
-def _unread(body: LengthReader | ChunkedReader | AwaitedBody, least: int) -> bool:
-    """Whether so many bytes of a body may be left, or its client was not asked to send it."""
+def _unread(body: LengthReader | ChunkedReader | AwaitedBody, size: int) -> bool:
+    """Whether at least `size` bytes of a body may be left unread, or its client still waits for `100 Continue`."""
     if isinstance(body, AwaitedBody):
-        return body.client is not None or _unread(body.reader, least)
-    return body.length >= least if isinstance(body, LengthReader) else body.parser is not None
+        return body.client is not None or _unread(body.reader, size)
+    return body.length >= size if isinstance(body, LengthReader) else body.parser is not None

@@ -1,4 +1,4 @@
-"""One invocation: from the request's body to the bytes of its answer, within the memory and the time it may have."""
+"""Answers one invocation: from the request's body to the bytes of its answer, within its limits of memory and time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PIECE = 1 << 20
 
 
 class Invocation:
-    """Answers requests with the predictions of whichever model they are for."""
+    """Answers requests with the predictions of a model, which may be another for each request."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Invocation:
         metrics: Metrics,
         client_left: Callable[[Mapping[str, Any]], bool],
     ) -> None:
-        """budget: the memory that requests share, those for other models too.
+        """budget: the memory that requests for all models share.
 
         client_left: whether the client of a request, given its WSGI environment, has closed its connection.
         """
@@ -49,13 +49,13 @@ class Invocation:
         self._client_left = client_left
 
     def respond(self, queue: PredictionQueue, answer: Answer, record: RequestRecord) -> Response:
-        """The response to the request that Flask has at hand, from a model that is loaded.
+        """The response to Flask's current request, from the model of `queue`, which is loaded.
 
-        record: gets what becomes known of the request. Raises BusyError, TooLargeError, RequestError, ImageError;
-        ClientLeftError before a step whose result nobody would take.
+        record: filled in with what is known of the request. Raises BusyError, TooLargeError, RequestError, ImageError;
+        ClientLeftError before the next step if the client has left.
         """
         until = time.monotonic() + self._settings.timeout
-        queue.require_place()  # before the body is read, and again when it has been
+        queue.require_place()  # before the body is read, and again afterwards
         with ExitStack() as held:
             held.enter_context(self._metrics.in_flight.track_inprogress())
             content = self._content(queue, answer, until, record, held)
@@ -64,13 +64,14 @@ class Invocation:
             gzip = answer.compressible and accepts_gzip(request.headers.get("Accept-Encoding"))
             body, headers = response_body(content, gzip)
             response = Response(body, headers=headers, content_type=answer.media_type)
-            response.call_on_close(held.pop_all().close)  # what is sent is in memory until it is
+            response.call_on_close(held.pop_all().close)  # the answer is in memory until it is sent
             return response
 
     def _content(
         self, queue: PredictionQueue, answer: Answer, until: float, record: RequestRecord, held: ExitStack
     ) -> Sequence[Buffer] | None:
-        """What is to be sent, None for an empty body; `held` is what it occupies until then."""
+        """The content of the response, None for an empty body; `held` gets the memory that it takes until it is
+        sent."""
         model, left = queue.description, partial(self._client_left, request.environ)
         with self._budget.bodies.growing() as take:
             with record.stage("receive"):
@@ -79,7 +80,7 @@ class Invocation:
                 return None
             record.received = len(body)
             image = open_image(body, self._settings.max_pixels)
-            del body  # the image may have a copy of its own, which is all that is counted
+            del body  # the image may have its own copy, and only one is counted
             record.size = image.size
             _check_size(image.width, image.height, model.network.stride, self._settings.max_pixels)
             size = model.num_classes, image.height, image.width
@@ -99,45 +100,46 @@ class Invocation:
 
 
 def _check_size(width: int, height: int, stride: int, limit: int) -> None:
-    """Raises TooLargeError when the network would compute more pixels than allowed, though the image has fewer."""
+    """Raises TooLargeError when the network would compute more pixels than allowed, even if the image has fewer."""
     pixels = computed_pixels(height, width, stride)
     if pixels > limit:
         raise TooLargeError(
-            f"The picture of {width} x {height} pixels counts as {pixels:,}, more than the {limit:,} allowed: sides "
-            f"count in steps of {stride}, for the network computes squares of {stride} x {stride}.",
-            "Send a smaller or less narrow picture, or serve with a higher SEMSEG_MAX_PIXELS.",
+            f"The image of {width} x {height} pixels counts as {pixels:,}, more than the {limit:,} allowed: its sides "
+            f"are rounded up to multiples of {stride}, because the network computes squares of {stride} x {stride}.",
+            "Send a smaller or less narrow image, or serve with a higher SEMSEG_MAX_PIXELS.",
         )
 
 
 def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
-    """The request's body, unpacked if it is gzip; at most `limit` bytes may come, and be unpacked.
+    """The request's body, decompressed if it is gzip; `limit` applies to the bytes before and after that.
 
-    take: is called with the number of bytes of each piece that has come. Raises TooLargeError beyond the limit;
-    RequestError when the body ends early, stops coming, is badly framed or no sound gzip.
+    take: called with the size of each piece in bytes. Raises TooLargeError beyond the limit; RequestError when the body
+    ends early, stalls, is badly framed, or is not valid gzip.
     """
     declared = request.content_length or 0
     if declared > limit:
         raise _too_large(limit)
-    body, pieces = io.BytesIO(), _pieces(limit, declared)  # BytesIO does not copy what it gives away
+    body, pieces = io.BytesIO(), _pieces(limit, declared)  # BytesIO.getvalue does not copy
     try:
         for piece in unpacked(pieces) if is_packed(request.headers.get("Content-Encoding")) else pieces:
             if body.tell() + len(piece) > limit:
                 raise _too_large(limit)
             take(len(piece))
             body.write(piece)
-    except OSError as error:  # of gunicorn's parser too: a chunk cut short
+    except OSError as error:  # gunicorn's parser raises it too, for a truncated chunk
         raise RequestError("The request's body stopped before its end.", "Send it again.") from error
     except ParseException as error:
         raise RequestError(
-            f"The request's body is not in sound chunks: {error}.", "Send its length instead."
+            f"The request's body is not validly chunked: {error}.", "Send it with a Content-Length instead."
         ) from error
     return body.getvalue()
 
 
 def _pieces(limit: int, declared: int) -> Iterator[bytes]:
-    """The bytes of the request's body as they come; raises TooLargeError beyond `limit`, RequestError when some lack.
+    """The bytes of the request's body as they arrive; raises TooLargeError beyond `limit`, RequestError if some are
+    missing.
 
-    The limit is not Flask's MAX_CONTENT_LENGTH: under gunicorn that cuts chunked bodies off without an error.
+    Flask's MAX_CONTENT_LENGTH would not do: under gunicorn it truncates chunked bodies without an error.
     """
     received = 0
     while piece := request.stream.read(min(_PIECE, limit + 1 - received)):

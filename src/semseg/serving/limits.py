@@ -1,4 +1,4 @@
-"""How many clients the machine's limits leave room for: of open files, and of processes and threads."""
+"""Fits the number of clients to the machine's limits of open files, and of processes and threads."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from semseg.serving.settings import MAX_CONNECTIONS, Settings
 
 logger = logging.getLogger(__name__)
 
-FILES_A_CLIENT = 2
-"""Its connection, and that of another client that only keeps one open."""
+FILES_PER_CLIENT = 2
+"""Its connection, and that of another client that is idle but kept open."""
 
 _OWN_FILES = 64
-"""That a worker may have open without clients; it has 14 [measured], and a library may open some for a moment."""
+"""Files that a worker may have open without clients; it has 14 [measured], and libraries open some for a moment."""
 
-_OWN_THREADS, _OWN_THREADS_A_CORE = 16, 2
-"""That a worker may have without clients: MXNet takes 7 and 2 a core [measured], OpenVINO fewer."""
+_OWN_THREADS, _OWN_THREADS_PER_CORE = 16, 2
+"""Threads that a worker may have without clients: MXNet takes 7, and 2 per core [measured], OpenVINO fewer."""
 
 
 def within_limits(settings: Settings) -> Settings:
-    """The settings with no more connections than each worker can have, which is logged when they are fewer than set.
+    """The settings with max_connections lowered, and a warning logged, if the limits allow a worker fewer than set.
 
-    Raises this process's limit of open files as far as it may and has to. Raises UserError when fewer connections are
-    left than SEMSEG_MAX_CONNECTIONS may be.
+    Also increases this process's limit of open files as far as needed and allowed. Raises UserError when the limits
+    allow fewer connections than the minimum of SEMSEG_MAX_CONNECTIONS.
     """
     wanted = settings.max_connections
     most, limit = min(
@@ -36,34 +36,32 @@ def within_limits(settings: Settings) -> Settings:
     )
     if most < MAX_CONNECTIONS.lowest:
         raise UserError(
-            f"The limit of {limit} leaves room for {max(0, most)} clients beside what a server needs itself; "
-            f"{MAX_CONNECTIONS.lowest} are the least.",
-            "Raise it (docker run --ulimit nofile=4096, --pids-limit 1000), or lower SAGEMAKER_MODEL_SERVER_WORKERS or "
-            "OMP_NUM_THREADS.",
+            f"The limit of {limit} leaves room for {max(0, most)} clients besides what the server itself needs; at "
+            f"least {MAX_CONNECTIONS.lowest} are required.",
+            "Raise the limit (docker run --ulimit nofile=4096, --pids-limit 1000), or lower "
+            "SAGEMAKER_MODEL_SERVER_WORKERS or OMP_NUM_THREADS.",
         )
     if most < wanted:
-        logger.warning(
-            "%s is %d instead of %d: the limit of %s asks for it.", MAX_CONNECTIONS.name, most, wanted, limit
-        )
+        logger.warning("%s is %d instead of %d, because of the limit of %s.", MAX_CONNECTIONS.name, most, wanted, limit)
     return replace(settings, max_connections=most)
 
 
 def cores_of_a_worker(settings: Settings) -> int:
-    """On how many cores a worker computes: as many as set, or else its share of all."""
+    """The number of cores that a worker computes on: as set, or else its share of all."""
     return settings.threads or max(1, usable_cores() // settings.workers)
 
 
 def _clients_by_files(wanted: int) -> int:
-    needed = _OWN_FILES + FILES_A_CLIENT * wanted
+    needed = _OWN_FILES + FILES_PER_CLIENT * wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         needed = soft
-    return (needed - _OWN_FILES) // FILES_A_CLIENT
+    return (needed - _OWN_FILES) // FILES_PER_CLIENT
 
 
 def _clients_by_threads(settings: Settings) -> int:
     free = free_threads()
-    own = _OWN_THREADS + _OWN_THREADS_A_CORE * cores_of_a_worker(settings)
+    own = _OWN_THREADS + _OWN_THREADS_PER_CORE * cores_of_a_worker(settings)
     return settings.max_connections if free is None else free // settings.workers - own

@@ -1,4 +1,4 @@
-"""The memory for requests: each reserves its part, and those for which too little is left wait, or are refused."""
+"""Limits the memory that requests take: each reserves its bytes first, and waits or is refused if too few are left."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from dataclasses import dataclass
 
 from semseg.errors import BusyError, TooLargeError
 
-_BODIES = 4
-"""One part in so many of the memory is for bodies, the rest for images and responses. Were they one, bodies could fill
+_BODIES_DIVISOR = 4
+"""A quarter of the memory is for bodies, the rest for images and responses. With one pool for both, bodies could fill
 it, each waiting for memory to be decoded."""
 
 
 class MemoryBudget:
-    """The memory that the requests of one process may take together, whichever model they are for."""
+    """The memory that the requests of one process share, for all models."""
 
     def __init__(self, size: int = sys.maxsize) -> None:
-        """size: bytes, more than any machine has until a model is loaded."""
+        """size: bytes; the default, more than any machine has, holds until a model is loaded."""
         self._size = size
         self.bodies, self.images = Reservations(0), Reservations(0)
         self.lower_to(size)
 
     def lower_to(self, size: int) -> None:
-        """Let requests take no more than `size` bytes, those that a loaded model leaves; never raises the budget."""
+        """Limit requests to the `size` bytes that a loaded model leaves; never raises the budget."""
         self._size = min(self._size, size)
-        self.bodies.limit = self._size // _BODIES
+        self.bodies.limit = self._size // _BODIES_DIVISOR
         self.images.limit = self._size - self.bodies.limit
 
 
 @dataclass(eq=False)
 class _Reservation:
-    """The bytes that one request holds, or waits for."""
+    """The bytes that one request holds or waits for."""
 
     size: int
     held: bool = False
 
 
 class Reservations:
-    """Counts the bytes that requests under way take together; `limit`: the most that they may."""
+    """Counts the bytes that concurrent requests hold; `limit`: the most that they may hold together."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -51,17 +51,16 @@ class Reservations:
 
     @contextmanager
     def reserve(self, size: int, until: float) -> Iterator[None]:
-        """Hold `size` bytes, from when others have left enough to the end of the block.
+        """Wait for `size` bytes, and hold them until the end of the block.
 
-        A reservation that does not fit yet is passed by those that do, as long as it waits for earlier ones anyway:
-        see `_admit`. until: on time.monotonic's clock. Raises TooLargeError, with the ways out, if there will never be
-        enough; BusyError at that time.
+        Later reservations that fit may be admitted first, within bounds: see `_admit`. until: the deadline, on
+        time.monotonic's clock. Raises TooLargeError if `size` exceeds the limit; BusyError at the deadline.
         """
         if size > self.limit:
             raise TooLargeError(
                 f"This request takes {_megabytes(size)} of memory; the server has {_megabytes(self.limit)} for "
                 "requests.",
-                "Ask for the mask with Accept: image/png, send a smaller picture or parts of it, or serve it with more "
+                "Ask for the mask with Accept: image/png, send a smaller image or parts of it, or serve with more "
                 "memory.",
             )
         mine = _Reservation(size)
@@ -70,7 +69,7 @@ class Reservations:
             self._admit()
             if not self._changed.wait_for(lambda: mine.held, until - time.monotonic()):
                 self._remove(mine)
-                raise _full("Others took the memory for this request until its time was over.")
+                raise _full("Other requests took the memory for this one until its time was over.")
         try:
             yield
         finally:
@@ -79,32 +78,32 @@ class Reservations:
                 self._remove(mine)
 
     def _admit(self) -> None:
-        """Hand the free bytes to those that wait, in the order in which they came.
+        """Give the free bytes to waiting reservations, in the order in which they came.
 
-        A reservation that does not fit may be passed as long as those that came before it are in its way: it would
-        wait anyway. Once only those that passed it are, nobody else passes: when they have left, it fits. So the small
-        do not wait for the large, nor the large for ever.
+        One that does not fit may be overtaken as long as earlier ones block it, because it would wait anyway. Once only
+        later ones that overtook it are in its way, no others overtake it. So small reservations do not wait for a large
+        one, and a large one does not wait for ever.
         """
         earlier = 0
-        for one in self._reservations:
-            if not one.held and self._taken + one.size <= self.limit:
-                one.held = True
-                self._taken += one.size
+        for reservation in self._reservations:
+            if not reservation.held and self._taken + reservation.size <= self.limit:
+                reservation.held = True
+                self._taken += reservation.size
                 self._changed.notify_all()
-            if one.held:
-                earlier += one.size
-            elif earlier + one.size <= self.limit:
+            if reservation.held:
+                earlier += reservation.size
+            elif earlier + reservation.size <= self.limit:
                 return
 
-    def _remove(self, one: _Reservation) -> None:
-        del self._reservations[one]
+    def _remove(self, reservation: _Reservation) -> None:
+        del self._reservations[reservation]
         self._admit()
 
     @contextmanager
     def growing(self) -> Iterator[Callable[[int], None]]:
-        """Gives a function that takes so many more bytes, without waiting, until the end of the block.
+        """Yields a function that takes a further number of bytes, without waiting, until the end of the block.
 
-        It raises BusyError when others have left too little, TooLargeError when the request alone exceeds the limit.
+        It raises BusyError when others hold too much, TooLargeError when this request alone exceeds the limit.
         """
         mine = 0
 
@@ -113,11 +112,11 @@ class Reservations:
             if mine + size > self.limit:
                 raise TooLargeError(
                     f"The request's body is larger than the memory for bodies, {_megabytes(self.limit)}.",
-                    "Send a smaller picture, or serve it with more memory.",
+                    "Send a smaller image, or serve with more memory.",
                 )
             with self._changed:
                 if self._taken + size > self.limit:
-                    raise _full("Other requests' bodies fill the memory for them.")
+                    raise _full("Other requests' bodies fill the memory for bodies.")
                 self._taken += size
                 mine += size
 
@@ -130,7 +129,7 @@ class Reservations:
 
 
 def _full(message: str) -> BusyError:
-    return BusyError(message, "Ask again later, or serve with more memory.")
+    return BusyError(message, "Try again later, or serve with more memory.")
 
 
 def _megabytes(size: int) -> str:

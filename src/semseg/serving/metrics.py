@@ -15,18 +15,18 @@ from semseg.version import __version__
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names a folder for what several processes count; prometheus_client reads it when it is imported."""
+"""The variable that names the folder of several processes' counts; prometheus_client reads it on import."""
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
 
-def count_at(place: int) -> None:
-    """Have this process, one of several, count in the files of a place instead of its own id; before it has Metrics."""
-    values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
+def count_in_slot(slot: int) -> None:
+    """Make this process, one of several, count in the files of a slot, not of its process id. Call before Metrics()."""
+    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """The counters of one process, of which there may be several."""
+    """The metrics of one process; `text` adds up those of all processes."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -41,19 +41,19 @@ class Metrics:
             registry=registry,
         )
         self.megapixels = Counter("semseg_megapixels", "Megapixels segmented.", registry=registry)
-        self.in_flight = self._gauge("semseg_in_flight", "Invocations that are not answered in full.")
-        self.queued = self._gauge("semseg_queue", "Pictures that are being segmented or wait for it.")
+        self.in_flight = self._gauge("semseg_in_flight", "Invocations whose answer is not complete.")
+        self.queued = self._gauge("semseg_queue", "Images that are being segmented or waiting.")
         self._memory = self._gauge("semseg_resident_memory_bytes", "Memory of the worker processes.")
         self._model = Gauge(
             "semseg_model_info",
-            "1, for what is served.",
+            "1, with the served model as labels.",
             ["algorithm", "backbone", "num_classes", "version"],
             registry=registry,
             multiprocess_mode="livemax",
         )
 
     def text(self, model: ModelDescription | None) -> bytes:
-        """All numbers of all processes, in Prometheus' text format; model: what is served, once it is loaded."""
+        """All metrics of all processes in Prometheus' text format; model: the served model, once it is loaded."""
         if model:
             self._model.labels(model.network.name, model.backbone.name, model.num_classes, __version__).set(1)
         self.note_memory()
@@ -64,7 +64,7 @@ class Metrics:
         return generate_latest(together)
 
     def note_memory(self) -> None:
-        """Records how much memory this process has now, for whichever process is asked next, if a file is to be had."""
+        """Records this process's memory for the next report by any process; skipped if no file can be opened."""
         with suppress(OSError):
             self._memory.set(_resident_bytes())
 

@@ -1,4 +1,4 @@
-"""The description of the HTTP interface in OpenAPI's form: the file openapi.json, with what tables hold filled in."""
+"""The OpenAPI description of the HTTP interface: the file openapi.json, completed from the tables in the code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from semseg.version import __version__
 
 
 def description(offers: Mapping[str, Offer]) -> str:
-    """The JSON text, with this version, the networks that can be served, and the answers on offer."""
+    """The JSON text, with the version, the networks and backbones, and the media types of answers filled in."""
     text = Path(__file__).with_name("openapi.json").read_text().replace("{version}", __version__)
-    for place, declared in (("{networks}", NETWORKS), ("{backbones}", BACKBONES)):
-        text = text.replace(place, '", "'.join(one.name for one in declared))
+    for placeholder, definitions in (("{networks}", NETWORKS), ("{backbones}", BACKBONES)):
+        text = text.replace(placeholder, '", "'.join(definition.name for definition in definitions))
     answers = {media_type: _content(offer) for media_type, offer in offers.items()}
     return text.replace('"{answers}"', json.dumps(answers))
 

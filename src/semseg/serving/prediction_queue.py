@@ -1,6 +1,6 @@
-"""One model and the queue of requests for it: a single thread loads the model and runs it, image after image.
+"""The queue of requests for one model: a single thread loads the model and runs it, image after image.
 
-Nothing here ends a process: what happens to the model is reported to a listener, which decides.
+Nothing here ends a process: what happens to the model is reported to a listener, which decides what to do.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from semseg.types import Prediction, UInt8
 logger = logging.getLogger(__name__)
 
 _FAILURES = 10
-"""So many predictions in a row that raise are the engine's fault, not that of images, which are decoded by then: an
-error of CUDA lasts as long as the process, and so may a lack of memory."""
+"""This number of failed predictions in a row is the engine's fault, not that of the images, which are decoded by then:
+a CUDA error lasts as long as the process, and so may a lack of memory."""
 
-_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL = 600.0, 3e-4
-"""A prediction is stuck after so many in all, or so many for each pixel if that is more: ten times a request's usual
-time, and ten times what PSP on ResNet-101 takes with MXNet on one core, 31 microseconds [measured]."""
+_STUCK_SECONDS, _STUCK_SECONDS_PER_PIXEL = 600.0, 3e-4
+"""A prediction counts as stuck after the larger of the two: ten times a request's usual time, and ten times what PSP on
+ResNet-101 takes with MXNet on one core, 31 microseconds a pixel [measured]."""
 
 _WARM_UP_SIZE = 64
-_LONGEST_RETRY_AFTER = 60
-"""Seconds: no client is asked to stay away for longer."""
+_MAX_RETRY_AFTER = 60
+"""Seconds; the most that Retry-After asks a client to wait."""
 
 
 def _never_leaves() -> bool:
-    """Whether a client that never leaves has left."""
+    """Says that the client has not left; for callers without a client."""
     return False
 
 
 def require_client(left: Callable[[], bool]) -> None:
-    """Raises ClientLeftError if the client has left: nobody would take what is computed."""
+    """Raises ClientLeftError if the client has left: nobody would receive the result."""
     if left():
         raise ClientLeftError(
-            "The client has closed the connection, or its half of it.", "Keep it open until the answer is there."
+            "The client has closed the connection, or its half of it.", "Keep it open until the answer has arrived."
         )
 
 
 class QueueListener:
-    """Hears what happens to the model of a queue, in the thread where it happens; this one does nothing about it."""
+    """Is notified of what happens to a queue's model, in the thread where it happens; this base class does nothing."""
 
     def loaded(self, model: LoadedModel) -> None:
         """The model is loaded and warm; the queue is ready when this returns."""
@@ -58,24 +58,24 @@ class QueueListener:
     def load_failed(self, error: BaseException) -> None:
         """The model could not be loaded or warmed up: the queue will never be ready."""
 
-    def only_failures(self, count: int, error: Exception) -> None:
-        """The last `count` predictions have failed, the latest with this error."""
+    def keeps_failing(self, count: int, error: Exception) -> None:
+        """The last `count` predictions have failed, the latest of them with `error`."""
 
     def stuck(self) -> None:
-        """The prediction under way takes longer than one does on any machine that works."""
+        """The current prediction takes longer than any does on a machine that works."""
 
 
 class PredictionQueue:
-    """The queue for one device's model. Loading starts at once, in the thread that later predicts."""
+    """The queue of images for one model. Loading starts at once, in the thread that later predicts."""
 
     def __init__(
         self, load: Callable[[], LoadedModel], max_waiting: int, listener: QueueListener | None = None
     ) -> None:
-        """load: makes the model ready; max_waiting: how many images may wait while the network has one."""
+        """load: returns the model; max_waiting: the number of images that may wait while another is segmented."""
         self._load = load
         self._places = 1 + max_waiting
         self._listener = listener or QueueListener()
-        self._queue: list[Callable[[], bool]] = []  # of each request in it, whether its client has left
+        self._queue: list[Callable[[], bool]] = []  # for each request in it, a test of whether its client has left
         self._lock = threading.RLock()
         self._seconds = 0.0
         self._failures = 0
@@ -94,25 +94,25 @@ class PredictionQueue:
         return self._model.result().description
 
     def report_if_stuck(self) -> None:
-        """Reports to the listener when the prediction under way takes longer than one does on any machine that works.
+        """Reports to the listener if the current prediction takes longer than any does on a machine that works.
 
-        Requests call it, whatever they ask for: the thread that is stuck cannot.
+        Requests of all paths call it: the stuck thread cannot.
         """
         if time.monotonic() > self._stuck_at:
             self._listener.stuck()
 
     def require_place(self) -> None:
-        """Raises BusyError if the queue is full: an early check, before a request's body is read.
+        """Raises BusyError if the queue is full; an early check, before a request's body is read.
 
-        In a full queue, requests whose clients have left lose their places.
+        A full queue first drops the requests whose clients have left.
         """
         with self._lock:
             if len(self._queue) >= self._places:
                 self._queue = [left for left in self._queue if not left()]
             if len(self._queue) >= self._places:
                 raise BusyError(
-                    f"{self._places} pictures are being segmented or wait already.",
-                    "Ask again later, or serve with more machines; SEMSEG_QUEUE sets how many may wait.",
+                    f"{self._places} images are being segmented or waiting already.",
+                    "Try again later, or serve with more machines; SEMSEG_QUEUE sets how many may wait.",
                     self._retry_after(),
                 )
 
@@ -132,11 +132,11 @@ class PredictionQueue:
                 self._queue.remove(left)
 
     def predict(self, image: UInt8, until: float, left: Callable[[], bool] = _never_leaves) -> Prediction:
-        """Run the network on an RGB image, uint8 (H, W, 3), after those that came before; waits until it has run.
+        """Run the network on an RGB image, uint8 (H, W, 3), after those that came before; returns when it has run.
 
-        left: whether the client has left; another thread calls it. Raises ClientLeftError if it has when the image's
-        turn comes, and BusyError if the network has not begun by `until`, on time.monotonic's clock. What has begun is
-        finished.
+        left: whether the client has left; another thread calls it. Raises ClientLeftError if it has left by the image's
+        turn, and BusyError if the network has not begun by `until`, on time.monotonic's clock. A prediction that has
+        begun is finished.
         """
         future = self._thread.submit(self._predict, self._model.result(), image, left)
         try:
@@ -145,8 +145,8 @@ class PredictionQueue:
             if not future.cancel():
                 return future.result()
             raise BusyError(
-                "The network did not come to this picture in the time a request has.",
-                "Ask again later, or allow more with SAGEMAKER_MODEL_SERVER_TIMEOUT.",
+                "The turn of this image did not come within the time that a request has.",
+                "Try again later, or allow more time with SAGEMAKER_MODEL_SERVER_TIMEOUT.",
                 self._retry_after(),
             ) from None
 
@@ -154,13 +154,13 @@ class PredictionQueue:
         require_client(left)
         height, width, _ = image.shape
         begin, pixels = time.monotonic(), computed_pixels(height, width, model.description.network.stride)
-        self._stuck_at = begin + max(_STUCK_SECONDS, _STUCK_SECONDS_A_PIXEL * pixels)
+        self._stuck_at = begin + max(_STUCK_SECONDS, _STUCK_SECONDS_PER_PIXEL * pixels)
         try:
             prediction = model.predictor.predict(image)
         except Exception as error:
             self._failures += 1
             if self._failures >= _FAILURES:
-                self._listener.only_failures(self._failures, error)
+                self._listener.keeps_failing(self._failures, error)
             raise
         finally:
             self._stuck_at = math.inf
@@ -170,14 +170,14 @@ class PredictionQueue:
         return prediction
 
     def _retry_after(self) -> int:
-        """Seconds in which the queue as it is will have been worked off."""
-        return min(max(1, math.ceil(len(self._queue) * self._seconds)), _LONGEST_RETRY_AFTER)
+        """Seconds that the current queue will take."""
+        return min(max(1, math.ceil(len(self._queue) * self._seconds)), _MAX_RETRY_AFTER)
 
     def _load_and_warm_up(self) -> LoadedModel:
         try:
             logger.info("loading model...")
             model = self._load()
-            # The first image is the slow one: the network's graph and the kernels' scratch memory are made for it.
+            # The first image is slow: the network's graph and the kernels' scratch memory are made for it.
             model.predictor.predict(np.zeros((_WARM_UP_SIZE, _WARM_UP_SIZE, 3), np.uint8)).labels()
             logger.info("...model loaded.")
             self._listener.loaded(model)

@@ -1,4 +1,4 @@
-"""gunicorn around the application: worker processes, one unless set otherwise, with threads for their requests.
+"""Runs the application under gunicorn: worker processes, one by default, with a thread for each connection.
 
 What ends a process, and with which exit code, is decided here.
 """
@@ -23,7 +23,7 @@ from gunicorn.errors import HaltServer
 from semseg.errors import SemsegError
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.serving.connections import PatientWorker, client_left
-from semseg.serving.limits import FILES_A_CLIENT, cores_of_a_worker
+from semseg.serving.limits import FILES_PER_CLIENT, cores_of_a_worker
 from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.prediction_queue import PredictionQueue, QueueListener
 from semseg.serving.settings import Settings
@@ -32,20 +32,20 @@ from semseg.serving.shared_counts import shared_counts
 logger = logging.getLogger(__name__)
 
 LOAD_FAILED = 3
-"""The exit code of a worker that makes gunicorn end, with the same code, instead of starting another."""
+"""The exit code of a worker that makes gunicorn end with the same code instead of starting another worker."""
 
-FAULTY = 1
-"""The exit code of a worker whose engine is broken or stuck: gunicorn starts another."""
+ENGINE_FAILED = 1
+"""The exit code of a worker whose engine is broken or stuck; gunicorn starts another worker."""
 
 _PAUSE = 1.0
-"""Seconds at least from the end of a worker that was never ready to the next one, which may lack the same."""
+"""The least seconds between the end of a worker that was never ready and the start of the next, which may fail too."""
 
 
 class WorkerPolicy(QueueListener):
-    """What a worker does about its model: it takes requests once the model is loaded, and ends if it cannot go on."""
+    """Decides when a worker ends: it takes requests once its model is loaded, and ends if it cannot go on."""
 
     def __init__(self, on_loaded: Callable[[LoadedModel], object], exit_process: Callable[[int], object]) -> None:
-        """exit_process: ends the worker with an exit code, LOAD_FAILED or FAULTY."""
+        """exit_process: ends the worker with an exit code, LOAD_FAILED or ENGINE_FAILED."""
         self._on_loaded = on_loaded
         self._exit_process = exit_process
 
@@ -54,35 +54,35 @@ class WorkerPolicy(QueueListener):
         self._on_loaded(model)
 
     def load_failed(self, error: BaseException) -> None:
-        """Says why in one line on stderr, logs the traceback of what no user can mend, and ends with LOAD_FAILED."""
+        """Prints the reason in one line on stderr, logs the traceback of unexpected errors, ends with LOAD_FAILED."""
         if not isinstance(error, SemsegError):
-            logger.error("A defect, or a broken machine:", exc_info=error)
+            logger.error("A bug, or a broken machine:", exc_info=error)
         reason = " ".join((str(error) or repr(error)).split())
         print(f"The model cannot be loaded: {reason}", file=sys.stderr, flush=True)
         self._exit_process(LOAD_FAILED)
 
-    def only_failures(self, count: int, error: Exception) -> None:
-        """Logs it and ends with FAULTY."""
+    def keeps_failing(self, count: int, error: Exception) -> None:
+        """Logs the error and ends with ENGINE_FAILED."""
         logger.critical(
             "The last %d predictions failed: this process ends, and another takes over.", count, exc_info=error
         )
-        self._exit_process(FAULTY)
+        self._exit_process(ENGINE_FAILED)
 
     def stuck(self) -> None:
-        """Logs it and ends with FAULTY."""
+        """Logs this and ends with ENGINE_FAILED."""
         logger.critical("The engine is stuck in a prediction: this process ends, and another takes over.")
-        self._exit_process(FAULTY)
+        self._exit_process(ENGINE_FAILED)
 
 
 class Processes(BaseApplication):  # type: ignore[misc]
-    """The server: this process is the master, from run() on."""
+    """The server; run() makes this process gunicorn's master."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises UserError when several workers find no room to count together."""
+        """Raises UserError when there is no space for the shared counts of several workers."""
         self._settings = settings
-        self._was_ready = mmap.mmap(-1, 1)  # one byte that master and workers share
-        self._ready = mmap.mmap(-1, mmap.PAGESIZE)  # one for each worker, at its place
-        self._place = 0  # in a worker: its own
+        self._was_ready = mmap.mmap(-1, 1)  # one byte shared by master and workers: was any worker ever ready?
+        self._ready = mmap.mmap(-1, mmap.PAGESIZE)  # shared too: a byte for each worker, at its slot
+        self._slot = 0  # in a worker: its own
         self._start_at = 0.0
         self._counts = shared_counts(settings.workers) if settings.workers > 1 else None
         if self._counts:
@@ -103,12 +103,12 @@ class Processes(BaseApplication):  # type: ignore[misc]
         _Master(self).run()
 
     def load(self) -> Flask:
-        """Called in the worker: the queue's thread would not survive the fork, nor would a GPU."""
-        from semseg.serving.app import create_app  # here: prometheus_client looks for its folder when it is imported
-        from semseg.serving.metrics import count_at
+        """Called in the worker, because neither the queue's thread nor a GPU context would survive the fork."""
+        from semseg.serving.app import create_app  # here: prometheus_client reads its folder's name on import
+        from semseg.serving.metrics import count_in_slot
 
         if self._counts:
-            count_at(self._place)
+            count_in_slot(self._slot)
         settings = self._settings
         cores = cores_of_a_worker(settings)
         os.environ["OMP_NUM_THREADS"] = str(cores)  # for MXNet, which is imported later, if at all
@@ -126,24 +126,24 @@ class Processes(BaseApplication):  # type: ignore[misc]
 
         def loaded(model: LoadedModel) -> None:
             budget.lower_to(model.memory)
-            self._was_ready[0] = self._ready[self._place] = 1
+            self._was_ready[0] = self._ready[self._slot] = 1
 
         queue = PredictionQueue(load, settings.queue, WorkerPolicy(loaded, self._end_worker))
         return create_app(queue, settings, budget, client_left)
 
     def may_start(self) -> bool:
-        """Whether it is time for another worker."""
+        """Whether the pause before the next worker is over."""
         return time.monotonic() >= self._start_at
 
     def exit_code(self, code: int) -> int:
-        """What a worker that fails with a code ends with: LOAD_FAILED, which ends the server, at the first load alone.
+        """The exit code of a worker that fails: LOAD_FAILED, which ends the server, only if no worker was ever ready.
 
-        A model that was loaded once is sound: if it cannot be loaded again, the machine lacks something for now.
+        A model that was loaded once is valid: if it cannot be loaded again, the machine lacks something for now.
         """
-        return FAULTY if code == LOAD_FAILED and self._was_ready[0] else code
+        return ENGINE_FAILED if code == LOAD_FAILED and self._was_ready[0] else code
 
     def fail(self, error: OSError) -> None:
-        """Called in the master when no worker can be started: it ends if none ever was, or else waits a little."""
+        """Called in the master when no worker can be started: ends it if none was ever ready, else waits a little."""
         if not self._was_ready[0]:
             raise HaltServer(f"No worker can be started: {error}.", LOAD_FAILED)
         self._start_at = time.monotonic() + _PAUSE
@@ -152,30 +152,31 @@ class Processes(BaseApplication):  # type: ignore[misc]
         os._exit(self.exit_code(code))
 
     def _may_accept(self) -> bool:
-        """Whether this worker is to take connections: not as long as it loads and another is ready."""
-        return self._ready[self._place] == 1 or self._ready.find(b"\1") < 0
+        """Whether this worker should take connections: not while it loads and another is ready."""
+        return self._ready[self._slot] == 1 or self._ready.find(b"\1") < 0
 
     def _before_worker(self, master: Arbiter, worker: PatientWorker) -> None:
-        """Called in the master before the fork: the worker gets the first place that no other has."""
-        taken = {other.place for other in master.WORKERS.values()}
-        self._place = worker.place = next(place for place in count() if place not in taken)
+        """Called in the master before the fork: gives the worker the first free slot."""
+        taken = {other.slot for other in master.WORKERS.values()}
+        self._slot = worker.slot = next(slot for slot in count() if slot not in taken)
         if self._counts:
-            self._counts.prepare(worker.place)
+            self._counts.prepare(worker.slot)
 
     def _set_up(self, worker: PatientWorker) -> None:
         worker.seconds, worker.may_accept = self._settings.timeout, self._may_accept
 
     def _after_worker(self, master: Arbiter, worker: PatientWorker) -> None:
-        """Called in the master at a worker's end: one that dies while it loads would die for ever.
+        """Called in the master at a worker's end. If the first dies while it loads, the server ends: the next would
+        die too.
 
-        The master has no listeners when it is the one that ends.
+        The master has no listeners once it is ending itself.
         """
         if self._counts:
-            with suppress(OSError):  # of numbers that are wrong until the next worker starts
-                self._counts.forget(worker.place)
-        if not self._ready[worker.place]:
+            with suppress(OSError):  # then some gauges are wrong until the next worker starts
+                self._counts.forget(worker.slot)
+        if not self._ready[worker.slot]:
             self._start_at = time.monotonic() + _PAUSE
-        self._ready[worker.place] = 0
+        self._ready[worker.slot] = 0
         if master.LISTENERS and not self._was_ready[0]:
             raise HaltServer("The worker died before the model was loaded.", LOAD_FAILED)
 
@@ -186,13 +187,10 @@ class Processes(BaseApplication):  # type: ignore[misc]
 
 
 class _Master(Arbiter):  # type: ignore[misc]
-    """gunicorn's master; without a process or file for a worker it does not end, but tries again."""
+    """gunicorn's master; if it cannot fork or open a file for a worker, it tries again instead of ending."""
 
     def spawn_worker(self) -> int | None:
-        """Called when there are too few workers, again every second, or when another ends.
-
-        In the worker it does not return.
-        """
+        """Called when there are too few workers, every second and when one ends; in the worker it does not return."""
         if not self.app.may_start():
             return None
         try:
@@ -206,7 +204,7 @@ class _Master(Arbiter):  # type: ignore[misc]
             raise SystemExit(self.app.exit_code(end.code)) from None
 
     def handle_usr2(self) -> None:
-        """Called for SIGUSR2. Gunicorn would start a successor, which finds our sockets in a variable."""
+        """Called for SIGUSR2, at which gunicorn would start a second master on the same sockets."""
         self.log.warning("SIGUSR2 is ignored.")
 
 
@@ -215,13 +213,13 @@ def _options(settings: Settings) -> dict[str, object]:
     return {
         "bind": f"0.0.0.0:{settings.port}",
         "workers": settings.workers,
-        "worker_class": PatientWorker,  # of threads: in the other kinds a prediction holds up /ping
-        "threads": settings.max_connections,  # so many clients may stall or wait before /ping does
-        "worker_connections": FILES_A_CLIENT * settings.max_connections,  # with those that only keep a connection open
+        "worker_class": PatientWorker,  # with threads: in the other kinds a prediction blocks /ping
+        "threads": settings.max_connections,  # the number of clients that may stall or wait before /ping does
+        "worker_connections": FILES_PER_CLIENT * settings.max_connections,  # including idle ones that are kept open
         "graceful_timeout": 25,  # the platform kills 30 seconds after SIGTERM
-        "keepalive": 60,  # seconds that a client may leave between two requests, as in AWS's own containers
-        "timeout": 300,  # of the worker's own heartbeat, not of requests
-        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp",  # noqa: S108 files of no size
-        "control_socket_disable": True,  # it is a file in the home directory
-        "forwarded_allow_ips": "",  # nobody is a proxy whose headers count: SCRIPT_NAME, or two schemes, would give 500
+        "keepalive": 60,  # seconds that a connection may be idle between two requests, as in AWS's own containers
+        "timeout": 300,  # for the worker's own heartbeat, not for requests
+        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp",  # noqa: S108 empty files
+        "control_socket_disable": True,  # it would be a file in the home directory
+        "forwarded_allow_ips": "",  # trust no proxy's headers: SCRIPT_NAME, or two schemes, would give 500
     }

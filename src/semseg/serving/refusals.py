@@ -1,15 +1,15 @@
-"""The one form of all errors: JSON that the platform passes on whole."""
+"""The JSON body of all error responses, short enough for the platform to pass on whole."""
 
 from __future__ import annotations
 
 import json
 
 _LONGEST = 2048
-"""The platform passes on so many characters of an error (OriginalMessage of ModelError)."""
+"""Characters of an error that the platform passes on, as OriginalMessage of ModelError."""
 
 
 def error_body(message: str, hint: str) -> str:
-    """An error as JSON, shortened if it has to be."""
+    """An error as JSON, shortened to fit if necessary."""
     body = json.dumps({"error": message, "hint": hint})
     if len(body) < _LONGEST:
         return body
@@ -17,5 +17,5 @@ def error_body(message: str, hint: str) -> str:
 
 
 def internal_error(error: Exception) -> tuple[str, str]:
-    """Message and hint of a defect, which do not give away what the error says: that is for the log."""
+    """The message and hint for a bug; the error's own text stays in the log."""
     return f"Internal error: {type(error).__name__}.", "The server's log has the details."

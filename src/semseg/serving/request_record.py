@@ -1,4 +1,4 @@
-"""What metrics and the log say of one request."""
+"""Records one request for the metrics and the log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INVOCATIONS = "/invocations"
 
 @dataclass
 class RequestRecord:
-    """What is known of a request and its response so far; times in seconds."""
+    """What is known of a request and its response so far. Times are in seconds."""
 
     path: str
     inference_id: str
@@ -34,7 +34,7 @@ class RequestRecord:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time of the block to a stage."""
+        """Adds the duration of the block to a stage."""
         begin = time.perf_counter()
         try:
             yield
@@ -42,10 +42,10 @@ class RequestRecord:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begin
 
     def end(self, status: int, known_path: bool, metrics: Metrics, log: str) -> None:
-        """Counts and logs the request, once it is answered in full; known_path: whether the server has its path.
+        """Counts and logs the request, once its answer is complete; known_path: whether the server has its path.
 
-        log: the line of an invocation, `metrics` for that of the built-in algorithm, `json` for an object with ids and
-        times, or `none`.
+        log: the log line of an invocation: `metrics` for that of the built-in algorithm, `json` for an object with ids
+        and times, or `none`.
         """
         metrics.requests.labels(self.path if known_path else "other", status).inc()
         metrics.note_memory()

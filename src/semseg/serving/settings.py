@@ -1,6 +1,6 @@
-"""What the environment sets for serving, read once at the start. An empty variable counts as not set.
+"""The settings of the server, read from environment variables at the start. An empty variable counts as not set.
 
-VARIABLES is the one table of it: names, defaults, ranges, meanings; the README's is made from it.
+VARIABLES is the one table of their names, defaults, ranges and meanings; the README's table is made from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Number:
     meaning: str
 
     def read(self, environ: Mapping[str, str]) -> int:
-        """The variable's value or its default; raises UserError, naming it, for another out of its range."""
+        """The variable's value or its default; raises UserError, naming the variable, if the value is out of range."""
         text = environ.get(self.name) or str(self.default)
         number = int(text) if text.isdecimal() and len(text) < 20 else -1
         if number != self.default and not self.lowest <= number <= self.highest:
@@ -40,7 +40,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """An environment variable that holds one of some words, the first by default."""
+    """An environment variable that holds one of several words, by default the first."""
 
     name: str
     options: tuple[str, ...]
@@ -48,11 +48,11 @@ class Choice:
 
     @property
     def default(self) -> str:
-        """What holds when it is not set."""
+        """The value when the variable is not set."""
         return self.options[0]
 
     def read(self, environ: Mapping[str, str]) -> str:
-        """The variable's value or its default; raises UserError, naming it, when it is none of the words."""
+        """The variable's value or its default; raises UserError, naming the variable, if it is none of the words."""
         text = environ.get(self.name) or self.default
         if text not in self.options:
             raise UserError(
@@ -71,7 +71,7 @@ class Folder:
     default = ""
 
     def read(self, environ: Mapping[str, str]) -> Path | None:
-        """The folder, be it there or not; raises UserError, naming the variable, for a relative path."""
+        """The folder, which need not exist; raises UserError, naming the variable, for a relative path."""
         text = environ.get(self.name, "")
         if text and not text.startswith("/"):
             raise UserError(f"{self.name} is {text[:50]!r}, not an absolute path.", f"It is {self.meaning}.")
@@ -92,23 +92,24 @@ TIMEOUT = Number(
     60,
     1,
     3600,
-    "the seconds in which a request has to come in and to reach the network; under `SAGEMAKER_BATCH=true` it is 3600",
+    "the seconds within which a request has to arrive and to reach the network; 3600 under `SAGEMAKER_BATCH=true`",
 )
-QUEUE = Number("SEMSEG_QUEUE", 32, 0, 10_000, "the number of pictures that may wait while the network has one")
+QUEUE = Number("SEMSEG_QUEUE", 32, 0, 10_000, "the number of images that may wait while another is segmented")
 MAX_CONNECTIONS = Number(
     "SEMSEG_MAX_CONNECTIONS",
     256,
     8,
     4096,
-    "the number of clients of a process, silent ones included, that /ping answers beside; fewer where limits of files "
-    "or threads ask for it",
+    "the most clients that a process serves at a time, silent ones included, while /ping still answers; fewer where "
+    "limits of files or threads require it",
 )
 MAX_PAYLOAD = Number(
     "SAGEMAKER_MAX_PAYLOAD_IN_MB",
     100,
     0,
     1024,
-    "the size of the largest request body, in units of 1,048,576 bytes (0, no limit of Batch Transform's: the default)",
+    "the size of the largest request body, in units of 1,048,576 bytes (0, Batch Transform's word for no limit: the "
+    "default)",
 )
 MAX_RESPONSE = Number(
     "SEMSEG_MAX_RESPONSE_MB",
@@ -123,14 +124,14 @@ MAX_PIXELS = Number(
     50_000_000,
     1,
     10**9,
-    "the number of pixels of the largest picture, whose sides count in steps of 8",
+    "the number of pixels of the largest image, its sides rounded up to multiples of 8",
 )
 MAX_TILE_PIXELS = Number(
     "SEMSEG_MAX_TILE_PIXELS",
     0,
     SMALLEST_BUDGET,
     10**9,
-    "the most pixels that the network gets at a time (0: what memory allows); a larger picture is cut into tiles",
+    "the most pixels that the network gets at a time (0: what memory allows); a larger image is cut into tiles",
 )
 BACKEND = Choice(
     "SEMSEG_BACKEND", SERVING, "the engine that runs the network; auto: MXNet where it finds a GPU, else OpenVINO"
@@ -138,18 +139,18 @@ BACKEND = Choice(
 PRECISION = Choice(
     "SEMSEG_PRECISION",
     PRECISIONS,
-    "the kind of numbers that OpenVINO computes in; auto: int8 where the model has it, else bf16 where the CPU "
-    "computes in it, else f32",
+    "the number format that OpenVINO computes in; auto: int8 where the model has it, else bf16 where the CPU "
+    "supports it, else f32",
 )
 CACHE_DIR = Folder(
     "SEMSEG_CACHE_DIR",
-    "a folder of the server's own, made if need be, in which OpenVINO keeps what it compiled: saves 0.05 to 0.2 s of "
-    "the next start for as much disk as `model.onnx` takes",
+    "a folder of the server's own, created if necessary, in which OpenVINO keeps compiled models: saves 0.05 to 0.2 s "
+    "of the next start for as much disk as `model.onnx` takes",
 )
 REQUEST_LOG = Choice(
     "SEMSEG_REQUEST_LOG",
     ("metrics", "json", "none"),
-    "the line that is logged of each invocation: the original's `#metrics`, or a JSON object with ids and times",
+    "the log line of each invocation: the built-in algorithm's `#metrics`, or a JSON object with ids and times",
 )
 
 VARIABLES = (
@@ -172,8 +173,8 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds. max_payload and max_response (0: no limit) are in bytes, timeout in seconds; threads and
-    max_tile_pixels are 0 for all there is.
+    """The settings of a server. max_payload and max_response (0: no limit) are in bytes, timeout in seconds; threads
+    and max_tile_pixels are 0 for as many as there are.
     """
 
     model_dir: Path
@@ -194,7 +195,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
-        """Raises UserError when a variable has a value that is none."""
+        """The settings that the environment gives. Raises UserError when a variable has an invalid value."""
         batch = environ.get("SAGEMAKER_BATCH", "").lower() == "true"
         return cls(
             model_dir=Paths.from_environment(environ).model,

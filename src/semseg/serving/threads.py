@@ -1,4 +1,4 @@
-"""The threads of requests, on a system that may have none to give."""
+"""A thread pool that copes with a system that has no further thread to give."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 class PatientThreads(ThreadPoolExecutor):
-    """A pool that makes do with the threads it has as long as the system gives it no more: then calls wait for these.
+    """A pool that makes do with the threads it has while the system gives it no more: calls then wait for these.
 
-    The one it is made from queues such a call, and raises RuntimeError.
+    Its base class would queue such a call, and yet raise RuntimeError.
     """
 
-    _unmatched = 0
-    """Calls for which there was neither an idle thread nor a new one."""
+    _without_thread = 0
+    """The number of calls for which there was neither an idle thread nor a new one."""
 
     def _adjust_thread_count(self) -> None:
-        """Called by `submit`, when it has queued the call, to have a thread for it."""
-        self._unmatched += 1
+        """Called by `submit` after it has queued a call, to start a thread for it."""
+        self._without_thread += 1
         self.catch_up()
 
     def catch_up(self) -> bool:
-        """Whether every call has a thread; starts those that are missing, if it can. For the thread that submits."""
+        """Start the missing threads, and return whether every call has one. Only the submitting thread may call it."""
         try:
-            while self._unmatched:
+            while self._without_thread:
                 super()._adjust_thread_count()
-                self._unmatched -= 1
-        except RuntimeError:  # the system has no thread, for now
+                self._without_thread -= 1
+        except RuntimeError:  # the system has no thread to give for now
             return False
         return True

@@ -36,7 +36,7 @@ def quantize_model(
         gate = int8.quantize(
             describe(directory),
             directory / INT8,
-            (batch.images[0] for batch in images(train, int8.CALIBRATION_PICTURES)),
-            lambda: ((batch.images[0], batch.labels[0]) for batch in images(validation, int8.VALIDATION_PICTURES)),
+            (batch.images[0] for batch in images(train, int8.CALIBRATION_IMAGES)),
+            lambda: ((batch.images[0], batch.labels[0]) for batch in images(validation, int8.VALIDATION_IMAGES)),
         )
         emit(Quantized(gate.f32, gate.int8, gate.images, gate.passed))

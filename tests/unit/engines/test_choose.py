@@ -125,7 +125,7 @@ def test_where_mxnet_cannot_be_loaded_the_cpu_is_no_way_out(wanted: str, monkeyp
             ["/dev/nvidia0"],
             0,
             OPENVINO,
-            ["The CPU serves: MXNet's cpu variant is installed, which does not use /dev/nvidia0."],
+            ["Serving on the CPU: MXNet's cpu variant, which is installed, does not use /dev/nvidia0."],
         ),
         (["/dev/nvidia0"], 1, MXNET, []),
         (["/dev/nvidia0"], 2, MXNET, ["2 GPUs found; the first is used."]),
@@ -152,7 +152,7 @@ def test_where_no_gpu_can_be_used_the_cpu_serves_and_a_warning_says_why(
     machine(0, ["/dev/nvidia0"])
     engine, device = serving_engine(wanted)
     assert (engine, device.gpus) == (expected, 0)
-    assert caplog.messages == ["The CPU serves. No GPU can be used: it sleeps. Wake it."]
+    assert caplog.messages == ["Serving on the CPU. No GPU can be used: it sleeps. Wake it."]
 
 
 def test_a_gpu_that_mxnet_has_no_code_for_is_named_and_the_cpu_serves(
@@ -166,7 +166,7 @@ def test_a_gpu_that_mxnet_has_no_code_for_is_named_and_the_cpu_serves(
     monkeypatch.setattr(cuda, "driver", lambda: None)
     monkeypatch.setattr(cuda, "require_code_for_first_gpu", refuse)
     assert serving_engine("auto")[0] is OPENVINO
-    assert "The CPU serves. The GPU NVIDIA H100 has compute capability 9.0" in caplog.text
+    assert "Serving on the CPU. The GPU NVIDIA H100 has compute capability 9.0" in caplog.text
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [("mxnet", MXNET), ("openvino", OPENVINO), ("auto", OPENVINO)])

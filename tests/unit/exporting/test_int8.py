@@ -82,7 +82,7 @@ def test_a_network_that_loses_too_much_at_last_is_not_kept(small_dir: Path, capl
     assert not gate.passed
     assert gate.f32 == pytest.approx(2 / 3)
     assert attempts(caplog.messages) == [0, 1, 4]
-    assert caplog.messages[-1] == f"int8 loses more than 0.5 points of mIOU: there will be no {INT8}."
+    assert caplog.messages[-1] == f"int8 loses more than 0.5 points of mIOU: {INT8} is not written."
     assert [path.name for path in small_dir.iterdir()] == ["model_best.params"]
     assert model.params.read_bytes() == before
 

@@ -45,7 +45,7 @@ def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, ca
         "Number of GPUs being used: 0",
         *told,
         f"Loading weights from {model_dir / 'model_best.params'}",
-        "Pictures of more than 70000 pixels are cut into tiles.",
+        "Images of more than 70000 pixels are cut into tiles.",
     ]
 
 
@@ -153,7 +153,7 @@ def with_gate(path: Path, **metadata: str) -> bytes:
     ("metadata", "fault"),
     [
         ({"mIOU_int8": "0.1"}, "did not pass its gate: mIOU 0.1000 in int8, 0.6667 in f32"),
-        ({"mIOU_int8": ""}, "did not pass its gate: it tells no mIOU"),
+        ({"mIOU_int8": ""}, "did not pass its gate: it has no mIOU"),
         ({"params_sha256": "ab" * 32}, "was made from other parameters"),
         (None, "has the model field 13"),
     ],
@@ -178,7 +178,7 @@ def test_any_other_int8_model_is_ignored_with_a_warning_or_refused(
 
 def test_an_f32_model_in_the_place_of_an_int8_one_is_refused(small_dir: Path) -> None:
     write_onnx(describe(small_dir), small_dir / "model_int8.onnx")
-    with pytest.raises(ArtifactError, match="it tells no mIOU"):
+    with pytest.raises(ArtifactError, match="it has no mIOU"):
         load_predictor(small_dir, precision="int8")
 
 
@@ -301,7 +301,7 @@ def test_a_folder_that_others_can_write_is_no_cache(
 ) -> None:
     tmp_path.chmod(0o777)
     probabilities(small_dir, tmp_path)
-    assert f"SEMSEG_CACHE_DIR is ignored: {tmp_path} is no writable folder of this user alone." in caplog.messages
+    assert f"SEMSEG_CACHE_DIR is ignored: {tmp_path} is not a writable folder of this user alone." in caplog.messages
     assert not blobs(tmp_path)
 
 

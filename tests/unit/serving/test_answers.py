@@ -35,7 +35,7 @@ CODED_REGIONS = "application/json; rle=true"
 
 
 def segmented(classes: int = 5, height: int = HEIGHT, width: int = WIDTH) -> Segmented:
-    """Random logits that change much from cell to cell."""
+    """A segmented image with random logits that change much from cell to cell."""
     rng = np.random.default_rng(classes)
     logits = rng.normal(scale=4, size=(classes, -(-height // 8), -(-width // 8))).astype(np.float32)
     model = ModelDescription(NETWORKS[0], BACKBONES[0], classes, None, True, Path("/nowhere"), None)
@@ -84,10 +84,10 @@ def test_a_palette_colours_the_same_ids(name: str) -> None:
 )
 def test_an_overlay_is_the_picture_under_colours(parameters: str, name: str, share: float) -> None:
     done = segmented()
-    picture = Image.open(io.BytesIO(whole(f"image/png; {parameters}", done)))
-    assert picture.mode == "RGB"
+    sent = Image.open(io.BytesIO(whole(f"image/png; {parameters}", done)))
+    assert sent.mode == "RGB"
     expected = overlay(done.image, done.prediction.labels(), palette(name), share)
-    np.testing.assert_array_equal(np.array(picture), expected)
+    np.testing.assert_array_equal(np.array(sent), expected)
 
 
 @pytest.mark.parametrize("classes", [5, 254])
@@ -127,18 +127,20 @@ def test_npy_is_of_float32_and_of_classes_alone_uint8() -> None:
 
 def test_json_names_the_classes_if_the_model_does() -> None:
     done = segmented()
-    told = json.loads(whole("application/json", done))
-    assert [entry["name"] for entry in told["classes"]] == [None] * 5
-    assert "rle" not in told["classes"][0]
+    reported = json.loads(whole("application/json", done))
+    assert [entry["name"] for entry in reported["classes"]] == [None] * 5
+    assert "rle" not in reported["classes"][0]
     labels, confidence = done.prediction.confidence()
-    assert [entry["pixels"] for entry in told["classes"]] == np.bincount(labels.ravel(), minlength=5).tolist()
-    assert told["mean_confidence"] == pytest.approx(confidence.mean(), abs=1e-6)
+    assert [entry["pixels"] for entry in reported["classes"]] == np.bincount(labels.ravel(), minlength=5).tolist()
+    assert reported["mean_confidence"] == pytest.approx(confidence.mean(), abs=1e-6)
     names = ("background", "a", "b", "c", "d")
     named = replace(done, model=replace(done.model, class_names=names))
-    told = json.loads(whole(CODED_REGIONS, named))
-    assert tuple(entry["name"] for entry in told["classes"]) == names
-    assert [sum(entry["rle"]["counts"]) for entry in told["classes"]] == [HEIGHT * WIDTH] * 5
-    assert [sum(entry["rle"]["counts"][1::2]) for entry in told["classes"]] == [e["pixels"] for e in told["classes"]]
+    reported = json.loads(whole(CODED_REGIONS, named))
+    assert tuple(entry["name"] for entry in reported["classes"]) == names
+    assert [sum(entry["rle"]["counts"]) for entry in reported["classes"]] == [HEIGHT * WIDTH] * 5
+    assert [sum(entry["rle"]["counts"][1::2]) for entry in reported["classes"]] == [
+        e["pixels"] for e in reported["classes"]
+    ]
 
 
 @pytest.mark.parametrize("accept", ["image/png; palette=rainbow", "application/x-protobuf; dtype=uint8", "text/csv"])
@@ -151,7 +153,7 @@ def test_what_is_not_on_offer_is_refused_with_all_that_is(accept: str) -> None:
 
 
 class Softmax:
-    """A prediction whose full tensor must not be asked for."""
+    """A prediction that fails the test if all probabilities are requested."""
 
     def __init__(self, done: Segmented) -> None:
         self.labels = done.prediction.labels
@@ -225,7 +227,7 @@ def test_gzip_is_for_all_but_png_and_float32_of_all_classes(accept: str, compres
 
 
 class Noise:
-    """The worst to code: labels that change with every pixel."""
+    """The prediction that takes most memory to encode: labels that change with every pixel."""
 
     def __init__(self, classes: int, side: int) -> None:
         self._classes, self._side = classes, side
@@ -243,17 +245,17 @@ class Noise:
 @pytest.mark.parametrize("classes", [2, 21, 254])
 @pytest.mark.parametrize("accept", [*ARRAYS, *CODED, CODED_REGIONS])
 def test_the_memory_of_an_answer_is_what_it_takes_at_the_worst(accept: str, classes: int) -> None:
-    """As Python and numpy allocate it: Pillow's own copy of an overlay is the 4 bytes that they do not see."""
+    """As traced by Python and numpy, which do not see the 4 bytes of Pillow's own copy of an overlay."""
     side = 700
     answer: Answer = answer_to(accept)
     done = replace(
         segmented(classes, 8, 8), image=np.full((side, side, 3), 7, np.uint8), prediction=Noise(classes, side)
     )
-    answer.encode(segmented(classes, 8, 8))  # what is imported and kept on first use does not count
+    answer.encode(segmented(classes, 8, 8))  # modules imported and objects cached on first use do not count
     tracemalloc.start()
-    parts = answer.encode(done)
+    encoded = answer.encode(done)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert parts
+    assert encoded
     unseen = 4 if "overlay" in accept else 0
     assert peak <= (answer.memory(classes) - unseen) * side**2 + (1 << 20)

@@ -50,7 +50,7 @@ SETTINGS = Settings(Path("/nowhere"), max_payload=100_000, max_pixels=5_000)
 
 
 def encoded(size: tuple[int, int] = (30, 20), form: str = "PNG") -> bytes:
-    """A picture of `size` (width, height), its left half green, its right half blue."""
+    """An encoded image of `size` (width, height), its left half green, its right half blue."""
     image = Image.new("RGB", size, (0, 0, 255))
     image.paste((0, 255, 0), (0, 0, size[0] // 2, size[1]))
     file = io.BytesIO()
@@ -135,10 +135,10 @@ def test_image_png_is_the_class_of_each_pixel(client: FlaskClient, form: str) ->
 def test_otherwise_it_is_the_record_of_all_probabilities(
     client: FlaskClient, model: LoadedModel, accept: str | None, answered: str
 ) -> None:
-    picture = encoded()
-    response = client.post("/invocations", data=picture, headers={"Accept": accept} if accept else {})
+    body = encoded()
+    response = client.post("/invocations", data=body, headers={"Accept": accept} if accept else {})
     assert (response.status_code, response.content_type) == (200, answered)
-    prediction = model.predictor.predict(np.array(Image.open(io.BytesIO(picture))))
+    prediction = model.predictor.predict(np.array(Image.open(io.BytesIO(body))))
     assert response.data == b"".join(encode_probabilities(prediction.probabilities()))
     assert response.content_length == len(response.data)
 
@@ -230,10 +230,10 @@ def test_another_coding_is_415_with_those_that_are_read_before_the_body_is(loadi
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        (encoded(), 400, "does not begin as gzip does"),
+        (encoded(), 400, "does not begin like gzip"),
         (gzip.compress(encoded(), mtime=0)[:-4], 400, "is cut short"),
         (gzip.compress(encoded(), mtime=0)[:-8] + bytes(8), 400, "is damaged"),
-        (gzip.compress(encoded(), mtime=0) + b"more", 400, "has something behind its end"),
+        (gzip.compress(encoded(), mtime=0) + b"more", 400, "has other data after its end"),
         (gzip.compress(b"hello", mtime=0), 400, "This is text, neither JPEG nor PNG."),
         (gzip.compress(gzip.compress(encoded(), mtime=0), mtime=0), 400, "This is gzip data"),
         (gzip.compress(bytes(100_001), mtime=0), 413, "100,000"),
@@ -290,7 +290,7 @@ def test_a_chunked_body_over_the_limit_is_413_and_not_read_to_its_end(client: Fl
     ],
 )
 def test_a_body_in_unsound_chunks_is_400(client: FlaskClient, sent: bytes, says: str) -> None:
-    """It is gunicorn's own reader that finds out, while the body is read."""
+    """Gunicorn's own reader finds the errors while the body is read."""
     body = Body(ChunkedReader(None, IterUnreader([sent])))
     environ = {"wsgi.input": body, "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     assert_error(client.post("/invocations", environ_overrides=environ), 400, says)
@@ -308,8 +308,8 @@ def test_a_picture_of_too_many_pixels_is_413(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 632), (105, 41)])
 def test_the_sides_of_a_picture_count_in_whole_cells_of_the_network(client: FlaskClient, size: tuple[int, int]) -> None:
-    """A row of pixels costs as much as eight: none of these has more than 5,000 pixels, but so they count."""
-    assert_error(client.post("/invocations", data=encoded(size)), 413, "steps of 8", "SEMSEG_MAX_PIXELS")
+    """A row of pixels counts as eight: none of these images has more than 5,000 pixels, but all count as more."""
+    assert_error(client.post("/invocations", data=encoded(size)), 413, "multiples of 8", "SEMSEG_MAX_PIXELS")
 
 
 @pytest.mark.parametrize("size", [(1, 624), (624, 1), (624, 8)])
@@ -330,7 +330,7 @@ def test_probabilities_beyond_one_record_are_413_before_the_network_runs(loaded:
 
 
 def test_what_will_never_fit_memory_is_413_for_the_answer_that_does_not(loaded: Loaded) -> None:
-    """30 x 20 pixels, 100 classes: 8 kB for the picture and the mask, 240 kB for the probabilities."""
+    """30 x 20 pixels, 100 classes: 8 kB for the image and the mask, 240 kB for the probabilities."""
 
     class Even(OnHost):
         def logits(self, images: Float32) -> Float32:
@@ -356,7 +356,7 @@ def test_a_gpu_s_want_of_memory_is_507_with_the_way_out_and_is_logged(
 
 
 def test_the_memory_of_an_answer_is_free_again_when_it_is_sent(loaded: Loaded) -> None:
-    client = client_when_loaded(loaded(Channels(), memory=15_600))  # three quarters are one picture's
+    client = client_when_loaded(loaded(Channels(), memory=15_600))  # three quarters are just enough for one image
     for _ in range(3):
         with client.post("/invocations", data=encoded()) as response:
             assert len(response.data) > 30 * 20 * 3 * 4
@@ -416,9 +416,9 @@ def test_gzip_is_for_clients_that_ask_for_it(
 def test_the_classes_have_the_names_of_the_model(model: LoadedModel) -> None:
     description = dataclasses.replace(model.description, class_names=("red", "green", "blue"))
     client = client_when_loaded(dataclasses.replace(model, description=description))
-    told = client.post("/invocations", data=encoded((32, 20)), headers={"Accept": "application/json"}).json
-    assert told
-    assert [(entry["name"], entry["pixels"]) for entry in told["classes"]] == [
+    reported = client.post("/invocations", data=encoded((32, 20)), headers={"Accept": "application/json"}).json
+    assert reported
+    assert [(entry["name"], entry["pixels"]) for entry in reported["classes"]] == [
         ("red", 0),
         ("green", 320),
         ("blue", 320),
@@ -492,7 +492,7 @@ def test_what_the_network_computes_of_no_numbers_is_never_answered_but_500_and_i
     loaded: Loaded, accept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Overflows(OnHost):
-        """Where there is a picture, not in the warm-up."""
+        """Computes infinite values for requests, but not in the warm-up."""
 
         def logits(self, images: Float32) -> Float32:
             return images[:, :, ::8, ::8] * np.float32(1 if images.shape[2:] == (64, 64) else np.inf)
@@ -500,8 +500,8 @@ def test_what_the_network_computes_of_no_numbers_is_never_answered_but_500_and_i
     client = client_when_loaded(loaded(Overflows()))
     with caplog.at_level(logging.ERROR):
         response = client.post("/invocations", data=encoded(), headers={"Accept": accept})
-    assert_error(response, 500, "infinite or no numbers")
-    assert "infinite or no numbers" in caplog.text
+    assert_error(response, 500, "infinite or NaN")
+    assert "infinite or NaN" in caplog.text
 
 
 def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:
@@ -512,7 +512,7 @@ def test_a_client_that_has_left_is_answered_no_more(model: LoadedModel) -> None:
         asked.append(environ["PATH_INFO"])
         return len(asked) == leaves_at
 
-    for leaves_at in (1, 2, 3):  # before its picture is decoded, before it is segmented, before its answer is made
+    for leaves_at in (1, 2, 3):  # before its image is decoded, before it is segmented, before its answer is made
         asked.clear()
         client = create_app(queue, SETTINGS, MemoryBudget(), left).test_client()
         response = client.post("/invocations", data=encoded())
@@ -548,24 +548,24 @@ def test_every_error_fits_what_the_platform_passes_on(message: str, hint: str) -
 
 
 @pytest.mark.parametrize(
-    ("workers", "limit", "told"),
+    ("workers", "limit", "reported"),
     [(1, 6 << 20, 6), (1, 100 << 20, 100), (1, 1024 << 20, 100), (3, 6 << 20, 6), (3, 100 << 20, 33), (64, 6 << 20, 1)],
 )
 def test_execution_parameters_are_for_one_picture_at_a_time_in_each_process(
-    model: LoadedModel, workers: int, limit: int, told: int
+    model: LoadedModel, workers: int, limit: int, reported: int
 ) -> None:
-    """The platform takes up to 100 MB for all that are sent at a time."""
+    """The platform allows up to 100 MB for all concurrent requests together."""
     settings = Settings(Path("/nowhere"), workers=workers, max_payload=limit)
     client = client_of(PredictionQueue(lambda: model, max_waiting=64), settings)
     assert client.get("/execution-parameters").json == {
         "MaxConcurrentTransforms": workers,
         "BatchStrategy": "SINGLE_RECORD",
-        "MaxPayloadInMB": told,
+        "MaxPayloadInMB": reported,
     }
 
 
 def test_the_readme_tells_the_execution_parameters(model: LoadedModel) -> None:
-    """Those of a server without settings."""
+    """The README shows those of a server with default settings."""
     client = client_of(PredictionQueue(lambda: model, max_waiting=0), Settings(Path("/nowhere")))
     readme = (Path(__file__).parents[3] / "README.md").read_text()
     assert f"| `GET /execution-parameters` | `{client.get('/execution-parameters').text}`" in readme
@@ -628,48 +628,48 @@ def numbers(client: FlaskClient) -> dict[str, float]:
 
 
 def test_metrics_count_answers_by_path_and_status_stages_and_megapixels(client: FlaskClient) -> None:
-    for body in (encoded(), encoded(), b"no picture"):
+    for body in (encoded(), encoded(), b"no image"):
         client.post("/invocations", data=body, headers={"Accept": "image/png"}).close()
     client.get("/ping").close()
     client.get("/of/a/scanner").close()
     client.get("/invocations").close()
-    told = numbers(client)
-    assert told["semseg_requests_total['/invocations', '200']"] == 2
-    assert told["semseg_requests_total['/invocations', '400']"] == 1
-    assert told["semseg_requests_total['/invocations', '405']"] == 1
-    assert told["semseg_requests_total['/ping', '200']"] == 1
-    assert told["semseg_requests_total['404', 'other']"] == 1
-    assert told["semseg_megapixels_total[]"] == pytest.approx(2 * 30 * 20 / 1e6)
+    reported = numbers(client)
+    assert reported["semseg_requests_total['/invocations', '200']"] == 2
+    assert reported["semseg_requests_total['/invocations', '400']"] == 1
+    assert reported["semseg_requests_total['/invocations', '405']"] == 1
+    assert reported["semseg_requests_total['/ping', '200']"] == 1
+    assert reported["semseg_requests_total['404', 'other']"] == 1
+    assert reported["semseg_megapixels_total[]"] == pytest.approx(2 * 30 * 20 / 1e6)
     for stage, count in (("receive", 3), ("wait", 2), ("decode", 2), ("network", 2), ("encode", 2), ("send", 4)):
-        assert told[f"semseg_stage_seconds_count['{stage}']"] == count
-    assert told[f"semseg_model_info{sorted(['fcn', 'resnet-50', '3', __version__])}"] == 1
-    assert 10e6 < told["semseg_resident_memory_bytes[]"] < 100e9
-    assert told["semseg_in_flight[]"] == told["semseg_queue[]"] == 0
+        assert reported[f"semseg_stage_seconds_count['{stage}']"] == count
+    assert reported[f"semseg_model_info{sorted(['fcn', 'resnet-50', '3', __version__])}"] == 1
+    assert 10e6 < reported["semseg_resident_memory_bytes[]"] < 100e9
+    assert reported["semseg_in_flight[]"] == reported["semseg_queue[]"] == 0
 
 
 def test_metrics_tell_what_is_under_way(loaded: Loaded) -> None:
     class Asks(OnHost):
-        """Asks for the metrics while it segments a picture."""
+        """Requests the metrics while it segments an image."""
 
         def logits(self, images: Float32) -> Float32:
             if images.shape[2:] != (64, 64):
-                told.update(numbers(client))
+                reported.update(numbers(client))
             return images[:, :, ::8, ::8]
 
-    told: dict[str, float] = {}
+    reported: dict[str, float] = {}
     client = client_when_loaded(loaded(Asks()))
     assert client.post("/invocations", data=encoded()).status_code == 200
-    assert told["semseg_in_flight[]"] == told["semseg_queue[]"] == 1
+    assert reported["semseg_in_flight[]"] == reported["semseg_queue[]"] == 1
 
 
 def logged(model: LoadedModel, log: str, caplog: pytest.LogCaptureFixture, **headers: str) -> list[str]:
-    """The lines about a good picture and a bad one; a ping beside them."""
+    """The log lines of a valid image, an invalid one, and a ping."""
     queue = PredictionQueue(lambda: model, max_waiting=64)
     assert queue.description
     client = client_of(queue, dataclasses.replace(SETTINGS, request_log=log))
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        for body in (encoded(), b"no picture"):
+        for body in (encoded(), b"no image"):
             answer = client.post("/invocations", data=body, headers=headers)
             headers["X-Request-Id"] = answer.headers["X-Request-Id"]
             answer.close()
@@ -680,11 +680,11 @@ def logged(model: LoadedModel, log: str, caplog: pytest.LogCaptureFixture, **hea
 def test_an_invocation_is_logged_as_the_original_did(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
     lines = logged(model, "metrics", caplog)
     assert len(lines) == 2
-    told = json.loads(lines[0].removeprefix("#metrics "))
-    assert told["Metrics"] == {"invocations.count": {"sum": 1.0, "count": 1, "min": 1.0, "max": 1.0}}
+    reported = json.loads(lines[0].removeprefix("#metrics "))
+    assert reported["Metrics"] == {"invocations.count": {"sum": 1.0, "count": 1, "min": 1.0, "max": 1.0}}
     dimensions = {"Host": "UNKNOWN", "Operation": "scoring", "Algorithm": "SemanticSegmentationModel"}
-    assert told["Dimensions"] == dimensions
-    assert told["StartTime"] <= told["EndTime"] <= told["StartTime"] + 1000
+    assert reported["Dimensions"] == dimensions
+    assert reported["StartTime"] <= reported["EndTime"] <= reported["StartTime"] + 1000
 
 
 def test_an_invocation_can_be_logged_as_json_with_its_ids(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:

@@ -90,9 +90,9 @@ def cut(data: bytes, size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("size", [1000, 1 << 16, 1 << 20, 1 << 30])
 @pytest.mark.parametrize("level", [0, 1, 9])
 def test_gzip_is_unpacked_however_it_comes(size: int, level: int) -> None:
-    parts = list(unpacked(cut(gzip.compress(CONTENT, level), size)))
-    assert b"".join(parts) == CONTENT
-    assert all(0 < len(part) <= 1 << 20 for part in parts)
+    pieces = list(unpacked(cut(gzip.compress(CONTENT, level), size)))
+    assert b"".join(pieces) == CONTENT
+    assert all(0 < len(piece) <= 1 << 20 for piece in pieces)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ PACKED = gzip.compress(SMALL, mtime=0)
     ("data", "says"),
     [
         *((PACKED[:end], "is cut short") for end in range(1, len(PACKED))),
-        (b"\xff\xd8\xff\xe0", "does not begin as gzip does"),
-        (b"\0", "does not begin as gzip does"),
-        (zlib.compress(SMALL), "does not begin as gzip does"),
-        (PACKED + b"\0", "has something behind its end"),
-        (PACKED + b"\x1f\0", "(has something behind its end|is damaged: .* incorrect header check)"),
+        (b"\xff\xd8\xff\xe0", "does not begin like gzip"),
+        (b"\0", "does not begin like gzip"),
+        (zlib.compress(SMALL), "does not begin like gzip"),
+        (PACKED + b"\0", "has other data after its end"),
+        (PACKED + b"\x1f\0", "(has other data after its end|is damaged: .* incorrect header check)"),
         (PACKED + PACKED[:5], "is cut short"),
         (PACKED[:-8] + bytes(8), "is damaged: .* incorrect data check"),
         (PACKED[:-1] + b"\1", "is damaged: .* incorrect length check"),
@@ -138,7 +138,7 @@ PACKED = gzip.compress(SMALL, mtime=0)
 )
 @pytest.mark.parametrize("size", [1, 1000])
 def test_what_is_no_sound_gzip_is_said_to_be_so(data: bytes, says: str, size: int) -> None:
-    with pytest.raises(RequestError, match=f"^The request's body is declared as gzip, and {says}.*\\.$"):
+    with pytest.raises(RequestError, match=f"^The request's body is declared as gzip, but {says}.*\\.$"):
         list(unpacked(cut(data, size)))
 
 
@@ -149,7 +149,7 @@ def test_any_bytes_are_unpacked_or_refused(data: bytes, kept: int) -> None:
 
 
 def test_what_unpacks_without_end_is_unpacked_only_as_far_as_it_is_asked_for() -> None:
-    """A thousandfold, in a megabyte at a time, read as it is needed."""
+    """A body that grows a thousandfold is decompressed a megabyte at a time, and read only as needed."""
     taken, packed = 0, gzip.compress(bytes(20 << 20), 9)
 
     def pieces() -> Iterator[bytes]:
@@ -159,8 +159,8 @@ def test_what_unpacks_without_end_is_unpacked_only_as_far_as_it_is_asked_for() -
             yield piece
 
     tracemalloc.start()
-    parts = unpacked(pieces())
-    sizes = [len(next(parts)) for _ in range(5)]
+    content = unpacked(pieces())
+    sizes = [len(next(content)) for _ in range(5)]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert max(sizes) <= 1 << 20
@@ -169,7 +169,7 @@ def test_what_unpacks_without_end_is_unpacked_only_as_far_as_it_is_asked_for() -
 
 
 def test_members_without_end_are_refused_early() -> None:
-    """A hundred megabytes of empty ones would take many seconds."""
+    """A hundred megabytes of empty members would take many seconds."""
     taken, empty = 0, gzip.compress(b"")
 
     def pieces() -> Iterator[bytes]:

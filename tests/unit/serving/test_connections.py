@@ -22,22 +22,22 @@ from semseg.serving.connections import ClientSocket, PatientWorker
 
 @pytest.fixture
 def pair() -> Iterator[tuple[ClientSocket, socket.socket]]:
-    """A connection: our end, the client's."""
+    """A connection: the server's end, the client's."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
-        ours = ClientSocket(fileno=listener.accept()[0].detach())
-    with closing(ours), closing(client):
-        yield ours, client
+        server = ClientSocket(fileno=listener.accept()[0].detach())
+    with closing(server), closing(client):
+        yield server, client
 
 
 def test_what_comes_is_read_and_what_is_sent_arrives(pair: tuple[ClientSocket, socket.socket]) -> None:
-    ours, client = pair
+    server, client = pair
     client.sendall(b"question")
-    assert ours.recv(100) == b"question"
-    ours.sendall(memoryview(b"answer"))
+    assert server.recv(100) == b"question"
+    server.sendall(memoryview(b"answer"))
     assert client.recv(100) == b"answer"
     client.close()
-    assert ours.recv(100) == b""
+    assert server.recv(100) == b""
 
 
 def test_a_client_that_sends_nothing_counts_as_gone(
@@ -52,18 +52,18 @@ def test_a_client_that_sends_nothing_counts_as_gone(
 def test_a_client_that_drips_has_the_time_of_a_request_from_its_first_byte(
     pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, client = pair
-    ours.seconds = 20.0
+    server, client = pair
+    server.seconds = 20.0
     clock = iter([0.0, 5.0, 5.0, 24.9, 25.1])
     monkeypatch.setattr("semseg.serving.connections.time.monotonic", lambda: next(clock))
     client.sendall(b"G")
-    assert ours.recv(100) == b"G"
-    assert ours.read_until == 25.0
+    assert server.recv(100) == b"G"
+    assert server.read_until == 25.0
     client.sendall(b"E")
-    assert ours.recv(100) == b"E"
-    assert ours.read_until == 25.0
+    assert server.recv(100) == b"E"
+    assert server.read_until == 25.0
     with pytest.raises(ConnectionResetError, match="takes too long"):
-        ours.recv(100)
+        server.recv(100)
 
 
 def test_a_client_that_reads_nothing_counts_as_gone(
@@ -75,25 +75,25 @@ def test_a_client_that_reads_nothing_counts_as_gone(
 
 
 def test_the_head_of_a_request_comes_in_few_pieces(pair: tuple[ClientSocket, socket.socket]) -> None:
-    """What gunicorn has of it is parsed anew with each piece, 800 kB at most."""
-    ours, client = pair
-    ours.reads_left = 3
+    """Gunicorn parses the head from its start with each piece, up to 800 kB."""
+    server, client = pair
+    server.reads_left = 3
     client.sendall(b"GET / HTTP/1.1")
-    assert [ours.recv(1) for _ in range(3)] == [b"G", b"E", b"T"]
+    assert [server.recv(1) for _ in range(3)] == [b"G", b"E", b"T"]
     with pytest.raises(ConnectionResetError, match="too little at a time"):
-        ours.recv(1)
+        server.recv(1)
 
 
 def test_a_client_that_always_sends_has_no_more_time_than_others(pair: tuple[ClientSocket, socket.socket]) -> None:
-    ours, client = pair
+    server, client = pair
     client.sendall(b"more")
-    ours.read_until = time.monotonic()
+    server.read_until = time.monotonic()
     with pytest.raises(ConnectionResetError, match="takes too long"):
-        ours.recv(1)
+        server.recv(1)
 
 
 def test_a_client_that_reads_slowly_gets_all(pair: tuple[ClientSocket, socket.socket]) -> None:
-    ours, client = pair
+    server, client = pair
     sent = bytes(range(256)) * (20 << 12)
     received = bytearray()
 
@@ -103,14 +103,14 @@ def test_a_client_that_reads_slowly_gets_all(pair: tuple[ClientSocket, socket.so
 
     reader = threading.Thread(target=read)
     reader.start()
-    ours.sendall(sent)
-    ours.shutdown(socket.SHUT_WR)
+    server.sendall(sent)
+    server.shutdown(socket.SHUT_WR)
     reader.join(60)
     assert received == sent
 
 
 class Clock:
-    """A time of the test's own, that passes while something is sent."""
+    """A simulated clock that advances while data is sent."""
 
     def __init__(self, a_send_takes: float) -> None:
         self.now, self._step = 0.0, a_send_takes
@@ -121,16 +121,16 @@ class Clock:
 
 
 def answer_at(rate: int, pieces: int, pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> int:
-    """Has a client take an answer in pieces of 100 kB at so many bytes a second: how many it has got."""
-    ours, client = pair
+    """Sends an answer in pieces of 100 kB to a client that reads `rate` bytes a second; returns how many it gets."""
+    server, client = pair
     clock, piece = Clock(100_000 / rate), bytes(100_000)
     monkeypatch.setattr("semseg.serving.connections.time.monotonic", clock.monotonic)
     sent = 0
     with suppress(ConnectionResetError):
         while sent < pieces:
-            ours.sendall(piece)
+            server.sendall(piece)
             sent += len(client.recv(len(piece), socket.MSG_WAITALL)) // len(piece)
-            clock.now += 100  # what it takes to make the next piece is not the client's time
+            clock.now += 100  # the time to make the next piece does not count for the client
     return sent
 
 
@@ -138,14 +138,14 @@ def answer_at(rate: int, pieces: int, pair: tuple[ClientSocket, socket.socket], 
 def test_a_client_that_takes_a_large_answer_too_slowly_counts_as_gone(
     pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch, rate: int, pieces: int
 ) -> None:
-    """When it has got 30 seconds less than it would have had at the least rate."""
+    """The client is disconnected when it is 30 seconds behind the least rate."""
     assert answer_at(rate, 1000, pair, monkeypatch) in (pieces, pieces + 1)
 
 
 def test_a_client_at_the_least_rate_gets_all(
     pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert answer_at(connections.LEAST_RATE, 1000, pair, monkeypatch) == 1000
+    assert answer_at(connections.MIN_RATE, 1000, pair, monkeypatch) == 1000
 
 
 def test_who_was_fast_may_not_be_slower_for_it(
@@ -156,20 +156,20 @@ def test_who_was_fast_may_not_be_slower_for_it(
 
 
 def test_who_sends_no_more_has_left_be_it_with_a_request_unread(pair: tuple[ClientSocket, socket.socket]) -> None:
-    ours, client = pair
-    assert not ours.closed_by_client()
+    server, client = pair
+    assert not server.closed_by_client()
     client.sendall(b"the next request")
-    assert not ours.closed_by_client()
+    assert not server.closed_by_client()
     client.shutdown(socket.SHUT_WR)
-    assert ours.closed_by_client()
-    assert ours.recv(100) == b"the next request"
+    assert server.closed_by_client()
+    assert server.recv(100) == b"the next request"
 
 
 def test_a_connection_reset_has_left(pair: tuple[ClientSocket, socket.socket]) -> None:
-    ours, client = pair
+    server, client = pair
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-    assert ours.closed_by_client()
+    assert server.closed_by_client()
 
 
 def test_gunicorn_s_shorter_patience_holds(pair: tuple[ClientSocket, socket.socket]) -> None:
@@ -183,15 +183,15 @@ def test_gunicorn_s_shorter_patience_holds(pair: tuple[ClientSocket, socket.sock
 def test_the_end_waits_for_the_client_but_not_for_long(
     pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch, closes: bool
 ) -> None:
-    ours, client = pair
+    server, client = pair
     monkeypatch.setattr(connections, "CLOSING_TAKES", 1000 if closes else 0.01)
-    client.sendall(b"rest of a body nobody reads")
+    client.sendall(b"rest of an unread body")
     if closes:
         client.shutdown(socket.SHUT_WR)
-    ours.finish()
+    server.finish()
     assert client.recv(100) == b""
-    ours.read_until = math.inf
-    assert ours.recv(100) == b""  # at once: nobody waits a second time
+    server.read_until = math.inf
+    assert server.recv(100) == b""  # at once: it does not wait a second time
 
 
 @pytest.fixture
@@ -218,8 +218,8 @@ def test_errors_before_an_answer_have_the_form_of_all(
     head, _, body = pair[1].recv(10_000).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Type: application/json\r\n")
     assert head.endswith(b"Content-Length: %d" % len(body))
-    told = json.loads(body)
-    assert (told["error"], set(told)) == (says, {"error", "hint"})
+    reported = json.loads(body)
+    assert (reported["error"], set(reported)) == (says, {"error", "hint"})
 
 
 def test_a_client_that_is_gone_gets_no_error(pair: tuple[ClientSocket, socket.socket], worker: PatientWorker) -> None:

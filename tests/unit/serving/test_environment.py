@@ -8,28 +8,28 @@ import gunicorn
 import prometheus_client
 import werkzeug
 
-from semseg.serving.environment import FOREIGN, forget_foreign
+from semseg.serving.environment import FOREIGN, remove_foreign
 
 READ = re.compile(r"""os\.environ(?:\.get\(|\.pop\(|\[)\s*['"](\w+)['"]|['"](\w+)['"] (?:not )?in os\.environ""")
 
 HARMLESS = {
     "SERVER_SOFTWARE": "which gunicorn sets itself",
-    "GUNICORN_FD": "read with GUNICORN_PID alone",
-    "GUNICORN_DIRTY_SOCKET": "of workers that we do not have",
-    "NOTIFY_SOCKET": "systemd's, which is told of the start, as whoever sets it wants",
-    "PORT": "a default that ours overrules, whatever it says",
-    "SENDFILE": "on how files are sent: none is",
+    "GUNICORN_FD": "read only with GUNICORN_PID",
+    "GUNICORN_DIRTY_SOCKET": "of a kind of workers that is not used",
+    "NOTIFY_SOCKET": "notifies systemd of the start, as intended",
+    "PORT": "a default that the server's own setting overrules",
+    "SENDFILE": "on how files are sent; none is",
     "XDG_RUNTIME_DIR": "for a control socket that is not opened",
     "PWD": "believed if it is the working directory",
     "PROMETHEUS_DISABLE_CREATED_SERIES": "an option of /metrics",
     "PROMETHEUS_LEGACY_NAME_VALIDATION": "an option of /metrics",
-    "FLASK_SKIP_DOTENV": "of the command flask",
-    "YOURAPPLICATION_SETTINGS": "of an example",
-    "FLASK_RUN_FROM_CLI": "of the command flask",
-    "PYTHONSTARTUP": "of the command flask",
-    "WERKZEUG_DEBUG_PIN": "of werkzeug's own server",
-    "WERKZEUG_RUN_MAIN": "of werkzeug's own server",
-    "WERKZEUG_SERVER_FD": "of werkzeug's own server",
+    "FLASK_SKIP_DOTENV": "for the command flask",
+    "YOURAPPLICATION_SETTINGS": "in an example",
+    "FLASK_RUN_FROM_CLI": "for the command flask",
+    "PYTHONSTARTUP": "for the command flask",
+    "WERKZEUG_DEBUG_PIN": "for werkzeug's own server",
+    "WERKZEUG_RUN_MAIN": "for werkzeug's own server",
+    "WERKZEUG_SERVER_FD": "for werkzeug's own server",
 }
 
 
@@ -44,6 +44,6 @@ def test_every_variable_that_the_libraries_read_is_forgotten_or_known_to_be_harm
 
 def test_foreign_variables_are_forgotten_and_others_stay() -> None:
     environ = dict.fromkeys((*FOREIGN, "SEMSEG_QUEUE", "PATH"), "a")
-    forget_foreign(environ)
+    remove_foreign(environ)
     assert set(environ) == {"SEMSEG_QUEUE", "PATH"}
-    forget_foreign(environ)
+    remove_foreign(environ)

@@ -1,4 +1,4 @@
-"""What test_app.py does not show: one Invocation for several models."""
+"""One Invocation for several models, which test_app.py does not test."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class Models:
         self.body = file.getvalue()
 
     def ask(self, queue: PredictionQueue) -> Response:
-        """The response of a model, which is not sent before the end of the test unless the test does."""
+        """The response of a model, which is closed at the end of the test unless the test closes it before."""
         with self._app.test_request_context(INVOCATIONS, method="POST", data=self.body):
             response = self._invocation.respond(queue, NPY, RequestRecord(INVOCATIONS, ""))
         self.responses.callback(response.close)
         return response
 
     def leaves(self, size: int) -> bool:
-        """Whether a request for another `size` bytes would find them at once."""
+        """Whether another `size` bytes are free."""
         try:
             with self.budget.images.reserve(size, until=time.monotonic()):
                 return True
@@ -109,7 +109,7 @@ def test_the_body_of_a_request_for_one_model_leaves_less_to_those_of_others(
     second = queue_of(9, loaded)
 
     class Asks(Even):
-        """Asks the other model while it segments an image, whose body fills the memory for bodies."""
+        """Sends a request to the other model while it segments an image whose body fills the memory for bodies."""
 
         def logits(self, images: Float32) -> Float32:
             if images.shape[2:] != (64, 64):
@@ -135,6 +135,6 @@ def test_a_full_queue_of_one_model_does_not_refuse_requests_for_another(
     with ExitStack() as places:
         for _ in range(10):
             places.enter_context(first.place())
-        with pytest.raises(BusyError, match="10 pictures"):
+        with pytest.raises(BusyError, match="10 images"):
             models.ask(first)
         assert array(models.ask(second)).shape == (9, HEIGHT, WIDTH)

@@ -18,7 +18,7 @@ Machine = Callable[..., list[tuple[int, int]]]
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine with limits: of files (soft, hard), and of threads. Returns the limits of files that are set on it."""
+    """Gives the machine limits of files (soft, hard) and of threads; returns the limits of files that are set later."""
 
     def machine(files: tuple[int, int] = (ANY, ANY), threads: int | None = None) -> list[tuple[int, int]]:
         set_limits: list[tuple[int, int]] = []
@@ -41,10 +41,10 @@ def settings(connections: int = 256, workers: int = 1) -> Settings:
         ((576, 576), 276, 1, 256, []),  # just enough
         ((575, ANY), None, 1, 256, [(576, ANY)]),
         ((100, 4096), None, 1, 256, [(576, 4096)]),
-        ((100, 264), None, 64, 100, [(264, 264)]),  # each worker has its own
+        ((100, 264), None, 64, 100, [(264, 264)]),  # files are per worker
         ((264, 264), None, 1, 100, [(264, 264)]),
         ((ANY, ANY), 275, 1, 255, []),
-        ((ANY, ANY), 276, 2, 118, []),  # they share
+        ((ANY, ANY), 276, 2, 118, []),  # threads are shared by the workers
         ((264, 264), 60, 1, 40, [(264, 264)]),
         ((80, 80), 28, 1, 8, [(80, 80)]),
     ],
@@ -66,7 +66,7 @@ def test_there_are_as_many_connections_as_files_and_threads_suffice_for(
         assert not caplog.messages
     else:
         (message,) = caplog.messages
-        assert message.startswith(f"SEMSEG_MAX_CONNECTIONS is {connections} instead of 256: the limit of ")
+        assert message.startswith(f"SEMSEG_MAX_CONNECTIONS is {connections} instead of 256, because of the limit of ")
 
 
 @pytest.mark.parametrize(

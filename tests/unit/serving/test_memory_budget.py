@@ -12,21 +12,21 @@ from semseg.serving.memory_budget import MemoryBudget, Reservations
 
 
 def later() -> float:
-    """A minute from now: a limit that no test reaches, on any machine."""
+    """A deadline in a minute, which no test reaches on any machine."""
     return time.monotonic() + 60
 
 
 def test_those_under_way_never_hold_more_than_there_is() -> None:
-    memory, at_once, peak, counting = Reservations(100), 0, 0, threading.Lock()
+    memory, total, peak, counting = Reservations(100), 0, 0, threading.Lock()
 
     def use(size: int) -> None:
-        nonlocal at_once, peak
+        nonlocal total, peak
         with memory.reserve(size, until=later()):
             with counting:
-                at_once += size
-                peak = max(peak, at_once)
+                total += size
+                peak = max(peak, total)
             with counting:
-                at_once -= size
+                total -= size
 
     with ThreadPoolExecutor(16) as requests:
         list(requests.map(use, [10, 40, 100, 1, 60] * 100))
@@ -66,7 +66,7 @@ def test_what_can_never_be_had_is_an_error_at_once() -> None:
 
 
 class Requests:
-    """Requests that hold some of 100 bytes, each until the test ends it; `inside`: those that hold theirs."""
+    """Requests that share 100 bytes, each until the test ends it; `inside`: those that hold theirs."""
 
     def __init__(self) -> None:
         self.memory, self._changed = Reservations(100), threading.Condition()
@@ -75,7 +75,7 @@ class Requests:
         self.inside: list[str] = []
 
     def begin(self, name: str, size: int) -> None:
-        """Returns when the request has its memory, or waits for it."""
+        """Start a request; returns when it has its memory or waits for it."""
         self._ends[name] = threading.Event()
         came = len(self.memory._reservations) + 1
         self._threads.append(threading.Thread(target=self._hold, args=(name, size)))
@@ -83,13 +83,13 @@ class Requests:
         self._until(lambda: len(self.memory._reservations) == came)
 
     def end(self, name: str) -> None:
-        """Returns when the request, which has its memory, has given it back."""
+        """End a request that gets its memory; returns when it has released it."""
         self._until(lambda: name in self.inside)
         self._ends[name].set()
         self._until(lambda: name not in self.inside)
 
     def expect(self, *names: str) -> None:
-        """These have their memory, nobody else."""
+        """Assert that exactly these requests have their memory."""
         self._until(lambda: sorted(self.inside) == sorted(names))
         assert sum(one.held for one in self.memory._reservations) == len(names)
 
@@ -101,11 +101,11 @@ class Requests:
 
     def _hold(self, name: str, size: int) -> None:
         with self.memory.reserve(size, until=time.monotonic() + 60):
-            self._note(lambda: self.inside.append(name))
+            self._change(lambda: self.inside.append(name))
             self._ends[name].wait(60)
-        self._note(lambda: self.inside.remove(name))
+        self._change(lambda: self.inside.remove(name))
 
-    def _note(self, change: Callable[[], None]) -> None:
+    def _change(self, change: Callable[[], None]) -> None:
         with self._changed:
             change()
             self._changed.notify_all()
@@ -113,7 +113,7 @@ class Requests:
     def _until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
         with self._changed:
-            while not condition():  # a request that only waits has nothing to note
+            while not condition():  # a request that only waits notifies nobody
                 assert time.monotonic() < deadline, self.inside
                 self._changed.wait(0.001)
 
@@ -136,7 +136,7 @@ def test_who_comes_first_is_served_first(requests: Requests) -> None:
 
 
 def test_the_small_do_not_wait_behind_a_large_one_that_cannot_begin(requests: Requests) -> None:
-    """However many they are: the large one waits for the slow one all the same."""
+    """However many small ones there are: the large one has to wait for the slow one anyway."""
     requests.begin("slow", 60)
     requests.begin("large", 80)
     for number in range(20):
@@ -156,7 +156,7 @@ def test_a_large_one_waits_no_longer_than_for_those_that_had_passed_when_it_coul
     requests.end("slow")
     for number in range(3):
         requests.begin(f"later {number}", 10)
-    requests.expect("passes")  # it alone is in the large one's way by now, so nobody else may be
+    requests.expect("passes")  # only this one is in the large one's way by now, so no other may overtake it
     requests.end("passes")
     requests.expect("large", "later 0", "later 1")
 

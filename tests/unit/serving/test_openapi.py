@@ -1,4 +1,4 @@
-"""openapi.json says what the code does, no less and no more."""
+"""openapi.json describes exactly what the code does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def app(model: LoadedModel) -> Any:
 
 @pytest.fixture
 def described(app: Any) -> Any:
-    """What the server sends."""
+    """The description that the server sends."""
     response = app.test_client().get("/openapi.json")
     assert (response.status_code, response.content_type) == (200, "application/json")
     return response.json

@@ -17,19 +17,19 @@ from semseg.types import Float32, UInt8
 
 
 def later() -> float:
-    """A minute from now: a limit that no test reaches, on any machine."""
+    """A deadline in a minute, which no test reaches on any machine."""
     return time.monotonic() + 60
 
 
 Loaded = Callable[..., LoadedModel]
 
 
-def picture(value: int) -> UInt8:
+def pixel(value: int) -> UInt8:
     return np.full((1, 1, 3), value, np.uint8)
 
 
-class Heard(QueueListener):
-    """Notes what it hears, in order."""
+class Recorded(QueueListener):
+    """A listener that records the events, in order."""
 
     def __init__(self) -> None:
         self.events: list[object] = []
@@ -40,7 +40,7 @@ class Heard(QueueListener):
     def load_failed(self, error: BaseException) -> None:
         self.events.append(error)
 
-    def only_failures(self, count: int, error: Exception) -> None:
+    def keeps_failing(self, count: int, error: Exception) -> None:
         self.events.append((count, error))
 
     def stuck(self) -> None:
@@ -73,7 +73,7 @@ def test_one_thread_loads_and_predicts_one_picture_after_the_other(loaded: Loade
 
     class Watched(OnHost):
         def logits(self, images: Float32) -> Float32:
-            assert at_work.acquire(blocking=False), "two pictures at a time"
+            assert at_work.acquire(blocking=False), "two images at a time"
             threads.add(threading.current_thread().name)
             at_work.release()
             return images[:, :, :1, :1]
@@ -84,7 +84,7 @@ def test_one_thread_loads_and_predicts_one_picture_after_the_other(loaded: Loade
 
     queue = PredictionQueue(load, max_waiting=64)
     with ThreadPoolExecutor(8) as clients:
-        list(clients.map(lambda value: queue.predict(picture(value), later()), range(64)))
+        list(clients.map(lambda value: queue.predict(pixel(value), later()), range(64)))
     assert len(threads) == 1
     assert threading.current_thread().name not in threads
 
@@ -99,7 +99,7 @@ def test_the_first_picture_after_loading_is_the_queue_s_own(loaded: Loaded, capl
 
     with caplog.at_level(logging.INFO):
         queue = PredictionQueue(lambda: loaded(Recorder()), max_waiting=64)
-        queue.predict(picture(0), later())
+        queue.predict(pixel(0), later())
     assert sizes == [(1, 3, 64, 64), (1, 3, 1, 1)]
     assert caplog.messages == ["loading model...", "...model loaded."]
 
@@ -107,16 +107,16 @@ def test_the_first_picture_after_loading_is_the_queue_s_own(loaded: Loaded, capl
 def test_the_listener_hears_of_the_model_before_the_queue_is_ready(model: LoadedModel) -> None:
     ready: list[bool] = []
 
-    class Asks(Heard):
+    class Asks(Recorded):
         def loaded(self, model: LoadedModel) -> None:
             super().loaded(model)
             ready.append(queue_made.wait(60) and queue.ready)
 
-    queue_made, heard = threading.Event(), Asks()
-    queue = PredictionQueue(lambda: model, max_waiting=64, listener=heard)
+    queue_made, recorded = threading.Event(), Asks()
+    queue = PredictionQueue(lambda: model, max_waiting=64, listener=recorded)
     queue_made.set()
     assert queue.description
-    assert heard.events == [model]
+    assert recorded.events == [model]
     assert ready == [False]
 
 
@@ -125,11 +125,11 @@ def test_a_failed_load_is_reported_and_raised(error: Exception) -> None:
     def load() -> LoadedModel:
         raise error
 
-    heard = Heard()
-    queue = PredictionQueue(load, max_waiting=64, listener=heard)
+    recorded = Recorded()
+    queue = PredictionQueue(load, max_waiting=64, listener=recorded)
     with pytest.raises(type(error)):
-        queue.predict(picture(0), later())
-    assert heard.events == [error]
+        queue.predict(pixel(0), later())
+    assert recorded.events == [error]
     assert not queue.ready
 
 
@@ -138,10 +138,10 @@ def test_a_failed_warm_up_counts_as_a_failed_load(loaded: Loaded) -> None:
         def logits(self, images: Float32) -> Float32:
             raise RuntimeError("no kernel for this device")
 
-    heard = Heard()
+    recorded = Recorded()
     with pytest.raises(RuntimeError) as caught:
-        PredictionQueue(lambda: loaded(Broken()), max_waiting=64, listener=heard).predict(picture(0), later())
-    assert heard.events == [caught.value]
+        PredictionQueue(lambda: loaded(Broken()), max_waiting=64, listener=recorded).predict(pixel(0), later())
+    assert recorded.events == [caught.value]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -150,13 +150,13 @@ def test_a_network_that_computes_no_numbers_counts_as_a_failed_load(loaded: Load
         def logits(self, images: Float32) -> Float32:
             return np.full((1, 3, *images[0, 0, ::8, ::8].shape), value, np.float32)
 
-    heard = Heard()
-    queue = PredictionQueue(lambda: loaded(Broken()), max_waiting=64, listener=heard)
+    recorded = Recorded()
+    queue = PredictionQueue(lambda: loaded(Broken()), max_waiting=64, listener=recorded)
     with pytest.raises(
         ArtifactError, match=r"^The network of the model at hand computes values that are infin"
     ) as caught:
-        queue.predict(picture(0), later())
-    assert heard.events == [caught.value]
+        queue.predict(pixel(0), later())
+    assert recorded.events == [caught.value]
 
 
 def test_an_error_of_one_picture_reaches_its_client_alone(model: LoadedModel) -> None:
@@ -164,11 +164,11 @@ def test_an_error_of_one_picture_reaches_its_client_alone(model: LoadedModel) ->
     with pytest.raises(ValueError, match="unpack"):
         queue.predict(np.zeros((2, 2), np.uint8), later())
     assert queue.ready
-    assert queue.predict(picture(9), later()).labels().shape == (1, 1)
+    assert queue.predict(pixel(9), later()).labels().shape == (1, 1)
 
 
 class Gate(OnHost):
-    """A network that works on a picture, but the one it warms up with, when it is let."""
+    """A network that waits for `may_end` with each image but that of the warm-up."""
 
     def __init__(self) -> None:
         self.begun, self.may_end = threading.Semaphore(0), threading.Event()
@@ -188,7 +188,7 @@ def test_a_picture_that_the_network_does_not_come_to_in_time_is_dropped(loaded: 
     with ThreadPoolExecutor(1) as client:
         first = client.submit(queue.predict, np.zeros((1, 1, 3), np.uint8), later())
         assert gate.begun.acquire(timeout=60)
-        with pytest.raises(BusyError, match="did not come to this picture") as caught:
+        with pytest.raises(BusyError, match="turn of this image") as caught:
             queue.predict(np.zeros((1, 2, 3), np.uint8), time.monotonic())
         assert caught.value.http_status == 503
         gate.may_end.set()
@@ -202,7 +202,7 @@ def test_what_has_begun_is_finished_though_its_time_is_over(loaded: Loaded) -> N
     queue = PredictionQueue(lambda: loaded(gate), max_waiting=0)
     assert queue.description
     with ThreadPoolExecutor(1) as client:
-        begun = client.submit(queue.predict, picture(0), time.monotonic() + 0.2)
+        begun = client.submit(queue.predict, pixel(0), time.monotonic() + 0.2)
         assert gate.begun.acquire(timeout=60)
         with pytest.raises(TimeoutError):
             begun.result(0.5)
@@ -213,15 +213,15 @@ def test_what_has_begun_is_finished_though_its_time_is_over(loaded: Loaded) -> N
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error"), MemoryError()])
 def test_ten_failures_in_a_row_are_reported(loaded: Loaded, error: Exception) -> None:
     class Moody(OnHost):
-        """Fails for pictures that are wider than high."""
+        """Fails for images that are wider than high."""
 
         def logits(self, images: Float32) -> Float32:
             if images.shape[3] > images.shape[2]:
                 raise error
             return images[:, :, ::8, ::8]
 
-    heard = Heard()
-    queue = PredictionQueue(lambda: loaded(Moody()), max_waiting=64, listener=heard)
+    recorded = Recorded()
+    queue = PredictionQueue(lambda: loaded(Moody()), max_waiting=64, listener=recorded)
 
     def fail(times: int) -> None:
         for _ in range(times):
@@ -229,23 +229,23 @@ def test_ten_failures_in_a_row_are_reported(loaded: Loaded, error: Exception) ->
                 queue.predict(np.zeros((1, 2, 3), np.uint8), later())
 
     fail(9)
-    queue.predict(picture(0), later())
+    queue.predict(pixel(0), later())
     fail(9)
-    assert not any(isinstance(event, tuple) for event in heard.events)
+    assert not any(isinstance(event, tuple) for event in recorded.events)
     fail(1)
-    assert heard.events[1:] == [(10, error)]
+    assert recorded.events[1:] == [(10, error)]
 
 
 @pytest.mark.parametrize(
     ("size", "patience"),
     [((1, 1), 600), ((1000, 4000), 1200), ((1, 500_000), 1200)],
-    ids=["small picture", "large picture", "narrow picture"],
+    ids=["small image", "large image", "narrow image"],
 )
 def test_a_prediction_without_end_is_reported_when_somebody_asks(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], patience: float
 ) -> None:
-    gate, heard = Gate(), Heard()
-    queue = PredictionQueue(lambda: loaded(gate), max_waiting=64, listener=heard)
+    gate, recorded = Gate(), Recorded()
+    queue = PredictionQueue(lambda: loaded(gate), max_waiting=64, listener=recorded)
     assert queue.description
     now = time.monotonic()
 
@@ -258,13 +258,13 @@ def test_a_prediction_without_end_is_reported_when_somebody_asks(
         begun = client.submit(queue.predict, np.zeros((*size, 3), np.uint8), later())
         assert gate.begun.acquire(timeout=60)
         ask_at(now + patience - 1)
-        assert "stuck" not in heard.events
+        assert "stuck" not in recorded.events
         ask_at(now + patience + 60)
-        assert heard.events[1:] == ["stuck"]
+        assert recorded.events[1:] == ["stuck"]
         gate.may_end.set()
         begun.result(60)
     ask_at(now + 1e6)
-    assert heard.events[1:] == ["stuck"]
+    assert recorded.events[1:] == ["stuck"]
 
 
 def test_the_queue_has_so_many_places_and_one_for_the_picture_at_work(model: LoadedModel) -> None:
@@ -272,9 +272,9 @@ def test_the_queue_has_so_many_places_and_one_for_the_picture_at_work(model: Loa
     with queue.place(), queue.place():
         queue.require_place()
         with queue.place():
-            with pytest.raises(BusyError, match="3 pictures"):
+            with pytest.raises(BusyError, match="3 images"):
                 queue.require_place()
-            with pytest.raises(BusyError, match="3 pictures") as caught, queue.place():
+            with pytest.raises(BusyError, match="3 images") as caught, queue.place():
                 pass
             assert caught.value.retry_after == 1
         with queue.place():
@@ -282,8 +282,8 @@ def test_the_queue_has_so_many_places_and_one_for_the_picture_at_work(model: Loa
 
 
 def test_nothing_is_predicted_for_a_client_that_has_left_when_its_turn_comes(loaded: Loaded) -> None:
-    gate, left, heard = Gate(), threading.Event(), Heard()
-    queue = PredictionQueue(lambda: loaded(gate), max_waiting=64, listener=heard)
+    gate, left, recorded = Gate(), threading.Event(), Recorded()
+    queue = PredictionQueue(lambda: loaded(gate), max_waiting=64, listener=recorded)
     until = later()
     with ThreadPoolExecutor(21) as clients:
         first = clients.submit(queue.predict, np.zeros((1, 1, 3), np.uint8), until)
@@ -292,12 +292,12 @@ def test_nothing_is_predicted_for_a_client_that_has_left_when_its_turn_comes(loa
         left.set()
         gate.may_end.set()
         assert first.result(60).labels().shape == (1, 1)
-        for one in gone:
+        for future in gone:
             with pytest.raises(ClientLeftError):
-                one.result(60)
+                future.result(60)
     assert queue.predict(np.zeros((1, 3, 3), np.uint8), until).labels().shape == (1, 3)
     assert gate.seen == [1, 3]
-    assert len(heard.events) == 1  # loaded; who leaves is no fault of the engine
+    assert len(recorded.events) == 1  # loaded; clients that leave are not failures of the engine
 
 
 def test_who_has_left_keeps_no_place_in_a_full_queue(model: LoadedModel) -> None:
@@ -318,11 +318,11 @@ def test_who_is_refused_learns_how_long_the_queue_will_take(
 ) -> None:
     queue = PredictionQueue(lambda: model, max_waiting=2)
     clock = iter([100.0, 102.5])
-    queue.predict(picture(0), later())
+    queue.predict(pixel(0), later())
     monkeypatch.setattr(queue, "_seconds", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr("semseg.serving.prediction_queue.time.monotonic", lambda: next(clock))
-        queue._predict(model, picture(0), lambda: False)
+        queue._predict(model, pixel(0), lambda: False)
     with queue.place(), queue.place(), queue.place(), pytest.raises(BusyError) as caught:
         queue.require_place()
     assert caught.value.retry_after == 8

@@ -6,11 +6,11 @@ import pytest
 
 from semseg.errors import ArtifactError
 from semseg.inference.load import LoadedModel
-from semseg.serving.processes import FAULTY, LOAD_FAILED, WorkerPolicy
+from semseg.serving.processes import ENGINE_FAILED, LOAD_FAILED, WorkerPolicy
 
 
 class Worker:
-    """Notes which models it has, and the codes with which it would have ended."""
+    """Records the models that were loaded, and the exit codes of the worker."""
 
     def __init__(self) -> None:
         self.models: list[LoadedModel] = []
@@ -28,8 +28,8 @@ def test_a_loaded_model_is_passed_on(model: LoadedModel) -> None:
     ("error", "line", "log"),
     [
         (ArtifactError("/m holds no model.", "Give one."), "/m holds no model. Give one.", []),
-        (RuntimeError("stack\n  of lines"), "stack of lines", ["A defect, or a broken machine:"]),
-        (MemoryError(), "MemoryError()", ["A defect, or a broken machine:"]),
+        (RuntimeError("stack\n  of lines"), "stack of lines", ["A bug, or a broken machine:"]),
+        (MemoryError(), "MemoryError()", ["A bug, or a broken machine:"]),
     ],
 )
 def test_a_failed_load_prints_one_line_and_ends_the_process(
@@ -45,8 +45,8 @@ def test_a_failed_load_prints_one_line_and_ends_the_process(
 
 def test_failures_alone_are_logged_with_the_latest_and_end_the_process(caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker()
-    worker.policy.only_failures(10, RuntimeError("CUDA error"))
-    assert worker.exits == [FAULTY] == [1]
+    worker.policy.keeps_failing(10, RuntimeError("CUDA error"))
+    assert worker.exits == [ENGINE_FAILED] == [1]
     assert caplog.messages == ["The last 10 predictions failed: this process ends, and another takes over."]
     assert "RuntimeError: CUDA error" in caplog.text
     assert caplog.records[0].levelno == logging.CRITICAL
@@ -55,5 +55,5 @@ def test_failures_alone_are_logged_with_the_latest_and_end_the_process(caplog: p
 def test_a_stuck_prediction_is_logged_and_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker()
     worker.policy.stuck()
-    assert worker.exits == [FAULTY]
+    assert worker.exits == [ENGINE_FAILED]
     assert caplog.messages == ["The engine is stuck in a prediction: this process ends, and another takes over."]

@@ -15,7 +15,7 @@ from semseg.artifact.model_dir import ModelDescription
 from semseg.errors import UserError
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.serving import metrics
-from semseg.serving.metrics import Metrics, count_at
+from semseg.serving.metrics import Metrics, count_in_slot
 from semseg.serving.request_record import RequestRecord
 from semseg.serving.shared_counts import FILE_BYTES, SharedCounts, shared_counts
 
@@ -29,7 +29,7 @@ STATUSES = [200, 204, *(status for status in HTTPStatus if status >= 400)]
 
 @pytest.fixture
 def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedCounts]:
-    """Of two workers, one of which this process is in turn."""
+    """The counts of two workers; this process plays one or the other."""
     counts = SharedCounts(tmp_path, 2)
     monkeypatch.setenv(metrics.DIRECTORY, str(counts.path))
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)  # comes back in the end
@@ -37,13 +37,13 @@ def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedCo
     counts.remove()
 
 
-def worker_at(place: int) -> Metrics:
-    count_at(place)
+def worker_in(slot: int) -> Metrics:
+    count_in_slot(slot)
     return Metrics()
 
 
 def sizes(folder: Path) -> set[tuple[int, int]]:
-    """Of the files: how long they are, and how many bytes the disk has for them."""
+    """The length of each file, and the bytes that are allocated for it on disk."""
     return {(file.stat().st_size, 512 * file.stat().st_blocks) for file in folder.iterdir()}
 
 
@@ -53,7 +53,7 @@ def test_all_that_can_be_counted_has_its_room_beforehand(counts: SharedCounts) -
     assert len(list(counts.path.iterdir())) == 8
     assert {size for size, _ in before} == {FILE_BYTES}
     assert all(occupied >= FILE_BYTES for _, occupied in before)
-    worker = worker_at(0)
+    worker = worker_in(0)
     for path in PATHS:
         for status in STATUSES:
             record = RequestRecord(path, "", stages=dict.fromkeys(STAGES, 1.0), size=(2**20, 2**20))
@@ -63,7 +63,7 @@ def test_all_that_can_be_counted_has_its_room_beforehand(counts: SharedCounts) -
 
 
 def test_who_takes_a_place_counts_on_and_has_gauges_of_its_own(counts: SharedCounts) -> None:
-    first, second = worker_at(0), worker_at(1)
+    first, second = worker_in(0), worker_in(1)
     for worker, requests, waiting in ((first, 3, 5), (second, 4, 7)):
         worker.requests.labels("/ping", 200).inc(requests)
         worker.queued.set(waiting)
@@ -71,7 +71,7 @@ def test_who_takes_a_place_counts_on_and_has_gauges_of_its_own(counts: SharedCou
     counts.forget(0)  # it has ended
     assert {b'semseg_requests_total{path="/ping",status="200"} 7.0', b"semseg_queue 7.0"} <= set(lines(second))
     counts.prepare(0)
-    successor = worker_at(0)
+    successor = worker_in(0)
     successor.requests.labels("/ping", 200).inc()
     successor.queued.set(1)
     assert {b'semseg_requests_total{path="/ping",status="200"} 8.0', b"semseg_queue 8.0"} <= set(lines(second))
@@ -84,7 +84,7 @@ def lines(worker: Metrics) -> list[bytes]:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Makes a folder one of a full disk, which leaves room for names alone."""
+    """Makes a folder behave as if on a full disk, on which only empty files can be created."""
     real = os.posix_fallocate
 
     def fill(folder: Path) -> None:
@@ -124,7 +124,7 @@ from pathlib import Path
 from semseg.serving.shared_counts import SharedCounts
 print(SharedCounts(Path(sys.argv[1]), 1).path, flush=True)
 if os.fork():
-    os._exit(0)  # as one that is killed: the child has the folder as before
+    os._exit(0)  # as if killed; the child keeps the lock
 sys.stdin.read()
 os._exit(0)
 """
@@ -149,7 +149,7 @@ def test_what_a_killed_server_left_is_removed_but_not_what_one_uses_or_is_none(t
         assert server.wait(60) == 0
         shared_counts(1, (folder,)).remove()
         assert set(folder.iterdir()) == strangers | {left}
-        server.communicate(timeout=60)  # the child ends: nobody has it any more, in a moment
+        server.communicate(timeout=60)  # the child ends, and soon the folder is not locked any more
     for _ in range(10_000):
         if not left.exists():
             break

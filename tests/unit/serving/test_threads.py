@@ -28,7 +28,7 @@ def no_thread_to_be_had() -> Iterator[None]:
 
 
 def all_run_at_once(pool: PatientThreads, number: int) -> bool:
-    """Whether so many more calls get threads, each its own: none would end if one had to wait for another."""
+    """Whether `number` further calls each get their own thread: none would end if one had to wait for another."""
     together = threading.Barrier(number + 1)
     calls = [pool.submit(together.wait, 60) for _ in range(number)]
     together.wait(60)
@@ -60,7 +60,7 @@ def test_calls_wait_for_a_busy_thread_until_another_can_be_had(pool: PatientThre
 
 
 def test_a_thread_that_is_free_again_runs_what_waited_and_all_is_as_before(pool: PatientThreads) -> None:
-    """What it has run unasked must not count, or later calls would wait for a thread that is thought idle."""
+    """Calls that it took over must not count, or later calls would wait for a thread that seems idle."""
     go = threading.Event()
     pool.submit(go.wait, 60)
     with no_thread_to_be_had():

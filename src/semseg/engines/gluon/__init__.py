@@ -1,5 +1,5 @@
-"""The only home of MXNet and GluonCV.
+"""The engine of MXNet and GluonCV, and the only code that imports them.
 
-Importing `backend`, `learner`, `losses`, `networks` or `symbol` loads MXNet, which takes seconds: import them where
-they are used.
+Importing `backend`, `learner`, `losses`, `networks` or `symbol` loads MXNet, which takes seconds: import these modules
+where they are used.
 """

@@ -1,4 +1,4 @@
-"""Runs a trained network for inference."""
+"""Runs a trained network with MXNet for inference."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from semseg.types import Arrays, Float32
 
 
 class GluonBackend:
-    """A network on one device that turns images into logits; the auxiliary head is neither kept nor run."""
+    """A network on one device that computes logits from images, without the auxiliary head."""
 
     def __init__(self, model: Any, network: Network, device: Any) -> None:
-        """model: GluonCV's form of the network, on the device, a context of MXNet's."""
+        """model: the network as GluonCV's class; device: the MXNet context that it is on."""
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["mxnet"]
         self._device = device
@@ -32,7 +32,7 @@ class GluonBackend:
         return logits
 
     def device_memory(self) -> int | None:
-        """Return the bytes that are free on the GPU; None on a CPU, whose memory is the host's."""
+        """Return the free bytes of the GPU; None on a CPU."""
         return runtime.device_memory(self._device)
 
 
@@ -42,7 +42,7 @@ def load_backend(
 ) -> GluonBackend:
     """Return the network with the parameters of a file.
 
-    arrays: parameters by GluonCV's structural name; `origin` names their file in errors. device: a context of MXNet's.
+    arrays: parameters by GluonCV's structural name; `origin` names their file in errors. device: an MXNet context.
     Raises ArtifactError when a parameter is missing, unknown or of another shape, UserError for a network that GluonCV
     does not have, DeviceMemoryError when the GPU's memory is too small.
     """

@@ -1,6 +1,6 @@
-"""MXNet as an engine: it trains and serves the networks that GluonCV has, on the first GPU or on the CPU.
+"""MXNet as an engine: trains and serves GluonCV's networks, on the first GPU or on the CPU.
 
-MXNet is loaded when it is first asked for something: that takes two seconds, and starts threads.
+MXNet is loaded when it is first needed: that takes two seconds, and starts threads.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ logger = logging.getLogger(__name__)
 
 
 class MxnetEngine:
-    """See `protocols.Engine`."""
+    """The engine that computes with MXNet; see `protocols.Engine`."""
 
     name = "mxnet"
     title = "MXNet"
 
     def is_for_gpus(self) -> bool:
-        """Return whether the variant that is installed is the one for GPUs."""
+        """Return whether the gpu variant is installed."""
         return cuda.is_installed()
 
     def find_device(self, required: bool) -> Device:
-        """Return the first GPU, else the CPU; raises DeviceError, see `runtime.devices`."""
+        """Return the first GPU, or else the CPU; raises DeviceError, see `runtime.devices`."""
         return Device(*runtime.devices(required))
 
     def cpu(self) -> Device:
@@ -37,7 +37,7 @@ class MxnetEngine:
 
     @faults.translated(faults.TRAINING)
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
-        """Return a learner that begins with these parameters; see `protocols.Engine`."""
+        """Return a learner that starts with these parameters; see `protocols.Engine`."""
         from semseg.engines.gluon.learner import GluonLearner
 
         learner = GluonLearner(specification, device.handle)
@@ -48,7 +48,7 @@ class MxnetEngine:
         """Return the network of a model directory, which computes in f32; see `protocols.Engine`."""
         if options.precision not in (AUTO, "f32"):
             raise UserError(
-                f"SEMSEG_PRECISION is {options.precision}, but MXNet computes in f32 alone.",
+                f"SEMSEG_PRECISION is {options.precision}, but MXNet computes only in f32.",
                 "Set SEMSEG_BACKEND to openvino too, or leave SEMSEG_PRECISION out.",
             )
         from semseg.engines.gluon.backend import load_backend

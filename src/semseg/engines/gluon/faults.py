@@ -1,4 +1,4 @@
-"""What of MXNet's errors is the GPU's fault, in words of ours: nothing outside this folder knows MXNet's."""
+"""Translates MXNet's errors about the GPU to this project's, the only ones that code outside this folder knows."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from semseg.errors import DeviceMemoryError
 
 TRAINING = (
     "Lower mini_batch_size or crop_size (in validation validation_mini_batch_size, but not to 1, which takes whole "
-    "pictures), or take an instance whose GPU has more memory."
+    "images), or use an instance whose GPU has more memory."
 )
 SERVING = (
-    "Send a smaller image, set SEMSEG_MAX_TILE_PIXELS, or lower it, or serve on an instance whose GPU has more memory."
+    "Send a smaller image, set or lower SEMSEG_MAX_TILE_PIXELS, or serve on an instance whose GPU has more memory."
 )
 
 _OUT_OF_MEMORY = re.compile("out[ _]of[ _]memory|_ALLOC(?:ATION)?_FAILED", re.IGNORECASE)
-"""CUDA's words, and what cuDNN, cuBLAS, cuSOLVER and cuRAND call it. For the host's memory MXNet has others."""
+"""The wording of CUDA, cuDNN, cuBLAS, cuSOLVER and cuRAND; MXNet words a lack of host memory differently."""
 
 _NO_CODE = "no kernel image is available"
 
 
 @contextmanager
 def translated(hint: str) -> Iterator[None]:
-    """Raise DeviceMemoryError for an error of MXNet's that tells that the GPU's memory is full, with `hint` for the way
-    out, and DeviceError for one that tells that MXNet has no machine code for the GPU. Others pass as they are.
+    """Translate MXNet's errors in the block: to DeviceMemoryError, with this hint, if the GPU's memory is full, and to
+    DeviceError if MXNet has no machine code for the GPU. Other errors pass unchanged.
 
-    It is for whatever waits for the device: MXNet raises there what went wrong in an earlier call.
+    For every function that waits for the device, because MXNet raises the errors of earlier calls there.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Trains a network on one device, one batch at a time."""
+"""Trains a network with MXNet on one device, one batch at a time."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Fl
 mx = runtime.load()
 
 _PARAMETER, _OPTIMIZER = "parameter/", "optimizer/"
-"""How the names in a learner's state begin."""
+"""The prefixes of the names in a learner's state."""
 
 
 class GluonLearner:
-    """Fits a GluonCV network, by default with GluonCV's own criterion.
+    """Trains a GluonCV network, by default with GluonCV's own criterion.
 
-    The criterion's value is CE(out) + aux_weight * CE(auxiliary out), each the mean over all pixels of a picture, the
-    ignored ones counting as 0. Its gradient is SoftmaxOutput's: the mean over the valid pixels of the batch, both
-    heads at weight 1. Without `aux_loss` the auxiliary head takes no part, and its parameters stay as they are.
+    The criterion's value is CE(out) + aux_weight * CE(auxiliary out), each the mean over all pixels of an image, in
+    which ignored pixels count as 0. Its gradient is SoftmaxOutput's: the mean over the valid pixels of the batch, both
+    heads at weight 1. Without `aux_loss` the auxiliary head is not used, and its parameters do not change.
     """
 
     def __init__(self, specification: LearnerSpecification, device: Any, model: Any = None) -> None:
-        """device: a context of MXNet's; model: a network of GluonCV's form there, None for the one that is specified.
+        """device: an MXNet context; model: a GluonCV network on it, None to build the specified one.
 
         Raises UserError for a network that GluonCV does not have.
         """
@@ -47,10 +47,10 @@ class GluonLearner:
 
     @faults.translated(faults.TRAINING)
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
-        """Make one update, and return the mean over the pictures of the criterion's value before it.
+        """Make one update, and return the criterion's value before it, the mean over the images.
 
-        `seed` fixes MXNet's random numbers: on a CPU those of the dropout; cuDNN's dropout, on a GPU, has its own.
-        On a GPU it returns at once, and the value waits for the device. The heads learn ten times as fast, as GluonCV
+        seed: fixes MXNet's random numbers, so the dropout on a CPU; on a GPU, cuDNN's dropout has a seed of its own.
+        On a GPU this returns at once, and the value waits for the device. The heads learn ten times as fast, as GluonCV
         sets them. Raises, as all methods do, DeviceMemoryError when the GPU's memory is too small.
         """
         mx.random.seed(seed)
@@ -63,7 +63,7 @@ class GluonLearner:
         self._clip_gradient()
         self._trainer.set_learning_rate(learning_rate)
         self._trainer.step(len(batch))
-        if self._device.device_type == "cpu":  # SIGTERM is heeded between calls: not two long steps may be under way
+        if self._device.device_type == "cpu":  # signals are handled between calls, so only one long step may run
             mx.nd.waitall()
             return float(objective.value)
         return objective.value
@@ -75,9 +75,8 @@ class GluonLearner:
 
     @faults.translated(faults.TRAINING)
     def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
-        """Return the most probable class of each pixel, uint8 (N, H, W), for any H and W, as GluonCV's `predict`.
-
-        And the cross entropy of the main head, the mean over the pixels that count; 0 if none does.
+        """Return the most probable class of each pixel, uint8 (N, H, W), for any H and W, as GluonCV's `predict`, and
+        the main head's mean cross entropy over the pixels that are not ignored, 0 if all are.
         """
         images = self._normalised(batch.images)
         labels = runtime.to_device(batch.labels, self._device).astype("float32")
@@ -96,20 +95,20 @@ class GluonLearner:
 
     @faults.translated(faults.TRAINING)
     def device_memory(self) -> int | None:
-        """Return the bytes that are free on the GPU; None on a CPU, whose memory is the host's."""
+        """Return the free bytes of the GPU; None on a CPU."""
         return runtime.device_memory(self._device)
 
     @faults.translated(faults.TRAINING)
     def parameters(self) -> Arrays:
-        """Return copies of all parameters, auxiliary head included, by the names of GluonCV's `load_parameters`."""
+        """Return copies of all parameters, including the auxiliary head's, by the names in GluonCV's files."""
         return {name: value.data().asnumpy() for name, value in networks.parameters(self._model).items()}
 
     @faults.translated(faults.TRAINING)
     def load(self, arrays: Arrays, origin: str) -> None:
-        """Take over all parameters from host arrays by structural name; `origin` names their file in errors.
+        """Set all parameters from host arrays by structural name; `origin` names their file in errors.
 
-        Arrays of a network that was built without the auxiliary head leave it as it is. Raises ArtifactError when
-        a parameter is missing, unknown or of another shape; nothing is changed then.
+        The auxiliary head is unchanged if the arrays have none of it. Raises ArtifactError when a parameter is missing,
+        unknown or of another shape; nothing is changed then.
         """
         targets = networks.parameters(self._model)
         if not any(name.startswith(AUXILIARY) for name in arrays):
@@ -124,7 +123,7 @@ class GluonLearner:
 
     @faults.translated(faults.TRAINING)
     def restore(self, arrays: Arrays, origin: str) -> None:
-        """Take over what `state` returned, of a learner built alike; `origin` names its file in errors.
+        """Set the state that `state` of an equal learner returned; `origin` names its file in errors.
 
         Raises ArtifactError when an array is missing, unknown or of another shape.
         """
@@ -147,7 +146,7 @@ def _without_prefix(prefix: str, arrays: Arrays) -> Arrays:
 
 
 def _criterion(specification: LearnerSpecification) -> Criterion:
-    """GluonCV's, unless something else is asked for."""
+    """The specified criterion: GluonCV's, unless class weights or another loss are requested."""
     weights, loss = specification.class_weights, specification.loss
     if not weights and loss == "cross_entropy":
         return MixedCrossEntropy(specification.aux_weight)

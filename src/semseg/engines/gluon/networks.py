@@ -1,7 +1,7 @@
-"""GluonCV's segmentation networks, and a block that runs their layers at any image size.
+"""Builds GluonCV's segmentation networks, and runs their layers at any image size.
 
 GluonCV bakes the size of its upsampling into the hybridized graph. `LowResolutionLogits` calls the same layers and
-resizes "like" another tensor instead, so that one graph serves every size, with the numbers of eager `predict`.
+resizes "like" another tensor instead, so that one graph serves every size, with the same results as `predict`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HybridBlock: Any = mx.gluon.HybridBlock
 
 _CLASSES = {"fcn": "FCN", "psp": "PSPNet", "deeplab": "DeepLabV3"}
 _BACKBONES = {"resnet-50": "resnet50", "resnet-101": "resnet101"}
-"""What GluonCV calls the networks and the backbones."""
+"""GluonCV's names of the networks and the backbones."""
 
 _UP_TO_C3 = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
 
@@ -31,8 +31,8 @@ class LowResolutionLogits(HybridBlock):  # type: ignore[misc]
     """The layers of a GluonCV network up to its logits, before the final upsampling.
 
     Normalised RGB float32 (N, 3, H, W) -> a list of (N, classes, ceil(H/8), ceil(W/8)): the head's and, with `aux`,
-    the auxiliary head's. The layers stay the model's: this block owns no parameters.
-    tuned: whether cuDNN is to time its algorithms for the graph, and take the fastest, which pays if it has one shape.
+    the auxiliary head's. The layers are shared with the model: this block has no parameters of its own.
+    tuned: whether cuDNN times its algorithms for the graph and takes the fastest, which pays if it has one shape.
     """
 
     def __init__(self, model: Any, aux: bool = False, tuned: bool = False) -> None:
@@ -54,14 +54,14 @@ class LowResolutionLogits(HybridBlock):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _tuning(block: Any) -> Iterator[None]:
-    """Have the convolutions in a block, in the graph that is made of them meanwhile, ask cuDNN for the fastest way.
+    """Make convolutions use cuDNN's fastest algorithm, in the graph that is made of `block` within this context.
 
-    It is an attribute of the operator, which other graphs of the same layers do not get; CPUs take no notice of it.
+    This is an attribute of the operator, which other graphs of the same layers do not get; CPUs ignore it.
     """
     convolutions: list[Any] = []
     block.apply(lambda layer: convolutions.append(layer) if isinstance(layer, mx.gluon.nn.Conv2D) else None)
     for layer in convolutions:
-        layer._kwargs["cudnn_tune"] = "limited_workspace"  # what MXNet does by default, for every size
+        layer._kwargs["cudnn_tune"] = "limited_workspace"  # MXNet's default, for every size
     try:
         yield
     finally:
@@ -96,15 +96,15 @@ _APPLY = {"FCN": _fcn, "PSPNet": _psp, "DeepLabV3": _deeplab}
 def resize_like(F: Any, x: Any, like: Any) -> Any:
     """Stretch (N, C, h, w) to the height and width of `like`, bilinearly with aligned corners as BilinearResize2D.
 
-    Two products with interpolation matrices. MXNet's own operator adds up its gradient in the order in which its
-    threads come by, and no two trainings are alike.
+    Computed as two products with interpolation matrices, because the gradient of MXNet's own operator depends on the
+    order of its threads, so that no two trainings would be alike.
     """
     tall = F.dot(F.transpose(x, (0, 1, 3, 2)), _interpolation(F, x, like, 2))
     return F.dot(F.transpose(tall, (0, 1, 3, 2)), _interpolation(F, x, like, 3))
 
 
 def _interpolation(F: Any, x: Any, like: Any, axis: int) -> Any:
-    """The weight of each source place (rows) in each target place (columns) along an axis: 1 - distance, at least 0."""
+    """The weight of each source position (row) in each target position (column) of an axis: max(0, 1 - distance)."""
     source = F.contrib.arange_like(x, axis=axis)
     target = F.contrib.arange_like(like, axis=axis)
     scale = F.broadcast_div(F.max(source), F.maximum(F.max(target), 1))
@@ -113,17 +113,17 @@ def _interpolation(F: Any, x: Any, like: Any, axis: int) -> Any:
 
 
 def build(network: Network, backbone: Backbone, num_classes: int, device: Any, aux: bool = True) -> Any:
-    """Return GluonCV's form of a network on `device`, whose parameters are to be assigned.
+    """Return a GluonCV network on `device`, whose parameters are still to be assigned.
 
-    Plain GluonCV needs the auxiliary head (`aux`) to read a saved file. Raises UserError for a network that GluonCV
-    does not have.
+    aux: with the auxiliary head, without which plain GluonCV cannot read a saved file. Raises UserError for a network
+    that GluonCV does not have.
     """
     from gluoncv import model_zoo
 
     if network.name not in _CLASSES or backbone.name not in _BACKBONES:
         raise UserError(
             f"MXNet does not compute {network.title} on {backbone.title}: GluonCV has no such network.",
-            f"It has {', '.join(_CLASSES)} on {' and '.join(_BACKBONES)}; or take another engine.",
+            f"It has {', '.join(_CLASSES)} on {' and '.join(_BACKBONES)}. Or use another engine.",
         )
     with contextlib.redirect_stdout(io.StringIO()):  # PSPNet prints its crop size; stdout carries the metric lines
         model = getattr(model_zoo, _CLASSES[network.name])(
@@ -148,5 +148,5 @@ def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
     """
     require_fit(targets, arrays, origin)
     for name, target in targets.items():
-        # by way of the device: weights that an inference has left in oneDNN's layout take nothing from the host
+        # through the device: weights that an inference has left in oneDNN's layout cannot be set from the host
         target.set_data(runtime.to_device(arrays[name], target.list_ctx()[0]).astype(target.dtype, copy=False))

@@ -1,4 +1,4 @@
-"""What MXNet's optimizers remember between two updates, as named arrays: `Trainer.save_states` would pickle it."""
+"""Saves and restores the state of MXNet's optimizers as named arrays; `Trainer.save_states` would pickle it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from semseg.networks.parameters import require_fit
 from semseg.types import Arrays
 
 UPDATES = "updates"
-"""The name of the number of updates made, int64 (1,), which adam corrects its moments by."""
+"""The name of the number of updates so far, int64 (1,), by which adam corrects its moments."""
 
 
 def read(trainer: Any, named: Mapping[str, Any]) -> Arrays:
-    """Return the number of updates and, once there was one, the state of each parameter that is trained.
+    """Return the number of updates and, after the first one, the state of each trained parameter.
 
     named: the parameters by structural name. A state is called ``<parameter>/<number>``, in the optimizer's order.
     """
@@ -24,7 +24,7 @@ def read(trainer: Any, named: Mapping[str, Any]) -> Arrays:
 
 
 def write(trainer: Any, named: Mapping[str, Any], arrays: Arrays, origin: str) -> None:
-    """Give the optimizer what `read` returned, of a trainer of the same parameters and optimizer.
+    """Restore what `read` returned from a trainer with the same parameters and optimizer.
 
     Raises ArtifactError, naming `origin`, when names or shapes differ.
     """
@@ -43,13 +43,13 @@ def write(trainer: Any, named: Mapping[str, Any], arrays: Arrays, origin: str) -
 
 
 def _trained(trainer: Any, named: Mapping[str, Any]) -> dict[str, tuple[int, Any]]:
-    """The number in the trainer of each parameter that it updates, and the parameter."""
+    """The parameters that the trainer updates, each with its index there, by name."""
     indices = {id(parameter): index for index, parameter in enumerate(trainer._params) if parameter.grad_req != "null"}
     return {name: (indices[id(value)], value) for name, value in named.items() if id(value) in indices}
 
 
 def _states(trainer: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays on the device, by name: none before the first update, none for an optimizer without a state."""
+    """The state's arrays on the device, by name; none before the first update or for an optimizer without state."""
     states = {}
     for name, (index, _) in _trained(trainer, named).items():
         held = trainer._updaters[0].states.get(index)

@@ -1,4 +1,4 @@
-"""Loads MXNet once, quietly, with its settings made, and finds the device."""
+"""Loads MXNet once, quietly and with the right settings, and finds its device."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from semseg.machine import usable_cores
 AUTOTUNE = "MXNET_CUDNN_AUTOTUNE_DEFAULT"
 
 _SETTINGS = {
-    "MXNET_MKLDNN_CACHE_NUM": "200",  # oneDNN keeps its primitives for every image size seen, 5 MB a size, for ever
-    AUTOTUNE: "0",  # cuDNN would time its algorithms anew for every image size: see `tunes`
-    "MXNET_CUDNN_LIB_CHECKING": "0",  # a warning at each start that cuDNN is newer than the one MXNet was built with
+    "MXNET_MKLDNN_CACHE_NUM": "200",  # oneDNN would keep its primitives of all image sizes for ever, 5 MB a size
+    AUTOTUNE: "0",  # cuDNN would time its algorithms again for every image size: see `tunes`
+    "MXNET_CUDNN_LIB_CHECKING": "0",  # it would warn at each start that MXNet was built with an older cuDNN
     "MXNET_USE_FUSION": "0",  # drivers of the 470 series reject what NVRTC 11.8 compiles
     "NVIDIA_TF32_OVERRIDE": "0",  # from A100 on, convolutions would round float32 to TF32's 10 bits
-    "CUDA_MODULE_LOADING": "LAZY",  # drivers from CUDA 11.7 on then load the kernels that are used alone
+    "CUDA_MODULE_LOADING": "LAZY",  # drivers from CUDA 11.7 on then load only the kernels that are used
 }
 
 
@@ -30,43 +30,43 @@ _SETTINGS = {
 def load() -> ModuleType:
     """Return the module `mxnet`, imported with `gluoncv`; the first call takes about two seconds.
 
-    `make_settings` comes first. The deprecation warnings of this import are not shown.
+    Calls `apply_settings` first, and hides the import's deprecation warnings.
     Raises DeviceError when libraries of the gpu variant are missing.
     """
-    make_settings()
+    apply_settings()
     cuda.preload()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import mxnet
 
         module: ModuleType = mxnet
-        import gluoncv  # noqa: F401 after MXNet: of one that is missing it would say that torch is missing too
+        import gluoncv  # noqa: F401 after MXNet: if MXNet were missing, its error would blame torch too
     return module
 
 
 @cache
-def make_settings() -> frozenset[str]:
-    """Set the environment variables of MXNet and CUDA, but for those that somebody has set; return the names of ours.
+def apply_settings() -> frozenset[str]:
+    """Set the environment variables of MXNet and CUDA that are not set yet; return the names of those that this sets.
 
-    They are read when the libraries are loaded, or when they are first used. `OMP_NUM_THREADS`: left alone, MXNet uses
-    half the cores of the machine, whatever the container is allowed.
+    The libraries read them when they are loaded or first used. Without `OMP_NUM_THREADS`, MXNet would use half of the
+    machine's cores, whatever the container may use.
     """
     settings = {"OMP_NUM_THREADS": str(usable_cores()), **_SETTINGS}
-    ours = frozenset(settings.keys() - os.environ.keys())
-    os.environ.update({name: settings[name] for name in ours})
-    return ours
+    unset = frozenset(settings.keys() - os.environ.keys())
+    os.environ.update({name: settings[name] for name in unset})
+    return unset
 
 
 def tunes() -> bool:
-    """Return whether cuDNN is to time its algorithms for a graph of one shape, which pays: not if AUTOTUNE was set."""
-    return AUTOTUNE in make_settings()
+    """Return whether cuDNN should time its algorithms for a graph of one shape: yes, unless the user set AUTOTUNE."""
+    return AUTOTUNE in apply_settings()
 
 
 def devices(required: bool = False) -> tuple[Any, int]:
     """Return the MXNet context to compute on (the first GPU, else the CPU) and the number of GPUs found.
 
-    Raises DeviceError, with the cause and the way out, when the first GPU is one that MXNet cannot use, and when none
-    is found although one is `required`.
+    Raises DeviceError, with the cause and a way out, when MXNet cannot use the first GPU, and when none is found
+    although one is `required`.
     """
     mx = load()
     try:
@@ -74,7 +74,7 @@ def devices(required: bool = False) -> tuple[Any, int]:
     except mx.base.MXNetError as error:
         raise DeviceError(
             f"The GPU cannot be used: {str(error).strip().splitlines()[-1]}",
-            "See that the machine's NVIDIA driver works (nvidia-smi) and supports CUDA 11.",
+            "Check that the machine's NVIDIA driver works (nvidia-smi) and supports CUDA 11.",
         ) from error
     if gpus:
         cuda.require_code_for_first_gpu(cuda.driver())
@@ -89,9 +89,9 @@ def cpu() -> Any:
 
 
 def device_memory(device: Any) -> int | None:
-    """Return the bytes that are free on a GPU; None for the CPU, whose memory is the host's.
+    """Return the free bytes of a GPU, or None for the CPU.
 
-    What MXNet keeps of it for later use is given back first. Waits for the device.
+    First releases the memory that MXNet keeps for later use. Waits for the device.
     """
     if device.device_type != "gpu":
         return None

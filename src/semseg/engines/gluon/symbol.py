@@ -1,4 +1,4 @@
-"""Writes a trained network in MXNet's own form for deployment: a symbol and its parameters."""
+"""Writes a trained network in MXNet's own format for deployment: a symbol and its parameters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _FullSizeLogits(networks.HybridBlock):  # type: ignore[misc]
 def write_symbol(
     network: Network, backbone: Backbone, num_classes: int, arrays: Arrays, origin: str, directory: Path
 ) -> tuple[Path, Path]:
-    """Write the network to two files of the directory, and return their paths: the symbol, the parameters.
+    """Write the network to two files in the directory, and return their paths: the symbol, the parameters.
 
     arrays: parameters by GluonCV's structural name; `origin` names their file in errors. The symbol's input is `data`,
     its output the logits at full size; it has no auxiliary head.

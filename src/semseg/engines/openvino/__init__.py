@@ -1,1 +1,1 @@
-"""The only home of OpenVINO."""
+"""The engine of OpenVINO, and the only code that imports it."""

@@ -18,11 +18,11 @@ from semseg.types import Float32
 logger = logging.getLogger(__name__)
 
 _PRIMITIVES_KEPT = 1000
-"""Kernels that OpenVINO keeps, over 50 for each size of picture, which take 3 MB; its own limit is 5000."""
+"""The number of kernels that OpenVINO keeps, over 50 for each image size, which take 3 MB; its default is 5000."""
 
 
 class OpenVinoBackend:
-    """A network compiled for this machine's CPU, for one thread to call, on so many cores."""
+    """A network compiled for this machine's CPU. Only one thread may call it."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class OpenVinoBackend:
         cores: int,
         cache: Path | None = None,
     ) -> None:
-        """model: an ONNX file of the network, or its content; precision: `f32` or `bf16`; cache: a folder that keeps
-        what is compiled.
+        """model: an ONNX file of the network, or its content; precision: `f32` or `bf16`; cores: the number to compute
+        on; cache: a folder that keeps compiled models.
 
-        Raises ArtifactError when OpenVINO cannot read the model, or it has other inputs and outputs.
+        Raises ArtifactError when OpenVINO cannot read the model, or when it has other inputs or outputs.
         """
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["openvino"]
@@ -52,7 +52,7 @@ class OpenVinoBackend:
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/stride), ceil(W/stride)), any H and W."""
         self._request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
-        return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is used again
+        return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)  # a copy: its memory is reused
 
     def device_memory(self) -> None:
         """Return None: the CPU computes in the host's memory."""
@@ -60,19 +60,19 @@ class OpenVinoBackend:
 
 @functools.cache
 def core() -> openvino.Core:
-    """OpenVINO's entry, one for the process.
+    """OpenVINO's entry point, one per process.
 
-    Each gives the thread that makes it a stack for signals, and takes it away again: of two whose lives overlap, the
-    later one would bring back the stack that went with the earlier one, and the next signal would end the process.
+    Each core gives its thread a stack for signals while it lives, and restores the previous one at its end. With two
+    overlapping cores, the later would restore the earlier's freed stack, and the next signal would end the process.
     """
     return openvino.Core()
 
 
 def settings(precision: str, cores: int) -> dict[str, str | int | bool]:
-    """What OpenVINO is asked for; precision: `f32` or `bf16`, of what a model does not itself round to int8.
+    """OpenVINO's settings; precision: `f32` or `bf16`, for all that the model itself does not round to int8.
 
-    It is told, because OpenVINO on its own takes bf16 where the CPU has it. Threads are not tied to cores: two
-    containers would choose the same.
+    The precision is always set, because OpenVINO by default takes bf16 if the CPU has it. Threads are not pinned to
+    cores, because two containers would choose the same ones.
     """
     return {
         "INFERENCE_PRECISION_HINT": precision,
@@ -89,8 +89,8 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
 
 
-def numbers(model: bytes, cores: int, images: Iterable[Float32], count: int) -> NDArray[np.float64]:
-    """Run an ONNX model in f32 whose outputs are single numbers: the first `count` of them, float64 (images, count).
+def scalar_outputs(model: bytes, cores: int, images: Iterable[Float32], count: int) -> NDArray[np.float64]:
+    """Run an ONNX model in f32, and return its first `count` outputs, single numbers, as float64 (images, count).
 
     images: normalised float32 (1, 3, H, W).
     """
@@ -98,7 +98,7 @@ def numbers(model: bytes, cores: int, images: Iterable[Float32], count: int) -> 
     rows = []
     for image in images:
         request.infer({0: image})
-        rows.append([float(request.get_output_tensor(place).data) for place in range(count)])
+        rows.append([float(request.get_output_tensor(index).data) for index in range(count)])
     return np.array(rows, np.float64)
 
 
@@ -108,12 +108,12 @@ def _compile(
     if cache:
         try:
             return core().compile_model(network, "CPU", options | {"CACHE_DIR": str(cache)})
-        except RuntimeError as error:  # the disk is full, or a file of it was damaged
-            logger.warning("The cache in %s is of no use: %.300s", cache, " ".join(str(error).split()))
+        except RuntimeError as error:  # the disk is full, or a cached file is damaged
+            logger.warning("The cache in %s cannot be used: %.300s", cache, " ".join(str(error).split()))
     return core().compile_model(network, "CPU", options)
 
 
 def _check(network: openvino.Model, num_classes: int, name: str) -> None:
     shapes = [port.partial_shape.to_string() for port in (*network.inputs, *network.outputs)]
     if len(shapes) != 2 or not shapes[0].startswith("[?,3,") or not shapes[1].startswith(f"[?,{num_classes},"):
-        raise ArtifactError(f"{name} is no network of {num_classes} classes: its inputs and outputs are {shapes}.")
+        raise ArtifactError(f"{name} is not a network of {num_classes} classes: its inputs and outputs are {shapes}.")

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: it serves on CPUs, from the ONNX files of a model directory or from its parameters."""
+"""OpenVINO as an engine: serves on CPUs, from a model directory's ONNX files or from its parameters."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from semseg.machine import is_own
 logger = logging.getLogger(__name__)
 
 _CPU = Device("CPU")
-_NO_INT8 = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
+_NO_INT8_HINT = "`semseg quantize` makes one. Or set SEMSEG_PRECISION to auto, bf16 or f32."
 
 
 class OpenVinoEngine:
-    """See `protocols.Engine`. OpenVINO is loaded when there is a model to run."""
+    """The engine that computes with OpenVINO; see `protocols.Engine`. OpenVINO is loaded with the first model."""
 
     name = "openvino"
     title = "OpenVINO"
 
     def is_for_gpus(self) -> bool:
-        """Return False: it is used on CPUs."""
+        """Return False: this project uses OpenVINO on CPUs only."""
         return False
 
     def find_device(self, required: bool) -> Device:
         """Return the CPU. Raises DeviceError when a GPU is required."""
         if required:
-            raise DeviceError("OpenVINO computes on CPUs here.", "Set SEMSEG_BACKEND to mxnet.")
+            raise DeviceError("OpenVINO is used on CPUs only.", "Set SEMSEG_BACKEND to mxnet.")
         return _CPU
 
     def cpu(self) -> Device:
@@ -45,16 +45,16 @@ class OpenVinoEngine:
 
     def learner(self, *_: object) -> Learner:
         """Raise UserError: OpenVINO does not train."""
-        raise UserError("OpenVINO does not train networks.", "Another engine does.")
+        raise UserError("OpenVINO does not train networks.", "Use another engine.")
 
     def backend(self, model: ModelDescription, _: Device, options: BackendOptions) -> Backend:
         """Return the network of a model directory; see `protocols.Engine`.
 
-        `auto` is int8 where the directory has a model_int8.onnx that passed its gate, else bf16 where the CPU computes
-        in it, else f32. Without a sound model.onnx the parameters are converted.
+        `auto` is int8 if the directory has a model_int8.onnx that passed its gate, else bf16 if the CPU supports it,
+        else f32. Without a valid model.onnx the parameters are converted.
         """
         if self.name not in model.network.bytes_per_pixel:
-            raise UserError(f"OpenVINO does not compute {model.network.title}.", "Take another engine.")
+            raise UserError(f"OpenVINO does not compute {model.network.title}.", "Use another engine.")
         from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
 
         precision, cores, directory = options.precision, options.cores, model.params.parent
@@ -67,7 +67,7 @@ class OpenVinoEngine:
         )
         if precision == "bf16" and not has_bf16():
             raise UserError(
-                "SEMSEG_PRECISION is bf16, but this CPU has neither AVX512-BF16 nor AMX, which compute in it.",
+                "SEMSEG_PRECISION is bf16, but this CPU has neither AVX512-BF16 nor AMX, which it needs.",
                 "Set SEMSEG_PRECISION to auto or f32, or serve on another machine.",
             )
         path = directory / INT8
@@ -86,20 +86,20 @@ class OpenVinoEngine:
 
 
 def _load_int8(model: ModelDescription, path: Path, cores: int, compiled: Callable[..., Backend]) -> Backend:
-    """Raises ArtifactError when the file is absent, damaged, of other parameters, or did not pass its gate."""
+    """The int8 network; raises ArtifactError if its file is absent, damaged, of other parameters or failed its gate."""
     if not path.exists():
-        raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", _NO_INT8)
+        raise ArtifactError(f"{path.parent} has no int8 model, {path.name}.", _NO_INT8_HINT)
     gate = read_gate(onnx_file.verify(path, model.digest))
     if gate is None or not gate.passed:
-        raise ArtifactError(f"{path} did not pass its gate: {gate or 'it tells no mIOU'}.", _NO_INT8)
-    network = compiled(path, precision="f32")  # what the model itself leaves so
+        raise ArtifactError(f"{path} did not pass its gate: {gate or 'it has no mIOU'}.", _NO_INT8_HINT)
+    network = compiled(path, precision="f32")  # for what the model itself does not round to int8
     logger.info("OpenVINO computes in int8 on %d cores: %s.", cores, gate)
     logger.info("Loading weights from %s", path)
     return network
 
 
 def _load_onnx(model: ModelDescription, path: Path, compiled: Callable[[Path], Backend]) -> Backend | None:
-    """The network of the file; None if there is none, or, with a warning, if it is damaged or of other parameters."""
+    """The network of an ONNX file; None if absent, or, with a warning, if it is damaged or of other parameters."""
     if not path.exists():
         return None
     try:
@@ -113,8 +113,8 @@ def _load_onnx(model: ModelDescription, path: Path, compiled: Callable[[Path], B
 
 
 def _convert(model: ModelDescription, compiled: Callable[[bytes], Backend]) -> Backend:
-    """The network of the parameters."""
-    from semseg.networks.onnx import onnx_model  # here: what is converted already needs no onnx
+    """The network converted from the parameters."""
+    from semseg.networks.onnx import onnx_model  # here: ONNX files do not need the onnx package
 
     logger.info("Loading weights from %s", model.params)
     arrays = read_params(model.params)
@@ -123,12 +123,12 @@ def _convert(model: ModelDescription, compiled: Callable[[bytes], Backend]) -> B
 
 
 def _own(cache_dir: Path | None) -> Path | None:
-    """The folder, made if it is not there; None, with a warning, where others could put in what would be run."""
+    """The folder, created if necessary; None, with a warning, if others could put code into it that would be run."""
     if cache_dir is None:
         return None
     with suppress(OSError):
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if is_own(cache_dir) and os.access(cache_dir, os.W_OK | os.X_OK):
         return cache_dir
-    logger.warning("SEMSEG_CACHE_DIR is ignored: %s is no writable folder of this user alone.", cache_dir)
+    logger.warning("SEMSEG_CACHE_DIR is ignored: %s is not a writable folder of this user alone.", cache_dir)
     return None

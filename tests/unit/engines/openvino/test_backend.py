@@ -52,7 +52,7 @@ def test_what_is_no_model_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 
 def test_a_network_of_other_classes_is_an_error() -> None:
-    with pytest.raises(ArtifactError, match="is no network of 4 classes"):
+    with pytest.raises(ArtifactError, match="is not a network of 4 classes"):
         OpenVinoBackend(doubling(), SINGLE, 4, "f32", cores=1)
 
 
