@@ -14,14 +14,14 @@ from semseg.errors import DataError, some
 from semseg.types import UInt8
 
 
-def open_picture(pair: Pair) -> ImageFile:
+def open_image(pair: Pair) -> ImageFile:
     """The picture of a pair, its header parsed, no pixel decoded. Raises DataError."""
     with naming(pair.image):
         return images.open_image(pair.image.read())
 
 
-def verify_picture(pair: Pair, picture: ImageFile) -> tuple[int, int]:
-    """(height, width) of a picture of `open_picture`, which is read to its end. Raises DataError."""
+def verify_image(pair: Pair, picture: ImageFile) -> tuple[int, int]:
+    """(height, width) of a picture of `open_image`, which is read to its end. Raises DataError."""
     with naming(pair.image):
         return images.verify_whole(picture)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from semseg.data.files import AHEAD_BYTES
 from semseg.data.pairs import Pair
-from semseg.data.samples import BATCHES_AHEAD, Place, Sample, Sampler, batches, first_batch
+from semseg.data.samples import BATCHES_AHEAD, IndexedPair, Sample, Sampler, batches, first_batch
 from semseg.data.threads import READERS, map_in_order, read_ahead
 from semseg.machine import usable_cores
 from semseg.types import Batch
@@ -56,12 +56,12 @@ class TrainingLoader:
         first, following = (first_batch(number, len(self._pairs), self._batch_size) for number in (epoch, epoch + 1))
         return first, following
 
-    def _row(self, start: int, stop: int) -> Iterator[Place]:
+    def _row(self, start: int, stop: int) -> Iterator[IndexedPair]:
         """The endless row from the place `start` to before `stop`."""
         count = len(self._pairs)
         for epoch in range(start // count, -(-stop // count)):
             for index in self._order(epoch)[max(0, start - epoch * count) : stop - epoch * count]:
-                yield Place(epoch, index, self._pairs[index])
+                yield IndexedPair(epoch, index, self._pairs[index])
 
     def _order(self, epoch: int) -> Sequence[int]:
         count = len(self._pairs)
@@ -85,13 +85,13 @@ class ValidationLoader:
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:  # noqa: ARG002 - the same in each
         """The batches: the last one may be short. Raises DataError naming the file."""
-        row = (Place(0, index, pair) for index, pair in enumerate(self._pairs))
+        row = (IndexedPair(0, index, pair) for index, pair in enumerate(self._pairs))
         make = partial(self._sampler.validation, whole=self._batch_size == 1)
         samples = _made_ahead(make, row, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
         yield from batches(samples, self._batch_size)
 
 
-def _made_ahead(make: _Make, row: Iterator[Place], workers: int, ahead: int) -> Generator[Sample, None, None]:
+def _made_ahead(make: _Make, row: Iterator[IndexedPair], workers: int, ahead: int) -> Generator[Sample, None, None]:
     """Samples that `make` makes of places, about `ahead` of them before they are asked for.
 
     Few are in the making at once, for those hold their files. Behind them the files of `ahead` places are read by
@@ -107,9 +107,9 @@ def _made_ahead(make: _Make, row: Iterator[Place], workers: int, ahead: int) -> 
     return read_ahead(produce, lambda _: 0, 0, ahead - making) if workers else produce(lambda: False)
 
 
-def _loaded(place: Place) -> Place:
+def _loaded(place: IndexedPair) -> IndexedPair:
     return replace(place, pair=place.pair.loaded())
 
 
-def _loaded_bytes(place: Place) -> int:
+def _loaded_bytes(place: IndexedPair) -> int:
     return place.pair.loaded_bytes()

@@ -66,7 +66,7 @@ def is_foreign(paths: Paths) -> bool:
     return directory.exists() and (directory.is_symlink() or not (directory / _MARK).is_file())
 
 
-def is_of(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> bool:
+def is_laid_out_for(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> bool:
     """Whether `lay_out` was last called for this job with these channels and hyperparameters."""
     try:
         return read_json_object(_input(paths) / _MARK) == _told(channels, hyperparameters)
@@ -142,10 +142,10 @@ def _link(source: Path, channel: Path) -> None:
         channel.symlink_to(source.resolve())
     else:
         channel.mkdir()
-        (channel / shown_name(source)).symlink_to(source.resolve())
+        (channel / visible_name(source)).symlink_to(source.resolve())
 
 
-def shown_name(source: Path) -> str:
+def visible_name(source: Path) -> str:
     """What a file that was given is called in its channel, where a name that begins with a dot would be ignored."""
     return source.name.lstrip(".") or source.name
 

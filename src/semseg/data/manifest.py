@@ -45,7 +45,7 @@ def list_manifest(name: str, path: Path, store: ObjectStore, label_attribute: st
     places = _Places(printable(path), path.resolve().parent, store)
     listed: list[tuple[File, File, bool]] = []
     for line, text in _lines(path, problems):
-        store.heed_stop()
+        store.raise_if_stopped()
         if len(problems) == _MAX_PROBLEMS:
             problems.append(DataError(f"line {line} of {places.manifest} and those after it were not read."))
             break

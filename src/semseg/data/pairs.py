@@ -81,7 +81,7 @@ def list_pairs(name: str, images: Path, masks: Path) -> Listing:
     return Listing(name, pairs, tuple(problems))
 
 
-def list_pictures(images: Path) -> tuple[File, ...]:
+def list_images(images: Path) -> tuple[File, ...]:
     """The pictures in a folder (.jpg, .jpeg, .png) by name; other entries are warned about and ignored.
 
     Raises DataError if there is none, or two have one stem, and ChannelError if the folder cannot be read.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from semseg.data.pipe import TIMEOUT, Pipe
-from semseg.data.samples import BATCHES_AHEAD, Place, Sampler, batches, first_batch
+from semseg.data.samples import BATCHES_AHEAD, IndexedPair, Sampler, batches, first_batch
 from semseg.data.shuffle import shuffled
 from semseg.data.threads import read_ahead
 from semseg.errors import DataError
@@ -60,7 +60,7 @@ class PipeTrainingLoader:
         self._shuffle = shuffle
         self._held = min(_SHUFFLED_PAIRS, -(-num_training_samples // _SHUFFLED_PART))
         self._streams = count()
-        self._carried: list[Place] = []
+        self._carried: list[IndexedPair] = []
         self._warned = False
         if num_training_samples < batch_size:
             logger.warning(
@@ -88,7 +88,7 @@ class PipeTrainingLoader:
             row = self._full_batches(places, self._pipe.stream(number))
             yield from batches(self._sampler.training(row, ahead), self._batch_size)
 
-    def _full_batches(self, places: Iterable[Place], stream: str) -> Iterator[Place]:
+    def _full_batches(self, places: Iterable[IndexedPair], stream: str) -> Iterator[IndexedPair]:
         """What was carried over and the stream's places, as far as they fill batches; the rest is carried over."""
         batch, self._carried = self._carried, []
         arrived = full = 0
@@ -150,7 +150,7 @@ class PipeValidationLoader:
             row = self._counted(places)
             yield from batches(self._sampler.validation(row, self._batch_size == 1, ahead), self._batch_size)
 
-    def _counted(self, places: Iterable[Place]) -> Iterator[Place]:
+    def _counted(self, places: Iterable[IndexedPair]) -> Iterator[IndexedPair]:
         arrived = 0
         for place in places:
             arrived += 1
@@ -161,16 +161,16 @@ class PipeValidationLoader:
 
 def _places(
     pipe: Pipe, number: int, epoch: int, rng: np.random.Generator | None, held: int = 0
-) -> Generator[Place, None, None]:
+) -> Generator[IndexedPair, None, None]:
     """The pairs of a stream, read by a thread of its own, and shuffled there, `held` at once, if there is an `rng`."""
 
-    def produce(cancelled: Callable[[], bool]) -> Generator[Place, None, None]:
+    def produce(cancelled: Callable[[], bool]) -> Generator[IndexedPair, None, None]:
         with closing(pipe.pairs(number, cancelled)) as pairs:
-            places = (Place(epoch, index, pair) for index, pair in enumerate(pairs))
+            places = (IndexedPair(epoch, index, pair) for index, pair in enumerate(pairs))
             yield from places if rng is None else shuffled(places, _bytes_of, rng, _SHUFFLED_BYTES, held)
 
     return read_ahead(produce, _bytes_of, _QUEUED_BYTES, _QUEUED_PAIRS)
 
 
-def _bytes_of(place: Place) -> int:
+def _bytes_of(place: IndexedPair) -> int:
     return len(place.pair.image.read()) + len(place.pair.mask.read())

@@ -128,7 +128,7 @@ class ObjectStore:
                 bar.update()
         return len(jobs)
 
-    def heed_stop(self) -> None:
+    def raise_if_stopped(self) -> None:
         """Raise Stopped if the job was told to end."""
         if self._stop():
             raise Stopped
@@ -173,7 +173,7 @@ class ObjectStore:
             with closing(response["Body"]) as body:
                 size = response.get("ContentLength") or 0
                 while size <= max_bytes and (chunk := body.read(_CHUNK)):
-                    self.heed_stop()
+                    self.raise_if_stopped()
                     sink.write(chunk)
                     size = max(size, sink.tell())
                     patience.renew(sink.tell())
@@ -190,12 +190,12 @@ class ObjectStore:
         patience = patience or _Patience(self.patience)
         pause = 0.25
         while not self._given_up:
-            self.heed_stop()
+            self.raise_if_stopped()
             try:
                 return request(self._client())
             except raised_by_s3() as error:
                 if may_pass(error):
-                    self.heed_stop()
+                    self.raise_if_stopped()
                 if not may_pass(error) or not patience.lasts(pause):
                     fault = told(error, name)
                     if may_pass(error):

@@ -17,7 +17,7 @@ from PIL.ImageFile import ImageFile
 
 from semseg.codecs import images
 from semseg.data.augment import train_transform, validation_transform
-from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size
+from semseg.data.decoding import open_image, read_values, require_classes, require_same_size
 from semseg.data.files import naming
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Pair
@@ -33,7 +33,7 @@ BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
-class Place:
+class IndexedPair:
     """A pair and where it stands: the number of the epoch and of the pair in the unshuffled epoch, from 0."""
 
     epoch: int
@@ -56,35 +56,35 @@ class Sampler:
     workers: int
     checked: bool = True
 
-    def training(self, places: Iterable[Place], ahead: int) -> Generator[Sample, None, None]:
+    def training(self, places: Iterable[IndexedPair], ahead: int) -> Generator[Sample, None, None]:
         """Augmented samples in the order of their places, made at most `ahead` before they are asked for."""
         return map_in_order(self._augmented, places, min(self.workers, usable_cores()), ahead)
 
-    def validation(self, places: Iterable[Place], whole: bool, ahead: int) -> Generator[Sample, None, None]:
+    def validation(self, places: Iterable[IndexedPair], whole: bool, ahead: int) -> Generator[Sample, None, None]:
         """Samples cut to the middle, or whole pictures."""
         return map_in_order(self._whole if whole else self._cut, places, min(self.workers, usable_cores()), ahead)
 
-    def _augmented(self, place: Place) -> Sample:
+    def _augmented(self, place: IndexedPair) -> Sample:
         rng = random.Random(f"{self.seed} {place.epoch} {place.index}")  # noqa: S311 - it shuffles pictures, not secrets
         picture, values = self._read(place.pair)
         with naming(place.pair.image):
             sample = train_transform(picture, values, self.label_map.table, self.crop_size, self.base_size, rng)
         return *sample, place.pair.image.name
 
-    def _cut(self, place: Place) -> Sample:
+    def _cut(self, place: IndexedPair) -> Sample:
         picture, values = self._read(place.pair)
         with naming(place.pair.image):
             sample = validation_transform(picture, values, self.label_map.table, self.crop_size)
         return *sample, place.pair.image.name
 
-    def _whole(self, place: Place) -> Sample:
+    def _whole(self, place: IndexedPair) -> Sample:
         picture, values = self._read(place.pair)
         with naming(place.pair.image):
             pixels = images.decode_whole(picture)
         return pixels, self.label_map.apply(values), place.pair.image.name
 
     def _read(self, pair: Pair) -> tuple[ImageFile, UInt8]:
-        picture, values = open_picture(pair), read_values(pair, self.label_map)
+        picture, values = open_image(pair), read_values(pair, self.label_map)
         require_same_size(pair, (picture.height, picture.width), values.shape)
         if not self.checked:
             require_classes(pair.mask, np.array(Image.fromarray(values).histogram()), self.label_map)

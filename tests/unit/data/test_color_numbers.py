@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from semseg.codecs.palettes import palette
-from semseg.data.color_numbers import numbered
+from semseg.data.color_numbers import assign_class_ids
 from semseg.types import IGNORED
 
 BLACK, WHITE, BORDER = 0x000000, 0xFFFFFF, 0xE0E0C0
@@ -17,16 +17,16 @@ def of_data_set(name: str, *class_ids: int) -> list[int]:
 
 
 def classes_of(pixels: Mapping[int, int], num_classes: int, known: Mapping[int, int] | None = None) -> dict[int, int]:
-    return numbered(pixels, known or {}, num_classes)[0]
+    return assign_class_ids(pixels, known or {}, num_classes)[0]
 
 
 def notes_of(pixels: Mapping[int, int], num_classes: int) -> str:
-    return " ".join(numbered(pixels, {}, num_classes)[1])
+    return " ".join(assign_class_ids(pixels, {}, num_classes)[1])
 
 
 @pytest.mark.parametrize("pixels", [{PINK: 9, BLACK: 5, LIME: 1}, {LIME: 900, PINK: 5, BLACK: 90}])
 def test_the_order_is_that_of_the_colours_however_frequent_they_are(pixels: dict[int, int]) -> None:
-    assert numbered(pixels, {}, 3) == ({BLACK: 0, LIME: 1, PINK: 2}, ())
+    assert assign_class_ids(pixels, {}, 3) == ({BLACK: 0, LIME: 1, PINK: 2}, ())
 
 
 class TestDataSets:

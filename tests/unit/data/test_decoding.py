@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size, verify_picture
+from semseg.data.decoding import open_image, read_values, require_classes, require_same_size, verify_image
 from semseg.data.files import LoadedFile
 from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import UNLISTED_COLOR, LabelMap, parse_label_map
@@ -95,16 +95,16 @@ class TestFewBitsOfGrey:
 class TestPictures:
     def test_the_header_or_the_whole_is_read(self) -> None:
         jpeg = encoded(Image.new("RGB", (30, 20)), "JPEG")
-        picture = open_picture(pair(image=jpeg))
+        picture = open_image(pair(image=jpeg))
         assert picture.size == (30, 20)
-        assert verify_picture(pair(image=jpeg), picture) == (20, 30)
+        assert verify_image(pair(image=jpeg), picture) == (20, 30)
 
     def test_errors_name_the_picture(self) -> None:
         cut = encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-200]
         with pytest.raises(DataError, match=r"^train/a\.jpg: The picture cannot be decoded"):
-            verify_picture(pair(image=cut), open_picture(pair(image=cut)))
+            verify_image(pair(image=cut), open_image(pair(image=cut)))
         with pytest.raises(DataError, match=r"^train/a\.jpg: This is text, neither JPEG nor PNG"):
-            open_picture(pair(image=b"text"))
+            open_image(pair(image=b"text"))
 
 
 class TestSizes:

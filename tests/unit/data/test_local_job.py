@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from semseg.data.local_job import is_foreign, is_of, lay_out
+from semseg.data.local_job import is_foreign, is_laid_out_for, lay_out
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError
 from semseg.sagemaker.channels import read_channels
@@ -79,11 +79,11 @@ def test_it_tells_what_a_job_was_laid_out_from(data: Path, tmp_path: Path, monke
         ({"train": "pictures"}, {"num_classes": "5"}, False),
         ({"train": "pictures"}, {}, False),
     ):
-        assert is_of(paths, channels, hyperparameters) == same
+        assert is_laid_out_for(paths, channels, hyperparameters) == same
     (mark,) = (path for path in (paths.base / "input").iterdir() if path.is_file())
     for damaged in ("", "{", "[]", "{}"):  # an earlier version left it empty
         mark.write_text(damaged)
-        assert not is_of(paths, {"train": "pictures"}, {"num_classes": "4"})
+        assert not is_laid_out_for(paths, {"train": "pictures"}, {"num_classes": "4"})
         assert not is_foreign(paths)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from semseg.data.files import LoadedFile, LocalFile
 from semseg.data.ground_truth import ColorMap
-from semseg.data.pairs import Listing, Pair, evenly, list_pairs, list_pictures
+from semseg.data.pairs import Listing, Pair, evenly, list_images, list_pairs
 from semseg.errors import ChannelError, DataError
 
 
@@ -50,7 +50,7 @@ def test_a_channel_that_cannot_be_read_is_named(channels: tuple[Path, Path]) -> 
     with pytest.raises(ChannelError, match=r"^The channel train_annotation: .*/a\.png cannot be read: File name too"):
         list_pairs("train", *channels)
     with pytest.raises(ChannelError, match=r"^The channel x+: .*/x+ cannot be read: File name too long"):
-        list_pictures(channels[0] / ("x" * 300))
+        list_images(channels[0] / ("x" * 300))
 
 
 def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:
@@ -226,13 +226,13 @@ def test_a_loaded_pair_keeps_its_colours_and_tells_of_a_lost_file_when_asked(tmp
 def test_pictures_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
         (tmp_path / name).touch()
-    assert [file.name.split("/")[1] for file in list_pictures(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
+    assert [file.name.split("/")[1] for file in list_images(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
     assert caplog.messages == [f"{tmp_path / 'notes.txt'} is not a readable image file"]
     (tmp_path / "a.jpg").touch()
     with pytest.raises(DataError, match=r"has the stem of .*a\.jpg"):
-        list_pictures(tmp_path)
+        list_images(tmp_path)
     with pytest.raises(DataError, match=r"no \.jpg or \.jpeg or \.png file"):
-        list_pictures(tmp_path / "nowhere")
+        list_images(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

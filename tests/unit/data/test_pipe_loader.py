@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from semseg.codecs.recordio import frame
-from semseg.data.feeder import feed_until
 from semseg.data.files import LoadedFile
 from semseg.data.label_map import parse_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.pairs import Pair
 from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
+from semseg.data.pipe_writer import write_pipe_until
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
 from semseg.types import Batch, UInt8
@@ -94,7 +94,7 @@ class Platform:
     def __init__(self, pairs: list[Pair], directory: Path, channel: str = "train") -> None:
         self._told = threading.Event()
         self._arguments = (self._told.is_set, pairs, directory, channel, None)
-        self._thread = threading.Thread(target=feed_until, args=self._arguments, daemon=True)
+        self._thread = threading.Thread(target=write_pipe_until, args=self._arguments, daemon=True)
 
     def __enter__(self) -> Platform:
         self._thread.start()

@@ -25,12 +25,12 @@ _SLICE = 0.05
 """Seconds after which whoever waits for the reader looks whether it still should."""
 
 
-def feed(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
-    """As `feed_until`, until SIGTERM or SIGINT; for a process that does nothing else."""
-    feed_until(stop_on_signals().is_set, pairs, directory, channel, epochs)
+def write_pipe(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
+    """As `write_pipe_until`, until SIGTERM or SIGINT; for a process that does nothing else."""
+    write_pipe_until(stop_on_signals().is_set, pairs, directory, channel, epochs)
 
 
-def feed_until(
+def write_pipe_until(
     stop: Callable[[], bool], pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None
 ) -> None:
     """Create ``<directory>/<channel>_0``, write all pairs to whoever reads it, remove it, go on with ``_1``, ....

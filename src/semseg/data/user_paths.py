@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from semseg.data.label_map import LABEL_MAP_NAMES
-from semseg.data.local_job import shown_name
+from semseg.data.local_job import visible_name
 from semseg.errors import SemsegError, one_line
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
@@ -18,7 +18,7 @@ _OPTIONS = "the options"
 
 
 @contextmanager
-def named_as_given(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]:
+def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]:
     """Have the log and the errors of the block name the places in `channels`, not the folders laid out below `paths`.
 
     channels: by name, the folder, file or ``s3://bucket/prefix`` that was given.
@@ -50,7 +50,7 @@ def _places(paths: Paths, channels: Mapping[str, str]) -> dict[str, str]:
     for name, given in channels.items():
         channel, source = paths.channel(name), one_line(given).rstrip("/")
         if Path(given).is_file():
-            names = (shown_name(Path(given)), *LABEL_MAP_NAMES)
+            names = (visible_name(Path(given)), *LABEL_MAP_NAMES)
             places |= {str(channel / entry): source for entry in names}
             places |= {f"{name}/{entry}": source for entry in names}  # as errors name files
         else:
