@@ -1,4 +1,4 @@
-"""The places that a user gave for the channels of a job, in place of those where it was laid out, in what is logged."""
+"""Replaces paths inside the job folder by the paths that the user gave, in log lines and errors."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _OPTIONS = "the options"
 
 @contextmanager
 def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]:
-    """Have the log and the errors of the block name the places in `channels`, not the folders laid out below `paths`.
+    """Within the block, log lines and errors name the sources in `channels`, not the folders below `paths`.
 
-    channels: by name, the folder, file or ``s3://bucket/prefix`` that was given.
+    channels: the folder, file or ``s3://bucket/prefix`` that the user gave, by channel name.
     """
-    places = _places(paths, channels)
-    longest_first = "|".join(map(re.escape, sorted(places, key=len, reverse=True)))
-    found = re.compile(rf"(?<![^\s'\"(])(?:{longest_first})")  # where a path begins, not within one
+    sources = _sources(paths, channels)
+    longest_first = "|".join(map(re.escape, sorted(sources, key=len, reverse=True)))
+    found = re.compile(rf"(?<![^\s'\"(])(?:{longest_first})")  # only at the start of a path
 
     def renamed(text: str) -> str:
-        return found.sub(lambda match: places[match[0]], text)
+        return found.sub(lambda match: sources[match[0]], text)
 
     def rename(record: logging.LogRecord) -> bool:
         record.msg, record.args = renamed(record.getMessage()), None
@@ -44,15 +44,15 @@ def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]
         LOGGER.removeFilter(rename)
 
 
-def _places(paths: Paths, channels: Mapping[str, str]) -> dict[str, str]:
-    """What the user gave, by the path of what was made of it."""
-    places = {str(paths.channel("")): _OPTIONS, str(paths.hyperparameters): _OPTIONS}
+def _sources(paths: Paths, channels: Mapping[str, str]) -> dict[str, str]:
+    """What the user gave, by the path inside the job folder."""
+    sources = {str(paths.channel("")): _OPTIONS, str(paths.hyperparameters): _OPTIONS}
     for name, given in channels.items():
         channel, source = paths.channel(name), one_line(given).rstrip("/")
         if Path(given).is_file():
             names = (visible_name(Path(given)), *LABEL_MAP_NAMES)
-            places |= {str(channel / entry): source for entry in names}
-            places |= {f"{name}/{entry}": source for entry in names}  # as errors name files
+            sources |= {str(channel / entry): source for entry in names}
+            sources |= {f"{name}/{entry}": source for entry in names}  # as errors name files
         else:
-            places[str(channel)] = source
-    return places
+            sources[str(channel)] = source
+    return sources

@@ -133,7 +133,7 @@ class TestProblems:
                 "train_annotation/coloured.png: The mask has mode RGB and colours",
                 "train/cut.png: The picture cannot be decoded",
                 "train_annotation/small.png has 9 x 8 pixels, train/small.png 10 x 8.",
-                "train_annotation/wrong.png: pixel values 3, 7 are no class under {'scale': 1}: num_classes is 3.",
+                "train_annotation/wrong.png: pixel values 3, 7 are not classes under {'scale': 1}: num_classes is 3.",
                 "validation_annotation/text.png: This is text, neither JPEG nor PNG.",
             ],
             strict=True,
@@ -156,7 +156,7 @@ class TestProblems:
         assert lines[0] == "50 problems in the data:"
         assert lines[20] == "train/19.png has no annotation in train_annotation."
         assert lines[21:] == ["... and 30 more."]
-        assert error.hint == "Image and annotation carry the same name, but for the suffix."
+        assert error.hint == "Image and annotation must have the same name except for the suffix."
 
     def test_a_truncated_jpeg_is_found(self, tmp_path: Path, write_pair: PairWriter) -> None:
         path = path_of(write_pair("a", size=(64, 64)).image)

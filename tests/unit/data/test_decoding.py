@@ -115,9 +115,9 @@ class TestSizes:
         with pytest.raises(DataError) as raised:
             require_same_size(pair(), (20, 30), (20, 31))
         assert raised.value.message == "train_annotation/a.png has 31 x 20 pixels, train/a.jpg 30 x 20."
-        assert "pixel by pixel" in raised.value.hint
+        assert "one pixel for each" in raised.value.hint
 
-    @pytest.mark.parametrize(("orientation", "word"), [(1, "pixel by pixel"), (6, "EXIF")])
+    @pytest.mark.parametrize(("orientation", "word"), [(1, "one pixel for each"), (6, "EXIF")])
     def test_a_turned_picture_is_explained(self, orientation: int, word: str) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -130,7 +130,7 @@ class TestSizes:
 class TestClasses:
     def test_values_that_are_no_class_are_told(self) -> None:
         pixels = np.bincount(np.array([0, 2, 3, 9, 255]), minlength=256)
-        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3, 9 are no class under"):
+        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3, 9 are not classes under"):
             require_classes(pair().mask, pixels, SCALE)
 
     def test_classes_and_ignored_pixels_are_fine(self) -> None:

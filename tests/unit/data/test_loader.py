@@ -256,7 +256,7 @@ class TestValidation:
     def test_masks_that_nobody_checked_are_checked(self, write_pair: PairWriter) -> None:
         pair = write_pair("a", np.full((8, 10), 3, np.uint8))
         sampler = Sampler(parse_label_map({"scale": 1}, 3, "map.json"), 8, 16, 0, 2, checked=False)
-        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3 are no class"):
+        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3 are not classes"):
             list(ValidationLoader([pair], sampler, 1).epoch(0))
 
     def test_an_error_names_the_file(self, pairs: list[Pair]) -> None:

@@ -156,7 +156,7 @@ def test_an_input_that_somebody_else_laid_out_is_left_alone(data: Path, tmp_path
     theirs = tmp_path / "job/input/data/train/a.jpg"
     theirs.parent.mkdir(parents=True)
     theirs.touch()
-    with pytest.raises(ChannelError, match="job/input is there, but not from here"):
+    with pytest.raises(ChannelError, match="job/input exists, but was not made by semseg"):
         lay(tmp_path / "job", {"train": data / "pictures"})
     assert theirs.exists()
 
@@ -186,7 +186,7 @@ def test_nothing_is_removed_before_all_channels_are_found(data: Path, tmp_path: 
 def test_the_data_of_an_earlier_job_are_not_lost(data: Path, tmp_path: Path) -> None:
     """What was downloaded for it would be removed before it is used."""
     paths = lay(tmp_path / "job", {"train": data / "my.manifest"})
-    with pytest.raises(ChannelError, match=r"The channel train: .* lies in .*job/input, which is made anew"):
+    with pytest.raises(ChannelError, match=r"The channel train: .* is inside .*job/input, which is recreated"):
         lay(tmp_path / "job", {"train": paths.channel("train")})
     assert (paths.channel("train") / "my.manifest").exists()
 
@@ -229,5 +229,5 @@ def test_a_hidden_file_that_is_given_is_not_hidden(data: Path, tmp_path: Path) -
 
 def test_checkpoints_may_not_lie_in_what_is_made_anew(data: Path, tmp_path: Path) -> None:
     place = tmp_path / "job/input/kept"
-    with ObjectStore() as store, pytest.raises(ChannelError, match=r"The checkpoints, .*/kept, are to lie in"):
+    with ObjectStore() as store, pytest.raises(ChannelError, match=r"The checkpoints, .*/kept, would be inside"):
         lay_out(Paths(tmp_path / "job"), {"train": str(data / "pictures")}, {}, store, checkpoints=place)

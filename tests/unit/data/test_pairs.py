@@ -132,7 +132,7 @@ def test_a_partner_in_another_format_is_named_with_the_file_that_lacks_it(channe
         "train/b.jpg has no annotation in train_annotation: b.jpg is a JPEG file.",
         "train/d.jpg has no annotation in train_annotation: d.json is JSON text.",
         "train/e.jpg has no annotation in train_annotation.",
-        "train/f.jpg has no annotation in train_annotation: f.bin is of a format that is not read.",
+        "train/f.jpg has no annotation in train_annotation: f.bin is in a format that cannot be read.",
         "train_annotation/c.png has no image in train: c.tif is a TIFF file.",
     ]
 
@@ -167,7 +167,7 @@ def test_stems_that_differ_in_case_are_different(channels: tuple[Path, Path]) ->
 
 @pytest.mark.parametrize("names", [["a.jpg", "a.png"], ["a.JPG", "a.jpg"], ["a.jpeg", "a.jpg"]])
 def test_two_images_of_one_stem_are_a_problem(channels: tuple[Path, Path], names: list[str]) -> None:
-    assert messages(listing(channels, names, ["a.png"])) == [f"train/{names[1]} has the stem of train/{names[0]}."]
+    assert messages(listing(channels, names, ["a.png"])) == [f"train/{names[1]} has the same stem as train/{names[0]}."]
 
 
 @pytest.mark.req("R20")
@@ -229,7 +229,7 @@ def test_pictures_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCap
     assert [file.name.split("/")[1] for file in list_images(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
     assert caplog.messages == [f"{tmp_path / 'notes.txt'} is not a readable image file"]
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(DataError, match=r"has the stem of .*a\.jpg"):
+    with pytest.raises(DataError, match=r"has the same stem as .*a\.jpg"):
         list_images(tmp_path)
     with pytest.raises(DataError, match=r"no \.jpg or \.jpeg or \.png file"):
         list_images(tmp_path / "nowhere")

@@ -169,7 +169,7 @@ class TestFeeding:
 
     def test_what_has_the_name_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "train_0").write_text("precious")
-        with pytest.raises(UserError, match=r"train_0 exists already\. Remove it"):
+        with pytest.raises(UserError, match=r"train_0 already exists\. Remove it"):
             write_pipe_until(never, some_pairs(1), tmp_path, "train", 1)
         assert (tmp_path / "train_0").read_text() == "precious"
 
