@@ -150,7 +150,7 @@ class TestLines:
             ('{"source-ref": "a\\u0000", "b-ref": "b"}', r"source-ref is 'a\x00', not the path or address of a file"),
             ('{"source-ref": "a", "b-ref": "\\ud800"}', r"b-ref is '\ud800', not the path or address of a file"),
             ('{"source-ref": "s3://b/", "b-ref": "b"}', "source-ref: s3://b/ is not an address in S3"),
-            ('{"source-ref": "a", "b-ref": "s3://bucket"}', "b-ref: s3://bucket names no object, but a bucket"),
+            ('{"source-ref": "a", "b-ref": "s3://bucket"}', "b-ref: s3://bucket names a bucket, not an object"),
         ],
     )
     def test_wrong_lines_are_told_with_their_number(self, manifests: Manifests, text: str | bytes, said: str) -> None:

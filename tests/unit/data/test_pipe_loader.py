@@ -237,7 +237,7 @@ class TestTraining:
     ) -> None:
         loader = training(channel, 3, batch_size=4)
         (message,) = caplog.messages
-        assert message.startswith("num_training_samples is 3, mini_batch_size 4: each batch has 3 pictures only")
+        assert message.startswith("num_training_samples is 3, mini_batch_size 4: each batch has only 3 images")
         assert message.endswith("set num_training_samples to their number.")
         put(channel, stream(PAIRS))
         assert [len(batch) for batch in loader.epoch(0)] == [3] * 5
