@@ -86,11 +86,11 @@ class TestMap:
             parse_label_map({"map": {"0": 0, "1": value}}, 3, "map.json")
 
     def test_a_pixel_value_of_two_classes(self) -> None:
-        with pytest.raises(DataError, match="given twice"):
+        with pytest.raises(DataError, match="is repeated"):
             parse_label_map({"map": {"0": 4, "1": 4}}, 3, "map.json")
 
     def test_a_class_in_two_spellings(self) -> None:
-        with pytest.raises(DataError, match="given twice"):
+        with pytest.raises(DataError, match="is repeated"):
             parse_label_map({"map": {"1": 4, "01": 5}}, 3, "map.json")
 
     @pytest.mark.parametrize("form", ["map", "colors"])
@@ -263,7 +263,7 @@ class TestFinding:
         for split in ("train", "validation"):
             (channel / f"{split}_label_map.json").write_text('{"scale": 3}')
         with pytest.raises(
-            DataError, match=r"train_label_map\.json.*validation_label_map\.json.*none for test"
+            DataError, match=r"train_label_map\.json.*validation_label_map\.json.*no map for test"
         ) as raised:
             find_label_map("test", tmp_path, channel, 90)
         assert "test_label_map.json" in raised.value.hint
@@ -283,7 +283,7 @@ class TestFinding:
     def test_a_channel_without_a_known_name(self, annotation: Path, channel: Path, names: list[str], said: str) -> None:
         for name in names:
             (channel / name).write_text("{}")
-        with pytest.raises(DataError, match=f"no label map, but {said}"):
+        with pytest.raises(DataError, match=f"no label map; it contains {said}"):
             find_label_map("train", annotation, channel, 3)
 
     def test_an_error_names_the_file(self, annotation: Path, channel: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_channel_that_is_not_there_is_named(data: Path, tmp_path: Path) -> Non
 def test_a_place_whose_name_is_too_long_is_told_as_such(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match=r"^The channel train: .*a+ cannot be read: File name too long\. Check the"):
         lay(tmp_path / "job", {"train": Path("a" * 300)})
-    with pytest.raises(ChannelError, match=r"^The job cannot be laid out in .*a+: File name too long\. Name another"):
+    with pytest.raises(ChannelError, match=r"^The job cannot be laid out in .*a+: File name too long\. Choose another"):
         lay(tmp_path / ("a" * 300), {"train": data / "pictures"})
 
 

@@ -142,8 +142,8 @@ class TestLines:
             ('{"source-ref": "a", "b-ref": "b", "b-ref": "c"}', "key 'b-ref' is given twice"),
             (b'{"source-ref": "\xff"}', "not JSON: byte 17 is not UTF-8"),
             ("{}", "needs source-ref and exactly one other key that ends in -ref, but has no key"),
-            ('{"source-ref": "a", "mask": "b"}', "but 'source-ref', 'mask'"),
-            ('{"a-ref": "a", "b\\n-ref": "b"}', r"but 'a-ref', 'b\n-ref'"),
+            ('{"source-ref": "a", "mask": "b"}', "but has 'source-ref', 'mask'"),
+            ('{"a-ref": "a", "b\\n-ref": "b"}', r"but has 'a-ref', 'b\n-ref'"),
             ('{"source-ref": 5, "b-ref": "b"}', "source-ref is 5, not the path or address of a file"),
             ('{"source-ref": "a", "b-ref": null}', "b-ref is None, not the path or address of a file"),
             ('{"source-ref": "a", "b-ref": ""}', "b-ref is '', not the path or address of a file"),
@@ -229,7 +229,7 @@ class TestLabels:
     ) -> None:
         """As the input of a labeling job is, or its output where all images failed."""
         assert manifests.problem(*[{"source-ref": "a.jpg"}] * 1500) == (
-            "No line of train/x.manifest is labelled: none has a key but source-ref that ends in -ref."
+            "No line of train/x.manifest is labelled: none has a key other than source-ref that ends in -ref."
         )
         assert "(failure-reason: 'ClientError: no" in manifests.problem({"source-ref": "a.jpg", **FAILED})
         assert not caplog.messages

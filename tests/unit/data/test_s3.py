@@ -51,7 +51,7 @@ class TestAddresses:
             parse_uri(uri)
 
     def test_a_bucket_is_no_file(self) -> None:
-        with ObjectStore() as store, pytest.raises(DataError, match="names no object"):
+        with ObjectStore() as store, pytest.raises(DataError, match="names a bucket, not an object"):
             store.file("s3://bucket/", NAME)
 
 
