@@ -30,7 +30,7 @@ def assign_class_ids(
     used = set(classes.values()) - {IGNORED}
     if len(used) < num_classes:
         notes.append(
-            f"num_classes is {num_classes}, but there are colours for {len(used)} classes only: it may be too high."
+            f"num_classes is {num_classes}, but there are colours for only {len(used)} classes: it may be too high."
         )
     elif max(used) >= num_classes:
         notes.append(
@@ -46,7 +46,7 @@ def _from_data_set(colors: Sequence[int], num_classes: int) -> tuple[Classes, li
         classes = {color: ids[color] for color in colors if color in ids}
         ignored = [color for color, class_id in classes.items() if class_id == IGNORED]
         if len(classes) == len(colors) >= len(ignored) + 2:
-            notes = [f"The numbers are those of {name}."]
+            notes = [f"The class ids are those of {name}."]
             return classes, [*notes, *(_ignoring(color, "it is no class there") for color in ignored)]
     return None
 
@@ -84,11 +84,11 @@ def _ignored(new: Sequence[int], pixels: Mapping[int, int], free: int) -> tuple[
         return None, ""
     few = _RARE * sum(pixels.values())
     rarest = min(new, key=lambda color: (pixels[color], color))
-    why = "a guess, as there is one colour more than classes and "
+    why = "a guess, as there is one more colour than classes and "
     if _WHITE in new and pixels[_WHITE] < min(few, pixels.get(_BLACK, few)):
         return _WHITE, f"{why}white is rare, like a border"
     if _BLACK in new:
-        return _BLACK, f"{why}black often is none"
+        return _BLACK, f"{why}black is often no class"
     if pixels[rarest] < few:
         return rarest, f"{why}this one is rare"
     return None, ""

@@ -43,7 +43,7 @@ class TestDataSets:
     ) -> None:
         colors = of_data_set(name, *ids)
         assert classes_of(dict.fromkeys(colors, 1), num_classes) == dict(zip(colors, ids, strict=True))
-        assert f"The numbers are those of {said}" in notes_of(dict.fromkeys(colors, 1), num_classes)
+        assert f"The class ids are those of {said}" in notes_of(dict.fromkeys(colors, 1), num_classes)
 
     @pytest.mark.parametrize("name", ["voc", "ade20k", "cityscapes"])
     def test_a_border_is_ignored(self, name: str) -> None:
@@ -88,7 +88,7 @@ class TestIgnored:
     def test_one_colour_more_than_classes_is_a_guess(self, pixels: dict[int, int], ignored: int) -> None:
         rest = sorted(pixels.keys() - {ignored})
         assert classes_of(pixels, 2) == {rest[0]: 0, rest[1]: 1, ignored: IGNORED}
-        assert f"#{ignored:06x} is proposed as 255 (ignored): a guess, as there is one colour more" in notes_of(
+        assert f"#{ignored:06x} is proposed as 255 (ignored): a guess, as there is one more colour" in notes_of(
             pixels, 2
         )
 
@@ -104,7 +104,7 @@ class TestIgnored:
 
 
 def test_fewer_colours_than_classes_are_said() -> None:
-    assert "num_classes is 7, but there are colours for 2 classes only" in notes_of({BLACK: 1, PINK: 1}, 7)
+    assert "num_classes is 7, but there are colours for only 2 classes" in notes_of({BLACK: 1, PINK: 1}, 7)
 
 
 class TestKnownColours:

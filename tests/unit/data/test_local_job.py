@@ -19,7 +19,7 @@ from semseg.sagemaker.paths import Paths
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder of pictures, a manifest and a label map."""
+    """A folder of images, a manifest and a label map."""
     (tmp_path / "data/pictures").mkdir(parents=True)
     for name in ("pictures/a.jpg", "my.manifest", "my labels.json"):
         (tmp_path / "data" / name).write_text("{}")

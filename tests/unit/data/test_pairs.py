@@ -94,7 +94,7 @@ TIFF, GIF, JPEG, PNG = b"II*\0\x08\0\0\0", b"GIF89a", b"\xff\xd8\xff\xe0", b"\x8
 def test_images_in_other_formats_or_under_other_names_are_named(
     channels: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By their bytes, whatever their suffix; hidden files and what is no file keep the words of the original."""
+    """By their bytes, whatever the suffix; for all others the words are those of the built-in algorithm."""
     images, masks = channels
     named = {
         images / "b.tif": (TIFF, "a TIFF file"),

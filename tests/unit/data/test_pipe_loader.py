@@ -43,7 +43,7 @@ def png(pixels: UInt8) -> bytes:
 
 
 def pair(number: int, height: int = 8, width: int = 10) -> Pair:
-    """A random picture; its mask is all of its number."""
+    """A random image; its mask is all of its number."""
     rng = np.random.default_rng(number)
     image = png(rng.integers(0, 256, (height, width, 3)).astype(np.uint8))
     mask = png(np.full((height, width), number, np.uint8))

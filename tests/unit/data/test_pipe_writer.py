@@ -30,7 +30,7 @@ def never() -> bool:
 
 
 def some_pairs(number: int, size: int = 1) -> list[Pair]:
-    """Pairs that differ, with masks of so many bytes or a little more."""
+    """Pairs that differ, with masks of `size` bytes or a little more."""
     return [
         Pair(LoadedFile(f"{index}.jpg", JPEG + b"%d" % index), LoadedFile(f"{index}.png", PNG + bytes(size)))
         for index in range(number)

@@ -27,9 +27,9 @@ from semseg.types import Arrays
 
 def report(name: str) -> Report:
     """Of a split with three pixels of class 0 to one of class 1."""
-    tally = SplitStatistics(Listing(name, (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
-    tally.add(PairStatistics(values=np.bincount([0, 0, 0, 1], minlength=256)))
-    return Report((tally.report(),), (), ())
+    statistics = SplitStatistics(Listing(name, (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
+    statistics.add(PairStatistics(values=np.bincount([0, 0, 0, 1], minlength=256)))
+    return Report((statistics.report(),), (), ())
 
 
 def test_the_weights_of_classes_are_none_given_or_counted(caplog: pytest.LogCaptureFixture) -> None:

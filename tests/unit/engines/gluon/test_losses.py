@@ -149,10 +149,10 @@ def pictures(rng: np.random.Generator) -> Batch:
 def test_a_rare_class_that_the_default_overlooks_is_found_with_weights(tiny_learner: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     batches, unseen = [pictures(rng) for _ in range(20)], pictures(rng)
-    tally = SplitStatistics(Listing("train", (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
+    statistics = SplitStatistics(Listing("train", (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
     for label in np.concatenate([batch.labels for batch in batches]):
-        tally.add(PairStatistics(values=np.bincount(label.ravel(), minlength=256)))
-    weights = class_weights(tally.report()).tolist()
+        statistics.add(PairStatistics(values=np.bincount(label.ravel(), minlength=256)))
+    weights = class_weights(statistics.report()).tolist()
     assert weights == pytest.approx([0.51, 25.3], rel=0.01)
 
     def iou(weights: tuple[float, ...] | None) -> float | None:
