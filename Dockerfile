@@ -9,7 +9,7 @@ RUN apt-get update -q \
     && mkdir /usr/share/doc/semseg-container \
     && dpkg-query -W -f '${Package} ${Version}\n' > /usr/share/doc/semseg-container/debian-packages.txt
 
-# What only building needs. Its pip installs into the environment of the image, which has none.
+# Tools that only the build needs. Its pip installs into the environment of the image, which has no pip.
 FROM base AS builder
 RUN apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev python3-venv
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/semseg
@@ -30,7 +30,7 @@ RUN if [ "${VARIANT}" = gpu ]; then \
             /src/docker/libcuda_stub.c; \
     fi
 
-# Our own package, apart from the others: a change of it does not send those again.
+# This project's own package in a layer of its own: when it changes, the layer of the others is reused.
 FROM packages AS package
 ARG WITH_WEIGHTS=
 COPY pyproject.toml README.md LICENSE /src/
@@ -48,8 +48,8 @@ RUN --mount=type=secret,id=ca \
 
 FROM base AS base-cpu
 
-# NVIDIA's container runtime, where it is not told otherwise, lends its GPUs to an image that asks for them, and the
-# driver's libraries for what is named here.
+# By default, NVIDIA's container runtime gives an image access to the GPUs that it asks for, and mounts the driver's
+# libraries for the capabilities named here.
 FROM base AS base-gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -1,6 +1,6 @@
 /* Stands in for NVIDIA's driver library, libcuda.so.1, on machines without one, so that libmxnet.so of the gpu variant
- * can be loaded there: the functions that it leaves undefined, and cuInit, which CUDA's runtime asks for. Each answers
- * CUDA_ERROR_NO_DEVICE, whatever its arguments. By semseg_stands_in it is told from a driver's. */
+ * can be loaded there. Defines the functions that libmxnet.so needs, and cuInit, which CUDA's runtime looks up. Each
+ * returns CUDA_ERROR_NO_DEVICE, whatever its arguments. The symbol semseg_stands_in distinguishes it from a driver. */
 
 enum { CUDA_ERROR_NO_DEVICE = 100 };
 

@@ -1,27 +1,27 @@
-"""The error tree. Each error knows its exit code, its HTTP status and who can mend it.
+"""The error tree. Each class sets its exit code and HTTP status, and stands for what has to be fixed.
 
-SemsegError                     exit 2   500   us: a defect or a broken machine
-├── UserError                   exit 1   400   whoever starts the job or sends the request
+SemsegError                     exit 2   500   this project or the machine: a defect
+├── UserError                   exit 1   400   the input of a job or a request
 │   ├── HyperparameterError     exit 1   400   the value of a hyperparameter
-│   ├── ChannelError            exit 1   400   a channel: absent, empty, in a mode we cannot read
+│   ├── ChannelError            exit 1   400   a channel: absent, empty, in an unsupported mode
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
-│   ├── DeviceError             exit 1   500   the machine: a GPU or driver that will not do for MXNet
-│   │   └── DeviceMemoryError   exit 1   507   the machine, or what is asked of it: a GPU with too little memory
-│   ├── WeightsError            exit 1   400   the file of a pretrained backbone: not to be had, damaged, foreign
-│   ├── DivergedError           exit 1   400   the training: numbers that are none
-│   ├── DiskFullError           exit 1   400   the machine: no room for a file
-│   ├── JobFolderError          exit 1   400   the folder of a job: in use, or with what would be lost
-│   ├── ImageError              exit 1   400   one image or mask: damaged, wrong kind
+│   ├── DeviceError             exit 1   500   the machine: a GPU or driver that MXNet cannot use
+│   │   └── DeviceMemoryError   exit 1   507   the machine or the workload: a GPU with too little memory
+│   ├── WeightsError            exit 1   400   the file of a pretrained backbone: unavailable, damaged, of another model
+│   ├── DivergedError           exit 1   400   the training: infinite or NaN values
+│   ├── DiskFullError           exit 1   400   the machine: no space for a file
+│   ├── JobFolderError          exit 1   400   the folder of a job: in use, or with results that would be lost
+│   ├── ImageError              exit 1   400   one image or mask: damaged, unsupported format
 │   │   └── TooLargeError       exit 1   413   more bytes or pixels than allowed
 │   └── RequestError            exit 1   400   a request
 │       ├── UnsupportedMediaError        415   its Content-Type
 │       │   └── UnsupportedCodingError   415   its Content-Encoding
 │       ├── NotAcceptableError           406   its Accept
 │       └── ClientLeftError              499   its client, which has closed the connection
-├── BusyError                   exit 1   503   nobody: the server has too much to do, ask again later
-└── ArtifactError               exit 1   500   whoever gave the model directory
+├── BusyError                   exit 1   503   nothing: the server is overloaded, retry later
+└── ArtifactError               exit 1   500   the model directory
 
-Stopped                         exit 0         nobody: a job ends as it was told to
+Stopped                         exit 0         nothing: the job was asked to stop
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from collections.abc import Sequence
 
 
 class SemsegError(Exception):
-    """An error with a sentence on what was wrong and where (`message`) and one on how to mend it (`hint`)."""
+    """An error with one sentence on what is wrong and where (`message`) and one on how to fix it (`hint`)."""
 
     exit_code = 2
     http_status = 500
@@ -45,7 +45,7 @@ class SemsegError(Exception):
 
 
 class UserError(SemsegError):
-    """Can be mended by whoever starts the job or sends the request."""
+    """An error that the user can fix: whoever starts the job or sends the request."""
 
     exit_code = 1
     http_status = 400
@@ -56,11 +56,11 @@ class HyperparameterError(UserError):
 
 
 class ChannelError(UserError):
-    """A channel is missing, empty, or in a mode or form that cannot be read."""
+    """A channel is missing, empty, or in an unsupported mode or format."""
 
 
 class DataError(UserError):
-    """Files or label maps of a channel are wrong."""
+    """A file or label map of a channel is invalid."""
 
 
 class DeviceError(UserError):
@@ -70,17 +70,17 @@ class DeviceError(UserError):
 
 
 class DeviceMemoryError(DeviceError):
-    """A GPU has too little memory for what it is to compute."""
+    """A GPU has too little memory for the computation."""
 
     http_status = 507
 
 
 class WeightsError(UserError):
-    """The file of a pretrained backbone cannot be had, or is not what it should be."""
+    """The file of a pretrained backbone is unavailable, or is not the expected one."""
 
 
 class DivergedError(UserError):
-    """The loss of a training, or a parameter of its network, is infinite or no number."""
+    """The loss of a training, or a parameter of its network, is infinite or NaN."""
 
 
 class DiskFullError(UserError):
@@ -89,12 +89,12 @@ class DiskFullError(UserError):
     def __init__(self, place: object) -> None:
         super().__init__(
             f"The disk is full: there is no room in {place}.",
-            "Give the job a larger volume (VolumeSizeInGB on SageMaker), or make room.",
+            "Give the job a larger volume (VolumeSizeInGB on SageMaker), or free some space.",
         )
 
 
 class JobFolderError(UserError):
-    """A folder is in use by another training, or holds one that would be lost."""
+    """A folder is in use by another training, or holds the results of one, which would be lost."""
 
 
 class ImageError(UserError):
@@ -112,29 +112,29 @@ class RequestError(UserError):
 
 
 class UnsupportedMediaError(RequestError):
-    """The Content-Type of a request is none we read."""
+    """The Content-Type of a request is not supported."""
 
     http_status = 415
 
 
 class UnsupportedCodingError(UnsupportedMediaError):
-    """The Content-Encoding of a request is none we read."""
+    """The Content-Encoding of a request is not supported."""
 
 
 class NotAcceptableError(RequestError):
-    """The Accept of a request names nothing we can answer with."""
+    """The Accept header of a request names no response type on offer."""
 
     http_status = 406
 
 
 class ClientLeftError(RequestError):
-    """The client has closed its connection before it was answered; the status is nginx's, for metrics and the log."""
+    """The client closed its connection before the response; nginx's status 499, for metrics and the log."""
 
     http_status = 499
 
 
 class BusyError(SemsegError):
-    """More is asked than can be done in time; `retry_after`: seconds after which it is worth asking again."""
+    """The server is overloaded; `retry_after` is the number of seconds after which a client should retry."""
 
     exit_code = 1
     http_status = 503
@@ -151,22 +151,22 @@ class ArtifactError(SemsegError):
 
 
 class Stopped(BaseException):
-    """A job was told to stop, and there was nothing more to save; the text, if any, says what became of it.
+    """A job was asked to stop, and has saved what it had to; the text, if any, says what it saved.
 
-    Not an Exception: what handles errors on the way lets it pass.
+    Not an Exception, so that error handlers on the way let it pass.
     """
 
 
 class FormatError(Exception):
-    """What is wrong with a file: the end of a sentence that begins with its name, which whoever catches this knows."""
+    """What is wrong with a file: a sentence without its subject, the file's name, which the caller adds."""
 
 
 def one_line(text: str) -> str:
-    """The text, escaped if it holds control characters, as file names may, which could forge log lines."""
+    """Return the text, escaped if it holds control characters: those in a file name could forge log lines."""
     return text if text.isprintable() else ascii(text)
 
 
-def some(items: Sequence[object], limit: int = 5) -> str:
-    """The first items for a message: ``a, b and 3 more``, or ``nothing``."""
+def first_few(items: Sequence[object], limit: int = 5) -> str:
+    """Return the first items as text for a message: ``a, b and 3 more``, or ``nothing``."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(map(str, items[:limit])) + more or "nothing"

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what tells one content from another."""
+"""Atomic writing of files, and their SHA-256."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from semseg.errors import DiskFullError
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits. Raises OSError when it cannot be read."""
+    """Return the SHA-256 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; what is written there becomes `path` at once, or not at all.
+    """Yield a temporary path in the same folder, which replaces `path` at the end, or is removed on an error.
 
-    Raises DiskFullError, naming the folder, where the disk has no room.
+    Raises DiskFullError, naming the folder, when the disk is full.
     """
     temporary = temporary or path.with_name(f".{path.name}.partial")
     try:

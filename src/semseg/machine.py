@@ -1,6 +1,6 @@
 """What this process may use of the machine: cores, memory, threads, within its container's limits (cgroup v1 or v2).
 
-And the GPUs that are there, and folders, of which it trusts its own.
+Also which GPUs there are, and whether a folder is safe from other users.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Return how many cores this process may use, at least 1: its affinity, and the cgroup's quota rounded up."""
+    """Return the number of cores this process may use, at least 1: its affinity and the cgroup's quota, rounded up."""
     cores = len(os.sched_getaffinity(0))
     quota = _quota_v2(cgroup) or _quota_v1(cgroup)
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
 def free_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int:
-    """Return how many bytes can still be allocated: what the machine has available, and what the cgroup leaves.
+    """Return the number of bytes that can still be allocated: the least of what the machine and the cgroup leave.
 
     Files that the kernel caches count as free: it drops them when it has to.
     """
@@ -36,13 +36,13 @@ def free_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int:
     v2 = _left_memory(cgroup / "memory.max", cgroup / "memory.current", cgroup / "memory.stat")
     limit, usage, stat = (cgroup / "memory" / f"memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))
     v1 = _left_memory(limit, usage, stat, prefix="total_")
-    return max(0, min(room for room in (free, v2, v1) if room is not None))
+    return max(0, min(left for left in (free, v2, v1) if left is not None))
 
 
 def free_threads(cgroup: Path = _CGROUP, proc: Path = _PROC) -> int | None:
-    """Return how many more processes and threads, which count alike, the cgroup and the user may have; None: any.
+    """Return the number of threads that cgroup and user may still start, None without a limit. A process counts as one.
 
-    The limit of a user (ulimit -u) does not hold for root. Of its threads those count that are in this container.
+    The limit of a user (ulimit -u) does not apply to root. Only the user's threads in this container are counted.
     """
     v2 = _left(cgroup / "pids.max", cgroup / "pids.current")
     v1 = _left(cgroup / "pids" / "pids.max", cgroup / "pids" / "pids.current")
@@ -50,20 +50,20 @@ def free_threads(cgroup: Path = _CGROUP, proc: Path = _PROC) -> int | None:
 
 
 def gpu_files(dev: Path = Path("/dev")) -> list[Path]:
-    """Return the files of NVIDIA's driver that stand for a GPU, such as /dev/nvidia0: without one, none is found."""
+    """Return the device files of NVIDIA GPUs, such as /dev/nvidia0. Without one, no library finds a GPU."""
     return sorted(dev.glob("nvidia[0-9]*"))
 
 
 def _left_to_user(proc: Path) -> int | None:
-    most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    if os.getuid() == 0 or most == resource.RLIM_INFINITY:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    if os.getuid() == 0 or limit == resource.RLIM_INFINITY:
         return None
     processes = (_table(status) for status in proc.glob("[0-9]*/status"))
-    return most - sum(one.get("Threads", 0) for one in processes if one.get("Uid") == os.getuid())
+    return limit - sum(process.get("Threads", 0) for process in processes if process.get("Uid") == os.getuid())
 
 
 def _left_memory(limit: Path, usage: Path, stat: Path, prefix: str = "") -> int | None:
-    """Bytes to a cgroup's limit, None without one; v1's number for none is beyond any machine."""
+    """Bytes left below a cgroup's limit, None without one; cgroup v1 writes a huge number for no limit."""
     left, table = _left(limit, usage), _table(stat)
     if left is None:
         return None
@@ -71,11 +71,11 @@ def _left_memory(limit: Path, usage: Path, stat: Path, prefix: str = "") -> int 
 
 
 def _left(limit: Path, usage: Path) -> int | None:
-    """What a cgroup's limit leaves, None without one: no file, or "max" in it."""
-    most, used = _words(limit), _words(usage)
-    if not (most and used and most[0].isdecimal()):
+    """A cgroup's limit minus its usage, None without a limit: no file, or "max" in it."""
+    allowed, used = _words(limit), _words(usage)
+    if not (allowed and used and allowed[0].isdecimal()):
         return None
-    return int(most[0]) - int(used[0])
+    return int(allowed[0]) - int(used[0])
 
 
 def _quota_v2(cgroup: Path) -> float | None:
@@ -91,7 +91,7 @@ def _quota_v1(cgroup: Path) -> float | None:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Lines of a name and a number, as /proc/meminfo, memory.stat and a process's status have them."""
+    """Parse lines of a name and a number, as in /proc/meminfo, memory.stat and a process's status."""
     words = [line.replace(":", "").split() for line in _read(path).splitlines()]
     return {fields[0]: int(fields[1]) for fields in words if len(fields) >= 2 and fields[1].isdecimal()}
 
@@ -108,7 +108,7 @@ def _read(path: Path) -> str:
 
 
 def is_own(folder: Path) -> bool:
-    """Return whether it is a folder, not a link to one, that belongs to this user and that no other can write."""
+    """Return whether this is a folder, not a link to one, that belongs to this user and that no other can write."""
     try:
         found = folder.lstat()
     except OSError:
@@ -117,11 +117,11 @@ def is_own(folder: Path) -> bool:
 
 
 def keep_memory_flat(large: int, kept: int, arenas: int | None = None) -> None:
-    """Tell glibc to give memory back, of which it else keeps ever larger blocks, and some for each thread.
+    """Make glibc return freed memory to the system; by default it keeps ever larger blocks, in one arena per thread.
 
-    It holds for the whole process. Blocks of `large` bytes and more go back at once, smaller ones when `kept` bytes are
-    free at the end of an arena. Threads share so many arenas; None for as many as glibc likes, which spares them
-    waiting for each other. Other C libraries have no mallopt.
+    This sets the whole process. Blocks of `large` bytes and more are returned at once, smaller ones when `kept` bytes
+    are free at the end of an arena. Threads share `arenas` arenas; None leaves the number to glibc, so that they need
+    not wait for each other. Does nothing with C libraries other than glibc.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_THRESHOLD, large)

@@ -1,4 +1,4 @@
-"""How near a network comes to what a lone convolution reaches: 512 to 512 channels, 3 x 3, on 60 x 60 places."""
+"""Compares the GFLOP/s of a network with those of a lone 3 x 3 convolution, 512 to 512 channels, on 60 x 60 pixels."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ _REPEATS = 5
 
 
 def rates(parent: Connection, job: str, precision: str, rounds: str) -> None:
-    """In a process of its own: sends the GFLOP/s of an FCN-ResNet50 at 480 x 480, and those of the convolution."""
+    """Sends the GFLOP/s of FCN-ResNet50 at 480 x 480, and of the convolution, to the parent process."""
     parent.recv()
     content = (Path(job) / "model/model.onnx").read_bytes()
     image = np.random.default_rng(0).normal(size=(1, 3, 480, 480)).astype(np.float32)
-    hint = "f32" if precision == "int8" else precision  # of what is not int8
+    hint = "f32" if precision == "int8" else precision  # for the layers that are not int8
     network = OpenVinoBackend(
         in_int8(content, image) if precision == "int8" else content, NETWORKS[0], CLASSES, hint, CORES
     )
     model = lone_int8() if precision == "int8" else lone()
     request = core().compile_model(core().read_model(model), "CPU", settings(hint, CORES)).create_infer_request()
     x = np.ones(SHAPE, np.uint8 if precision == "int8" else np.float32)
-    found = []
+    samples = []
     for _ in range(int(rounds) + 1):
-        of_network = NETWORK_GFLOP / seconds(lambda: network.logits(image))
-        of_lone = _REPEATS * LONE_GFLOP / seconds(lambda: [request.infer([x]) for _ in range(_REPEATS)])
-        found.append((of_network, of_lone))
-    parent.send(list(zip(*found[1:], strict=True)))
+        network_rate = NETWORK_GFLOP / seconds(lambda: network.logits(image))
+        lone_rate = _REPEATS * LONE_GFLOP / seconds(lambda: [request.infer([x]) for _ in range(_REPEATS)])
+        samples.append((network_rate, lone_rate))
+    parent.send(list(zip(*samples[1:], strict=True)))
 
 
 def lone() -> bytes:
-    """The convolution from float32 to float32."""
+    """The ONNX model of the convolution in float32."""
     convolution = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
     return model([convolution], [numpy_helper.from_array(weights(), "w")], TensorProto.FLOAT)
 
 
 def lone_int8() -> bytes:
-    """The convolution as it stands within a network: from uint8, by int8 weights, to uint8."""
+    """The ONNX model of the convolution as in an int8 network: uint8 input, int8 weights, uint8 output."""
     convolution = helper.make_node("Conv", ["x/rounded", "w/rounded"], ["sums"], pads=[1, 1, 1, 1])
     before, constants = rounding("x", 0.0, 255.0)
     between, more = rounded_weights("w", weights())
@@ -69,7 +69,7 @@ def weights() -> Float32:
 
 
 def model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], kind: int) -> bytes:
-    """An ONNX file of one input and one output of SHAPE."""
+    """An ONNX model with one input and one output of SHAPE."""
     x, y = (helper.make_tensor_value_info(name, kind, SHAPE) for name in "xy")
     graph = helper.make_graph(nodes, "lone", [x], [y], constants)
     content: bytes = helper.make_model(

@@ -1,4 +1,4 @@
-"""What benchmarks of serving share: models, pictures, and a `serve` process."""
+"""Models, images and a `serve` process for the benchmarks of serving."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ANSWERS_WITHIN = 1800.0
 
 
 def trained_model(algorithm: str, epochs: int) -> Path:
-    """The job folder of a ResNet-50 network, trained on CamVid if it is there; kept in .cache.
+    """The job folder of a ResNet-50 network, trained on CamVid if available and kept in .cache.
 
     On two idle cores an epoch takes two minutes.
     """
@@ -59,8 +59,8 @@ def trained_model(algorithm: str, epochs: int) -> Path:
         shutil.rmtree(job, ignore_errors=True)
         classes = "11" if CAMVID.is_dir() else "4"
         channels = [path for path in data().iterdir() if path.name in CHANNELS]
-        options = [word for path in channels for word in (f"--{path.name.replace('_', '-')}", str(path))]
-        options += [word for pair in TRAINING.items() for word in pair]
+        options = [option for path in channels for option in (f"--{path.name.replace('_', '-')}", str(path))]
+        options += [option for pair in TRAINING.items() for option in pair]
         command = [sys.executable, "-m", "semseg", "train", "--job", str(job), "--algorithm", algorithm, *options]
         command += ["--num-classes", classes, "--epochs", str(epochs)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -68,12 +68,12 @@ def trained_model(algorithm: str, epochs: int) -> Path:
 
 
 def data() -> Path:
-    """The four directories of CamVid, if they are there, or of generated pictures."""
+    """The four directories of CamVid if available, else of generated images."""
     return CAMVID if CAMVID.is_dir() else generated()
 
 
 def quantized(job: Path) -> Gate:
-    """What int8 costs a trained job on validation pictures; its model gets the file, if it passes and has none yet."""
+    """The accuracy of int8 against f32 on validation images; the int8 file is added to the model if it passes."""
     path = job / "model" / INT8
     gate = read_gate(onnx_file.verify(path, describe(path.parent).digest)) if path.exists() else None
     folders = data() / "validation", data() / "validation_annotation"
@@ -81,14 +81,14 @@ def quantized(job: Path) -> Gate:
 
 
 def in_int8(content: bytes, image: Float32) -> bytes:
-    """An ONNX network of ours in int8, calibrated on one picture, normalised float32 (1, 3, H, W)."""
+    """An exported ONNX network in int8, calibrated on one image: normalised float32 (1, 3, H, W)."""
     network = onnx.load_from_string(content)
-    rounded: bytes = to_int8(network, activation_ranges(network, [image], usable_cores())).SerializeToString()
-    return rounded
+    quantized_content: bytes = to_int8(network, activation_ranges(network, [image], usable_cores())).SerializeToString()
+    return quantized_content
 
 
 def generated() -> Path:
-    """Generated pictures in four directories."""
+    """Generated images in four directories."""
     folder = CACHE / "shapes"
     if not folder.is_dir():
         write_shapes(folder, train=200, validation=20, size=(480, 360), seed=0)
@@ -96,7 +96,7 @@ def generated() -> Path:
 
 
 def random_model(algorithm: str, backbone: str, num_classes: int = 21) -> Path:
-    """The job folder of a network of random weights; kept in .cache."""
+    """The job folder of a network with random weights, kept in .cache."""
     job = CACHE / f"random-{algorithm}-{backbone}"
     model = job / "model"
     if not (model / ONNX).exists():
@@ -104,8 +104,8 @@ def random_model(algorithm: str, backbone: str, num_classes: int = 21) -> Path:
     return job
 
 
-def pictures(size: tuple[int, int], count: int) -> list[bytes]:
-    """JPEG files of a width and height: validation pictures of CamVid, if it is there, cut and enlarged."""
+def jpeg_images(size: tuple[int, int], count: int) -> list[bytes]:
+    """JPEG files of a width and height: validation images of `data`, cropped and enlarged."""
     paths = sorted((data() / "validation").iterdir())
     return [_jpeg(path, size) for path in paths[:: len(paths) // count][:count]]
 
@@ -122,14 +122,14 @@ def _jpeg(path: Path, size: tuple[int, int]) -> bytes:
 
 @dataclass(frozen=True)
 class Server:
-    """A `serve` process that answers, with the seconds that took since its start."""
+    """A `serve` process that is ready; seconds: the time from its start until then."""
 
     pid: int
     port: int
     seconds: float
 
     def mask(self, body: bytes) -> bytes:
-        """The answer to a picture: a PNG file."""
+        """Requests the mask of a JPEG file; returns a PNG file."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWERS_WITHIN)
         connection.request("POST", "/invocations", body, {"Content-Type": "image/jpeg", "Accept": "image/png"})
         response = connection.getresponse()
@@ -139,7 +139,7 @@ class Server:
         return answer
 
     def ready(self) -> bool:
-        """Whether /ping says 200."""
+        """Whether /ping returns 200."""
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
             connection.request("GET", "/ping")
@@ -148,16 +148,16 @@ class Server:
             return False
 
     def processes(self) -> list[Path]:
-        """Of gunicorn's master and its worker, the folder in /proc."""
+        """The folders in /proc of gunicorn's master and its worker."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [Path(f"/proc/{pid}") for pid in (str(self.pid), *children)]
 
     def peak_bytes(self) -> int:
-        """The largest resident memory that the processes have had, added up."""
+        """The sum of the processes' peak resident memory, in bytes."""
         return self._status("VmHWM")
 
     def resident_bytes(self) -> int:
-        """The resident memory of the processes, added up."""
+        """The sum of the processes' resident memory, in bytes."""
         return self._status("VmRSS")
 
     def _status(self, name: str) -> int:
@@ -165,12 +165,12 @@ class Server:
         return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
     def has_loaded(self, library: str) -> bool:
-        """Whether a library is in the memory of one of the processes."""
+        """Whether one of the processes has loaded a library."""
         return any(library in (path / "maps").read_text() for path in self.processes())
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free TCP port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -179,7 +179,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(job: Path, **environ: str) -> Iterator[Server | None]:
-    """A server of a job's model; None if it does not start, as for a precision that the model does not have."""
+    """A server of a job's model; None if it does not start, for example because the model has no int8 file."""
     port = free_port()
     environ = dict(os.environ) | {"SAGEMAKER_BASE_DIR": str(job), "SAGEMAKER_BIND_TO_PORT": str(port)} | environ
     with tempfile.TemporaryFile() as log:
@@ -202,6 +202,6 @@ def _start(environ: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def agreement(first: bytes, second: bytes) -> float:
-    """The share of pixels that two masks, PNG files, have in common."""
+    """The share of equal pixels in two masks, given as PNG files."""
     masks = [np.asarray(Image.open(io.BytesIO(data))) for data in (first, second)]
     return float((masks[0] == masks[1]).mean())

@@ -1,6 +1,6 @@
--- wrk's script: posts pictures from 64 connections, and compares each mask with the right one.
--- Arguments: a folder of N.jpg and N.png, their number, milliseconds between an answer and the next request.
--- The server repeats the custom attributes, which tell the picture an answer is for.
+-- wrk's script: posts images from 64 connections, and compares each mask with the expected one.
+-- Arguments: a folder of N.jpg and N.png, their number, milliseconds between a response and the next request.
+-- The number of the image is sent as a custom attribute, which the server returns with the mask.
 
 local threads = {}
 

@@ -1,6 +1,6 @@
-"""How long the network takes for a picture of 480 x 480, by engine and precision, beside GluonCV's `predict`.
+"""Times the network on an image of 480 x 480, by engine and precision, against GluonCV's `predict`.
 
-FCN-ResNet50 of 21 classes. The engines take turns, so that what else the machine does hits all of them.
+FCN-ResNet50 of 21 classes. The engines alternate, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from semseg.types import Float32
 CLASSES = 21
 ROUNDS = 7
 SIZES = [(400, 576), (384, 600), (360, 640), (320, 720), (300, 768), (288, 800), (256, 900)]
-"""Of 230,400 pixels each, as 480 x 480."""
+"""Each has 230,400 pixels, as 480 x 480."""
 
 NETWORK = by_name("fcn", NETWORKS)
-FASTER_THAN_GLUONCV = 1.8
-FIRST_SEEN_COSTS = 0.2
+SPEED_BAR = 1.8
+NEW_SIZE_BAR = 0.2
 
 
 def main() -> int:
-    """Prints the medians; 1 if the default engine misses a bar."""
+    """Prints the medians; returns 1 if the default engine misses a bar."""
     model = gluon_model("fcn", "resnet-50", CLASSES, runtime.load().cpu())
     with tempfile.TemporaryDirectory() as directory:
         model.save_parameters(str(Path(directory) / "model_best.params"))
@@ -58,10 +58,10 @@ def main() -> int:
     for name, seconds in medians.items():
         print(f"{name:16} {seconds:.3f} s, {medians['GluonCV predict'] / seconds:.2f} times as fast as GluonCV")
     extra = statistics.median(first_seen(bf16, *size) for size in SIZES)
-    print(f"A picture of a size not seen before costs {extra:.3f} s more, bar {FIRST_SEEN_COSTS} s")
+    print(f"An image of a new size costs {extra:.3f} s more, bar {NEW_SIZE_BAR} s")
     faster = medians["GluonCV predict"] / medians["OpenVINO bf16"]
-    ok = extra < FIRST_SEEN_COSTS and (faster >= FASTER_THAN_GLUONCV or not has_bf16())
-    print(f"predict: {faster:.2f} times, bar {FASTER_THAN_GLUONCV} where the CPU has bf16, {'ok' if ok else 'short'}")
+    ok = extra < NEW_SIZE_BAR and (faster >= SPEED_BAR or not has_bf16())
+    print(f"predict: {faster:.2f} times, bar {SPEED_BAR} where the CPU has bf16, {'ok' if ok else 'missed'}")
     return int(not ok)
 
 
@@ -74,7 +74,7 @@ def calls(backend: Backend, image: Float32) -> Callable[[], object]:
 
 
 def take_turns(predict: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """The median of the seconds each takes, its first time not counted."""
+    """The median seconds of each call, without its first; the calls alternate."""
     seconds: dict[str, list[float]] = {name: [] for name in predict}
     for _ in range(1 + ROUNDS):
         for name, call in predict.items():
@@ -83,7 +83,7 @@ def take_turns(predict: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def first_seen(backend: Backend, height: int, width: int) -> float:
-    """How many seconds longer the first picture of a size takes than the next."""
+    """How many seconds longer the first image of a size takes than the next."""
     call = calls(backend, noise(height, width))
     first = timed(call)
     return first - statistics.median(timed(call) for _ in range(3))

@@ -1,9 +1,9 @@
-"""How fast `serve` answers and with how much memory, against GluonCV's predict with Pillow around it.
+"""Measures time and memory of `serve`, against GluonCV's predict with Pillow.
 
-Each row is a network at a size and a precision: the time from a JPEG's bytes to the PNG's bytes, through HTTP, over
-that of GluonCV in a process of its own, with which it takes turns; and the share of pixels on which the masks agree.
-The trained network is FCN-ResNet50 (`_models`); the others, without bars, have random weights, whose masks say little,
-and no int8, which is made of trained ones. Every process gets the same two cores.
+Each row is a network at a size and a precision: the time from JPEG bytes to PNG bytes, through HTTP, over that of
+GluonCV in a process of its own, alternating; and the share of pixels on which the masks agree. FCN-ResNet50 is trained
+(`_models`); the other networks, without bars, have random weights, so their masks say little, and no int8, which needs
+trained weights. All processes share the same two cores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from _convolution import rates
-from _models import Server, agreement, pictures, quantized, random_model, serving, trained_model
+from _models import Server, agreement, jpeg_images, quantized, random_model, serving, trained_model
 from PIL import Image
 
 from semseg.artifact.gate import MAX_FALL
@@ -30,35 +30,35 @@ from semseg.artifact.gate import MAX_FALL
 PAIRS, PAIRS_WITHOUT_BAR = 7, 3
 SIZES = [(480, 480), (480, 360)]
 PRECISIONS = {"f32": 0.90, "bf16": 0.50, "int8": 0.27}
-"""With the bars: our time over GluonCV's."""
+"""The bars for the time over GluonCV's, by precision."""
 
 AGREEMENT_BARS = {"f32": 0.9999, "bf16": 0.995}
 UTILISATION_BARS = {"f32": 0.90, "bf16": 0.90, "int8": 0.75}
 TENSOR_BAR, NEW_SIZE_BAR, PING_BAR, MEMORY_BAR = 0.15, 0.2, 3.0, 2.5
 SAME_AREA = [(400, 576), (384, 600), (360, 640), (320, 720), (288, 800), (240, 960), (192, 1200)]
-"""As many pixels as 480 x 480, in as many cells of 8 x 8."""
+"""Sizes with the number of pixels, and of 8 x 8 cells, of 480 x 480."""
 
-LARGE = (2826, 2255)
+LARGE_SIZE = (2826, 2255)
 OTHERS = [("fcn", "resnet-101"), ("psp", "resnet-50"), ("deeplab", "resnet-50")]
 Result = tuple[str, float, float, bool]
-"""A bar's name, the value, the bar, whether it is kept."""
+"""A name, the value, its bar, and whether the bar is met."""
 
 
 def main() -> int:
-    """Runs all parts; 1 if a bar is missed."""
+    """Runs all parts; returns 1 if a bar is missed."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     os.environ["OMP_NUM_THREADS"] = "2"
     job = trained_model("fcn", epochs=2)
     gate = quantized(job)
-    print(f"{'seconds, JPEG to PNG':32}{'GluonCV':>9}{'ours':>9}{'ratio':>8}{'agreement':>11}")
+    print(f"{'seconds, JPEG to PNG':32}{'GluonCV':>9}{'serve':>9}{'ratio':>8}{'agreement':>11}")
     results = masks("fcn", "resnet-50", job, PAIRS)
-    print(f"validation pictures, whole: {gate}")
+    print(f"whole validation images: {gate}")
     results.append(at_most("mIOU that int8 loses", gate.fall, MAX_FALL))
     for algorithm, backbone in OTHERS:
         masks(algorithm, backbone, random_model(algorithm, backbone), PAIRS_WITHOUT_BAR)
     results += [*tensors(), *new_sizes(job), *starts(job), *memory(), *utilisation(random_model("fcn", "resnet-50"))]
     for name, value, bar, ok in results:
-        print(f"{name}: {value:.4g}, bar {bar:.4g}, {'ok' if ok else 'short'}")
+        print(f"{name}: {value:.4g}, bar {bar:.4g}, {'ok' if ok else 'missed'}")
     return int(not all(ok for *_, ok in results))
 
 
@@ -71,7 +71,7 @@ def at_least(name: str, value: float, bar: float) -> Result:
 
 
 def masks(algorithm: str, backbone: str, job: Path, pairs: int) -> list[Result]:
-    """The rows of one network, and their bars."""
+    """Prints the rows of one network; returns its results."""
     results = []
     with ExitStack() as stack:
         servers = {
@@ -80,7 +80,7 @@ def masks(algorithm: str, backbone: str, job: Path, pairs: int) -> list[Result]:
         }
         gluoncv = stack.enter_context(child(serve_gluoncv, algorithm, backbone, str(job)))
         for size in SIZES if pairs == PAIRS else SIZES[:1]:
-            bodies = pictures(size, pairs)
+            bodies = jpeg_images(size, pairs)
             for precision, server in servers.items():
                 if server:
                     name = f"{algorithm}-{backbone} {size[0]}x{size[1]} {precision}"
@@ -92,41 +92,41 @@ def masks(algorithm: str, backbone: str, job: Path, pairs: int) -> list[Result]:
 
 
 def compare(name: str, server: Server, gluoncv: Connection, bodies: list[bytes]) -> tuple[float, float]:
-    """Prints a row; gives the median ratio of times and the mean agreement. The first picture is for warming up."""
-    ours, theirs, same = [], [], []
+    """Prints a row; returns the median ratio of times and the mean agreement. The first image is for warming up."""
+    serve_seconds, gluoncv_seconds, same = [], [], []
     for body in (bodies[0], *bodies):
         seconds, expected = timed(ask, gluoncv, body)
-        theirs.append(seconds)
+        gluoncv_seconds.append(seconds)
         seconds, found = timed(server.mask, body)
-        ours.append(seconds)
+        serve_seconds.append(seconds)
         same.append(agreement(found, expected))
-    ratio = statistics.median(np.divide(ours[1:], theirs[1:]))
-    medians = [statistics.median(times[1:]) for times in (theirs, ours)]
+    ratio = statistics.median(np.divide(serve_seconds[1:], gluoncv_seconds[1:]))
+    medians = [statistics.median(times[1:]) for times in (gluoncv_seconds, serve_seconds)]
     print(f"{name:32}{medians[0]:9.3f}{medians[1]:9.3f}{ratio:8.3f}{100 * np.mean(same[1:]):10.3f}%", flush=True)
     return ratio, float(np.mean(same[1:]))
 
 
 def tensors() -> list[Result]:
-    """Decoding, upsampling, softmax and wire bytes of 21 classes at 480 x 480 over `extend` of as many values."""
+    """Time for a response of 21 classes at 480 x 480, without the network, over that of protobuf's `extend`."""
     with child(time_tensors) as worker:
-        ratios = ask(worker, pictures(SIZES[0], 1)[0])
+        ratios = ask(worker, jpeg_images(SIZES[0], 1)[0])
     return [at_most("tensor response over extend", statistics.median(ratios), TENSOR_BAR)]
 
 
 def new_sizes(job: Path) -> list[Result]:
-    """Seconds that the first picture of a size takes longer than the second."""
+    """How many seconds longer the first image of a size takes than the second."""
     extra = []
     with serving(job) as server:
         assert server
-        server.mask(pictures(SIZES[0], 1)[0])
-        for body in (pictures(size, 1)[0] for size in SAME_AREA):
+        server.mask(jpeg_images(SIZES[0], 1)[0])
+        for body in (jpeg_images(size, 1)[0] for size in SAME_AREA):
             first, again = timed(server.mask, body)[0], timed(server.mask, body)[0]
             extra.append(first - again)
     return [at_most("first-seen size, seconds more", statistics.median(extra), NEW_SIZE_BAR)]
 
 
 def starts(job: Path) -> list[Result]:
-    """Seconds from exec to /ping 200; and that MXNet is not imported."""
+    """The seconds from exec to /ping 200, and the number of starts that import MXNet."""
     seconds, loaded = [], 0
     for _ in range(PAIRS):
         with serving(job) as server:
@@ -140,19 +140,19 @@ def starts(job: Path) -> list[Result]:
 
 
 def memory() -> list[Result]:
-    """GB of the whole server at its peak, one large picture after the start, in f32."""
+    """Peak memory of the server in GB, after one large image in f32."""
     results = []
     for algorithm in ("fcn", "deeplab"):
         with serving(random_model(algorithm, "resnet-50"), SEMSEG_PRECISION="f32") as server:
             assert server
-            server.mask(pictures(LARGE, 1)[0])
-            name = f"{algorithm} peak memory of {LARGE[0]}x{LARGE[1]}, GB"
+            server.mask(jpeg_images(LARGE_SIZE, 1)[0])
+            name = f"{algorithm} peak memory of {LARGE_SIZE[0]}x{LARGE_SIZE[1]}, GB"
             results.append(at_most(name, server.peak_bytes() / 1e9, MEMORY_BAR))
     return results
 
 
 def utilisation(job: Path) -> list[Result]:
-    """GFLOP/s of the network over those of a lone convolution."""
+    """The GFLOP/s of the network over those of a lone convolution."""
     results = []
     for precision in UTILISATION_BARS:
         with child(rates, str(job), precision, str(PAIRS)) as worker:
@@ -172,13 +172,13 @@ def timed(call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
 
 @contextmanager
 def child(work: Callable[..., None], *arguments: str) -> Iterator[Connection]:
-    """A process of its own that works for this one."""
+    """Runs `work` in a new process with one end of a pipe; yields the other end."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
+    connection, other_end = context.Pipe()
+    process = context.Process(target=work, args=(other_end, *arguments), daemon=True)
     process.start()
     try:
-        yield ours
+        yield connection
     finally:
         process.terminate()
         process.join()
@@ -190,7 +190,7 @@ def ask(worker: Connection, message: bytes) -> Any:
 
 
 def serve_gluoncv(parent: Connection, algorithm: str, backbone: str, job: str) -> None:
-    """In a child: plain GluonCV and Pillow, as its documentation uses them, from JPEG bytes to PNG bytes."""
+    """Turns JPEG bytes into PNG bytes with plain GluonCV and Pillow, as in GluonCV's documentation; runs in a child."""
     from semseg.artifact.model_dir import describe
     from semseg.codecs.params import read_params
     from semseg.engines.gluon import networks, runtime
@@ -213,7 +213,7 @@ def serve_gluoncv(parent: Connection, algorithm: str, backbone: str, job: str) -
 
 
 def time_tensors(parent: Connection) -> None:
-    """In a child: ratios of the times of our tensor response and of protobuf's `extend`."""
+    """Sends the times of a tensor response over those of protobuf's `extend`; runs in a child."""
     from semseg.codecs.images import decode_image
     from semseg.codecs.tensors import encode_probabilities
     from semseg.inference.predictor import LogitsPrediction
@@ -224,20 +224,20 @@ def time_tensors(parent: Connection) -> None:
     ratios = []
     for _ in range(PAIRS + 1):
 
-        def ours() -> Any:
+        def respond() -> Any:
             height, width, _ = decode_image(body).shape
             prediction = LogitsPrediction(logits, height, width)
             return b"".join(encode_probabilities(prediction.probabilities()))
 
-        seconds, _ = timed(ours)
+        seconds, _ = timed(respond)
         values = LogitsPrediction(logits, 480, 480).probabilities().ravel()
-        theirs, _ = timed(record_class().values.extend, values)
-        ratios.append(seconds / theirs)
+        extend_seconds, _ = timed(record_class().values.extend, values)
+        ratios.append(seconds / extend_seconds)
     parent.send(ratios[1:])
 
 
 def record_of_protobuf() -> Any:
-    """The message with packed floats that `aialgs.data.Record` holds."""
+    """The message class with packed floats in `aialgs.data.Record`."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="tensor.proto", syntax="proto2")

@@ -1,4 +1,4 @@
-"""How long `serve` takes from exec to /ping 200, and for what.
+"""Measures the stages of a start of `serve`, from exec to /ping 200.
 
 The network is FCN-ResNet50 of 21 classes, with its model.onnx, as training leaves it; the files are in the page cache.
 """
@@ -28,12 +28,12 @@ STAGES = {
     "loading model...": "Python, Flask, gunicorn, fork",
     "Number of GPUs being used": "description of the model",
     "Loading weights from": "SHA-256 of the parameters, OpenVINO",
-    "...model loaded.": "first picture",
+    "...model loaded.": "first image",
 }
 
 
 def main() -> int:
-    """Starts the server a few times; 1 if the median misses the bar."""
+    """Starts the server a few times; returns 1 if the median misses the bar."""
     with tempfile.TemporaryDirectory() as base:
         paths = Paths(Path(base))
         write_onnx(describe(write_model(paths.model, num_classes=21)), paths.model / "model.onnx")
@@ -42,12 +42,12 @@ def main() -> int:
     for stage in (*STAGES.values(), "/ping 200"):
         print(f"{stage:42}" + "".join(f"{run[stage]:<8.2f}" for run in runs))
     seconds = statistics.median(run["/ping 200"] for run in runs)
-    print(f"serve_start: {seconds:.2f} s, bar {BAR:.2f} s, {'ok' if seconds < BAR else 'short'}")
+    print(f"serve_start: {seconds:.2f} s, bar {BAR:.2f} s, {'ok' if seconds < BAR else 'missed'}")
     return int(seconds >= BAR)
 
 
 def measure(base: Path) -> dict[str, float]:
-    """Starts and stops one server: the time at the end of each stage, in seconds since exec."""
+    """Starts and stops a server; returns the end of each stage in seconds since exec."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -69,7 +69,7 @@ def measure(base: Path) -> dict[str, float]:
 
 
 def ready(port: int) -> bool:
-    """Whether /ping answers 200."""
+    """Whether /ping returns 200."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer:
             return bool(answer.status == 200)

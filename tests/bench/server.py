@@ -1,7 +1,7 @@
-"""What the server adds to the network: the share of a request's time outside of it, and requests/s with a null engine.
+"""Measures the server's overhead: the share of a request's time outside the network, and requests/s with a null engine.
 
-A request is a JPEG of 480 x 480 for a PNG mask, over HTTP, one after the other; the network's own time is taken in the
-server, around the call that runs it. The model is the trained FCN-ResNet50 of `_models`; the null engine answers zeros.
+The requests are sequential, over HTTP: a JPEG of 480 x 480 for a PNG mask. The network is timed in the server, around
+the call that runs it. The model is the trained FCN-ResNet50 of `_models`; the null engine returns zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from _models import Server, free_port, pictures, quantized, trained_model
+from _models import Server, free_port, jpeg_images, quantized, trained_model
 
 from semseg.inference import load
 from semseg.inference.predictor import Predictor
@@ -33,18 +33,20 @@ BARS = {"f32": 0.03, "int8": 0.06}
 
 
 def main() -> int:
-    """Prints the bars; 1 if one is missed."""
+    """Prints the results; returns 1 if a bar is missed."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     os.environ["OMP_NUM_THREADS"] = "2"
     job = trained_model("fcn", epochs=2)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:  # OpenVINO hangs in a fork of its user
-        apart.submit(quantized, job).result()
-    bodies = pictures(SIZE, ROUNDS)
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn")
+    ) as pool:  # OpenVINO hangs in forks of a process that used it
+        pool.submit(quantized, job).result()
+    bodies = jpeg_images(SIZE, ROUNDS)
     kept = []
     for precision, bar in BARS.items():
         share = outside(job, precision, bodies)
         kept.append(share <= bar)
-        print(f"outside the network, {precision}: {share:.4f}, bar {bar}, {'ok' if kept[-1] else 'short'}", flush=True)
+        print(f"outside the network, {precision}: {share:.4f}, bar {bar}, {'ok' if kept[-1] else 'missed'}", flush=True)
     with serving(job, "f32", lambda network: Zeros()) as (server, _):
         begin = time.perf_counter()
         with ThreadPoolExecutor(CLIENTS) as clients:
@@ -54,7 +56,7 @@ def main() -> int:
 
 
 def outside(job: Path, precision: str, bodies: list[bytes]) -> float:
-    """The median share of a request's time in which the network does not run."""
+    """The median share of a request's time outside the network."""
     shares = []
     with serving(job, precision, Timed) as (server, network_seconds):
         server.mask(bodies[0])
@@ -67,7 +69,7 @@ def outside(job: Path, precision: str, bodies: list[bytes]) -> float:
 
 
 class Timed:
-    """A network that adds its time to a number that processes share."""
+    """A backend that adds its time to a number shared between processes."""
 
     seconds: Any = None
 
@@ -82,7 +84,7 @@ class Timed:
 
 
 class Zeros:
-    """A network that takes no time."""
+    """A backend that returns zeros at once."""
 
     def logits(self, images: Float32) -> Float32:
         return np.zeros((1, 11, -(-images.shape[2] // 8), -(-images.shape[3] // 8)), np.float32)
@@ -90,7 +92,7 @@ class Zeros:
 
 @contextmanager
 def serving(job: Path, precision: str, wrap: Callable[[Any], Any]) -> Iterator[tuple[Server, Any]]:
-    """A server whose network is wrapped, with the number of seconds that a Timed one has taken."""
+    """A server whose backend is wrapped, and the shared number of seconds that a Timed backend has taken."""
     context, port = multiprocessing.get_context("fork"), free_port()
     Timed.seconds = context.Value("d", 0.0)
     environ = {"SAGEMAKER_BASE_DIR": str(job), "SAGEMAKER_BIND_TO_PORT": str(port), "SEMSEG_PRECISION": precision}
@@ -108,7 +110,7 @@ def serving(job: Path, precision: str, wrap: Callable[[Any], Any]) -> Iterator[t
 
 
 def serve(environ: dict[str, str], wrap: Callable[[Any], Any]) -> None:
-    """In a child: `serve` with another way to load."""
+    """Runs `serve` in a child, with a wrapped backend."""
 
     def load_wrapped(*arguments: Any, **options: Any) -> load.LoadedModel:
         model = load.load_predictor(*arguments, **options)

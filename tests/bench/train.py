@@ -1,17 +1,16 @@
-"""How fast a network is fitted, against GluonCV's training loop, and whether it waits for its data.
+"""Measures the speed of training against GluonCV's loop, and the time spent waiting for data.
 
-`train_speed`: pictures a second of FCN-ResNet50 over those of GluonCV's loop, as its scripts/segmentation/train.py has
-it: the eager network, two worker processes that load, a wait after each step. Both have batches of 4, crop 240, two
-threads that compute, the same files, a process of their own, and take turns, a few steps each; the median of the pairs
-counts.
-`train_waiting`: the share of our steps' time that passed waiting for data, in steps without a pause: in a pause the
-loader would get ahead.
-`train_loader`: batches a second with nothing to train, over what the cores do together without a loader: what the
-bench `input` tells for one thread, times the cores.
-Besides it tells how near a step comes to what a lone convolution reaches, forward and backward: 512 to 512 channels,
-3 x 3, on the 30 x 30 places of the last stage.
+`train_speed`: images a second of FCN-ResNet50 over those of GluonCV's loop, as in its scripts/segmentation/train.py:
+the eager network, two loader processes, a wait after each step. Both use batches of 4, crop 240, two compute threads,
+the same files and their own process, and alternate after a few steps; the result is the median of the pairs.
+`train_waiting`: the share of the steps' time spent waiting for data, in steps without a pause, because the loader would
+get ahead in a pause.
+`train_loader`: batches a second without training, over the rate of one thread without a loader (the bench `input`)
+times the number of cores.
+It also prints the GFLOP/s of a step over those of a lone 3 x 3 convolution, forward and backward, 512 to 512 channels,
+on the 30 x 30 pixels of the last stage.
 
---pairs N: pairs of turns (7). The pictures are CamVid's in $SEMSEG_CAMVID, by default ../shared/data/camvid; without
+--pairs N: pairs of turns (7). The images are CamVid's in $SEMSEG_CAMVID, by default ../shared/data/camvid; without
 them, generated ones.
 """
 
@@ -55,11 +54,11 @@ from semseg.training.recipe import LARGE
 ROOT = Path(__file__).parents[2]
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", ROOT / "../shared/data/camvid")).resolve()
 CLASSES, CROP, BASE, BATCH, STEPS, LOADED = 12, 240, 520, 4, 4, 40
-FIRST, LONG = 4, 20
+WARM_UP, LONG = 4, 20
 PAUSE = 1.0
-"""Seconds after a turn, in which its loader gets ahead again, so that it takes nothing from the next turn."""
-LONE, PLACES, LONE_REPEATS = 512, 30, 4
-LONE_GFLOP = 3 * 2 * 9 * LONE * LONE * BATCH * PLACES * PLACES / 1e9
+"""Seconds after a turn in which its loader refills its buffer, so that it does not slow down the next turn."""
+LONE, SIDE, LONE_REPEATS = 512, 30, 4
+LONE_GFLOP = 3 * 2 * 9 * LONE * LONE * BATCH * SIDE * SIDE / 1e9
 SPEED_BAR, WAITING_BAR, LOADER_BAR = 1.10, 0.03, 0.80
 SAMPLER = Sampler(parse_label_map(DEFAULT, CLASSES, "the label map"), CROP, BASE, seed=0, workers=16)
 Turn = Callable[[], object]
@@ -67,41 +66,41 @@ Timed = Callable[[], float]
 
 
 def main() -> int:
-    """Runs the three parts; 1 if a bar is missed."""
+    """Runs the three parts; returns 1 if a bar is missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=7)
     pairs_of_turns = parser.parse_args().pairs
     with tempfile.TemporaryDirectory() as folder:
-        pairs = pictures(Path(folder))
+        pairs = training_pairs(Path(folder))
         loader = loader_over_cores(pairs)
-        with in_process(gluoncv, pairs) as theirs, in_process(ours, pairs) as mine:
-            turns = partial(theirs, 0), partial(mine, 0), partial(theirs, 1)
+        with in_process(gluoncv, pairs) as gluoncv_turn, in_process(semseg, pairs) as semseg_turn:
+            turns = partial(gluoncv_turn, 0), partial(semseg_turn, 0), partial(gluoncv_turn, 1)
             for turn in turns:  # warms up
                 paused(turn)
             seconds = np.array([[paused(turn) for turn in turns] for _ in range(pairs_of_turns)])
-            waiting = mine(1)
+            waiting = semseg_turn(1)
     rates = STEPS * BATCH / np.median(seconds[:, :2], axis=0)
-    print(f"pictures a second: GluonCV {rates[0]:.2f}, ours {rates[1]:.2f}")
-    works = STEPS * convolutions_gflop(), LONE_REPEATS * LONE_GFLOP
-    reached, lone = (work / float(np.median(found)) for work, found in zip(works, seconds.T[1:], strict=True))
+    print(f"images a second: GluonCV {rates[0]:.2f}, semseg {rates[1]:.2f}")
+    gflop = STEPS * convolutions_gflop(), LONE_REPEATS * LONE_GFLOP
+    reached, lone = (work / float(np.median(found)) for work, found in zip(gflop, seconds.T[1:], strict=True))
     print(f"GFLOP/s, forward and backward: {reached:.0f}, {reached / lone:.2f} of a lone convolution's {lone:.0f}")
     results = [("train_speed", float(np.median(seconds[:, 0] / seconds[:, 1])), SPEED_BAR)]
     results.append(("train_loader", loader, LOADER_BAR))
     for name, value, bar in results:
-        print(f"{name}: {value:.2f}, bar {bar:.2f}, {'ok' if value >= bar else 'short'}")
-    print(f"train_waiting: {waiting:.3f}, bar {WAITING_BAR:.3f}, {'ok' if waiting < WAITING_BAR else 'short'}")
+        print(f"{name}: {value:.2f}, bar {bar:.2f}, {'ok' if value >= bar else 'missed'}")
+    print(f"train_waiting: {waiting:.3f}, bar {WAITING_BAR:.3f}, {'ok' if waiting < WAITING_BAR else 'missed'}")
     return int(waiting >= WAITING_BAR or any(value < bar for _, value, bar in results))
 
 
 def timed(turn: Turn) -> float:
-    """Seconds of a turn."""
+    """The seconds of a turn."""
     begin = time.perf_counter()
     turn()
     return time.perf_counter() - begin
 
 
 def paused(turn: Timed) -> float:
-    """What a turn returns, after the pause."""
+    """The result of a turn, after a pause."""
     found = turn()
     time.sleep(PAUSE)
     return found
@@ -111,10 +110,10 @@ def paused(turn: Timed) -> float:
 def in_process(
     build: Callable[[Sequence[Pair]], Sequence[Timed]], pairs: Sequence[Pair]
 ) -> Iterator[Callable[[int], float]]:
-    """What `build` makes, in a process of its own: called with a number, it does that one and returns its result."""
+    """Runs `build` in a new process; yields a function that calls the result with this number there."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=obey, args=(build, pairs, there))
+    process = context.Process(target=run_calls, args=(build, pairs, there))
     process.start()
     there.close()
 
@@ -130,15 +129,15 @@ def in_process(
         process.join()
 
 
-def obey(build: Callable[[Sequence[Pair]], Sequence[Timed]], pairs: Sequence[Pair], connection: Any) -> None:
-    """The life of such a process."""
+def run_calls(build: Callable[[Sequence[Pair]], Sequence[Timed]], pairs: Sequence[Pair], connection: Any) -> None:
+    """Runs what `build` returns, by numbers received, until None is received."""
     made = build(pairs)
     while (number := connection.recv()) is not None:
         connection.send(made[number]())
 
 
-def ours(pairs: Sequence[Pair]) -> Sequence[Timed]:
-    """Seconds of some steps of our loader and learner, and the share of waiting in many."""
+def semseg(pairs: Sequence[Pair]) -> Sequence[Timed]:
+    """The seconds of STEPS steps of this project's training, and the share of waiting in LONG steps."""
     keep_memory_flat(LARGE, kept=LARGE)  # as a job does
     batches = endless(pairs)
     learner = learner_from_scratch(specification("fcn", CLASSES))
@@ -152,8 +151,8 @@ def ours(pairs: Sequence[Pair]) -> Sequence[Timed]:
 
     def waiting() -> float:
         waited = 0.0
-        for number in range(FIRST + LONG):
-            if number == FIRST:
+        for number in range(WARM_UP + LONG):
+            if number == WARM_UP:
                 waited, begin = 0.0, time.perf_counter()
             asked = time.perf_counter()
             batch = next(batches)
@@ -165,15 +164,15 @@ def ours(pairs: Sequence[Pair]) -> Sequence[Timed]:
 
 
 def endless(pairs: Sequence[Pair], sampler: Sampler = SAMPLER) -> Iterator[Any]:
-    """The batches of one epoch after the other."""
+    """The batches of all epochs, without end."""
     loader = TrainingLoader(pairs, sampler, BATCH)
     return chain.from_iterable(map(loader.epoch, count()))
 
 
 def gluoncv(pairs: Sequence[Pair]) -> Sequence[Timed]:
-    """Seconds of some steps of GluonCV's loop, and of some lone convolutions."""
+    """The seconds of STEPS steps of GluonCV's loop, and of LONE_REPEATS lone convolutions."""
     mx = runtime.load()
-    multiprocessing.set_start_method("fork", force=True)  # of its loader's processes, as by default on Linux
+    multiprocessing.set_start_method("fork", force=True)  # for its loader's processes, as by default on Linux
     from gluoncv.data.segbase import SegmentationDataset
     from gluoncv.loss import MixSoftmaxCrossEntropyLoss
 
@@ -189,8 +188,8 @@ def gluoncv(pairs: Sequence[Pair]) -> Sequence[Timed]:
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
             image, mask = (Image.open(path(file)) for file in (pairs[index].image, pairs[index].mask))
-            picture, labels = self._sync_transform(image.convert("RGB"), mask)
-            return self.transform(picture), labels
+            crop, labels = self._sync_transform(image.convert("RGB"), mask)
+            return self.transform(crop), labels
 
     network = gluon_model("fcn", "resnet-50", CLASSES, mx.cpu())
     network._up_kwargs = {"height": CROP, "width": CROP}
@@ -212,11 +211,11 @@ def gluoncv(pairs: Sequence[Pair]) -> Sequence[Timed]:
 
 
 def lone_convolution() -> Turn:
-    """The convolution forward and backward, a few times."""
+    """Runs the convolution forward and backward, LONE_REPEATS times."""
     mx = runtime.load()
     convolution = mx.gluon.nn.Conv2D(LONE, 3, padding=1, use_bias=False, in_channels=LONE)
     convolution.initialize()
-    x = mx.nd.random.normal(shape=(BATCH, LONE, PLACES, PLACES))
+    x = mx.nd.random.normal(shape=(BATCH, LONE, SIDE, SIDE))
     x.attach_grad()
 
     def turn() -> None:
@@ -230,7 +229,7 @@ def lone_convolution() -> Turn:
 
 
 def convolutions_gflop() -> float:
-    """What the convolutions of a step take: forward, the gradient of the weights, and but for the first of the data."""
+    """GFLOP of a step's convolutions: forward, and the gradients of weights and (except in the first one) inputs."""
     mx = runtime.load()
     network = networks.LowResolutionLogits(gluon_model("fcn", "resnet-50", CLASSES, mx.cpu()), aux=True)
     graph = mx.sym.Group(network(mx.sym.Variable("data")))
@@ -246,7 +245,7 @@ def convolutions_gflop() -> float:
 
 
 def loader_over_cores(pairs: Sequence[Pair]) -> float:
-    """The speed of the loader with nothing to train, over that of one thread without it, for each core."""
+    """The speed of the loader without training, over that of one thread without a loader, per core."""
     alone = Sampler(SAMPLER.label_map, CROP, BASE, seed=0, workers=0)
     batches = endless(pairs)
     next(batches)
@@ -260,13 +259,13 @@ def loader_over_cores(pairs: Sequence[Pair]) -> float:
 
 
 def path(file: object) -> Path:
-    """Where a file of a pair is."""
+    """The path of a file of a pair."""
     assert isinstance(file, LocalFile)
     return file.path
 
 
-def pictures(folder: Path) -> tuple[Pair, ...]:
-    """CamVid's training pictures, or generated ones of their size."""
+def training_pairs(folder: Path) -> tuple[Pair, ...]:
+    """CamVid's training pairs, or generated ones of the same size."""
     data = CAMVID
     if not data.is_dir():
         data = folder

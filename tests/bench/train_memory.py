@@ -1,11 +1,11 @@
-"""How much memory training takes, and whether it grows.
+"""Measures the memory of training, and whether it grows.
 
-Tells the peak of a process that trains FCN with batches of 4, validates and saves a checkpoint, for both backbones at
+Prints the peak of a process that trains FCN with batches of 4, validates and saves a checkpoint, for both backbones at
 crop 240 and 480.
-`train_memory_growth`: what a process of ResNet-50 at crop 240 has resident after 200 steps more, with our loader, over
-what it had after the first 20.
+`train_memory_growth`: the resident memory of a process with ResNet-50 at crop 240 after 200 more steps, over that after
+the first 20.
 
---steps N: other than 200. The pictures are CamVid's in $SEMSEG_CAMVID, by default ../shared/data/camvid; without them,
+--steps N: instead of 200. The images are CamVid's in $SEMSEG_CAMVID, by default ../shared/data/camvid; without them,
 generated ones.
 """
 
@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 from gluon_models import learner_from_scratch
-from train import BASE, BATCH, CLASSES, endless, pictures
+from train import BASE, BATCH, CLASSES, endless, training_pairs
 from untrained import specification
 
 from semseg.data.label_map import DEFAULT, parse_label_map
@@ -39,12 +39,12 @@ PAGES_IN_MIB = 256
 
 
 def main() -> int:
-    """Prints the table; 1 if the bar is missed."""
+    """Prints the table; returns 1 if the bar is missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=STEPS)
     steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
-        pairs = pictures(Path(folder))
+        pairs = training_pairs(Path(folder))
         print("backbone    crop  peak (MiB)")
         for backbone in ("resnet-50", "resnet-101"):
             for crop in (240, 480):
@@ -53,12 +53,12 @@ def main() -> int:
     before, after = sizes[WARM_UP - 1], sizes[-2]
     print(f"after {WARM_UP} steps {before:.0f} MiB, after {steps} more {after:.0f} MiB")
     growth = after / before
-    print(f"train_memory_growth: {growth:.4f}, bar {BAR}, {'ok' if growth < BAR else 'short'}")
+    print(f"train_memory_growth: {growth:.4f}, bar {BAR}, {'ok' if growth < BAR else 'missed'}")
     return int(growth >= BAR)
 
 
 def resident(pairs: Sequence[Pair], backbone: str, crop: int, steps: int) -> list[float]:
-    """MiB that a process of its own has resident after each step, and, last, its peak after all."""
+    """The resident MiB of a new process after each step, and, last, its peak."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(trained, pairs, backbone, crop, steps).result()
 

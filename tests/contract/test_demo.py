@@ -73,7 +73,7 @@ def test_int8_passes_its_gate_and_gives_nearly_the_same_masks(
     data = demo[0] / "input/data"
     command = ["quantize", demo[0] / "model", "--images", data / "train", "--annotations", data / "train_annotation"]
     assert main(list(map(str, command))) == 0
-    said = re.search(r"^kept: mIOU (\S+) in int8, (\S+) in f32, on 32 pictures$", capsys.readouterr().out, re.MULTILINE)
+    said = re.search(r"^kept: mIOU (\S+) in int8, (\S+) in f32, on 32 images$", capsys.readouterr().out, re.MULTILINE)
     assert said
     assert float(said[2]) > 0.7
     assert float(said[2]) - float(said[1]) <= 0.0051  # rounded

@@ -59,9 +59,9 @@ def decode_record(record_class: Any, body: bytes) -> Float32:
 
 def gluoncv_labels(file: Path, picture: UInt8) -> UInt8:
     """The class of each pixel as plain GluonCV predicts it from a parameter file."""
-    from gluoncv import model_zoo
-
     mx = runtime.load()
+    from gluoncv import model_zoo  # once MXNet is loaded
+
     network = model_zoo.FCN(CLASSES, backbone="resnet50", pretrained_base=False)
     network.load_parameters(str(file))
     labels: UInt8 = network.predict(runtime.to_device(normalise(picture), mx.cpu()))[0].asnumpy().argmax(axis=0)

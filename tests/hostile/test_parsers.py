@@ -8,7 +8,7 @@ import json
 import shutil
 import struct
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +19,7 @@ from hunt import Hunt
 from mutations import damaged, odd_json
 from onnx import helper
 from pictures import good_pictures, hostile_picture
+from small_model import known, stack_arrays
 from small_networks import model_of
 
 from semseg.artifact.archive import unpack
@@ -31,11 +32,10 @@ from semseg.codecs.colors import decode_colors, decode_indices, main_colors
 from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, verify_image
 from semseg.codecs.masks import decode_mask
 from semseg.codecs.media_types import check_content_type
-from semseg.codecs.params import read_params
+from semseg.codecs.params import read_params, write_params
 from semseg.codecs.recordio import MAGIC, frame, read_records
 from semseg.data.label_map import parse_label_map
 from semseg.data.pipe import Pipe
-from semseg.engines.gluon import runtime
 from semseg.errors import ImageError, SemsegError
 from semseg.serving.answers import OFFERS, answer_to
 from semseg.types import IGNORED
@@ -43,7 +43,7 @@ from semseg.types import IGNORED
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_little_memory")]
 
 CLASSES = 4
-STATED = {"algorithm": "fcn", "backbone": "resnet-50", "num_classes": "4", "crop_size": "240", "epochs": 30}
+STATED = {"algorithm": "stack", "backbone": "pixels", "num_classes": "4", "crop_size": "240", "epochs": 30}
 LABEL_MAPS = (
     {"scale": "3"},
     {"map": {"0": 5, "1": 0, "2": "7", "255": 9}},
@@ -175,14 +175,18 @@ def test_pictures_and_masks(hunt: Hunt) -> None:
 
 @pytest.fixture(scope="module")
 def params(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A parameter file by MXNet, of the least that a network is known by."""
-    mx = runtime.load()
-    names = [*(f"layer3.{block}.conv1.weight" for block in range(6)), "head.block.4.bias", "auxlayer.block.0.weight"]
-    arrays = {name: mx.nd.ones((2, 1, 1, 1)) for name in names}
-    arrays["head.block.4.weight"] = mx.nd.ones((CLASSES, 4, 1, 1), dtype="float16")
+    """The parameter file of a small network, with an array in half precision."""
+    arrays = stack_arrays(CLASSES)
+    arrays["last.weight"] = arrays["last.weight"].astype(np.float16)
     path = tmp_path_factory.mktemp("network") / BEST
-    mx.nd.save(str(path), arrays)
+    write_params(path, arrays)
     return path.read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _known() -> Iterator[None]:
+    with known():
+        yield
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The image on a real Docker engine: scripts/test-image builds it, names it, and runs what is here."""
+"""Fixtures for tests of the container image on a real Docker engine; scripts/test-image builds the image first."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from serve_process import Client
 
 from semseg.data.shapes import write_shapes
 
-SOMEBODY = "12345:12345"
-"""A user that the image does not know."""
+UNKNOWN_USER = "12345:12345"
+"""Not in the image's passwd file."""
 
-HARDENED = ("--user", SOMEBODY, "--read-only", "--tmpfs", "/tmp")
+HARDENED = ("--user", UNKNOWN_USER, "--read-only", "--tmpfs", "/tmp")
 READY_WITHIN = 120
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Runs the command line of the engine; by default an exit code other than 0 is a failure that shows its output."""
+    """Runs the Docker command line; unless check is False, an exit code other than 0 fails and shows the output."""
     done = subprocess.run([_client(), *arguments], capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
@@ -38,7 +38,7 @@ def _client() -> str:
 
 @dataclass(frozen=True)
 class Container:
-    """A container that is removed when the test is over."""
+    """A container; the fixture `start` removes it after the test."""
 
     name: str
 
@@ -47,28 +47,28 @@ class Container:
         return details[0]
 
     def wait(self) -> int:
-        """Waits for its end; returns the exit code."""
+        """Waits until the container ends and returns its exit code."""
         return int(docker("wait", self.name).stdout)
 
     def log(self) -> str:
         done = docker("logs", self.name)
         return done.stdout + done.stderr
 
-    def wait_for_line(self, words: str) -> None:
-        """Returns when its log has a line with these words; fails when the log ends without."""
+    def wait_for_line(self, text: str) -> None:
+        """Waits for a log line that contains the text; fails if the log ends without one."""
         command = [_client(), "logs", "--follow", self.name]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as following:
             assert following.stdout
             seen = []
             for line in following.stdout:
                 seen.append(line)
-                if words in line:
+                if text in line:
                     following.kill()
                     return
-        pytest.fail(f"{words!r} is not in the log:\n{''.join(seen)}")
+        pytest.fail(f"{text!r} is not in the log:\n{''.join(seen)}")
 
     def exec(self, *command: str) -> str:
-        """The output of a command in the container."""
+        """Runs a command in the container and returns its output."""
         return docker("exec", self.name, *command).stdout
 
 
@@ -86,16 +86,16 @@ def image() -> str:
 
 @pytest.fixture(scope="session")
 def config(image: str) -> dict[str, Any]:
-    """What the image declares."""
+    """The configuration of the image, and its size in bytes as `Size`."""
     details = json.loads(docker("image", "inspect", image).stdout)[0]
     return {**details["Config"], "Size": details["Size"]}
 
 
 @pytest.fixture
 def start(image: str) -> Iterator[Callable[..., Container]]:
-    """Starts a container of the image: start(options of docker run, command=words after the image, hardened=...).
+    """Starts a container of the image: start(options of docker run, command=arguments after the image, hardened=...).
 
-    Hardened, it runs as any user, and only /tmp and what is mounted can be written.
+    A hardened container runs as an unknown user and can write only to /tmp and to mounts.
     """
     started: list[str] = []
 
@@ -111,14 +111,14 @@ def start(image: str) -> Iterator[Callable[..., Container]]:
 
 @pytest.fixture(scope="session")
 def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes directories to be mounted as /opt/ml, with a small data set, owned by SOMEBODY."""
+    """Makes directories to be mounted as /opt/ml, with a small data set, owned by UNKNOWN_USER."""
 
     def make(**changes: str) -> Path:
         base = tmp_path_factory.mktemp("ml")
         write_shapes(base / "input/data", train=8, validation=4, size=(48, 40), seed=1)
         (base / "input/config").mkdir()
         (base / "input/config/hyperparameters.json").write_text(json.dumps(QUICK | {"epochs": "1"} | changes))
-        owner = int(SOMEBODY.partition(":")[0])
+        owner = int(UNKNOWN_USER.partition(":")[0])
         for path in (base, *base.rglob("*")):
             shutil.chown(path, owner, owner)
         return base
@@ -128,7 +128,7 @@ def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def trained(image: str, new_job: Callable[..., Path]) -> Path:
-    """The /opt/ml of a job that the image has run: any user, nothing writable but /opt/ml and /tmp, no network."""
+    """The /opt/ml of a training that ran hardened and without a network."""
     base = new_job()
     log = docker("run", "--rm", *HARDENED, "--network", "none", "--volume", f"{base}:/opt/ml", image).stdout
     (base / "log").write_text(log)
@@ -143,7 +143,7 @@ def make_container() -> type[Container]:
 
 @pytest.fixture
 def served(start: Callable[..., Container], trained: Path) -> tuple[Container, Client]:
-    """A server of the trained model, hardened, its model read-only; it is ready."""
+    """A hardened server that has loaded the trained model from a read-only mount."""
     model = f"{trained / 'model'}:/opt/ml/model:ro"
     container = start("--volume", model, "--publish", "127.0.0.1::8080", command=("serve",))
     container.wait_for_line("...model loaded.")

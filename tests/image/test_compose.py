@@ -1,4 +1,4 @@
-"""docker/compose.yaml trains, then serves."""
+"""Tests of docker/compose.yaml, which trains and then serves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Compose = Callable[..., subprocess.CompletedProcess[str]]
 def compose(
     docker: Callable[..., Any], new_job: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Compose]:
-    """Runs `docker compose` in a project of its own, on a new job and a free port."""
+    """Runs `docker compose` in its own project, with a new job and a free port."""
     if docker("compose", "version", check=False).returncode != 0:
         pytest.skip("Docker's compose plugin is not installed")
     job = new_job()
@@ -42,10 +42,10 @@ def test_the_cpu_profile_trains_and_then_serves(compose: Compose, image: str, co
     compose("--profile", "cpu", "up", "--detach")
     (server,) = compose("--profile", "cpu", "ps", "--quiet", "serve-cpu").stdout.split()
     container(server).wait_for_line("...model loaded.")
-    asked = Client(int(os.environ["SEMSEG_PORT"]))
-    assert asked.ping() == 200
+    client = Client(int(os.environ["SEMSEG_PORT"]))
+    assert client.ping() == 200
     model = Path(os.environ["SEMSEG_JOB"]) / "model/model_best.params"
-    assert asked.ask("POST", "/invocations", b"no picture")[0] == 400
+    assert client.ask("POST", "/invocations", b"no image")[0] == 400
     assert model.is_file()
 
 

@@ -1,4 +1,4 @@
-"""What is in the image, and what is not."""
+"""What the container image contains, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST = {"cpu": 1.0 * GIGABYTE, "gpu": 4.5 * GIGABYTE}
 
 @pytest.fixture(scope="session")
 def shell(docker: Callable[..., Any], image: str) -> Callable[..., str]:
-    """Runs a line of shell as root in the image, with options of docker run; returns its output."""
+    """Runs a shell command as root in the image, with options of docker run; returns its output."""
     return lambda line, *options: docker("run", "--rm", *options, "--entrypoint", "sh", image, "-c", line).stdout
 
 
@@ -38,9 +38,9 @@ def test_it_declares_what_the_platform_asks_for(config: dict[str, Any]) -> None:
 
 
 def test_the_gpu_variant_alone_asks_for_gpus(config: dict[str, Any]) -> None:
-    asked = {name for name in config["Env"] if name.startswith("NVIDIA_")}
-    wanted = {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"}
-    assert asked == (wanted if variant(config) == "gpu" else set())
+    requested = {name for name in config["Env"] if name.startswith("NVIDIA_")}
+    gpu_settings = {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"}
+    assert requested == (gpu_settings if variant(config) == "gpu" else set())
 
 
 def test_it_is_no_larger_than_promised(config: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ def test_it_is_no_larger_than_promised(config: dict[str, Any]) -> None:
 
 
 def test_secrets_of_the_build_are_in_no_layer(docker: Callable[..., Any], image: str, tmp_path: Path) -> None:
-    """scripts/test-image builds with a pip.conf that holds this word."""
+    """scripts/test-image builds with a pip.conf that contains the secret."""
     secret = os.environ["SEMSEG_TEST_SECRET"]
     assert secret not in docker("history", "--no-trunc", image).stdout
     docker("save", "--output", str(tmp_path / "layers.tar"), image)
@@ -79,11 +79,11 @@ def test_nothing_of_the_build_is_left(shell: Callable[..., str]) -> None:
 
 def test_the_licence_of_every_package_is_told(shell: Callable[..., str]) -> None:
     installed = shell("cd /opt/semseg/lib/python3.11/site-packages && ls -d *.dist-info").split()
-    told = shell("cat /usr/share/doc/semseg-container/python-packages.txt")
+    listed = shell("cat /usr/share/doc/semseg-container/python-packages.txt")
     assert len(installed) > 25
     for package in installed:
         name, version = package.removesuffix(".dist-info").split("-")
-        assert re.search(rf"^{name.replace('_', '[-_.]')}\n{re.escape(version)}\n(?!UNKNOWN).+", told, re.M | re.I), (
+        assert re.search(rf"^{name.replace('_', '[-_.]')}\n{re.escape(version)}\n(?!UNKNOWN).+", listed, re.M | re.I), (
             package
         )
     assert re.search(r"^libgomp1 \d", shell("cat /usr/share/doc/semseg-container/debian-packages.txt"), re.M)
@@ -91,11 +91,11 @@ def test_the_licence_of_every_package_is_told(shell: Callable[..., str]) -> None
 
 
 def test_pip_misses_what_the_readme_says_is_left_out(shell: Callable[..., str]) -> None:
-    """The pip is the one of the tests: the image has none."""
+    """Uses the pip of the test environment: the image has none."""
     mounted = ("--volume", f"{Path(pip.__file__).parent}:/pip/pip:ro", "--env", "PYTHONPATH=/pip")
     complaints = shell("python -m pip --no-cache-dir --disable-pip-version-check check || true", *mounted).splitlines()
     missing = [re.fullmatch(r"\S+ \S+ requires (\S+), which is not installed\.", line) for line in complaints]
     assert all(missing), complaints
     sentence = README.read_text().partition("OpenVINO ask for: ")[2].partition(".\n")[0]
-    told = {name.lower() for name in re.split(r",\s+|\s+and\s+", sentence)}
-    assert {match[1].lower() for match in missing if match} == told
+    left_out = {name.lower() for name in re.split(r",\s+|\s+and\s+", sentence)}
+    assert {match[1].lower() for match in missing if match} == left_out

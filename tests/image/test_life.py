@@ -1,4 +1,4 @@
-"""`train` and `serve` as containers: what they do, and how they end."""
+"""Tests of `train` and `serve` in containers, from start to exit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import Image
 
 from semseg.engines.gluon import runtime
 
-START = "LRScheduler setup"  # training's last line before the first step
+START = "LRScheduler setup"  # the last log line before the first training step
 MEGABYTES_TOO_FEW = "300m"
-ALONE = "import urllib.request as http; print(http.urlopen('http://localhost:8080/ping', timeout=60).status)"
+PING = "import urllib.request as http; print(http.urlopen('http://localhost:8080/ping', timeout=60).status)"
 
 SEGMENTS = """
 import io, urllib.request as http
@@ -33,7 +33,7 @@ FILL = (
 )
 
 
-def picture_of(base: Path) -> bytes:
+def image_of(base: Path) -> bytes:
     return next(iter(sorted((base / "input/data/validation").iterdir()))).read_bytes()
 
 
@@ -56,9 +56,9 @@ def test_a_hardened_server_answers_with_masks_and_probabilities(
     _, client = served
     assert client.ping() == 200
     headers = {"Content_Type": "image/jpeg"}
-    status, _, mask = client.ask("POST", "/invocations", picture_of(trained), Accept="image/png", **headers)
+    status, _, mask = client.ask("POST", "/invocations", image_of(trained), Accept="image/png", **headers)
     assert status == 200
-    status, _, tensor = client.ask("POST", "/invocations", picture_of(trained), **headers)
+    status, _, tensor = client.ask("POST", "/invocations", image_of(trained), **headers)
     assert status == 200
     record = record_class()
     record.ParseFromString(tensor[8 : 8 + (int.from_bytes(tensor[4:8], "little") & (2**29 - 1))])
@@ -71,7 +71,7 @@ def test_a_hardened_server_answers_with_masks_and_probabilities(
 def test_a_server_needs_no_network(start: Callable[..., Any], trained: Path) -> None:
     container = start("--network", "none", "--volume", f"{trained / 'model'}:/opt/ml/model:ro", command=("serve",))
     container.wait_for_line("...model loaded.")
-    assert container.exec("python", "-c", ALONE) == "200\n"
+    assert container.exec("python", "-c", PING) == "200\n"
 
 
 def test_a_server_lives_on_when_nothing_can_be_written_any_more(start: Callable[..., Any], trained: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_request_under_way_is_answered_before_the_server_ends(
     served: tuple[Any, Any], trained: Path, docker: Callable[..., Any]
 ) -> None:
     container, client = served
-    body = picture_of(trained)
+    body = image_of(trained)
     with client.begin_post(body) as connection:
         docker("kill", "--signal", "TERM", container.name)  # what docker stop sends first
         connection.sendall(body)
@@ -161,7 +161,7 @@ def test_the_gpu_image_on_a_gpu_instance_without_a_driver_says_so(
 def test_the_default_pretrained_backbone_is_asked_for_by_name(
     start: Callable[..., Any], new_job: Callable[..., Path]
 ) -> None:
-    """An image built without --with-weights."""
+    """For an image built without --with-weights."""
     base = new_job(use_pretrained_model="True")
     container = start("--network", "none", "--volume", f"{base}:/opt/ml")
     assert container.wait() == 1
@@ -174,7 +174,7 @@ def test_the_default_pretrained_backbone_is_asked_for_by_name(
 def test_an_image_with_weights_starts_from_them_without_a_network(
     start: Callable[..., Any], new_job: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Weights of ours, mounted where scripts/build-image --with-weights puts GluonCV's."""
+    """Random weights, mounted where scripts/build-image --with-weights puts GluonCV's."""
     mx = runtime.load()
     from gluoncv.model_zoo import resnet50_v1s
 
@@ -192,8 +192,8 @@ def test_an_image_with_weights_starts_from_them_without_a_network(
 def test_every_command_is_a_word_of_the_image(
     docker: Callable[..., subprocess.CompletedProcess[str]], image: str
 ) -> None:
-    words = docker("run", "--rm", image, "--help").stdout
-    commands = [line.split()[0] for line in words.partition("COMMAND")[2].splitlines() if line.startswith("    ")]
+    usage = docker("run", "--rm", image, "--help").stdout
+    commands = [line.split()[0] for line in usage.partition("COMMAND")[2].splitlines() if line.startswith("    ")]
     assert {"train", "serve", "check", "pipe"} <= set(commands)
     loop = 'for word do command -v "$word"; done; true'
     programs = docker("run", "--rm", image, "sh", "-c", loop, "-", *commands).stdout.split()
@@ -203,7 +203,7 @@ def test_every_command_is_a_word_of_the_image(
 def test_other_programs_run_as_they_are(
     docker: Callable[..., subprocess.CompletedProcess[str]], image: str, tmp_path: Path
 ) -> None:
-    """SageMaker's SDK 3 does this after a job in local mode, when it may not remove what the container left."""
+    """SageMaker's SDK 3 runs this chmod after a job in local mode if it cannot remove the container's files."""
     (tmp_path / "file").touch(mode=0o600)
     docker("run", "--rm", "--volume", f"{tmp_path}:/delete", image, "chmod", "-R", "777", "/delete")
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o777

@@ -1,4 +1,4 @@
-"""The README's section on the image keeps its word."""
+"""Runs the README's shell blocks on the container image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_command(path: Path, script: str) -> None:
 
 @pytest.fixture
 def run_block(tmp_path: Path) -> Script:
-    """Runs a block with commands of ours in place of some; they may record their calls in the file CALLS."""
+    """Runs a block with some commands replaced by given scripts, which may record their calls in the file CALLS."""
 
     def run(block: str, commands: dict[str, str]) -> None:
         (tmp_path / "bin").mkdir()
@@ -54,7 +54,7 @@ def test_the_image_trains_serves_and_answers(run_block: Script, tmp_path: Path, 
 
 
 def test_it_is_pushed_to_a_registry_of_the_account(run_block: Script, tmp_path: Path) -> None:
-    """No account is at hand: what would be asked of `aws` and `docker` is."""
+    """Checks the calls of `aws` and `docker`, without an account."""
     record = 'echo "$0 $*" | sed "s,.*/bin/,," >> $CALLS'
     run_block(PUSH, {"aws": f"{record}; echo password", "docker": f"{record}; case $1 in login) cat >> $CALLS; esac"})
     registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com"

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from untrained import ALGORITHMS, ENCODERS
+from untrained import ALGORITHMS, ENCODERS, random_arrays
 
 from semseg.artifact.model_dir import ModelDescription, describe
-from semseg.codecs.params import read_params
+from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon.backend import GluonBackend, load_backend
 from semseg.engines.openvino.backend import OpenVinoBackend, core, settings
 from semseg.exporting.calibration import activation_ranges
@@ -37,10 +37,11 @@ ON_ONE = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def model(request: pytest.FixtureRequest, randomised: Any, tmp_path_factory: Any) -> Iterator[ModelDescription]:
-    """A network of random weights, biases and statistics, as plain GluonCV saves it."""
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelDescription]:
+    """A network of random weights, biases and statistics."""
     directory = tmp_path_factory.mktemp("network")
-    randomised(*request.param, CLASSES).save_parameters(str(directory / "model_best.params"))
+    algorithm, backbone = request.param
+    write_params(directory / "model_best.params", random_arrays(algorithm, backbone, CLASSES))
     described = describe(directory)
     yield described
     described.params.unlink()

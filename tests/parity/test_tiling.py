@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from untrained import random_arrays
 
 from semseg.artifact.model_dir import describe
+from semseg.codecs.params import write_params
 from semseg.engines.openvino.backend import OpenVinoBackend
 from semseg.exporting.onnx_model import build_onnx
 from semseg.inference.predictor import Predictor
@@ -21,14 +22,12 @@ CLASSES = 5
 
 
 @pytest.mark.parametrize(("algorithm", "least"), [("fcn", 0.9), ("psp", 0.9), ("deeplab", 0.6)])
-def test_most_pixels_get_the_class_that_the_whole_picture_gives(
-    randomised: Any, tmp_path: Path, algorithm: str, least: float
-) -> None:
+def test_most_pixels_get_the_class_that_the_whole_picture_gives(tmp_path: Path, algorithm: str, least: float) -> None:
     """With random weights, and tiles as small as can be: a trained network agrees more, see tests/bench/tiles.py.
 
     What DeepLab pools is the mean of all it sees, which it weighs as much as each of its four convolutions.
     """
-    randomised(algorithm, "resnet-50", CLASSES).save_parameters(str(tmp_path / "model_best.params"))
+    write_params(tmp_path / "model_best.params", random_arrays(algorithm, "resnet-50", CLASSES))
     network = OpenVinoBackend(build_onnx(describe(tmp_path)), NETWORKS[0], CLASSES, "f32", usable_cores())
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (264, 403, 3), dtype=np.uint8))
     picture = np.array(noise.filter(ImageFilter.GaussianBlur(12)).point(lambda value: (value - 112) * 8))

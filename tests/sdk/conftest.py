@@ -1,6 +1,6 @@
-"""SageMaker's SDKs as clients of the image: scripts/test-sdk makes their environments, and runs what is here.
+"""Fixtures for tests of the container image with SageMaker's SDKs, which scripts/test-sdk sets up and runs.
 
-The SDKs run in processes of their own, which get the README's blocks as their program.
+Each SDK runs the README's blocks in a process of its own environment.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from semseg.data.shapes import write_shapes
 
 ROOT = Path(__file__).parents[2]
 ANYBODY = 12345
-"""A user who is not root, as most who use local mode are: containers leave files that only root can remove."""
+"""A user other than root, as is usual in local mode, where containers leave files that only root can remove."""
 
 PROJECT_FOLDER = '{{.ID}} {{.Label "com.docker.compose.project.working_dir"}}'
 TELEMETRY_OPT_OUT = 'SchemaVersion: "1.0"\nSageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}\n'
 
 
 def docker(*arguments: str, check: bool = True) -> str:
-    """The output of a command of the engine's command line."""
+    """Runs the Docker command line and returns its output."""
     command = [os.environ.get("DOCKER", "docker"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def prefix() -> list[str]:
-    """What makes a command run as ANYBODY with the right to use the engine, if the tests may hand out such rights."""
+def as_anybody() -> list[str]:
+    """The prefix that runs a command as ANYBODY with access to the engine; empty if the tests may not switch users."""
     host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     group = Path(host).stat().st_gid if Path(host).is_socket() else ANYBODY
     rights = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]  # the SDKs may lie in /root
@@ -50,7 +50,7 @@ def prefix() -> list[str]:
 
 @dataclass(frozen=True)
 class Workplace:
-    """A folder with the data set `shapes`, in which an SDK works, and nothing outside of it."""
+    """A folder with the data set `shapes`, in which an SDK works without touching anything else."""
 
     folder: Path
     sdk: str
@@ -76,7 +76,7 @@ class Workplace:
                 os.chown(path, ANYBODY, ANYBODY)
 
     def run(self, *program: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Runs pieces of Python, one after the other, as one program; stderr comes with stdout."""
+        """Runs pieces of Python as one program; stderr is part of stdout."""
         home = Path.home()
         environ = os.environ | {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
@@ -87,25 +87,25 @@ class Workplace:
             "AWS_SECRET_ACCESS_KEY": "b",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_ENDPOINT_URL": "http://127.0.0.1:9",  # nobody is there: nothing leaves this machine
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:9",  # nothing listens there: no request leaves this machine
             "AWS_MAX_ATTEMPTS": "1",
             "SAGEMAKER_USER_CONFIG_OVERRIDE": str(self.folder / "sdk.yaml"),
             **variables,
         }
-        command = [*prefix(), str(ROOT / f".cache/sdk-{self.sdk}/bin/python"), "-"]
+        command = [*as_anybody(), str(ROOT / f".cache/sdk-{self.sdk}/bin/python"), "-"]
         return subprocess.run(
             command, input="\n".join(program), cwd=self.folder, env=environ, text=True, timeout=300,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def containers(self) -> list[dict[str, Any]]:
-        """What `docker inspect` says of the containers that were started from here."""
+        """The `docker inspect` details of the containers that were started from this folder."""
         lines = docker("ps", "--all", "--format", PROJECT_FOLDER).splitlines()
-        ours = [line.split()[0] for line in lines if Path(line.partition(" ")[2]).is_relative_to(self.folder)]
-        return json.loads(docker("inspect", *ours)) if ours else []
+        started = [line.split()[0] for line in lines if Path(line.partition(" ")[2]).is_relative_to(self.folder)]
+        return json.loads(docker("inspect", *started)) if started else []
 
     def clear(self, image: str) -> None:
-        """Removes containers, their networks unless others are in them, and all files, root's too."""
+        """Removes the containers, their networks unless in use, and all files, including root's."""
         for container in self.containers():
             docker("rm", "--force", "--volumes", container["Id"])
             project = f"label=com.docker.compose.project={container['Config']['Labels']['com.docker.compose.project']}"
@@ -125,11 +125,11 @@ def image() -> str:
 
 @pytest.fixture(scope="session")
 def workplace(image: str) -> Iterator[Callable[[str], Workplace]]:
-    """Makes workplaces for an SDK, v2 or v3, which are cleared away in the end."""
+    """Makes workplaces for an SDK, v2 or v3, and removes them after the session."""
     with ExitStack() as clearing:
 
         def make(sdk: str) -> Workplace:
-            place = Workplace(Path(tempfile.mkdtemp(prefix="semseg-sdk-")), sdk)  # pytest's folders are root's alone
+            place = Workplace(Path(tempfile.mkdtemp(prefix="semseg-sdk-")), sdk)  # only root can enter pytest's folders
             clearing.callback(place.clear, image)
             place.prepare()
             return place
@@ -139,7 +139,7 @@ def workplace(image: str) -> Iterator[Callable[[str], Workplace]]:
 
 @pytest.fixture(scope="session")
 def blocks(image: str) -> dict[str, str]:
-    """The blocks of the README's section on SageMaker, by what they are, with the image under test for local mode."""
+    """The Python blocks of the README's section on SageMaker by name, with the image under test for local mode."""
     readme = (ROOT / "README.md").read_text()
     (section,) = re.findall(r"^## On SageMaker\n(.*?)(?=^## )", readme, re.MULTILINE | re.DOTALL)
     found = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)

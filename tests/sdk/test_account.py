@@ -1,4 +1,4 @@
-"""What the SDKs ask of an account when the README's blocks run: its API is played here, and its requests recorded."""
+"""Checks the requests that the SDKs send to AWS when they run the README's blocks; a fake API records them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:thing/name"
 ARTIFACT = "s3://bucket/jobs/job/output/model.tar.gz"
 ACCESS_DENIED = b"<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
-"""IAM's answer, when SDK 3 wants to see what the role may do."""
+"""IAM's response when SDK 3 checks the permissions of the role."""
 
 NO_WAITING = "import time; time.sleep = lambda seconds: None"
-"""The SDKs ask every 30 seconds for what is complete here at once."""
+"""The SDKs poll every 30 seconds; here everything is complete at once."""
 
 TIMES = {"CreationTime": 1, "LastModifiedTime": 2, "TrainingStartTime": 1, "TrainingEndTime": 2}
 
 
 class Account:
-    """Records (action, request) of all that is asked, and answers: what is created is there and complete at once."""
+    """A fake AWS account that records each (action, request); whatever is created is complete at once."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
-    def of(self, action: str) -> list[dict[str, Any]]:
-        """The requests for an action, in their order."""
+    def requests(self, action: str) -> list[dict[str, Any]]:
+        """The requests for an action, in order."""
         return [request for name, request in self.calls if name == action]
 
     def manage(self, action: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Account:
             thing = action.removeprefix("Describe")
             state = {f"{thing}Arn": ARN, f"{thing}Status": "InService" if thing == "Endpoint" else "Completed"}
             model = {"ModelArtifacts": {"S3ModelArtifacts": ARTIFACT}, "SecondaryStatus": "Completed"}
-            return {**self.of(f"Create{thing}")[-1], **TIMES, **state, **model}
+            return {**self.requests(f"Create{thing}")[-1], **TIMES, **state, **model}
         return {"logStreams": []}
 
     def invoke(self, content_type: str, accept: str, body: bytes) -> bytes:
@@ -57,7 +57,7 @@ class Account:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The protocols of the account's services: SageMaker's and CloudWatch's is JSON, invocations are what they are."""
+    """The HTTP API of the fake account: JSON for SageMaker and CloudWatch, and invocations of an endpoint."""
 
     account: Account
 
@@ -78,23 +78,23 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
-        """Nothing is logged."""
+        """Logs nothing."""
 
 
 @pytest.fixture
 def account() -> Iterator[tuple[Account, str]]:
-    """An account, and the address of its API."""
-    played = Account()
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"account": played})) as server:
+    """A fake account, and the address of its API."""
+    fake = Account()
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"account": fake})) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield played, f"http://127.0.0.1:{server.server_port}"
+        yield fake, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
 
 
 def check_training(account: Account, metric_definitions: dict[str, str]) -> None:
-    (request,) = account.of("CreateTrainingJob")
+    (request,) = account.requests("CreateTrainingJob")
     algorithm = request["AlgorithmSpecification"]
     assert (algorithm["TrainingImage"], algorithm["TrainingInputMode"]) == (f"{REGISTRY}/semseg:gpu", "File")
     metrics = {metric["Name"]: metric["Regex"] for metric in algorithm["MetricDefinitions"]}
@@ -113,18 +113,19 @@ def check_training(account: Account, metric_definitions: dict[str, str]) -> None
     assert (hyperparameters.num_classes, hyperparameters.use_pretrained_model) == (4, False)
 
 
-def check_endpoint(account: Account, picture: bytes) -> None:
-    model, variant = account.of("CreateModel")[0], account.of("CreateEndpointConfig")[0]["ProductionVariants"][0]
+def check_endpoint(account: Account, jpeg: bytes) -> None:
+    model = account.requests("CreateModel")[0]
+    variant = account.requests("CreateEndpointConfig")[0]["ProductionVariants"][0]
     assert model["PrimaryContainer"]["Image"] == f"{REGISTRY}/semseg:cpu"
     assert model["PrimaryContainer"]["ModelDataUrl"] == ARTIFACT
     assert model["EnableNetworkIsolation"] is True
     assert (variant["InstanceType"], variant["InitialInstanceCount"]) == ("ml.c5.xlarge", 1)
-    assert account.of("InvokeEndpoint")[0] == {"ContentType": "image/jpeg", "Accept": "image/png", "Body": picture}
-    assert len(account.of("CreateEndpoint")) == len(account.of("DeleteEndpoint")) == 1
+    assert account.requests("InvokeEndpoint")[0] == {"ContentType": "image/jpeg", "Accept": "image/png", "Body": jpeg}
+    assert len(account.requests("CreateEndpoint")) == len(account.requests("DeleteEndpoint")) == 1
 
 
 def check_transform(account: Account) -> None:
-    (request,) = account.of("CreateTransformJob")
+    (request,) = account.requests("CreateTransformJob")
     assert request["BatchStrategy"] == "SingleRecord"
     assert request["TransformInput"]["ContentType"] == "image/jpeg"
     assert request["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"] == "s3://bucket/shapes/validation/"
@@ -133,7 +134,7 @@ def check_transform(account: Account) -> None:
 
 
 def run_after(head: str, name: str, workplace: Callable[[str], Any], blocks: dict[str, str], address: str) -> None:
-    """Runs the block `name` after the beginning of the one for the SDK's version 2, and expects it to go well."""
+    """Runs the block `name` after `head`, the beginning of the block for SDK 2; fails if it fails."""
     done = workplace("v2").run(NO_WAITING, blocks["shared"], head, blocks[name], AWS_ENDPOINT_URL=address)
     assert done.returncode == 0, done.stdout
 
@@ -147,28 +148,28 @@ def test_a_training_job_an_endpoint_and_a_batch_transform(
     account: tuple[Account, str],
     metric_definitions: dict[str, str],
 ) -> None:
-    """One GPU instance trains; a CPU instance serves."""
-    played, address = account
+    """Trains on a GPU instance and serves on a CPU instance."""
+    fake, address = account
     place = workplace(sdk)
     done = place.run(NO_WAITING, blocks["shared"], blocks[sdk], 'mask.save("mask.png")', AWS_ENDPOINT_URL=address)
     assert done.returncode == 0, done.stdout
-    check_training(played, metric_definitions)
-    check_endpoint(played, (place.folder / "shapes/validation/0000.jpg").read_bytes())
-    check_transform(played)
+    check_training(fake, metric_definitions)
+    check_endpoint(fake, (place.folder / "shapes/validation/0000.jpg").read_bytes())
+    check_transform(fake)
     assert (place.folder / "mask.png").is_file()
     if sdk == "v2":
-        assert played.of("InvokeEndpoint")[1]["Accept"] == "application/x-recordio-protobuf"
+        assert fake.requests("InvokeEndpoint")[1]["Accept"] == "application/x-recordio-protobuf"
 
 
 def test_a_serverless_endpoint(
     workplace: Callable[[str], Any], blocks: dict[str, str], account: tuple[Account, str]
 ) -> None:
-    played, address = account
+    fake, address = account
     run_after(blocks["v2"].partition("predictor = ")[0], "serverless", workplace, blocks, address)
-    (variant,) = played.of("CreateEndpointConfig")[0]["ProductionVariants"]
+    (variant,) = fake.requests("CreateEndpointConfig")[0]["ProductionVariants"]
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 4096, "MaxConcurrency": 2}
     assert "InstanceType" not in variant
-    assert played.of("CreateModel")[0]["PrimaryContainer"]["Image"] == f"{REGISTRY}/semseg:cpu"
+    assert fake.requests("CreateModel")[0]["PrimaryContainer"]["Image"] == f"{REGISTRY}/semseg:cpu"
 
 
 def test_a_tuning_job(
@@ -177,27 +178,27 @@ def test_a_tuning_job(
     account: tuple[Account, str],
     metric_definitions: dict[str, str],
 ) -> None:
-    played, address = account
+    fake, address = account
     run_after(blocks["v2"].partition("estimator.fit(")[0], "tuning", workplace, blocks, address)
-    (request,) = played.of("CreateHyperParameterTuningJob")
+    (request,) = fake.requests("CreateHyperParameterTuningJob")
     objective = request["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     assert objective == {"Type": "Maximize", "MetricName": "validation:mIOU"}
-    told = request["TrainingJobDefinition"]["AlgorithmSpecification"]["MetricDefinitions"]
-    assert {"Name": "validation:mIOU", "Regex": metric_definitions["validation:mIOU"]} in told
+    definitions = request["TrainingJobDefinition"]["AlgorithmSpecification"]["MetricDefinitions"]
+    assert {"Name": "validation:mIOU", "Regex": metric_definitions["validation:mIOU"]} in definitions
 
 
-def test_a_model_of_the_original_is_served_and_trained_further(
+def test_a_model_of_the_built_in_algorithm_is_served_and_trained_further(
     workplace: Callable[[str], Any], blocks: dict[str, str], account: tuple[Account, str]
 ) -> None:
-    played, address = account
+    fake, address = account
     run_after(blocks["v2"].partition("estimator = ")[0], "earlier", workplace, blocks, address)
     earlier = "s3://bucket/earlier/output/model.tar.gz"
-    (model,) = played.of("CreateModel")
+    (model,) = fake.requests("CreateModel")
     assert (model["PrimaryContainer"]["Image"], model["PrimaryContainer"]["ModelDataUrl"]) == (
         f"{REGISTRY}/semseg:cpu",
         earlier,
     )
-    (request,) = played.of("CreateTrainingJob")
+    (request,) = fake.requests("CreateTrainingJob")
     channels = {channel["ChannelName"]: channel for channel in request["InputDataConfig"]}
     assert channels["model"]["DataSource"]["S3DataSource"]["S3Uri"] == earlier
     assert channels["model"]["InputMode"] == "File"

@@ -1,4 +1,4 @@
-"""Local mode: the SDKs train and serve with the image on the Docker engine of this machine, as the README says."""
+"""Tests of the README's local mode: the SDKs train and serve with the image on this machine's Docker engine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ np.save("probabilities.npy", probabilities)
 
 
 def program(blocks: dict[str, str], *names: str) -> list[str]:
-    """Blocks of the README as a program, with a crop that fits the small pictures and is quick."""
+    """Blocks of the README, with a crop that fits the small images and is quick."""
     return [blocks[name].replace('"crop_size": 64', '"crop_size": 24') for name in names]
 
 
 @pytest.fixture(scope="module")
 def v2(workplace: Callable[[str], Any], blocks: dict[str, str]) -> tuple[Any, str]:
-    """The folder where SDK 2 has trained, deployed, predicted and transformed, and what it printed."""
+    """The workplace where SDK 2 has trained, deployed, predicted and transformed, and its output."""
     place = workplace("v2")
     done = place.run(*program(blocks, "shared", "local", "v2"), KEEP, SAGEMAKER_SUPPRESS_V2_WARNING="1")
     assert done.returncode == 0, done.stdout
@@ -61,7 +61,7 @@ def test_sdk_2_transforms_a_folder_to_masks(v2: tuple[Any, str]) -> None:
 
 
 def test_the_containers_of_sdk_2_have_ended(v2: tuple[Any, str]) -> None:
-    """Two servers and the job before them. The exit code of a server is Compose's affair, which SDK 2 stops twice."""
+    """Two servers and the job before them. Servers' exit codes are not checked: SDK 2 stops Compose twice."""
     states = [container["State"] for container in v2[0].containers()]
     assert [state["Status"] for state in states] == ["exited"] * 3
     assert states[-1]["ExitCode"] == 0
@@ -79,7 +79,7 @@ def test_sdk_2_shows_why_a_job_failed(workplace: Callable[[str], Any], blocks: d
 
 
 def test_sdk_3_trains_and_clears_up(workplace: Callable[[str], Any], blocks: dict[str, str]) -> None:
-    """It names no command, and removes what the container leaves with a `chmod` in the image."""
+    """SDK 3 passes no command, and runs `chmod` in the image to remove the container's files."""
     place = workplace("v3")
     done: subprocess.CompletedProcess[str] = place.run(*program(blocks, "shared", "v3 local"))
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""Work counted in calls of functions, which no busy machine changes."""
+"""Counts function calls, a measure of work that does not depend on how busy the machine is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 def counted_calls(call: Callable[[], object], *errors: type[Exception]) -> int:
-    """How many functions are called, of Python and of C, until the call returns or raises one of the errors."""
+    """The number of Python and C function calls until `call` returns or raises one of the errors."""
     count = 0
 
     def note(_frame: FrameType, event: str, _argument: object) -> None:

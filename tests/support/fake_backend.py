@@ -1,10 +1,10 @@
-"""What fakes of a network have in common."""
+"""The base class of fake networks."""
 
 from __future__ import annotations
 
 
 class OnHost:
-    """A backend of stride 8 that computes in the host's memory; `logits` is for whoever derives from it."""
+    """A backend of stride 8 that computes in the host's memory; subclasses define `logits`."""
 
     stride = 8
     bytes_per_pixel = 1000

@@ -1,7 +1,7 @@
-"""`serve` with a network that is sound while it warms up, and after that does what its first argument says.
+"""`serve` with a network that works during warm-up and then misbehaves as the first argument says.
 
-`raises`; `hangs`; `waits FOLDER`: notes the width of each image in the folder's file `seen`, and then waits for its
-file `go`; `thrifty`: works, with memory for requests of 40 MB.
+`raises`: raises an error; `hangs`: does not return; `waits FOLDER`: appends the width of each image to the folder's
+file `seen`, then waits for its file `go`; `thrifty`: works, with 40 MB of memory for requests.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from semseg.types import Float32
 
 
 class Faulty(OnHost):
-    """A network whose classes are the three channels, as long as it works."""
+    """A network whose logits are the three channels of the image, until it misbehaves."""
 
     def logits(self, images: Float32) -> Float32:
         if images.shape[2:] != (64, 64):
             if sys.argv[1] == "raises":
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
             if sys.argv[1] == "hangs":
-                threading.Event().wait(300)  # long enough; a test that fails leaves nothing for ever
+                threading.Event().wait(
+                    300
+                )  # longer than any test waits, yet limited, so that a failed test leaves no process behind
             if sys.argv[1] == "waits":
                 wait_for_go(Path(sys.argv[2]), images.shape[3])
         return images[:, :, ::8, ::8]

@@ -1,4 +1,4 @@
-"""GluonCV's networks with initial values, MXNet's learners of them, and a tiny network that has all that FCN has."""
+"""GluonCV's networks with initial values, MXNet's learners for them, and a tiny network with the parts of FCN."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ def gluon_model(algorithm: str, backbone: str, num_classes: int, device: Any, au
     return model
 
 
-def learner_from_scratch(wanted: LearnerSpecification, seed: int = 0) -> Learner:
+def learner_from_scratch(specification: LearnerSpecification, seed: int = 0) -> Learner:
     """MXNet's learner on the CPU, with initial values."""
     engine = training_engine()
-    arrays = initial_values(parameter_table(wanted.network, wanted.backbone, wanted.num_classes), seed)
-    return engine.learner(wanted, arrays, "initial values", engine.cpu())
+    arrays = initial_values(
+        parameter_table(specification.network, specification.backbone, specification.num_classes), seed
+    )
+    return engine.learner(specification, arrays, "initial values", engine.cpu())
 
 
 class FCN(HybridBlock):  # type: ignore[misc]
-    """A tiny network with the parts of GluonCV's FCN; the learner knows networks by the name of their class."""
+    """A tiny network with the parts of GluonCV's FCN; the learner recognises networks by their class name."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class FCN(HybridBlock):  # type: ignore[misc]
         return head
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Both heads' logits as GluonCV's FCN gives them, in the size of the image."""
+        """Both heads' logits at the size of the image, as GluonCV's FCN returns them."""
         c3 = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for layer in (self.layer1, self.layer2, self.layer3):
             c3 = layer(c3)

@@ -1,4 +1,4 @@
-"""A network's layers in plain numpy, slow and easy to check: what other `Layers` are compared with."""
+"""A network's layers in plain numpy: the slow but simple reference for other `Layers`."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def normalise(x: Array, gamma: Array, beta: Array, mean: Array, variance: Array)
 
 
 def max_pool(x: Array) -> Array:
-    """The maximum of 3 x 3 places around every second one."""
+    """The maximum over 3 x 3 positions, with stride 2."""
     return np.array(_windows(x, 3, 2, 1, -np.inf).max(axis=0))
 
 
 def _windows(x: Array, size: int, stride: int, dilation: int, padding: float) -> Array:
-    """What each place of a kernel sees, row by row: (size * size, N, C, H, W)."""
+    """The input shifted to each position of a kernel, row by row: (size * size, N, C, H, W)."""
     margin = dilation * (size // 2)
     padded = np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)), constant_values=padding)
     height, width = x.shape[2:]

@@ -1,4 +1,4 @@
-"""The hyperparameters of a training that takes seconds."""
+"""Hyperparameters for a training that takes only seconds."""
 
 from __future__ import annotations
 

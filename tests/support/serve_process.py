@@ -1,4 +1,4 @@
-"""A `serve` process for tests: how it is started and asked."""
+"""Starts `serve` processes for tests and sends requests to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Answer = tuple[int, http.client.HTTPMessage, bytes]
 
 @dataclass(frozen=True)
 class Client:
-    """Asks a server on a port of this machine."""
+    """An HTTP client for a server on a port of this machine."""
 
     port: int
 
@@ -39,7 +39,7 @@ class Client:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """One request; header names with underscores for hyphens. A body that is an iterator is sent in chunks."""
+        """Sends a request; header names have underscores for hyphens. A body that is an iterator is sent in chunks."""
         with closing(self.connect()) as connection:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, named, encode_chunked=isinstance(body, Iterator))
@@ -50,14 +50,14 @@ class Client:
         return self.ask("POST", "/invocations", body, Content_Type=content_type, **headers)
 
     def ping(self) -> int | None:
-        """The status of /ping, None when nobody listens."""
+        """The status of /ping; None if nothing listens on the port."""
         try:
             return self.ask("GET", "/ping")[0]
         except ConnectionRefusedError:
             return None
 
     def begin_post(self, body: bytes) -> socket.socket:
-        """Announces a body and returns when the server waits for it: it has answered 100."""
+        """Sends the head of a request and returns when the server waits for the body, having answered 100."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         head = f"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nAccept: image/png\r\n"
         connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
@@ -67,13 +67,13 @@ class Client:
 
 @dataclass(frozen=True)
 class Server(Client):
-    """A process of `serve`, on its port."""
+    """A `serve` process and a client for it."""
 
     process: subprocess.Popen[bytes]
 
 
 def start(base: Path, logs: Path, *program: str, **environ: str) -> Server:
-    """Starts `serve`, or another program of Python; its output goes to the files stdout and stderr in `logs`."""
+    """Starts `serve`, or other Python arguments; its output goes to the files stdout and stderr in `logs`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,7 +84,7 @@ def start(base: Path, logs: Path, *program: str, **environ: str) -> Server:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Waits for something that takes a moment, not for ever."""
+    """Polls a condition until it is true; fails after STARTS_WITHIN seconds."""
     deadline = time.monotonic() + STARTS_WITHIN
     while not condition():
         assert time.monotonic() < deadline
@@ -93,7 +93,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def serving(base: Path, logs: Path, *program: str, **environ: str) -> Iterator[Server]:
-    """A server that is ready, and that has to end well when the block does; program: another than `serve`."""
+    """A server that is ready, and that must exit with 0 after the block. program: Python arguments other than serve."""
     server = start(base, logs, *program, **environ)
     try:
         statuses_until_ready(server)
@@ -112,17 +112,17 @@ def workers(server: Server) -> list[int]:
 
 
 def shared_folder(server: Server) -> Path:
-    """Where its workers count together: the master holds the lock."""
+    """The shared metrics folder of the workers, found through the lock that the master holds open."""
     found = set()
     for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it has just closed the file
+        with suppress(FileNotFoundError):  # the server has just closed the file
             found.add(link.readlink())
     (folder,) = {file for file in found if file.name.startswith("semseg-metrics-")}
     return folder
 
 
 def statuses_until_ready(server: Server) -> list[int]:
-    """Asks /ping until it says 200: every answer, repeated ones once."""
+    """Polls /ping until it returns 200; returns all statuses without consecutive repetitions."""
     statuses: list[int] = []
     deadline = time.monotonic() + STARTS_WITHIN
     while statuses[-1:] != [200]:
@@ -140,9 +140,9 @@ def smooth_noise(height: int, width: int) -> UInt8:
     return np.array(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(4)).point(lambda value: (value - 96) * 4))
 
 
-def encode(picture: UInt8, form: str = "PNG") -> bytes:
+def encode(image: UInt8, form: str = "PNG") -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, form)
+    Image.fromarray(image).save(file, form)
     return file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""A model directory of a few kilobytes: of a small network that tells dark pixels from bright ones."""
+"""A model directory of a few kilobytes, whose small network separates dark pixels from bright ones."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from semseg.artifact import model_dir
 from semseg.codecs.params import write_params
-from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network
+from semseg.networks.definitions import Backbone, Network
 from semseg.networks.identify import identify
 from semseg.networks.layers import Layers, T
 from semseg.types import Arrays
 
 DARK, BRIGHT = 0, 1
-"""The first classes; no pixel is of another."""
+"""The first two classes; the others are never predicted."""
 
 CHANNELS, INNER = 8, 16
 
@@ -32,14 +32,14 @@ def _stack(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
 
 PIXELS = Backbone("pixels", "Pixels", lambda layers, image: [image])
 STACK = Network("stack", "Stack", _stack, None, "last", stride=1, bytes_per_pixel={"openvino": 100})
-"""Convolutions of 1 x 1, one after the other."""
+"""A chain of 1 x 1 convolutions on the pixels."""
 
 
 def stack_arrays(num_classes: int = 3, seed: int = 0, outliers: Collection[int] = ()) -> Arrays:
-    """Parameters with which half of the channels see dark pixels, the others bright ones; seed: of small differences.
+    """Parameters with which half of the channels respond to dark pixels and half to bright ones; seed: of small noise.
 
-    outliers: inner convolutions one channel of which gives 10,000, and has no weight in the next one: f32 does as well
-    as without, int8 sees nothing but this channel.
+    outliers: numbers of inner convolutions that get a channel of constant 10,000, which the next one gives no weight:
+    f32 is not affected, int8 loses all other channels.
     """
     rng = np.random.default_rng(seed)
     sign = np.repeat([-1.0, 1.0], CHANNELS // 2)
@@ -57,7 +57,7 @@ def stack_arrays(num_classes: int = 3, seed: int = 0, outliers: Collection[int] 
 
 
 def write_small_model(directory: Path, num_classes: int = 3, seed: int = 0, outliers: Collection[int] = ()) -> Path:
-    """Makes a directory the artifact of such a network, which is read while `known` lasts."""
+    """Writes such a network to a model directory, which can be read within `known`."""
     directory.mkdir(parents=True, exist_ok=True)
     write_params(directory / "model_best.params", stack_arrays(num_classes, seed, outliers))
     return directory
@@ -65,7 +65,6 @@ def write_small_model(directory: Path, num_classes: int = 3, seed: int = 0, outl
 
 @contextmanager
 def known() -> Iterator[None]:
-    """While it lasts a model directory may hold this network, as if it were declared with the others."""
-    more = partial(identify, networks=(*NETWORKS, STACK), backbones=(*BACKBONES, PIXELS))
-    with patch.object(model_dir, "identify", more):
+    """While it lasts a model directory may hold this network, as if it were declared, and no other."""
+    with patch.object(model_dir, "identify", partial(identify, networks=(STACK,), backbones=(PIXELS,))):
         yield

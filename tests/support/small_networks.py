@@ -1,4 +1,4 @@
-"""Networks of a single convolution, for tests of what runs networks."""
+"""Networks of a single convolution, for tests of code that runs networks."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def doubling(channels: int = 3) -> bytes:
 
 
 def model_of(head: Head, num_classes: int, arrays: Arrays) -> onnx.ModelProto:
-    """The ONNX model of a network that is a head on the image itself, without metadata."""
+    """The ONNX model, without metadata, of a network whose head runs directly on the image."""
     return onnx_model(replace(SINGLE, head=head), NOTHING, num_classes, arrays, "f")

@@ -1,4 +1,4 @@
-"""`serve` as it is, for a model directory that `small_model.write_small_model` made: it is ready in a moment."""
+"""`serve` for a model directory made by `small_model.write_small_model`, which loads in a moment."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""Networks that have learned nothing, by the words of the hyperparameters: their arrays, their files, no engine."""
+"""Untrained networks by the names of the hyperparameters: their arrays and their files, without an engine."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from semseg.codecs.params import write_params
 from semseg.engines.protocols import LearnerSpecification, OptimizerSettings
@@ -13,7 +15,7 @@ from semseg.types import Arrays
 
 ALGORITHMS = [network.name for network in NETWORKS if "mxnet" in network.bytes_per_pixel]
 ENCODERS = [backbone.name for backbone in BACKBONES]
-"""The words for networks and backbones, for tests of each."""
+"""The names of networks and backbones, for tests of each."""
 
 
 def initial_arrays(algorithm: str, backbone: str, num_classes: int, seed: int = 0, aux: bool = True) -> Arrays:
@@ -22,8 +24,20 @@ def initial_arrays(algorithm: str, backbone: str, num_classes: int, seed: int = 
     return initial_values(table, seed)
 
 
+def random_arrays(algorithm: str, backbone: str, num_classes: int) -> Arrays:
+    """Parameters of which no offset and no running statistic is 0 or 1, as after a training."""
+    rng = np.random.default_rng(7)
+    arrays = initial_arrays(algorithm, backbone, num_classes)
+    for name, array in arrays.items():
+        if name.endswith((".gamma", ".running_var")):
+            arrays[name] = rng.uniform(0.5, 1.5, array.shape).astype(np.float32)
+        elif name.endswith((".beta", ".running_mean", ".bias")):
+            arrays[name] = rng.normal(0, 0.2, array.shape).astype(np.float32)
+    return arrays
+
+
 def write_model(directory: Path, algorithm: str = "fcn", backbone: str = "resnet-50", num_classes: int = 3) -> Path:
-    """Makes a directory the artifact of a network that has learned nothing."""
+    """Writes the artifact of an untrained network to a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     write_params(directory / "model_best.params", initial_arrays(algorithm, backbone, num_classes))
     return directory
@@ -39,7 +53,7 @@ def specification(
     class_weights: tuple[float, ...] | None = None,
     **settings: Any,
 ) -> LearnerSpecification:
-    """What a learner is to be, with the optimizer's further settings."""
+    """The specification of a learner, with further settings of the optimizer."""
     return LearnerSpecification(
         by_name(algorithm, NETWORKS),
         by_name(backbone, BACKBONES),

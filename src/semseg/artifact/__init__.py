@@ -1,1 +1,1 @@
-"""What a model directory is: read, write, verify, never trust. Needs numpy alone."""
+"""Reads, writes and verifies model directories without trusting them. Needs only numpy."""

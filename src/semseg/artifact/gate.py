@@ -1,4 +1,4 @@
-"""What a model_int8.onnx says int8 costs: the mIOU of its network with and without it, which decides on serving it."""
+"""The measured mIOU of a network in float32 and in int8, which decides whether model_int8.onnx may be served."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 MAX_FALL = 0.005
-"""The mIOU may fall by so much, 0.5 points, and no more."""
+"""The largest accepted loss of mIOU, 0.5 points."""
 
-_F32, _INT8, _PICTURES = "mIOU_f32", "mIOU_int8", "gate_pictures"
+_F32, _INT8, _IMAGES = "mIOU_f32", "mIOU_int8", "gate_pictures"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The mIOU over all classes (as the built-in algorithm's), 0 to 1, of f32 and of int8, on so many images."""
+    """The mIOU over all classes (as the built-in algorithm's), 0 to 1, in float32 and in int8.
+
+    images: the number of images it was measured on.
+    """
 
     f32: float
     int8: float
-    pictures: int
+    images: int
 
     @property
     def fall(self) -> float:
-        """What int8 loses."""
+        """The mIOU that int8 loses."""
         return self.f32 - self.int8
 
     @property
@@ -30,16 +33,16 @@ class Gate:
         return self.fall <= MAX_FALL
 
     def metadata(self) -> dict[str, str]:
-        """As texts, for an ONNX file."""
-        return {_F32: repr(self.f32), _INT8: repr(self.int8), _PICTURES: str(self.pictures)}
+        """Return the metadata for an ONNX file."""
+        return {_F32: repr(self.f32), _INT8: repr(self.int8), _IMAGES: str(self.images)}
 
     def __str__(self) -> str:
-        return f"mIOU {self.int8:.4f} in int8, {self.f32:.4f} in f32, on {self.pictures} pictures"
+        return f"mIOU {self.int8:.4f} in int8, {self.f32:.4f} in f32, on {self.images} images"
 
 
 def read_gate(metadata: Mapping[str, str]) -> Gate | None:
-    """Return the gate whose `metadata` is among a file's; None if there is none."""
+    """Return the gate in the metadata of an ONNX file; None if there is none."""
     try:
-        return Gate(float(metadata[_F32]), float(metadata[_INT8]), int(metadata[_PICTURES]))
+        return Gate(float(metadata[_F32]), float(metadata[_INT8]), int(metadata[_IMAGES]))
     except (KeyError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""The model directory: which parameter file it has, which network that is for, and how both are written."""
+"""Describes the network in a model directory, and writes the files beside its parameters."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
 from semseg.codecs.params import read_params
-from semseg.errors import ArtifactError, FormatError, UserError, one_line, some
+from semseg.errors import ArtifactError, FormatError, UserError, first_few, one_line
 from semseg.files import replacing, sha256
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.identify import Identity, identify
-from semseg.networks.parameters import unusable
+from semseg.networks.parameters import unusable_parameters
 from semseg.sagemaker.config_files import read_json_object
 from semseg.types import Arrays, is_class_name
 
@@ -24,21 +24,21 @@ BEST = "model_best.params"
 LAST = "model_algo-1"
 HYPERPARAMS = "hyperparams.json"
 ONNX = "model.onnx"
-"""The network of the served parameters in ONNX form, which OpenVINO reads in their place."""
+"""The network with the served parameters in ONNX form, which OpenVINO reads instead of them."""
 
 INT8 = "model_int8.onnx"
-"""The same in int8, which is served instead if it is there: it passed its gate."""
+"""The same in int8. It is only written if it passes its gate, and is then served instead."""
 
 CLASSES = "classes.json"
-"""The names of the classes, `{"classes": ["background", "scratch"]}`, in the order of the ids, one for each."""
+"""The names of all classes, in the order of the ids: `{"classes": ["background", "scratch"]}`."""
 
-_MOST_CLASSES = 254
-"""A mask of 8 bits has values for so many, beside 255 for what does not count."""
+_MAX_CLASSES = 254
+"""An 8-bit mask has no values for more, as 255 marks ignored pixels."""
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Which network a model directory holds.
+    """The network in a model directory.
 
     crop_size: that of its training, None if unknown; aux: whether the file has the auxiliary head; params: the file
     with the parameters; class_names: in the order of the ids, None if unknown.
@@ -54,7 +54,7 @@ class ModelDescription:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of `params` in hexadecimal digits, computed once. Raises ArtifactError when it cannot be read."""
+        """The SHA-256 of `params` in hexadecimal digits, computed once. Raises ArtifactError if it cannot be read."""
         try:
             return sha256(self.params)
         except OSError as error:
@@ -62,12 +62,12 @@ class ModelDescription:
 
 
 def describe(model_dir: Path) -> ModelDescription:
-    """Describe the network of `model_best.params`, or else of `model_algo-1`; other files are ignored.
+    """Describe the network in `model_best.params`, or else in `model_algo-1`.
 
-    The parameters' names and shapes tell the network. `hyperparams.json`, whose full form nobody has seen, may lack
-    any key or be absent, but must not contradict them. `classes.json` may be absent too: the built-in algorithm has
-    none. All parameters are read once. Raises ArtifactError when there is no parameter file, it is damaged or foreign,
-    has values that no network computes with, or the files disagree.
+    The names and shapes of the parameters determine the network. `hyperparams.json` may lack any key or be absent, as
+    the built-in algorithm's is not fully known, but must not contradict them. `classes.json` may be absent, as the
+    built-in algorithm writes none. All parameters are read once. Raises ArtifactError if there is no parameter file, if
+    it is damaged, of another network or has infinite, NaN or otherwise unusable values, or if the files disagree.
     """
     path = _parameter_file(model_dir)
     arrays = read_params(path)
@@ -89,7 +89,7 @@ def describe(model_dir: Path) -> ModelDescription:
 
 
 def files_of_model(model_dir: Path) -> tuple[str, ...]:
-    """Return the names of the files in which a directory holds a network, in whatever form; empty if there is none."""
+    """Return the names of a directory's files that hold a network, in any format; empty if there is none."""
     return tuple(name for name in (BEST, LAST, ONNX, INT8) if (model_dir / name).exists())
 
 
@@ -100,9 +100,9 @@ def write_hyperparams(model_dir: Path, values: Mapping[str, str]) -> None:
 
 
 def write_class_names(model_dir: Path, names: Sequence[str]) -> None:
-    """Write `classes.json`, atomically; `names` has one for each class, in the order of the ids.
+    """Write `classes.json`, atomically; `names` has one name per class, in the order of the ids.
 
-    Raises ArtifactError for a name that `describe` would not read.
+    Raises ArtifactError for a name that `describe` would reject.
     """
     path = model_dir / CLASSES
     content = {"classes": _checked_names(list(names), len(names), path)}
@@ -129,40 +129,40 @@ def _identify(arrays: Arrays, path: Path) -> Identity:
             f"It must be the parameters of {titles(NETWORKS)} on {titles(BACKBONES)} v1s, "
             "by the names that GluonCV gives them.",
         ) from None
-    if not 2 <= found.num_classes <= _MOST_CLASSES:
+    if not 2 <= found.num_classes <= _MAX_CLASSES:
         raise ArtifactError(
-            f"{path} holds a network of {found.num_classes} classes; a mask of 8 bits takes 2 to {_MOST_CLASSES}."
+            f"{path} holds a network of {found.num_classes} classes; a mask of 8 bits takes 2 to {_MAX_CLASSES}."
         )
     return found
 
 
 def _require_usable(arrays: Arrays, path: Path) -> None:
-    names = unusable(arrays)
+    names = unusable_parameters(arrays)
     if names:
         raise ArtifactError(
-            f"{path} has values that are infinite or no numbers, or variances below 0, in {some(names)}.",
-            "It is damaged, or of a training that diverged: train anew, at a lower rate, or give another model.",
+            f"{path} has infinite or NaN values, or variances below 0, in {first_few(names)}.",
+            "It is damaged, or its training diverged: train again with a lower learning rate, or give another model.",
         )
 
 
 @dataclass(frozen=True)
-class _Stated:
-    """What hyperparams.json says, as plain text."""
+class _Hyperparams:
+    """The content of hyperparams.json, as plain strings."""
 
     path: Path
     values: Mapping[str, str]
 
     def require(self, key: str, found: str) -> None:
-        """Raise ArtifactError if the file says another value than `found`, which the parameters tell."""
+        """Raise ArtifactError if the file states a value other than `found`, which is that of the parameters."""
         stated = self.values.get(key, found)
         if stated != found:
             raise ArtifactError(
                 f"{self.path} says that {key} is {one_line(stated):.100}, but the parameters are of {key} {found}.",
-                "The files come from different trainings: take both from one.",
+                "The files come from different trainings: take both from the same one.",
             )
 
     def crop_size(self) -> int | None:
-        """Return the crop size rounded up to a multiple of 8, as training does; None if the file does not tell."""
+        """Return the crop size rounded up to a multiple of 8, as training does; None if the file has none."""
         text = self.values.get("crop_size")
         if text is None:
             return None
@@ -171,9 +171,9 @@ class _Stated:
         return -(-int(text) // 8) * 8
 
 
-def _read_hyperparams(path: Path) -> _Stated:
+def _read_hyperparams(path: Path) -> _Hyperparams:
     """Read values that may be typed or strings, bare or JSON-quoted; null counts as missing."""
-    return _Stated(path, {key: _plain(value) for key, value in _read_json(path).items() if value is not None})
+    return _Hyperparams(path, {key: _plain(value) for key, value in _read_json(path).items() if value is not None})
 
 
 def _plain(value: Any) -> str:
@@ -182,7 +182,7 @@ def _plain(value: Any) -> str:
 
 
 def _read_class_names(path: Path, num_classes: int) -> tuple[str, ...] | None:
-    """Return the names of a file, None if it is not there; other keys than `classes` are ignored."""
+    """Return the names in a file, None if it is missing; keys other than `classes` are ignored."""
     if not path.exists():
         return None
     return _checked_names(_read_json(path).get("classes"), num_classes, path)
@@ -193,7 +193,7 @@ def _checked_names(names: object, num_classes: int, path: Path) -> tuple[str, ..
         found = f"{len(names)} of them" if isinstance(names, list) else f"{names!r:.100}"
         raise ArtifactError(
             f"{path} must hold a list of {num_classes} names under the key classes, one for each class, not {found}.",
-            "Mend it, or remove it: the names are then unknown.",
+            "Correct it, or remove it: the classes then have no names.",
         )
     for label, name in enumerate(names):
         if not is_class_name(name):
@@ -204,7 +204,7 @@ def _checked_names(names: object, num_classes: int, path: Path) -> tuple[str, ..
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a file, empty if it is not there. Raises ArtifactError."""
+    """Return the object in a file, empty if there is no file. Raises ArtifactError."""
     if path.exists() and not path.is_file():  # reading a FIFO would wait for its writer
         raise ArtifactError(f"{path} is not a file.")
     try:

@@ -1,17 +1,17 @@
-"""Looks through a model.onnx or model_int8.onnx before anything else reads it, without ONNX and without trusting it.
+"""Checks a model.onnx or model_int8.onnx before anything else reads it, without the onnx library.
 
-The file is a protobuf message, `ModelProto` of onnx.proto (ONNX 1.23, IR version 10). Only the fields listed here may
-be in it, at every depth. A file that passes
+The file is a protobuf message, `ModelProto` of onnx.proto (ONNX 1.23, IR version 10). At every depth it may only have
+the fields listed here. A file that passes
 
-- was made from these parameters, or says so: the SHA-256 of their file is in its metadata;
-- is all there is: tensors hold their own values, and none names another file (`data_location`, `external_data`);
-- does not nest: no graphs within graphs, as branches and loops have, no functions, no sparse tensors, and attributes of
-  nodes are numbers and texts, not tensors, graphs or types;
-- has operators of ONNX's own domain alone, no more than MAX_BYTES bytes and no more than 100,000 fields.
+- claims to belong to these parameters: its metadata has the SHA-256 of their file;
+- is self-contained: tensors hold their own values, and none refers to another file (`data_location`, `external_data`);
+- does not nest: it has no graphs within graphs, as in branches and loops, no functions and no sparse tensors, and
+  attributes of nodes are numbers and strings, not tensors, graphs or types;
+- has only operators of ONNX's own domain, at most MAX_BYTES bytes and at most 100,000 fields.
 
-What is not promised: that we made it. Whoever can write the file can write the digest too, beside other weights, and
-who gives the model directory decides what is predicted, by either file. Nor are operators, shapes and values looked
-at: an engine may refuse the graph, and a graph can ask for more memory and time than there is.
+This does not prove that this project made the file: whoever can write it can copy the digest beside other weights, just
+as whoever provides the model directory decides what is predicted. Operators, shapes and values are not checked: an
+engine may refuse the graph, and it may need more memory and time than there is.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ DIGEST = "params_sha256"
 """The key of the metadata whose value is the SHA-256 of the parameter file."""
 
 MAX_BYTES = 1 << 30
-"""The largest of the six networks takes 280 MB."""
+"""Limit for a file: the largest of the six networks has 280 MB."""
 
 _MAX_FIELDS = 100_000
-"""The largest of the six networks has 10,402, in int8."""
+"""Limit for all messages together: the largest of the six networks has 10,402 fields, in int8."""
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _KNOWN = {
@@ -46,27 +46,27 @@ _KNOWN = {
     "shape": {1: "dim"},
     "dim": {1: "dim_value", 2: "dim_param"},
 }
-"""The fields of each message by their numbers; one that has a message's name is such a message. None holds itself."""
+"""The fields of each message by number; a field with the name of a message is such a message. No message recurs."""
 
 Value = int | memoryview
 
 
 def verify(path: Path, digest: str) -> dict[str, str]:
-    """Return the metadata of a file that keeps to the above and says that it was made from the parameters `digest`.
+    """Check a file as described above and return its metadata.
 
-    digest: their SHA-256 in hexadecimal digits. The file is mapped, its weights are stepped over. Raises ArtifactError
-    naming file and fault.
+    digest: the SHA-256 of its parameters, in hexadecimal digits. The file is mapped, and its weights are skipped.
+    Raises ArtifactError, naming the file and the fault.
     """
     try:
         metadata = _metadata(_map(path))
         found = metadata.get(DIGEST)
         if found != digest:
             raise FormatError(
-                "was made from other parameters" if found else "does not tell from which parameters it is"
+                "was made from other parameters" if found else "does not say from which parameters it was made"
             )
     except FormatError as fault:
         raise ArtifactError(
-            f"{one_line(str(path))} {fault}.", "`semseg export` or `semseg quantize` makes it anew."
+            f"{one_line(str(path))} {fault}.", "Make it again with `semseg export` or `semseg quantize`."
         ) from None
     except OSError as error:
         raise ArtifactError(f"{one_line(str(path))} cannot be read: {error.strerror}.") from error
@@ -84,7 +84,7 @@ def _map(path: Path) -> memoryview:
 
 
 def _metadata(file: memoryview) -> dict[str, str]:
-    """The metadata of a file of which every field was looked at."""
+    """The metadata of a file, all fields of which are checked."""
     metadata: dict[str, str] = {}
     reader = _Reader()
     for field, value in reader.fields(file, "model"):
@@ -97,19 +97,19 @@ def _metadata(file: memoryview) -> dict[str, str]:
 
 
 class _Reader:
-    """Splits messages into fields, not more of them in all than a network needs."""
+    """Splits messages into fields, at most _MAX_FIELDS in all."""
 
     def __init__(self) -> None:
         self._left = _MAX_FIELDS
 
     def check(self, message: memoryview, kind: str) -> None:
-        """Look at each field of a message and of those within it. Raises FormatError at one that is not known."""
+        """Check each field of a message and of the messages within it. Raises FormatError for an unknown field."""
         for field, value in self.fields(message, kind):
             if field in _KNOWN:
                 self.check(_message(value), field)
 
     def fields(self, message: memoryview, kind: str) -> Iterator[tuple[str, Value]]:
-        """The name and value of each field: a number, or bytes that are still in the file."""
+        """The name and value of each field: a number, or a view of bytes in the file."""
         offset = 0
         while offset < len(message):
             self._left -= 1
@@ -132,7 +132,7 @@ def _value(message: memoryview, offset: int, wire_type: int) -> tuple[Value, int
     else:
         size = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(wire_type, len(message) + 1)
     if size > len(message) - offset:
-        raise FormatError("is truncated or no ONNX file")
+        raise FormatError("is truncated or not an ONNX file")
     return message[offset : offset + size], offset + size
 
 
@@ -142,12 +142,12 @@ def _varint(message: memoryview, offset: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * shift
         if byte < 0x80:
             return value, offset + shift + 1
-    raise FormatError("is truncated or no ONNX file")
+    raise FormatError("is truncated or not an ONNX file")
 
 
 def _message(value: Value) -> memoryview:
     if isinstance(value, int):
-        raise FormatError("is no ONNX file")
+        raise FormatError("is not an ONNX file")
     return value
 
 

@@ -1,7 +1,7 @@
-"""Masks whose classes are told by colour: PNG bytes to one value a pixel.
+"""Decodes PNG masks that encode classes as colours into one value per pixel.
 
-Colours are 0xRRGGBB, exact. Transparency never counts, as in pictures: a pixel has the colour that is stored, be it
-shown or not. (AWS's own correction of Ground Truth masks drops alpha likewise, algorithm.md section 4.)
+Colours are 0xRRGGBB and must match exactly. Alpha is dropped, as it is for images and in AWS's own correction of Ground
+Truth masks: the stored colour counts, visible or not.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from semseg.errors import ImageError
 from semseg.types import IGNORED, UInt8
 
 GREY = 0x010101
-"""Times a level from 0 to 255: the colour of that grey."""
+"""Multiplied by a level from 0 to 255, the colour of that grey."""
 
-_COUNTED_PIXELS = 500_000  # at a time
-_HINT = "Save masks as PNG of 8 bits a channel."
+_PIXELS_AT_ONCE = 500_000
+_HINT = "Save masks as PNG with 8 bits per channel."
 
 
 def parse_color(text: str) -> int:
-    """``#2ca02c`` as 0x2CA02C. Raises ValueError."""
+    """Parse ``#2ca02c`` as 0x2CA02C. Raises ValueError."""
     if not re.fullmatch("#[0-9a-fA-F]{6}", text):
         raise ValueError(f"{text!r:.40} is not a colour like '#2ca02c'.")
     return int(text[1:], 16)
 
 
 def color_name(color: int) -> str:
-    """0x2CA02C as ``#2ca02c``."""
+    """Format 0x2CA02C as ``#2ca02c``."""
     return f"#{color:06x}"
 
 
 def decode_colors(data: bytes, colors: Mapping[int, int], unlisted: int, max_pixels: int = MAX_PIXELS) -> UInt8:
-    """The values that `colors` (colour: value 0 to 255) gives to the pixels of a PNG mask: uint8 (H, W).
+    """Decode a PNG mask by colour: uint8 (H, W), the values 0 to 255 that `colors` maps its pixels' colours to.
 
-    Any mode of up to 8 bits a channel is read, palettes by their colours, grey of 1, 2 and 4 bits as if it had 8:
-    from #000000 to #ffffff. Other colours get the value `unlisted`.
+    Any mode of up to 8 bits per channel is read: a palette by its colours, grey of 1, 2 and 4 bits scaled to 8 bits
+    (#000000 to #ffffff). Colours that `colors` lacks get the value `unlisted`.
     Raises ImageError, and TooLargeError before decoding.
     """
     image = _open_mask(data, max_pixels)
@@ -60,12 +60,11 @@ def decode_colors(data: bytes, colors: Mapping[int, int], unlisted: int, max_pix
 def decode_indices(
     data: bytes, colors: Mapping[int, int], max_pixels: int = MAX_PIXELS, spread: Container[int] = ()
 ) -> tuple[UInt8, bool]:
-    """The values of a mask whose classes have colours as well, and whether its palette was overruled by them.
+    """Decode a mask whose classes have colours as well; returns its values and whether colours overruled its indices.
 
-    Of a palette the index counts, unless a pixel has an index whose colour is that of another value, and the colours
-    of all indices that pixels have are listed: then the values are those of the colours. The index `IGNORED` always
-    means that, whatever colour it has. Of RGB and RGBA the colours count if all are listed. All else is up to
-    `decode_mask`, which is given `spread`.
+    In a palette mask the index counts, unless the colours of all used indices are in `colors` and at least one maps to
+    a value other than its index: then the colours count. The index `IGNORED` always stands for itself. In RGB and RGBA
+    the colours count if `colors` has them all. Everything else is left to `decode_mask`, with `spread`.
     Raises ImageError, and TooLargeError before decoding.
     """
     image = _open_mask(data, max_pixels)
@@ -90,18 +89,18 @@ def decode_indices(
 
 
 def main_colors(data: bytes, limit: int = 20, listed: Collection[int] = ()) -> list[tuple[int, int]]:
-    """The colours of a PNG mask that are not `listed`, with their pixels, the most frequent first, at most `limit`.
+    """Return the most frequent colours of a PNG mask that are not `listed`, at most `limit`, with their pixel counts.
 
-    Where there are more of them the pixels are not counted to the end. Raises as `decode_colors`.
+    If there are more, counting stops early. Raises the errors of `decode_colors`.
     """
     image = _open_mask(data, MAX_PIXELS)
     with pillow_errors():
         image.load()
         packed = _packed(image)
     found: Counter[int] = Counter()
-    rows, most = max(1, _COUNTED_PIXELS // image.width), limit + len(listed) + 1
+    rows, enough = max(1, _PIXELS_AT_ONCE // image.width), limit + len(listed) + 1
     for top in range(0, image.height, rows):
-        counted = _counted(packed[top : top + rows], most)
+        counted = _counted(packed[top : top + rows], enough)
         found.update({color: pixels for color, pixels in counted if color not in listed})
         if len(found) > limit:
             break
@@ -109,10 +108,9 @@ def main_colors(data: bytes, limit: int = 20, listed: Collection[int] = ()) -> l
 
 
 def value_colors(image: ImageFile) -> NDArray[np.int64] | None:
-    """The colours of the 256 values of an opened mask, no pixel decoded: int64 (256,), -1 for none.
+    """Return the colours of the 256 values of an opened mask, without decoding it: int64 (256,), -1 for none.
 
-    Those of a palette are its entries, all others greys. None for grey of 1, 2 and 4 bits, whose values may be read as
-    they are stored or spread.
+    A palette's entries, or else greys. None for grey of 1, 2 and 4 bits, whose values may be read as stored or spread.
     """
     if image.mode == "P":
         entries = bytes(image.palette.palette) if image.palette else b""
@@ -121,17 +119,17 @@ def value_colors(image: ImageFile) -> NDArray[np.int64] | None:
 
 
 def _open_mask(data: bytes, max_pixels: int) -> PngImageFile:
-    """The header of a PNG file of up to 8 bits a channel."""
+    """Parse the header of a PNG file of up to 8 bits per channel."""
     image = open_image(data, max_pixels)
     if not isinstance(image, PngImageFile):
         raise ImageError(f"The mask is a {image.format} file, not PNG.", _HINT)
     if has_16_bits(image):
-        raise ImageError("The mask has 16 bits a channel.", _HINT)
+        raise ImageError("The mask has 16 bits per channel.", _HINT)
     return image
 
 
 def _packed(image: Image.Image) -> NDArray[np.uint32]:
-    """The colours of the pixels: (H, W)."""
+    """The colours of the pixels, 0xRRGGBB: uint32 (H, W)."""
     if image.mode != "RGBA":
         image = image.convert("RGB")
     pixels = np.frombuffer(image.tobytes("raw", "BGRA" if image.mode == "RGBA" else "BGRX"), "<u4")
@@ -140,20 +138,20 @@ def _packed(image: Image.Image) -> NDArray[np.uint32]:
 
 
 def _look_up(packed: NDArray[np.uint32], colors: Mapping[int, int], unlisted: int) -> UInt8:
-    """Colours (H, W) to values. The table has all 2^24 colours, but zeros take no memory before they are read."""
+    """Map colours (H, W) to values. The table has all 2^24 colours, but untouched zeros take no memory."""
     table = np.zeros(1 << 24, np.uint8)
     table[list(colors)] = np.array(list(colors.values()), np.uint8) ^ np.uint8(unlisted)
     values: UInt8 = table[packed] ^ np.uint8(unlisted)
     return values
 
 
-def _counted(packed: NDArray[np.uint32], most: int) -> Iterator[tuple[int, int]]:
-    """At most so many colours of some rows, the most frequent, with their pixels. Masks have few runs to be sorted."""
+def _counted(packed: NDArray[np.uint32], limit: int) -> Iterator[tuple[int, int]]:
+    """At most `limit` colours with pixel counts, the most frequent first. It sorts runs, of which a mask has few."""
     flat = packed.ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    colors, places = np.unique(flat[starts], return_inverse=True)
-    pixels = np.bincount(places, np.diff(starts, append=flat.size)).astype(np.int64)
-    order = np.argsort(-pixels, kind="stable")[:most]
+    colors, positions = np.unique(flat[starts], return_inverse=True)
+    pixels = np.bincount(positions, np.diff(starts, append=flat.size)).astype(np.int64)
+    order = np.argsort(-pixels, kind="stable")[:limit]
     return zip(colors[order].tolist(), pixels[order].tolist(), strict=True)
 
 
@@ -163,7 +161,7 @@ def _palette(image: Image.Image) -> NDArray[np.int64]:
 
 
 def _entries(samples: NDArray[Any]) -> NDArray[np.int64]:
-    """Colours from R, G, B, R, ...: int64 (256,), -1 beyond the last."""
+    """The colours of samples R, G, B, R, ...: int64 (256,), -1 beyond the last."""
     channels = samples.astype(np.int64).reshape(-1, 3)[:256]
     colors = np.full(256, -1)
     colors[: len(channels)] = channels @ [1 << 16, 1 << 8, 1]
@@ -171,5 +169,5 @@ def _entries(samples: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _of_palette(image: Image.Image, colors: Mapping[int, int], unlisted: int) -> UInt8:
-    """The values of the 256 indices: (256,)."""
+    """The values that the colours of the 256 indices map to: uint8 (256,)."""
     return np.array([colors.get(int(color), unlisted) for color in _palette(image)], np.uint8)

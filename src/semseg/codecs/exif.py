@@ -1,10 +1,10 @@
-"""What the Exif data of a JPEG or PNG file says of how to show it; Pillow would read all of it, and warn of faults."""
+"""Reads the Exif orientation of a JPEG or PNG file. Pillow would read all of the Exif data and warn of faults in it."""
 
 from __future__ import annotations
 
 import struct
 
-from semseg.codecs.image_parts import exif_of
+from semseg.codecs.segments import exif_of
 from semseg.errors import ImageError
 
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
@@ -12,9 +12,9 @@ _ORIENTATION, _SHORT = 0x0112, 3
 
 
 def orientation(data: bytes) -> int:
-    """How viewers that heed Exif turn a JPEG or PNG file (EXIF 2.3, tag Orientation): 1 to 8, 1 being as stored.
+    """Return the orientation in which viewers show a JPEG or PNG file (EXIF 2.3, tag Orientation): 1 to 8.
 
-    That is also said of what cannot be read.
+    1 is as stored, and is also returned when there is none or it cannot be read.
     """
     try:
         exif = exif_of(data)

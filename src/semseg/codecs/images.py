@@ -1,7 +1,7 @@
-"""Pictures: JPEG or PNG bytes to RGB pixels, on the pixel grid they are stored on, and back to PNG.
+"""Decodes JPEG and PNG files to RGB pixels as stored, and encodes them as PNG.
 
-The EXIF orientation is ignored, for pictures and masks alike: a mask lies on the stored pixels.
-Pillow's plugins are called directly. `Image.open` would try its own limit on the size before ours.
+The EXIF orientation is ignored, for images and masks alike: a mask labels the stored pixels.
+Pillow's plugins are called directly, because `Image.open` checks a size limit of its own before `max_pixels`.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from semseg.codecs.exif import orientation
-from semseg.codecs.image_parts import undecodable
-from semseg.codecs.kinds import foreign
-from semseg.codecs.whole import WholeJpeg, WholePng
+from semseg.codecs.kinds import not_jpeg_or_png
+from semseg.codecs.segments import undecodable
+from semseg.codecs.strict import StrictJpeg, StrictPng
 from semseg.errors import ImageError, TooLargeError
 from semseg.types import UInt8
 
 MAX_PIXELS = 50_000_000
 
-_FILES: dict[bytes, type[WholeJpeg | WholePng]] = {
-    b"\xff\xd8\xff": WholeJpeg,
-    b"\x89PNG\r\n\x1a\n": WholePng,
+_FILES: dict[bytes, type[StrictJpeg | StrictPng]] = {
+    b"\xff\xd8\xff": StrictJpeg,
+    b"\x89PNG\r\n\x1a\n": StrictPng,
 }
 _SIDES_SWAPPED = range(5, 9)  # EXIF 2.3, tag Orientation: 5 to 8 are shown with rows as columns
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
-    """The pixels of a JPEG or PNG file: uint8 (H, W, 3), RGB, C-contiguous, maybe read-only, orientation as stored.
+    """Decode a JPEG or PNG file: uint8 (H, W, 3), RGB, C-contiguous, maybe read-only, orientation as stored.
 
-    Any mode is read: grey is repeated, palettes are looked up, of 16 bits the upper 8 count, alpha is dropped
-    (the colours stay as stored), an animation gives its first frame.
+    Any mode is read: grey is repeated, palettes are looked up, 16-bit samples are cut to their upper 8 bits, alpha is
+    dropped (the colours stay as stored), an animation gives its first frame.
 
-    Raises ImageError for anything but a whole JPEG or PNG file and TooLargeError, before decoding, for more
-    than `max_pixels` pixels.
+    Raises ImageError for anything but a complete JPEG or PNG file and, before decoding, TooLargeError for more than
+    `max_pixels` pixels.
     """
     return decode_whole(open_image(data, max_pixels))
 
 
 def decode_whole(image: ImageFile.ImageFile) -> UInt8:
-    """Decode a picture of `open_image`: uint8 (H, W, 3), RGB, as `decode_image`. Raises ImageError.
+    """Decode an image from `open_image`: uint8 (H, W, 3), RGB, as `decode_image` does. Raises ImageError.
 
-    JPEG takes simplejpeg a third to a half of the time that Pillow needs for the same pixels.
+    simplejpeg decodes a JPEG to the same pixels in a third to a half of Pillow's time.
     """
     return decode_reduced(image, image.size)[0]
 
 
 def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
-    """Decode a picture of `open_image`: mode RGB. Raises ImageError."""
+    """Decode an image from `open_image` to Pillow's mode RGB. Raises ImageError."""
     with pillow_errors():
         image.load()
         return _as_rgb(image)
 
 
 def decode_reduced(image: ImageFile.ImageFile, least: tuple[int, int]) -> tuple[UInt8, tuple[float, float]]:
-    """Decode a picture of `open_image` as a smaller one, if that is cheaper: uint8 (H, W, 3), RGB. Raises ImageError.
+    """Decode an image from `open_image`, smaller if that is cheaper: uint8 (H, W, 3), RGB. Raises ImageError.
 
-    A JPEG, unless it is CMYK, is made at 1/2, 1/4 or 1/8 of its width and height, the smallest that is not below
-    `least` (width, height). Gives the pixels with the exact width and height; the last column and row may be pixels
-    in part. Without simplejpeg nothing is made smaller.
+    A JPEG, unless it is CMYK, is decoded at 1/2, 1/4 or 1/8 of its width and height, the smallest that is at least
+    `least` (width, height). Returns the pixels and the exact width and height, which are fractional where the last
+    column or row is only partly covered. Without simplejpeg the size is not reduced.
     """
     width, height = image.size
-    if not isinstance(image, WholeJpeg):
+    if not isinstance(image, StrictJpeg):
         return np.asarray(to_rgb(image)), (width, height)
     factors = (8, 4, 2) if image.mode in ("L", "RGB") else ()
     fitting = (factor for factor in factors if width >= factor * least[0] and height >= factor * least[1])
@@ -74,26 +74,26 @@ def decode_reduced(image: ImageFile.ImageFile, least: tuple[int, int]) -> tuple[
     return pixels, (width / factor, height / factor)
 
 
-def encode_picture(picture: UInt8) -> bytes:
-    """Pixels uint8 (H, W, 3), RGB, as a PNG file, made quickly rather than small."""
+def encode_image(pixels: UInt8) -> bytes:
+    """Encode pixels uint8 (H, W, 3), RGB, as a PNG file, for speed rather than size."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=1)
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def verify_image(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Read a picture to its end as cheaply as that can be done; gives (height, width). Raises as `decode_image`."""
+    """Check that an image decodes, as cheaply as possible; returns (height, width). Raises as `decode_image` does."""
     return verify_whole(open_image(data, max_pixels))
 
 
 def verify_whole(image: ImageFile.ImageFile) -> tuple[int, int]:
-    """Read a picture of `open_image` to its end; gives (height, width). Raises ImageError.
+    """Check that an image from `open_image` decodes; returns (height, width). Raises ImageError.
 
-    A JPEG is reduced to an eighth while decoding: all its coded data is read, but few pixels are made.
+    A JPEG is decoded at an eighth of its size, which reads all its coded data but computes few pixels.
     """
     width, height = image.size
     with pillow_errors():
-        if isinstance(image, WholeJpeg):
+        if isinstance(image, StrictJpeg):
             image.decode(8)
         else:
             image.load()
@@ -101,12 +101,12 @@ def verify_whole(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 def has_16_bits(image: ImageFile.ImageFile) -> bool:
-    """Whether the samples of an opened image that is not yet decoded have 16 bits, of which the upper 8 count."""
+    """Return whether the samples of an image from `open_image`, not yet decoded, have 16 bits."""
     return image.mode == "I;16" or (bool(image.tile) and str(image.tile[0].args).endswith(";16B"))
 
 
 def upper_bytes(image: ImageFile.ImageFile) -> NDArray[np.int64]:
-    """How many samples of a decoded image of 16 bits have each value of their upper 8: int64 (256,), alpha left out."""
+    """Return the histogram of the upper 8 bits of a decoded 16-bit image's samples: int64 (256,), without alpha."""
     if image.mode == "I;16":
         return np.bincount((np.asarray(image) >> 8).ravel(), minlength=256)
     colours: NDArray[np.int64] = np.array(image.histogram()[: 3 * 256]).reshape(3, 256).sum(axis=0)
@@ -114,40 +114,40 @@ def upper_bytes(image: ImageFile.ImageFile) -> NDArray[np.int64]:
 
 
 def exif_swaps_sides(data: bytes) -> bool:
-    """Whether viewers that heed EXIF show this JPEG or PNG with width and height exchanged."""
+    """Return whether viewers that apply EXIF show this JPEG or PNG file with width and height swapped."""
     return orientation(data) in _SIDES_SWAPPED
 
 
-def exif_turns_apart(data: bytes, other: bytes, size: tuple[int, int]) -> bool:
-    """Whether viewers that heed EXIF turn two JPEG or PNG files of one size so that they differ, but not in size."""
+def exif_rotates_differently(data: bytes, other: bytes, size: tuple[int, int]) -> bool:
+    """Return whether EXIF turns two JPEG or PNG files of the same `size` differently, yet leaves their sizes equal."""
     one, two = orientation(data), orientation(other)
     return one != two and (size[0] == size[1] or (one in _SIDES_SWAPPED) == (two in _SIDES_SWAPPED))
 
 
 def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
-    """Parse the header of a JPEG or PNG file and check what it declares; no pixel is decoded.
+    """Parse and check the header of a JPEG or PNG file; no pixel is decoded.
 
     Raises ImageError and TooLargeError.
     """
     opened = next((kind for magic, kind in _FILES.items() if data.startswith(magic)), None)
     if opened is None:
-        raise foreign(data)
+        raise not_jpeg_or_png(data)
     with pillow_errors():
         image = opened(data)
     width, height = image.size
     if width * height > max_pixels:
         raise TooLargeError(
-            f"The picture has {width} x {height} pixels, more than the {max_pixels} allowed.",
-            "Give a smaller picture, or cut it into tiles.",
+            f"The image has {width} x {height} pixels, more than the {max_pixels} allowed.",
+            "Give a smaller image, or cut it into tiles.",
         )
     return image
 
 
 @contextmanager
 def pillow_errors() -> Iterator[None]:
-    """Turn whatever Pillow's parsers stumble over into ImageError, cut files included.
+    """Turn any error of Pillow's parsers into ImageError, truncated files included.
 
-    Importing GluonCV makes Pillow pad cut files with grey, in the whole process: it is told not to each time.
+    Importing GluonCV makes Pillow pad truncated files with grey in the whole process; that is switched off here.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
@@ -161,6 +161,6 @@ def pillow_errors() -> Iterator[None]:
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode == "I;16":  # convert() would clip at 255; colour of 16 bits is cut to its upper 8 as well
+    if image.mode == "I;16":  # convert() would clip at 255; Pillow cuts 16-bit colour to its upper 8 bits as well
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""What bytes are that should be a JPEG or PNG file: errors name it, and the way out."""
+"""Recognises what bytes are when they are not the expected JPEG or PNG file, so that errors can name it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from semseg.errors import ImageError
 
-LOOK = 1024
-"""So many first bytes are looked at."""
+HEAD_BYTES = 1024
+"""The number of bytes at the beginning that decide."""
 
 
 class Kind(NamedTuple):
-    """What bytes are.
+    """A file format, or another kind of content.
 
-    name: ends a sentence that begins with "This is", such as ``a GIF file``. advice: the way to a JPEG or PNG file.
-    image: whether it is an image.
+    name: completes a sentence that begins with "This is", such as ``a GIF file``. advice: how to get a JPEG or PNG
+    file. image: whether it is an image.
     """
 
     name: str
@@ -32,7 +32,7 @@ CONVERT = "Convert it to PNG, or to JPEG if it is a photo."
 
 _UNPACK = "Unpack it first."
 _ITSELF = "Give the bytes of the JPEG or PNG file itself"
-_BINARY_MODE = "Bytes of it are lost: copy the original again, in binary mode throughout."
+_BINARY_MODE = "Some of its bytes are lost: copy the original again, always in binary mode."
 
 
 def _image(name: str) -> Kind:
@@ -77,22 +77,22 @@ _BINARY: tuple[tuple[bytes, Kind], ...] = (
     (rb"(?:\x89|\xc2\x89|\xef\xbf\xbd|\t|\?|)PNG[\r\n]", Kind("a PNG file that was handled as text", _BINARY_MODE)),
     (
         rb"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd|\xc3\xbf\xc3\x98\xc3\xbf",
-        Kind("binary data that were handled as text", _BINARY_MODE),
+        Kind("binary data that was handled as text", _BINARY_MODE),
     ),
     (rb"\xff\xfe|\xfe\xff", Kind("UTF-16 text, as PowerShell's > writes", _BINARY_MODE)),
     (
         rb"\s*--[^\r\n]{1,70}\r?\n(?i:content-)",
         Kind("a multipart form", f"{_ITSELF}, as curl --data-binary @FILE does, not --form."),
     ),
-    (rb"\s*HTTP/[0-9.]+ [0-9]{3}", Kind("an HTTP response, its head included", "Save its body alone.")),
+    (rb"\s*HTTP/[0-9.]+ [0-9]{3}", Kind("an HTTP response with its headers", "Save only its body.")),
     (rb"BM.{4}\0|BM[^ -~]", _image("a BMP file")),
 )  # fmt: skip
-"""Patterns of the first bytes."""
+"""Patterns of the first bytes of binary formats."""
 
 _TEXT: tuple[tuple[bytes, Kind], ...] = (
     (rb"version https://git-lfs\.github\.com/", Kind("a Git LFS pointer", "Fetch the file itself: git lfs pull.")),
     (rb"\S*/annex/objects/", Kind("a git-annex pointer", "Fetch the file itself: git annex get.")),
-    (rb"[\"']?data:[\w.+-]*/", Kind("a data URI", f"Decode the base64 text behind its comma. {_ITSELF}.")),
+    (rb"[\"']?data:[\w.+-]*/", Kind("a data URI", f"Decode the base64 text after its comma. {_ITSELF}.")),
     (
         rb"(?:b?[\"'])?(?:/9j/[\w+/]|iVBORw0KGgo|UklGR[\w+/]|R0lGOD[\w+/]|SUkqA[\w+/])",
         Kind("the base64 text of an image", f"Decode it. {_ITSELF}."),
@@ -100,20 +100,20 @@ _TEXT: tuple[tuple[bytes, Kind], ...] = (
     (rb"(?i:(?:0x)?(?:ffd8ff[\da-f]{2}|89504e47))", Kind("the hexadecimal text of an image", f"Decode it. {_ITSELF}.")),
     (rb"b[\"']\\x(?:ff\\xd8|89PNG)", Kind("bytes as Python prints them", f"Write them in binary mode. {_ITSELF}.")),
     (rb"(?is)(?:<\?xml.{,900}?|<!.{,900}?)?<svg\b", Kind("an SVG drawing", "Render it to PNG.", image=True)),
-    (rb"(?i)<!doctype html|<html", Kind("an HTML page", "Look what it says: it was saved in the place of a file.")),
+    (rb"(?i)<!doctype html|<html", Kind("an HTML page", "Read it: it was saved in place of the file.")),
     (
         rb"(?s)(?:<\?xml.{,100}?)?<Error>.{,200}?<Code>(?P<code>\w{1,50})",
-        Kind("an XML error of a store such as S3", "It was saved in the place of an object: copy that again."),
+        Kind("an XML error of a store such as S3", "It was saved in place of an object: copy that again."),
     ),
     (rb"<\?xml|<[A-Za-z!]", Kind("XML text", f"{_ITSELF}.")),
     (rb"[{\[\"]", Kind("JSON text", f"{_ITSELF}.")),
     (rb"", Kind("text", f"{_ITSELF}.")),
 )  # fmt: skip
-"""Patterns of what follows a byte order mark and white space."""
+"""Patterns of the beginning of text, after a byte order mark and white space."""
 
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f]")
 _START = re.compile(rb"\xff\xd8\xff[\xdb\xe0-\xef]|\x89PNG\r\n\x1a\n")
-_ZEROS = Kind("a row of zero bytes", "Copy it again: the last copy was cut short, or left holes.")
+_ZEROS = Kind("a run of zero bytes", "Copy it again: the last copy was cut short, or left holes.")
 
 _JPEG_LS = 0xF7
 _HIERARCHICAL = frozenset((*range(0xC5, 0xC8), *range(0xCD, 0xD0)))
@@ -121,8 +121,8 @@ _LOSSLESS = (0xC3, 0xCB)
 
 
 def kind_of(data: bytes) -> Kind | None:
-    """What bytes are, JPEG and PNG included; None for what is not known. Only the first `LOOK` of them matter."""
-    head = data[:LOOK]
+    """Return what bytes are, JPEG and PNG included, None if unknown. Only the first `HEAD_BYTES` matter."""
+    head = data[:HEAD_BYTES]
     if kind := _match(_BINARY, head):
         return kind
     text = head.removeprefix(BOM_UTF8).lstrip()
@@ -131,34 +131,34 @@ def kind_of(data: bytes) -> Kind | None:
     if head and not any(head):
         return _ZEROS
     if begin := _START.search(head):
-        return Kind(f"{begin.start()} bytes of something else, then an image", "Cut away what stands before it.")
+        return Kind(f"{begin.start()} bytes of something else, then an image", "Remove what comes before it.")
     return None
 
 
-def foreign(data: bytes) -> ImageError:
-    """The error for bytes that begin neither as a JPEG nor as a PNG file: it says what they are, if that is known."""
+def not_jpeg_or_png(data: bytes) -> ImageError:
+    """Return the error for bytes that are neither a JPEG nor a PNG file; it says what they are, if that is known."""
     if not data:
-        return ImageError("The picture is empty.", "Give a JPEG or PNG file.")
+        return ImageError("The image is empty.", "Give a JPEG or PNG file.")
     kind = kind_of(data)
     if kind is None:
-        return ImageError("The picture begins like neither JPEG nor PNG.", "Give a JPEG or PNG file.")
+        return ImageError("The image begins like neither JPEG nor PNG.", "Give a JPEG or PNG file.")
     return ImageError(f"This is {kind.name}, neither JPEG nor PNG.", kind.advice)
 
 
 def require_usual_coding(frame: bytes) -> None:
-    """Raise ImageError for a JPEG that is lossless, hierarchical, or of more than 8 bits a sample.
+    """Raise ImageError for a JPEG that is lossless, hierarchical, or has more than 8 bits per sample.
 
-    frame: the segment that declares size and kind, with its marker. The lossless must not reach the decoder: it fills
-    buffers that were made for a reduced image in full size.
+    frame: the frame header, with its marker. A lossless file must not reach the decoder, which would write its full
+    size into a buffer allocated for a reduced image.
     """
     code, bits = frame[1], frame[4]
     if code == _JPEG_LS:
         raise ImageError("This is a JPEG-LS file, neither JPEG nor PNG.", CONVERT)
     if bits in range(9, 17):
-        raise ImageError(f"The JPEG has {bits} bits a sample, not 8.", "Save it with 8 bits, as PNG or JPEG.")
+        raise ImageError(f"The JPEG has {bits} bits per sample, not 8.", "Save it with 8 bits, as PNG or JPEG.")
     if code in _LOSSLESS or code in _HIERARCHICAL:
         coding = "lossless" if code in _LOSSLESS else "hierarchical"
-        raise ImageError(f"The JPEG is {coding}, which is not read.", "Save it as PNG or as a usual JPEG.")
+        raise ImageError(f"The JPEG is {coding}, which is not supported.", "Save it as PNG or as an ordinary JPEG.")
 
 
 def _match(kinds: tuple[tuple[bytes, Kind], ...], head: bytes) -> Kind | None:
@@ -170,7 +170,7 @@ def _match(kinds: tuple[tuple[bytes, Kind], ...], head: bytes) -> Kind | None:
 
 
 def _is_text(sample: bytes) -> bool:
-    """Whether bytes, which may end within a character, are UTF-8 without control characters."""
+    """Whether bytes, which may end in the middle of a character, are UTF-8 without control characters."""
     try:
         return not _CONTROL.search(getincrementaldecoder("utf-8")().decode(sample))
     except UnicodeDecodeError:

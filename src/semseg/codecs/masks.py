@@ -1,4 +1,4 @@
-"""Masks: PNG bytes to one label a pixel and back (R2, R25 to R29)."""
+"""Decodes PNG masks to one label per pixel, and encodes labels as PNG."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from semseg.types import UInt8
 
 _GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4}
 FEW_BITS = frozenset(_GREY_BITS.values())
-"""How many bits a sample of grey has where it has fewer than 8."""
+"""The bit depths of grey below 8 bits."""
 
 _SIXTEEN_BIT = {"RGB;16B": "16-bit RGB", "LA;16B": "16-bit LA", "RGBA;16B": "16-bit RGBA"}
 _HINT = "Save masks as PNG of one 8-bit channel: mode P (palette, recommended) or L (grey)."
 
 
 def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS, spread: Container[int] = ()) -> UInt8:
-    """The values stored in a PNG mask: uint8 (H, W), C-contiguous, orientation as stored.
+    """Decode the values stored in a PNG mask: uint8 (H, W), C-contiguous, orientation as stored.
 
-    Of palettes the index counts, not the colour (R26, R27). Grey of 1, 2 or 4 bits gives 0 to 1, 0 to 3 or 0 to 15, or,
-    where `spread` holds that number of bits, these spread over 0 to 255, as if the mask had been saved with 8 bits.
-    Other modes are read if they provably hold one 8-bit value a pixel: 16-bit grey without a value above 255, colour
-    with equal channels, alpha that is the same everywhere.
+    In a palette mask the index counts, not the colour. Grey of 1, 2 or 4 bits gives 0 to 1, 0 to 3 or 0 to 15; if
+    `spread` contains that bit depth, these are spread over 0 to 255, as if the mask had been saved with 8 bits.
+    Other modes are read if they provably hold one 8-bit value per pixel: 16-bit grey without a value above 255, colour
+    with equal channels, constant alpha.
 
     Raises ImageError, which names the mode, and TooLargeError before decoding.
     """
@@ -51,12 +51,12 @@ def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS, spread: Container[int
 
 
 def encode_mask(labels: UInt8, colours: UInt8 | None = None) -> bytes:
-    """Class ids uint8 (H, W) as a PNG file of mode L and the same height and width (R2, R51).
+    """Encode class ids uint8 (H, W) as a PNG file of mode L with the same height and width.
 
-    With colours for the 256 ids, uint8 (256, 3), it is of mode P: the same ids, shown in these colours.
+    With colours for the 256 ids, uint8 (256, 3), it has mode P: the same ids, shown in these colours.
 
-    zlib at level 1 counts runs of equal bytes instead of searching: for masks as fast as level 1 is otherwise, twice as
-    fast as level 6, and smaller than both.
+    zlib's strategy Z_RLE finds only runs of equal bytes: for masks it is as fast as level 1, twice as fast as level 6,
+    and gives smaller files than both.
     """
     file = io.BytesIO()
     image = Image.fromarray(labels)
@@ -67,22 +67,22 @@ def encode_mask(labels: UInt8, colours: UInt8 | None = None) -> bytes:
 
 
 def grey_bits(image: ImageFile) -> int | None:
-    """The bits of a sample, 1, 2 or 4, where an opened mask that is not yet decoded is grey of so few; else None."""
+    """Return the bit depth of an opened but not yet decoded mask if it is grey of 1, 2 or 4 bits, else None."""
     return _GREY_BITS.get(_raw_mode(image))
 
 
 def grey_step(bits: int) -> int:
-    """By what the values of grey of 1, 2 or 4 bits are multiplied to be spread over 0 to 255: 255, 85 or 17."""
+    """Return the factor that spreads the values of 1, 2 or 4 bits over 0 to 255: 255, 85 or 17."""
     return 255 // ((1 << bits) - 1)
 
 
 def _raw_mode(image: ImageFile) -> str:
-    """How samples lie in the file, in Pillow's words, such as ``L;4``."""
+    """Pillow's name for the layout of samples in the file, such as ``L;4``."""
     return str(image.tile[0].args) if image.tile else image.mode
 
 
 def _of_few_bits(samples: NDArray[Any], bits: int, spread: bool) -> UInt8:
-    """Grey as stored or spread over 0 to 255: of 1 bit Pillow does the former, of 2 and 4 the latter."""
+    """Grey values as stored, or spread over 0 to 255. Pillow gives 1 bit as stored, 2 and 4 bits spread."""
     values = samples.astype(np.uint8, copy=False)
     if spread == (bits > 1):
         return values
@@ -98,7 +98,7 @@ def _one_channel(samples: NDArray[Any], mode: str) -> UInt8:
             raise ImageError("The mask has mode I;16 (16-bit grey) and values above 255.", _HINT)
         return samples.astype(np.uint8)
     if mode in ("LA", "RGBA") and np.ptp(samples[..., -1]):
-        raise ImageError(f"The mask has mode {mode} and transparency that varies.", _HINT)
+        raise ImageError(f"The mask has mode {mode} and varying transparency.", _HINT)
     if mode in ("RGB", "RGBA") and (samples[..., :2] != samples[..., 1:3]).any():
         raise ImageError(f"The mask has mode {mode} and colours: which one is which class is unknown.", _HINT)
     return np.ascontiguousarray(samples[..., 0])

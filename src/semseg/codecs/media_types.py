@@ -1,7 +1,7 @@
-"""The media types of a request and of its answer: Content-Type and Accept (RFC 9110 sections 8.3 and 12.5.1).
+"""Checks the media type of a request and chooses that of its response (RFC 9110 sections 8.3 and 12.5.1).
 
-A request's bytes, not its Content-Type, say whether the picture is a JPEG or a PNG: clients that read pictures from
-anywhere often declare one and send the other.
+The bytes of a request, not its Content-Type, decide whether the image is a JPEG or a PNG: clients often declare one and
+send the other.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ NPY = "application/x-npy"
 JSON = "application/json"
 
 IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/x-png", "application/x-image")
-"""Of requests; pjpeg and x-png are names that old browsers and Windows give to the same two."""
+"""Content types of images; pjpeg and x-png are names that old browsers and Windows use for JPEG and PNG."""
 
 UNDECLARED_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
-"""What says nothing about the body; the third is S3's own, the last is what curl sends unasked."""
+"""Content types that say nothing about the body; binary/ is S3's, and curl sends the last one by default."""
 
 LONGEST_ACCEPT = 1 << 14
-"""Characters: ten times as many as browsers send."""
+"""Limit in characters, ten times as many as browsers send."""
 
 _ALIASES = {"image/x-png": PNG, "*": "*/*"}
-"""Of ranges; the second is how Java's URLConnection writes it."""
+"""Other spellings of ranges; Java's URLConnection writes `*`."""
 
 _ELEMENT = re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+"?)++')
 _PART = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+"?)++')
-"""What lies between commas, and between semicolons, that stand in no quoted string (RFC 9110 section 5.6)."""
+"""The text between commas, and between semicolons, outside quoted strings (RFC 9110 section 5.6)."""
 
 _ESCAPED = re.compile(r"\\(.)")
 _QUALITY = re.compile(r"0?\.[0-9]+|0\.?|1(?:\.0*)?")
@@ -42,11 +42,11 @@ _QUALITY = re.compile(r"0?\.[0-9]+|0\.?|1(?:\.0*)?")
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a parameter of a media type may be, and what holds where a request leaves it out.
+    """The values that a parameter of a media type may have, and its default.
 
-    pattern: of the whole value in small letters; accepts: the values as errors list them; schema: the same in JSON
-    Schema's terms. default: None for no parameter; default_beside: other defaults, by the name and value of another
-    parameter, which comes before. required: whether the media type cannot be asked for without it.
+    pattern: matches a whole value in lower case; accepts: the values as errors list them; schema: the same as JSON
+    Schema. default: None for none; default_beside: other defaults, by name and value of a parameter declared earlier.
+    required: whether a request for the media type must give it.
     """
 
     pattern: str
@@ -60,8 +60,8 @@ class Parameter:
 SHARE = Parameter(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", "0 to 1", {"type": "number", "minimum": 0, "maximum": 1})
 
 Offers = Mapping[str, Mapping[str, Parameter]]
-"""Media types that a request may ask for, each with its parameters. The first that requires none is sent when there is
-no Accept header; there has to be one."""
+"""The media types on offer, each with its parameters. Without an Accept header the first one is sent that requires no
+parameter, so there must be one."""
 
 
 def choice(
@@ -70,13 +70,13 @@ def choice(
     default_beside: Mapping[tuple[str, str], str] = MappingProxyType({}),
     required: bool = False,
 ) -> Parameter:
-    """A parameter that is one of some words."""
+    """Return a parameter whose value is one of `words`."""
     accepts = "|".join(words)
     return Parameter(accepts, accepts, {"enum": list(words)}, default, default_beside, required)
 
 
 def with_defaults(given: Mapping[str, str], parameters: Mapping[str, Parameter]) -> dict[str, str]:
-    """The values of a media type's parameters: those given, or else the defaults; without those that have none."""
+    """Return the given parameters completed with defaults; parameters with neither are left out."""
     values: dict[str, str] = {}
     for name, parameter in parameters.items():
         defaults = (parameter.default_beside[other] for other in values.items() if other in parameter.default_beside)
@@ -88,14 +88,14 @@ def with_defaults(given: Mapping[str, str], parameters: Mapping[str, Parameter])
 
 @dataclass(frozen=True)
 class Accepted:
-    """What an Accept asks for: an offered media type, and those of its parameters that were given."""
+    """The chosen response: an offered media type, and the parameters that the request gave for it."""
 
     media_type: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_content_type(header: str | None) -> None:
-    """Raises UnsupportedMediaError when a request's Content-Type (None: not given) cannot be a picture."""
+    """Raise UnsupportedMediaError if a request's Content-Type (None: not given) rules out an image."""
     if _media_type(header or "") not in IMAGE_TYPES + UNDECLARED_TYPES:
         raise UnsupportedMediaError(
             f"Content-Type {_quoted(header)} is not supported.",
@@ -104,13 +104,14 @@ def check_content_type(header: str | None) -> None:
 
 
 def negotiate_accept(header: str | None, offers: Offers) -> Accepted:
-    """What of the offers a request's Accept (None or empty: any) prefers.
+    """Return the offer that a request's Accept header prefers, or the default one if it is None or empty.
 
     The highest q-value wins, then the more specific range, then the order of the header, then that of the offers.
-    Parameters that no offer has, such as ``charset``, are ignored. A range of a type on offer that cannot be met, for
-    a bad value say, gives way to other types that are named, but to a wildcard only if that has a higher q-value.
-    Raises NotAcceptableError, with all that is on offer, when nothing offered is acceptable or the header has more
-    than `LONGEST_ACCEPT` characters. Takes time in proportion to these.
+    Parameters that no offer has, such as ``charset``, are ignored. If a range of an offered type cannot be met, for
+    example because of an invalid parameter, the other types named are considered, but a wildcard only if it has a
+    higher q-value.
+    Raises NotAcceptableError, which lists the offers, if none is acceptable or the header has more than
+    `LONGEST_ACCEPT` characters. Takes time linear in these.
     """
     plain = [media_type for media_type, parameters in offers.items() if not _required(parameters)]
     if not header or not header.strip():
@@ -120,10 +121,10 @@ def negotiate_accept(header: str | None, offers: Offers) -> Accepted:
     known = frozenset(name for parameters in offers.values() for name in parameters) | {"q"}
     ranges = [parsed for text in _ELEMENT.findall(header) if (parsed := _parse_range(text, known, offers))]
     faulty = [wanted for wanted in ranges if wanted.fault and wanted.quality]
-    wishes = _wishes(ranges, max((wanted.quality for wanted in faulty), default=0))
-    named = (kind for kind in wishes if kind.parameters)
-    preferred = max((*map(_Kind, plain), *named), key=lambda kind: _wish(kind, wishes))
-    if _wish(preferred, wishes).quality == 0:
+    preferences = _preferences(ranges, max((wanted.quality for wanted in faulty), default=0))
+    named = (kind for kind in preferences if kind.parameters)
+    preferred = max((*map(_Kind, plain), *named), key=lambda kind: _preference(kind, preferences))
+    if _preference(preferred, preferences).quality == 0:
         reason = faulty[0].fault if faulty else "it names nothing this model answers with"
         raise _not_acceptable(header, reason, offers)
     return Accepted(preferred.media_type, dict(preferred.parameters))
@@ -136,8 +137,8 @@ class _Kind(NamedTuple):
     parameters: tuple[tuple[str, str], ...] = ()
 
 
-class _Wish(NamedTuple):
-    """How much an offer is wanted, to be compared field by field."""
+class _Preference(NamedTuple):
+    """How strongly a request prefers an offer, compared field by field."""
 
     quality: float
     specificity: int
@@ -145,9 +146,9 @@ class _Wish(NamedTuple):
 
 
 class _Range(NamedTuple):
-    """One element of Accept: `type/subtype`, maybe with parameters, `type/*` or `*/*`, and how much it is wanted.
+    """One element of Accept: `type/subtype` with optional parameters, `type/*` or `*/*`, and its q-value.
 
-    fault: why a type on offer cannot be given as it is asked for; empty if it can.
+    fault: why an offered type cannot be sent as requested; empty if it can.
     """
 
     kind: _Kind
@@ -155,30 +156,30 @@ class _Range(NamedTuple):
     fault: str = ""
 
 
-def _wishes(ranges: Sequence[_Range], fault: float) -> Mapping[_Kind, _Wish]:
-    """What the ranges without a fault say: of equal ones that of the highest q-value, then the first.
+def _preferences(ranges: Sequence[_Range], faulty_quality: float) -> Mapping[_Kind, _Preference]:
+    """The preference of each range without a fault; of equal ranges, that of the highest q-value, then the first.
 
-    fault: the highest q-value of a range with one; wildcards of none higher count as refused.
+    faulty_quality: the highest q-value of a range with a fault; wildcards that do not exceed it count as refused.
     """
-    wishes: dict[_Kind, _Wish] = {}
-    for order, (kind, quality, wrong) in enumerate(ranges):
+    preferences: dict[_Kind, _Preference] = {}
+    for order, (kind, quality, fault) in enumerate(ranges):
         stars = kind.media_type.count("*")
-        if not wrong:
-            wanted = 0 if stars and quality <= fault else quality
-            wish = _Wish(wanted, 2 - stars + bool(kind.parameters), -order)
-            wishes[kind] = max(wish, wishes.get(kind, wish))
-    return wishes
+        if not fault:
+            effective = 0 if stars and quality <= faulty_quality else quality
+            preference = _Preference(effective, 2 - stars + bool(kind.parameters), -order)
+            preferences[kind] = max(preference, preferences.get(kind, preference))
+    return preferences
 
 
-def _wish(kind: _Kind, wishes: Mapping[_Kind, _Wish]) -> _Wish:
-    """What the most specific range that matches an offer says of it."""
+def _preference(kind: _Kind, preferences: Mapping[_Kind, _Preference]) -> _Preference:
+    """The preference of the most specific range that matches an offer."""
     media_type = kind.media_type
     matching = (kind, _Kind(media_type), _Kind(media_type.partition("/")[0] + "/*"), _Kind("*/*"))
-    return next((wishes[one] for one in matching if one in wishes), _Wish(0, 0, 0))
+    return next((preferences[pattern] for pattern in matching if pattern in preferences), _Preference(0, 0, 0))
 
 
 def _parse_range(text: str, known: Container[str], offers: Offers) -> _Range | None:
-    """One element of Accept; None for what is no range. Of its parameters those of known names count."""
+    """Parse one element of Accept, None if it is no range. Parameters of unknown names are ignored."""
     media_type, _, rest = text.partition(";")
     media_type = media_type.strip().lower()
     media_type = _ALIASES.get(media_type, media_type)
@@ -190,20 +191,20 @@ def _parse_range(text: str, known: Container[str], offers: Offers) -> _Range | N
             twice = name
         elif name in known:
             parameters[name] = _unquoted(value)
-    share = parameters.pop("q", "1")
-    sound = _QUALITY.fullmatch(share) is not None
-    quality = float(share) if sound else 1.0
-    if "/" not in media_type or not (sound or media_type in offers):
+    q = parameters.pop("q", "1")
+    valid = _QUALITY.fullmatch(q) is not None
+    quality = float(q) if valid else 1.0
+    if "/" not in media_type or not (valid or media_type in offers):
         return None
     if media_type not in offers:
         return _Range(_Kind(media_type), quality)
     fault = f"{twice} of {media_type} is given twice" if twice else _fault(media_type, parameters, offers[media_type])
-    fault = fault if sound else f"q of {media_type} is {_quoted(share)}, not 0 to 1"
+    fault = fault if valid else f"q of {media_type} is {_quoted(q)}, not 0 to 1"
     return _Range(_Kind(media_type, tuple(sorted(parameters.items()))), quality, fault)
 
 
 def _fault(media_type: str, parameters: Mapping[str, str], offered: Mapping[str, Parameter]) -> str:
-    """What is wrong with the parameters of an offered media type, or nothing."""
+    """What is wrong with the parameters of an offered media type; empty if nothing is."""
     for name, value in parameters.items():
         if name not in offered:
             return f"{media_type} has no parameter {_quoted(name)}"
@@ -214,12 +215,12 @@ def _fault(media_type: str, parameters: Mapping[str, str], offered: Mapping[str,
 
 
 def _required(parameters: Mapping[str, Parameter]) -> list[str]:
-    """The names of those parameters without which a media type cannot be asked for."""
+    """The names of the required parameters."""
     return [name for name, parameter in parameters.items() if parameter.required]
 
 
 def _unquoted(value: str) -> str:
-    """What a quoted string stands for; anything else stands for itself."""
+    """The content of a quoted string; anything else is returned as it is."""
     return _ESCAPED.sub(r"\1", value[1:-1]) if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
@@ -230,18 +231,18 @@ def _not_acceptable(header: str, reason: str, offers: Offers) -> NotAcceptableEr
 
 
 def _listed(offer: tuple[str, Mapping[str, Parameter]]) -> str:
-    """An offer as errors list it: `image/png (palette=voc|ade20k)`."""
+    """An offer as listed in errors: `image/png (palette=voc|ade20k)`."""
     media_type, parameters = offer
     each = "; ".join(f"{name}={parameter.accepts}" for name, parameter in parameters.items())
     return f"{media_type} ({each})" if each else media_type
 
 
 def _media_type(text: str) -> str:
-    """`Type/Subtype; parameter=value` as `type/subtype`."""
+    """`Type/Subtype; parameter=value` -> `type/subtype`."""
     return text.partition(";")[0].strip().lower()
 
 
 def _quoted(header: str | None) -> str:
-    """A header's value, cut to what fits an error message."""
+    """A header's value, shortened for an error message."""
     text = header or ""
     return repr(text if len(text) <= 100 else text[:97] + "...")

@@ -1,4 +1,4 @@
-"""Arrays as .npy files, which numpy and readers in most languages load (numpy.lib.format)."""
+"""Writes arrays as .npy files, which numpy and libraries of most languages load (numpy.lib.format)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from semseg.codecs.recordio import Buffer
 
 
 def encode_npy(array: NDArray[Any]) -> list[Buffer]:
-    """An array of numbers as the parts of one file, to be sent one after the other.
+    """Return an array of numbers as the buffers of one file, to be sent one after the other.
 
-    The large part is a view of a C-contiguous array's memory, which must not change before it is sent.
+    The large buffer is a view of a C-contiguous array's memory, which must not change before it is sent.
     """
     array = np.ascontiguousarray(array)
     header = io.BytesIO()

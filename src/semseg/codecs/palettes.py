@@ -1,4 +1,4 @@
-"""Colours for classes: the palettes that data sets have made customary."""
+"""Colours for classes: the customary palettes of well-known data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semseg.types import UInt8
 _CITYSCAPES = bytes.fromhex(
     "804080f423e846464666669cbe9999999999faaa1edcdc006b8e2398fb984682b4dc143cff000000008e000046003c640050640000e6770b20"
 )
-"""R, G, B of its 19 evaluated classes, road to bicycle (cityscapesScripts, labels.py, in the order of trainId)."""
+"""R, G, B of Cityscapes' 19 evaluated classes, road to bicycle (cityscapesScripts' labels.py, ordered by trainId)."""
 
 _ADE20K = bytes.fromhex(
     "787878b4787806e6e650323204c8037878508c8c8ccc05ffe6e6e604fa07e005ffebff0796053d78784608ff33ff06528fff8cccff04"
@@ -22,16 +22,16 @@ _ADE20K = bytes.fromhex(
     "ff007afff5000abed4d6ff0000ccff1400ffffff000099ff0029ff00ffcc2900ff29ff00ad00ff00f5ff4700ff7a00ff00ffb8005cff"
     "b8ff000085ffffd60019c2c266ff005c00ff"
 )
-"""R, G, B of the 150 classes of the scene parsing benchmark, wall to flag (its colour coding)."""
+"""R, G, B of the 150 classes of ADE20K's scene parsing benchmark, wall to flag (its colour coding)."""
 
 _LISTED = {"voc": b"", "ade20k": _ADE20K, "cityscapes": _CITYSCAPES}
 NAMES = tuple(_LISTED)
 
 
 def palette(name: str) -> UInt8:
-    """A colour for each of the 256 labels, uint8 (256, 3). name: one of NAMES.
+    """Return a colour for each of the 256 labels: uint8 (256, 3). name: one of NAMES.
 
-    A label beyond a data set's classes has the colour that it has in VOC's map.
+    Labels beyond the data set's classes have their colours in VOC's map.
     """
     colours = _voc()
     listed = np.frombuffer(_LISTED[name], np.uint8).reshape(-1, 3)
@@ -40,7 +40,7 @@ def palette(name: str) -> UInt8:
 
 
 def _voc() -> UInt8:
-    """The colour map of PASCAL VOC, uint8 (256, 3): the bits of an id spread over the channels, class 0 black."""
+    """The colour map of PASCAL VOC, uint8 (256, 3): an id's bits are spread over the channels; class 0 is black."""
     ids = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):

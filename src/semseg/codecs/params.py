@@ -1,15 +1,15 @@
-"""Reads MXNet's parameter files without MXNet and without trusting them, and writes them.
+"""Reads and writes MXNet's parameter files without MXNet; files are not trusted.
 
 The format is MXNet's NDArray list (`NDArray::Save` in mxnet 1.9.1, src/ndarray/ndarray.cc), little-endian:
 
     uint64 0x112, uint64 0
-    uint64 count, then so many arrays:
+    uint64 count, then that number of arrays:
         uint32 magic: 0xF993FAC9 (V2) or 0xF993FACA (V3), then int32 storage type, 0 for dense
                       0xF993FAC8 (V1), no storage type
                       anything else is the number of dimensions of the oldest layout
         int32 number of dimensions, int64 each dimension (oldest layout: uint32 each)
         int32 device type, int32 device id, int32 dtype, the values
-    uint64 count, then so many names: uint64 length, UTF-8
+    uint64 count, then that number of names: uint64 length, UTF-8
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _MAX_NAME = 1024
 def read_params(path: Path) -> Arrays:
     """Return the arrays of a file by name, without a leading `arg:` or `aux:`.
 
-    They are read-only views of the mapped file: nothing is read before it is used. Dense arrays of float16, 32, 64,
-    int8, 32, 64 and uint8 only. Raises ArtifactError naming the file and the fault.
+    They are read-only views of the mapped file, read when they are used. Only dense arrays of float16, 32, 64, int8,
+    32, 64 and uint8 are supported. Raises ArtifactError, naming the file and the fault.
     """
     try:
         return _parse(_Cursor(_map(path)))
@@ -53,10 +53,10 @@ def read_params(path: Path) -> Arrays:
 
 
 def write_params(path: Path, arrays: Arrays) -> None:
-    """Write what `mx.nd.save` writes of arrays in the memory of the host, byte by byte.
+    """Write arrays exactly as `mx.nd.save` does, byte for byte.
 
-    Unlike that, whatever goes wrong is an OSError that gives its reason, such as a full disk.
-    arrays: of the dtypes that `read_params` reads and at least one dimension, by name.
+    Unlike `mx.nd.save`, it raises an OSError with the reason when writing fails, for example on a full disk.
+    arrays: by name, of the dtypes that `read_params` reads and with at least one dimension.
     """
     with path.open("wb") as file:
         file.write(struct.pack("<QQQ", _FILE_MAGIC, 0, len(arrays)))
@@ -69,7 +69,7 @@ def write_params(path: Path, arrays: Arrays) -> None:
 
 
 def _header(array: NDArray[Any]) -> bytes:
-    """What stands before the values of an array."""
+    """The header of an array, which precedes its values."""
     dtype = next(code for code, name in _DTYPES.items() if np.dtype(name) == array.dtype)
     return struct.pack(f"<Iii{array.ndim}qiii", _V2, _DENSE, array.ndim, *array.shape, _CPU, 0, dtype)
 
@@ -78,23 +78,23 @@ def _map(path: Path) -> mmap.mmap | bytes:
     if not path.is_file():
         raise FormatError("is not there" if not path.exists() else "is not a file")
     with path.open("rb") as file:
-        if path.stat().st_size == 0:  # which mmap refuses
+        if path.stat().st_size == 0:  # mmap refuses an empty file
             return b""
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 class _Cursor:
-    """A place in a buffer that never moves behind its end."""
+    """A position in a buffer; moving past its end raises FormatError."""
 
     def __init__(self, buffer: mmap.mmap | bytes) -> None:
         self._buffer = buffer
         self._offset = 0
 
     def skip(self, size: int) -> int:
-        """Return the offset of the next `size` bytes and step over them."""
+        """Move past the next `size` bytes and return their offset."""
         start, left = self._offset, self.left()
         if size > left:
-            raise FormatError(f"is truncated: at byte {start} it should have {size} more, it has {left}")
+            raise FormatError(f"is truncated: at byte {start} it should have {size} more, but it has {left}")
         self._offset += size
         return start
 
@@ -102,7 +102,7 @@ class _Cursor:
         return len(self._buffer) - self._offset
 
     def number(self, form: str) -> int:
-        """Return one integer, `form` as in `struct`."""
+        """Return the next integer; `form` is its format character in `struct`."""
         value: int = struct.unpack_from("<" + form, self._buffer, self.skip(struct.calcsize("<" + form)))[0]
         return value
 
@@ -128,12 +128,12 @@ def _parse(cursor: _Cursor) -> Arrays:
     if len(names) != len(arrays):
         raise FormatError(f"has {len(arrays)} arrays, but {len(names)} names")
     if len(set(names)) != len(names):
-        raise FormatError("has two arrays of one name")
+        raise FormatError("has two arrays with the same name")
     return dict(zip(names, arrays, strict=True))
 
 
 def _count(cursor: _Cursor, smallest: int) -> int:
-    """Read a number of items that take at least `smallest` bytes each."""
+    """Read a number of items, each of which takes at least `smallest` bytes."""
     count = cursor.number("Q")
     if count > min(cursor.left() // smallest, _MAX_ITEMS):
         raise FormatError(f"is truncated or not a network: {count} items in its last {cursor.left()} bytes")

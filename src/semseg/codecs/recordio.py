@@ -1,4 +1,8 @@
-"""RecordIO, MXNet's framing of records in a file or stream (container-contract.md section 1.9)."""
+"""Reads and writes RecordIO, MXNet's framing of records in a file or stream.
+
+A record has parts, one unless it is split. A part is a little-endian magic number, a word with its flag (3 bits) and
+length (29 bits), and the payload, padded to a multiple of 4 bytes. Flag 0: whole; 1, 2, 3: first, middle, last part.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ Buffer = bytes | memoryview
 
 MAGIC = 0xCED7230A
 MAX_PAYLOAD = (1 << 29) - 1
-"""Bytes: the upper three bits of the length word hold the flag of split records."""
+"""The most bytes that a part's length of 29 bits can express."""
 
 _HEADER = struct.Struct("<II")
 _MAGIC_BYTES = MAGIC.to_bytes(4, "little")
@@ -20,11 +24,11 @@ _CHUNK = 1 << 20
 
 
 def frame(payload: Sequence[Buffer]) -> list[Buffer]:
-    """One whole record (flag 0) around the payload's parts, which are passed on without a copy.
+    """Return the buffers of one whole record (flag 0); the payload's buffers are passed on without a copy.
 
-    The record is never split where the payload holds the magic number, as MXRecordIO would do: the readers of
-    responses cannot join parts, and all find the end of a whole record by its length.
-    Raises TooLargeError when the parts together exceed MAX_PAYLOAD.
+    Unlike MXRecordIO, this does not split the record where the payload contains the magic number: readers of responses
+    cannot join parts, and find the end of a whole record by its length.
+    Raises TooLargeError if the payload exceeds MAX_PAYLOAD.
     """
     length = total_bytes(payload)
     if length > MAX_PAYLOAD:
@@ -32,26 +36,25 @@ def frame(payload: Sequence[Buffer]) -> list[Buffer]:
     return [_HEADER.pack(MAGIC, length), *payload, bytes(-length % 4)]
 
 
-def total_bytes(parts: Sequence[Buffer]) -> int:
-    """The number of bytes in all parts."""
-    return sum(memoryview(part).nbytes for part in parts)
+def total_bytes(buffers: Sequence[Buffer]) -> int:
+    """Return the number of bytes in all buffers."""
+    return sum(memoryview(buffer).nbytes for buffer in buffers)
 
 
 def read_records(read: Callable[[int], bytes], name: str, max_bytes: int) -> Iterator[bytes]:
-    """The records of a stream, one by one; the parts of a split record are joined by the magic number left out there.
+    """Yield the records of a stream, one by one; a split record is joined with the magic numbers it was split at.
 
-    read: gives 1 to n bytes for `read(n)`, b"" at the end. It is never asked for more than belongs to the record
-    that is being read, nor for more than 1 MiB, so that a length that is declared but does not arrive costs nothing.
-    name: what errors call the stream.
+    read: returns 1 to n bytes for `read(n)`, b"" at the end. It is never asked for more than the current record, nor
+    for more than 1 MiB, so that a declared length that never arrives costs no memory. name: the stream, for errors.
 
     Raises DataError, with the number of the record (from 0) and the byte, for a stream that ends within a record,
-    for other bytes than RecordIO, for parts out of order, and for a record of more than `max_bytes`.
+    for bytes that are not RecordIO, for parts out of order, and for a record of more than `max_bytes`.
     """
     return _Reader(read, name, max_bytes).records()
 
 
 class _Reader:
-    """How far a stream has been read: `offset` bytes, `number` records."""
+    """Reads records from a stream and counts the bytes and records it has read."""
 
     def __init__(self, read: Callable[[int], bytes], name: str, max_bytes: int) -> None:
         self._read = read
@@ -61,35 +64,38 @@ class _Reader:
         self._number = 0
 
     def records(self) -> Iterator[bytes]:
-        while begun := self._read(_HEADER.size):
-            self._offset += len(begun)
-            yield self._record(begun)
+        while beginning := self._read(_HEADER.size):
+            self._offset += len(beginning)
+            yield self._record(beginning)
             self._number += 1
 
-    def _record(self, begun: bytes) -> bytes:
+    def _record(self, beginning: bytes) -> bytes:
         record = bytearray()
-        flag = self._part(record, begun, (_WHOLE, _FIRST))
+        flag = self._part(record, beginning, (_WHOLE, _FIRST))
         while flag in (_FIRST, _MIDDLE):
             record += _MAGIC_BYTES
             flag = self._part(record, b"", (_MIDDLE, _LAST))
         return bytes(record)
 
-    def _part(self, record: bytearray, begun: bytes, flags: tuple[int, int]) -> int:
-        """Append a part's payload, given the beginning of its header and which flags it may have; gives its flag."""
-        start = self._offset - len(begun)
-        header = bytearray(begun)
-        self._take(header, _HEADER.size - len(begun), "header")
+    def _part(self, record: bytearray, beginning: bytes, flags: tuple[int, int]) -> int:
+        """Append the payload of a part to `record` and return its flag.
+
+        beginning: the bytes of its header that have been read; flags: those allowed here.
+        """
+        start = self._offset - len(beginning)
+        header = bytearray(beginning)
+        self._take(header, _HEADER.size - len(beginning), "header")
         magic, word = int.from_bytes(header[:4], "little"), int.from_bytes(header[4:], "little")
         flag, length = word >> 29, word & MAX_PAYLOAD
         here = f"record {self._number} of {self._name}: at byte {start}"
         if magic != MAGIC:
             raise DataError(
-                f"{here} stands {header[:4].hex()}, not RecordIO's magic number {_MAGIC_BYTES.hex()}.",
+                f"{here} it has {header[:4].hex()}, not RecordIO's magic number {_MAGIC_BYTES.hex()}.",
                 "RecordWrapperType must be RecordIO.",
             )
         if flag not in flags:
             raise DataError(
-                f"{here} begins a part with the flag {flag}, but {flags[0]} or {flags[1]} must come there.",
+                f"{here} it has a part with the flag {flag}, but {flags[0]} or {flags[1]} is expected.",
                 "The stream is damaged, or not RecordIO; RecordWrapperType must be RecordIO.",
             )
         if len(record) + length > self._max_bytes:
@@ -108,8 +114,8 @@ class _Reader:
             if not chunk:
                 raise DataError(
                     f"record {self._number} of {self._name} is cut short: the stream ends at byte {self._offset}, "
-                    f"where {missing} more bytes of its {what} must come.",
-                    "Whatever writes the stream ended too early; run the job again.",
+                    f"where {missing} more bytes of its {what} are expected.",
+                    "The writer of the stream stopped too early; run the job again.",
                 )
             target += chunk
             missing -= len(chunk)

@@ -1,9 +1,9 @@
-"""Class probabilities as recordio-protobuf, the answer of the original (algorithm.md section 7), or less of them.
+"""Encodes class probabilities as recordio-protobuf, the built-in algorithm's response, or class ids in a smaller form.
 
-One RecordIO record holds one `aialgs.data.Record` (container-contract.md section 3.1) with two features: "target",
-the probabilities, and "shape", the four sizes [1, C, H, W]. The smaller form (ours) has the class ids, int32, as its
-"target", maybe the probability of each as "confidence", and the "shape" [1, H, W]. The message is written by hand
-around the array's own memory: the same bytes as google.protobuf's deterministic serialisation, without its copies.
+One RecordIO record holds one `aialgs.data.Record` with two features: "target", the probabilities, and "shape", the four
+sizes [1, C, H, W]. The smaller form, this project's own, has the class ids, int32, as "target", optionally the
+probability of each as "confidence", and the "shape" [1, H, W]. The message is written around the array's own memory:
+the same bytes as google.protobuf's deterministic serialisation, without its copies.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _VALUE_FLOAT32_TENSOR, _VALUE_INT32_TENSOR = 2, 7
 _TENSOR_VALUES = 1
 
 _TWO_BYTES = 128
-"""The least number whose varint has two bytes, of which the first is the number itself if it is below 256."""
+"""The smallest number whose varint has two bytes: for 128 to 255 these are the number itself and 1."""
 
 _CHUNK = 1 << 16
 
 ENVELOPE = 256
-"""Bytes, more than all tags, lengths, keys and sizes around the values need."""
+"""Upper bound in bytes for the tags, lengths, keys and sizes around the values."""
 
 
 def encode_probabilities(probabilities: Float32) -> list[Buffer]:
-    """Probabilities float32 (C, H, W) as the parts of one record, to be sent one after the other.
+    """Return probabilities float32 (C, H, W) as the buffers of one record, to be sent one after the other.
 
-    The large part is a view of the array, which must not change before it is sent.
+    The large buffer is a view of the array, which must not change before it is sent.
     Raises TooLargeError as check_size does.
     """
     check_size(probabilities.nbytes)
@@ -47,28 +47,28 @@ def encode_probabilities(probabilities: Float32) -> list[Buffer]:
 
 
 def encode_classes(labels: UInt8, confidence: Float32 | None = None) -> list[Buffer]:
-    """Class ids uint8 (H, W) as the parts of one record, with the probability of each, float32 (H, W), if given.
+    """Return class ids uint8 (H, W), and the probability of each, float32 (H, W), if given, as buffers of one record.
 
-    The large parts may be views of the arrays, which must not change before they are sent.
+    The large buffers may be views of the arrays, which must not change before they are sent.
     Raises TooLargeError as check_size does.
     """
     ids = _id_bytes(np.ascontiguousarray(labels).reshape(-1))
     check_size(total_bytes(ids) + (0 if confidence is None else confidence.nbytes))
-    sure = [] if confidence is None else _feature("confidence", _VALUE_FLOAT32_TENSOR, [_float_bytes(confidence)])
-    return frame([*sure, *_shape(labels.shape), *_feature("target", _VALUE_INT32_TENSOR, ids)])
+    optional = [] if confidence is None else _feature("confidence", _VALUE_FLOAT32_TENSOR, [_float_bytes(confidence)])
+    return frame([*optional, *_shape(labels.shape), *_feature("target", _VALUE_INT32_TENSOR, ids)])
 
 
 def check_size(size: int) -> None:
-    """Raises TooLargeError, with the ways out, when so many bytes of values do not fit one record."""
+    """Raise TooLargeError if `size` bytes of values do not fit into one record."""
     if size + ENVELOPE > MAX_PAYLOAD:
         raise TooLargeError(
-            f"The answer's values are {size:,} bytes, more than the {MAX_PAYLOAD:,} of one RecordIO record.",
+            f"The response has {size:,} bytes of values, more than the {MAX_PAYLOAD:,} of one RecordIO record.",
             "Ask for the mask with Accept: image/png, or send a smaller image or parts of it.",
         )
 
 
 def _shape(sizes: Sequence[int]) -> list[Buffer]:
-    """The feature with an array's sizes, after that of a batch of one. Features are in the order of their keys."""
+    """The feature "shape": the sizes of an array, preceded by 1 for the batch. Features are sorted by key."""
     return _feature("shape", _VALUE_INT32_TENSOR, [b"".join(map(_varint, (1, *sizes)))])
 
 
@@ -77,7 +77,7 @@ def _float_bytes(values: Float32) -> Buffer:
 
 
 def _id_bytes(ids: UInt8) -> list[Buffer]:
-    """The varints of class ids, uint8 (N,): a view of the ids while all have one byte."""
+    """The varints of class ids, uint8 (N,): a view of the ids if all take one byte."""
     if ids.size and ids.max() < _TWO_BYTES:
         return [ids.data]
     chunks: list[Buffer] = []
@@ -101,7 +101,7 @@ def _field(number: int, content: Sequence[Buffer]) -> list[Buffer]:
 
 
 def _varint(value: int) -> bytes:
-    """An unsigned integer, seven bits a byte, the lowest first."""
+    """Encode an unsigned integer: seven bits per byte, the lowest first."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -134,7 +134,9 @@ def _inspect_mask(statistics: PairStatistics, pair: Pair, label_map: LabelMap) -
         mask = images.open_image(pair.mask.read())
     kind, bits = _kind(mask), masks.grey_bits(mask)
     if statistics.size:
-        statistics.rotated_by_exif = images.exif_turns_apart(pair.image.read(), pair.mask.read(), statistics.size)
+        statistics.rotated_by_exif = images.exif_rotates_differently(
+            pair.image.read(), pair.mask.read(), statistics.size
+        )
     try:
         values = read_values(pair, label_map)
     except DataError as error:

@@ -15,7 +15,7 @@ from semseg.data.label_map import UNLISTED_COLOR, LabelMap
 from semseg.data.palettes import Palettes
 from semseg.data.report import COLORS_SHOWN, SplitReport
 from semseg.data.value_colors import ColorCounts
-from semseg.errors import some
+from semseg.errors import first_few
 from semseg.types import IGNORED
 
 _NAMED = 10
@@ -90,7 +90,7 @@ def contradictions(label_maps: Iterable[tuple[str, LabelMap]]) -> Iterator[str]:
         if differing:
             yield (
                 f"{first} and {second}: their label maps give one colour different classes "
-                f"({some(differing, _NAMED)}); make them agree, or give one label_map.json for all splits"
+                f"({first_few(differing, _NAMED)}); make them agree, or give one label_map.json for all splits"
             )
 
 

@@ -10,7 +10,7 @@ from semseg.codecs import colors, images, masks
 from semseg.data.files import File, naming
 from semseg.data.label_map import UNLISTED_COLOR, LabelMap
 from semseg.data.pairs import Pair
-from semseg.errors import DataError, some
+from semseg.errors import DataError, first_few
 from semseg.types import UInt8
 
 
@@ -59,7 +59,7 @@ def require_classes(mask: File, pixels: NDArray[np.int64], label_map: LabelMap) 
     values = np.flatnonzero(label_map.invalid & (pixels > 0))
     if len(values):
         raise DataError(
-            f"{mask.name}: pixel values {some(values.tolist(), 10)} are not classes under {label_map.source}: "
+            f"{mask.name}: pixel values {first_few(values.tolist(), 10)} are not classes under {label_map.source}: "
             f"num_classes is {label_map.num_classes}.",
             "Raise num_classes, or give a label map.",
         )

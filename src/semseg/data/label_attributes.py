@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from semseg.errors import DataError, one_line, some
+from semseg.errors import DataError, first_few, one_line
 
 logger = logging.getLogger("semseg")
 
@@ -57,7 +57,7 @@ class LabelAttributes:
 
         If there are usable lines, unlabelled ones are only logged as a warning.
         """
-        found = some([f"{key!r:.100}" for key in self._found])
+        found = first_few([f"{key!r:.100}" for key in self._found])
         if self._ambiguous.count:
             return DataError(
                 f"{self._ambiguous} of {manifest}: has several keys that end in -ref: {found}.",

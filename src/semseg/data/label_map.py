@@ -22,7 +22,7 @@ from semseg.codecs.colors import parse_color
 from semseg.codecs.masks import FEW_BITS, grey_step
 from semseg.data.files import printable, read_file
 from semseg.data.json_text import byte, parse_object, require_unique
-from semseg.errors import DataError, some
+from semseg.errors import DataError, first_few
 from semseg.sagemaker.channels import SPLITS, TEST, readable, visible
 from semseg.types import IGNORED, UInt8
 
@@ -250,7 +250,7 @@ def _require_known_name(label_map: Path) -> None:
         return
     found = [printable(path) for path in visible(label_map)] if label_map.is_dir() else []
     raise DataError(
-        f"The label_map channel has no label map; it contains {some(found)}.",
+        f"The label_map channel has no label map; it contains {first_few(found)}.",
         f"Name the files {' and '.join(LABEL_MAP_NAMES[:2])}.",
     )
 
@@ -258,7 +258,7 @@ def _require_known_name(label_map: Path) -> None:
 def _forgotten(channel: str, label_map: Path) -> DataError:
     others = [printable(label_map / name) for name in LABEL_MAP_NAMES if (label_map / name).is_file()]
     return DataError(
-        f"The label_map channel has {some(others)}, but no map for {channel}.",
+        f"The label_map channel has {first_few(others)}, but no map for {channel}.",
         f"Add {channel}_{_COMMON_NAME}, or name a map for all splits {_COMMON_NAME}; "
         f'where pixel values are the classes, the map is {{"scale": 1}}.',
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from semseg.codecs.kinds import CONVERT, LOOK, Kind, kind_of
+from semseg.codecs.kinds import CONVERT, HEAD_BYTES, Kind, kind_of
 from semseg.data.files import File, LoadedFile, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
 from semseg.data.normal_forms import by_form
@@ -166,7 +166,7 @@ def _kind(path: Path) -> Kind | None:
         if path.name.startswith(".") or not path.is_file():
             return None
         with path.open("rb", buffering=0) as file:
-            return kind_of(file.read(LOOK))
+            return kind_of(file.read(HEAD_BYTES))
     except OSError:
         return None
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from semseg.codecs.colors import color_name
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Listing
-from semseg.errors import DataError, some
+from semseg.errors import DataError, first_few
 
 Counts = NDArray[np.int64]
 COLORS_SHOWN = 20
@@ -146,7 +146,7 @@ def class_weights(split: SplitReport) -> NDArray[np.float64]:
 def describe_colors(colors: Sequence[tuple[int, int]]) -> str:
     """Colours with their share of all pixels: ``#000000 71.25 %, #2ca02c 20 % and 3 more``."""
     total = sum(pixels for _, pixels in colors)
-    return some([f"{color_name(color)} {percent(pixels / total)}" for color, pixels in colors], COLORS_SHOWN)
+    return first_few([f"{color_name(color)} {percent(pixels / total)}" for color, pixels in colors], COLORS_SHOWN)
 
 
 def count_of(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from semseg.data.image_suspicions import image_suspicions, shared_images
 from semseg.data.report import SplitReport, describe_colors, percent
 from semseg.data.value_suspicions import black_and_white, mixed_depths, needed_map, uneven_values
-from semseg.errors import one_line, some
+from semseg.errors import first_few, one_line
 from semseg.types import IGNORED
 
 _DOMINANT = 0.99
@@ -42,7 +42,7 @@ def _unlisted(split: SplitReport) -> str:
         found = describe_colors(split.colors) or "too many for a mask"
         return f"colours that no label map lists ({found})"
     values = np.flatnonzero(split.label_map.unlisted & (split.values > 0))
-    return f"values that no label map lists ({some(values.tolist(), 10)})"
+    return f"values that no label map lists ({first_few(values.tolist(), 10)})"
 
 
 def _shares(split: SplitReport, binary: bool) -> Iterator[str]:
@@ -93,4 +93,4 @@ def _named(split: SplitReport, classes: Sequence[int]) -> str:
     """Class ids with their names: ``3 (road), 7 (car) and 4 more``."""
     names = split.class_names
     texts = [f"{class_id} ({one_line(names[class_id]):.40})" if class_id in names else class_id for class_id in classes]
-    return some(texts, _NAMED)
+    return first_few(texts, _NAMED)

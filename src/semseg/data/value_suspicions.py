@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from semseg.data.report import Counts, Occurrences, SplitReport, count_of, files_of
-from semseg.errors import some
+from semseg.errors import first_few
 from semseg.types import IGNORED
 
 _SHOWN = 10
@@ -36,7 +36,7 @@ def uneven_values(split: SplitReport, splits: Sequence[SplitReport]) -> Iterator
         proposal = f"; if each value is a class, give {needed}the label map {_map_of(values)}, with your class ids"
     yield (
         f"{split.name}: {count_of(int(uneven.sum()), 'pixel')} in {files_of(split.uneven, 'mask', name)} have values "
-        f"that are not multiples of the scale {label_map.scale:g} ({some(rounded_down, _SHOWN)}) and are "
+        f"that are not multiples of the scale {label_map.scale:g} ({first_few(rounded_down, _SHOWN)}) and are "
         f"rounded down: masks must not be smoothed or resized with interpolation{proposal}"
     )
 
@@ -67,14 +67,14 @@ def needed_map(splits: Sequence[SplitReport]) -> Iterator[str]:
     scale = _scale(values, bool(pixels[IGNORED]), num_classes, invalid)
     if scale and depths == {8}:  # grey of fewer bits is spread under a scale
         yield (
-            f"{names}: all pixel values ({some(values, _SHOWN)}) are multiples of {scale}; "
+            f"{names}: all pixel values ({first_few(values, _SHOWN)}) are multiples of {scale}; "
             f'if they were spread to be visible, give the label map {{"scale": "{scale}"}}'
         )
     elif (scale or invalid) and len(depths) == 1 and len(values) <= min(num_classes, _MOST_LISTED):
         values = _used(pixels, white=len(values) < num_classes)
         yield (
-            f"{names}: the pixel values are {some(values, _MOST_LISTED + 1)}: if each is a class, give the label map "
-            f"{_map_of(values)}, with your class ids"
+            f"{names}: the pixel values are {first_few(values, _MOST_LISTED + 1)}: if each is a class, give the label "
+            f"map {_map_of(values)}, with your class ids"
         )
 
 

@@ -1,1 +1,1 @@
-"""The network family, written once, without an engine."""
+"""The segmentation networks, defined independently of any engine."""

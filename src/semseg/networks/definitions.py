@@ -1,8 +1,8 @@
-"""The networks, each declared once: what it is called, and its layers. Whatever lists networks is derived from here.
+"""Declares each network once: its names and its layers. Every other list of networks is derived from this module.
 
 The backbones are GluonCV's `resnet50_v1s` and `resnet101_v1s`, dilated; the heads are those of FCN (Long et al., 2015),
-PSPNet (Zhao et al., 2017) and DeepLabV3 (Chen et al., 2017) as GluonCV builds and names them. A network is a head on a
-backbone: six of them.
+PSPNet (Zhao et al., 2017) and DeepLabV3 (Chen et al., 2017) as GluonCV builds and names them. Any head runs on any
+backbone, which makes six networks.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Protocol, TypeVar
 from semseg.networks.layers import Layers, T
 
 AUXILIARY = "auxlayer."
-"""How the names of the auxiliary head's parameters begin. It is for training: files need not have them."""
+"""The prefix of the auxiliary head's parameters. It only serves training: files may lack them."""
 
 
 class Stages(Protocol):
     """The layers of a backbone."""
 
     def __call__(self, layers: Layers[T], image: T) -> Sequence[T]:
-        """Normalised RGB (N, 3, H, W) -> the values behind each stage, from the finest to the deepest."""
+        """Normalised RGB (N, 3, H, W) -> the output of each stage, from the finest to the deepest."""
         ...
 
 
 class Head(Protocol):
-    """The layers of a network behind its backbone."""
+    """The layers of a network after its backbone."""
 
     def __call__(self, layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
-        """The values behind each stage of the backbone -> logits (N, num_classes, ceil(H/stride), ceil(W/stride))."""
+        """The output of each stage of the backbone -> logits (N, num_classes, ceil(H/stride), ceil(W/stride))."""
         ...
 
 
@@ -38,7 +38,7 @@ class Head(Protocol):
 class Backbone:
     """An encoder.
 
-    name: as the hyperparameter `backbone` has it; title: for people.
+    name: the value of the hyperparameter `backbone`; title: for messages.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Network:
-    """A segmentation network, on any backbone whose stages it can read.
+    """A segmentation network, which runs on any backbone with the stages it needs.
 
-    name: as the hyperparameter `algorithm` has it; title: for people; head: gives the logits; auxiliary: gives those
-    that help in training, None where there are none; classifier: the name of the layer that gives the logits, one
-    channel a class; stride: pixels of the image for each place of the logits, along either side.
-    bytes_per_pixel: of the image, by engine, what the network's computation takes at its peak, in f32 [measured as
-    resident memory, with both backbones, which differ little]; an engine that is left out does not run the network.
+    name: the value of the hyperparameter `algorithm`; title: for messages; head: computes the logits; auxiliary:
+    computes additional logits for training, None if there are none; classifier: the name of the layer with one output
+    channel per class; stride: image pixels per position of the logits, in height and width.
+    bytes_per_pixel: the network's peak memory per image pixel, by engine, in f32 [measured as resident memory; the two
+    backbones differ little]; an engine that is left out does not run the network.
     """
 
     name: str
@@ -68,23 +68,23 @@ class Network:
     def build(
         self, layers: Layers[T], image: T, backbone: Backbone, num_classes: int, auxiliary: bool
     ) -> tuple[T, T | None]:
-        """The network's logits, and those of the auxiliary head if it is wanted and there is one."""
+        """Build the network; returns its logits and, if `auxiliary` and there is one, those of the auxiliary head."""
         stages = backbone.stages(layers, image)
         logits = self.head(layers, stages, num_classes)
         return logits, self.auxiliary(layers, stages, num_classes) if auxiliary and self.auxiliary else None
 
 
 _STAGES = (("layer1", 64, 1, 1, 1), ("layer2", 128, 2, 1, 1), ("layer3", 256, 1, 1, 2), ("layer4", 512, 1, 2, 4))
-"""Name, narrow channels, stride of the first block, dilation of the first block, dilation of the others."""
+"""Name, bottleneck channels, stride of the first block, dilation of the first block, dilation of the others."""
 
 _GRIDS = (1, 2, 3, 6)
 _RATES = (1, 12, 24, 36)
 
 
 def _resnet(layers: Layers[T], image: T, blocks: Sequence[int]) -> Sequence[T]:
-    """ResNet (He et al., 2016) that begins with three convolutions, dilated from its third stage on.
+    """A ResNet (He et al., 2016) that begins with three convolutions and is dilated from its third stage on.
 
-    blocks: in each stage. Strides 4, 8, 8, 8; channels 256, 512, 1024, 2048.
+    blocks: their number in each stage. The stages have strides 4, 8, 8, 8 and channels 256, 512, 1024, 2048.
     """
     x = layers.relu(layers.convolution(image, "conv1.0", 64, 3, stride=2, norm="conv1.1"))
     x = layers.relu(layers.convolution(x, "conv1.3", 64, 3, norm="conv1.4"))
@@ -100,7 +100,7 @@ def _resnet(layers: Layers[T], image: T, blocks: Sequence[int]) -> Sequence[T]:
 
 
 def _bottleneck(layers: Layers[T], x: T, name: str, channels: int, stride: int, dilation: int) -> T:
-    """Three convolutions and a bypass, which is a convolution itself in the first block of a stage."""
+    """Three convolutions and a shortcut, which is itself a convolution in the first block of a stage."""
     out = layers.relu(layers.convolution(x, f"{name}.conv1", channels, norm=f"{name}.bn1"))
     out = layers.convolution(out, f"{name}.conv2", channels, 3, stride=stride, dilation=dilation, norm=f"{name}.bn2")
     out = layers.convolution(layers.relu(out), f"{name}.conv3", 4 * channels, norm=f"{name}.bn3")
@@ -155,17 +155,17 @@ NETWORKS = (
     Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700}),
     Network("deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400}),
 )
-"""In the order in which the built-in algorithm's documentation has them."""
+"""In the order of the built-in algorithm's documentation."""
 
 Named = TypeVar("Named", Backbone, Network)
 
 
 def by_name(name: str, declared: Iterable[Named]) -> Named:
-    """The network or backbone of a name. Raises KeyError when none has it."""
-    return {one.name: one for one in declared}[name]
+    """Return the network or backbone with a name. Raises KeyError if none has it."""
+    return {entry.name: entry for entry in declared}[name]
 
 
 def titles(declared: Iterable[Backbone] | Iterable[Network], word: str = "or") -> str:
-    """Titles for a sentence: ``FCN, PSP or DeepLabV3``."""
-    *others, last = [one.title for one in declared]
+    """Return the titles as part of a sentence: ``FCN, PSP or DeepLabV3``."""
+    *others, last = [entry.title for entry in declared]
     return f"{', '.join(others)} {word} {last}" if others else last

@@ -1,4 +1,4 @@
-"""Which network a set of arrays is of: told by the names, which every network's definition gives."""
+"""Identifies the network that a set of arrays belongs to, by their names."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from semseg.errors import FormatError, some
+from semseg.errors import FormatError, first_few
 from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.parameters import parameter_table
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What arrays are of; auxiliary: whether the auxiliary head's are among them."""
+    """The network that arrays belong to; auxiliary: whether they include the auxiliary head's."""
 
     network: Network
     backbone: Backbone
@@ -29,11 +29,11 @@ def identify(
     networks: Collection[Network] = NETWORKS,
     backbones: Collection[Backbone] = BACKBONES,
 ) -> Identity:
-    """Return the network and the backbone that have parameters of just these names, and the number of classes.
+    """Return the network and backbone whose parameters have exactly these names, and the number of classes.
 
-    The classes, however many, are told by the shape of the classifier's weight; other shapes are compared when the
-    network is loaded. Raises FormatError, which names what is missing or unknown if most of the names are those of one
-    network, and the networks there are if not.
+    The number of classes is read from the shape of the classifier's weight; other shapes are checked when the network
+    is loaded. Raises FormatError: if most names are those of one network it lists what is missing or unknown,
+    otherwise the known networks.
     """
     named = {name for name in arrays if not name.startswith(AUXILIARY)}
     candidates = [
@@ -46,7 +46,9 @@ def identify(
     if wanted != named:
         faults = [f"{name} is missing" for name in sorted(wanted - named)]
         faults += [f"{name!r:.100} is unknown" for name in sorted(named - wanted)]
-        raise FormatError(f"does not hold {network.title} on {backbone.title}, the nearest network: {some(faults)}")
+        raise FormatError(
+            f"does not hold {network.title} on {backbone.title}, the nearest network: {first_few(faults)}"
+        )
     shape = arrays[f"{network.classifier}.weight"].shape
     if len(shape) != 4:
         raise FormatError(f"has no 4-dimensional {network.classifier}.weight")

@@ -1,4 +1,4 @@
-"""What a network is built of: one small set of layers, whatever an engine or a file format makes of each."""
+"""The small set of layers that networks are built from; each engine and file format implements it."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ T = TypeVar("T")
 
 
 class Layers(Protocol[T]):
-    """Layers that turn values into values; T stands for an array (N, channels, height, width), or for its shape.
+    """Layers as functions of values; T stands for an array (N, channels, height, width), or for its shape.
 
-    A layer with parameters is given its name, by which GluonCV's files know them: `weight` and `bias` of a convolution,
-    `gamma`, `beta`, `running_mean` and `running_var` of a batch normalisation.
+    Layers with parameters have the name that GluonCV's files use. A convolution's parameters are called `weight` and
+    `bias`, those of a batch normalisation `gamma`, `beta`, `running_mean` and `running_var`.
     """
 
     def convolution(
         self, x: T, name: str, channels: int, kernel: int = 1, *, stride: int = 1, dilation: int = 1, norm: str = ""
     ) -> T:
-        """A convolution that keeps the size but for its stride.
+        """A convolution, padded so that only its stride reduces the size.
 
-        It has a bias, unless it is followed by the batch normalisation that is called `norm`.
+        It is followed by a batch normalisation if `norm` names one, and has a bias otherwise.
         """
         ...
 
     def relu(self, x: T) -> T:
-        """The values, 0 at least."""
+        """The maximum of 0 and each value."""
         ...
 
     def add(self, first: T, second: T, /) -> T:
-        """The sum of two of one shape."""
+        """The sum of two values of the same shape."""
         ...
 
     def concatenate(self, values: Sequence[T]) -> T:
-        """All channels of values of one height and width."""
+        """The channels of all values, which have the same height and width."""
         ...
 
     def max_pool(self, x: T) -> T:
-        """The maximum of 3 x 3 places around every second one."""
+        """The maximum over 3 x 3 positions, with stride 2."""
         ...
 
     def global_average(self, x: T) -> T:
-        """The mean over all places: (N, channels, 1, 1)."""
+        """The mean over all positions: (N, channels, 1, 1)."""
         ...
 
     def adaptive_average(self, x: T, cells: int) -> T:
@@ -60,5 +60,5 @@ class Layers(Protocol[T]):
         ...
 
     def dropout(self, x: T, rate: float) -> T:
-        """In training each value is 0 with the probability `rate`, else divided by 1 - rate; elsewhere unchanged."""
+        """In training, 0 with probability `rate`, else the value divided by 1 - rate; in inference, the value."""
         ...

@@ -1,7 +1,7 @@
-"""Writes a network as an ONNX graph, layer by layer, from the parameters of a file that may be wrong.
+"""Writes a network as an ONNX graph, layer by layer; the parameters are checked against the network first.
 
-Batch normalisation is folded into the convolution before it; dropout and the auxiliary head are left out: they are for
-training.
+Batch normalisation is folded into the preceding convolution; dropout and the auxiliary head, which only serve training,
+are left out.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def onnx_model(network: Network, backbone: Backbone, num_classes: int, arrays: A
     """Return the ONNX model of a network.
 
     Its input is `image`, normalised RGB float32 (N, 3, H, W), its output `logits`, float32 (N, num_classes,
-    ceil(H/stride), ceil(W/stride)), for any N, H and W from 1. arrays: parameters by GluonCV's structural name, those
-    of an auxiliary head are passed over; `origin` names their file in errors.
-    Raises ArtifactError when a parameter is missing, unknown, or of another shape or kind.
+    ceil(H/stride), ceil(W/stride)), for any N, H and W from 1. arrays: parameters by GluonCV's structural name; those
+    of an auxiliary head are ignored; `origin` names their file in errors.
+    Raises ArtifactError if a parameter is missing, unknown, or has the wrong shape or dtype.
     """
     needed = without_auxiliary(arrays)
     require_fit(parameter_table(network, backbone, num_classes, auxiliary=False), needed, origin)
@@ -47,14 +47,14 @@ def onnx_model(network: Network, backbone: Backbone, num_classes: int, arrays: A
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A value in the graph, (N, channels, height, width)."""
+    """A tensor of the graph, (N, channels, height, width)."""
 
     name: str
     channels: int
 
 
 class _OnnxLayers:
-    """The layers as nodes of a graph, which grows by them. arrays: the parameters by name, which fit."""
+    """Layers that append nodes to a graph. arrays: the parameters by name, already checked."""
 
     def __init__(self, arrays: Arrays) -> None:
         self._arrays = arrays
@@ -123,7 +123,7 @@ class _OnnxLayers:
         return _Tensor(output, x.channels)
 
     def adaptive_average(self, x: _Tensor, cells: int) -> _Tensor:
-        # Two products with averaging matrices: ONNX has no such pooling, and one of fixed windows knows one size.
+        # Two products with averaging matrices: ONNX has no adaptive pooling, and fixed windows would fix the size.
         rows, columns = self._averages(x, 2, cells), self._averages(x, 3, cells)
         wide = self._node("MatMul", [rows, x.name])
         return _Tensor(self._node("MatMul", [wide, self._node("Transpose", [columns], perm=[1, 0])]), x.channels)
@@ -131,28 +131,29 @@ class _OnnxLayers:
     def _averages(self, x: _Tensor, axis: int, cells: int) -> str:
         """The matrix (cells, size) of the means: cell i of n is from floor(i size / n) to ceil((i + 1) size / n)."""
         size = self._node("Squeeze", [self._node("Shape", [x.name], start=axis, end=axis + 1)])
-        places = self._node("Range", [self._integers(0), size, self._integers(1)])
+        positions = self._node("Range", [self._integers(0), size, self._integers(1)])
         number, count = np.arange(cells)[:, None], self._integers(cells)
         first = self._node("Div", [self._node("Mul", [self._integers(number), size]), count])
         after = self._node("Mul", [self._integers(number + 1), size])
         after = self._node("Div", [self._node("Add", [after, self._integers(cells - 1)]), count])
-        inside = self._node("And", [self._node("GreaterOrEqual", [places, first]), self._node("Less", [places, after])])
+        from_first = self._node("GreaterOrEqual", [positions, first])
+        inside = self._node("And", [from_first, self._node("Less", [positions, after])])
         width = self._node("Cast", [self._node("Sub", [after, first])], to=TensorProto.FLOAT)
         return self._node("Div", [self._node("Cast", [inside], to=TensorProto.FLOAT), width])
 
     def graph(self, x: _Tensor, stride: int) -> onnx.GraphProto:
-        """The graph from `image` to `logits`, which is `x`, the layer added last."""
+        """The graph from `image` to `logits`; `x` must be the layer added last."""
         self._nodes[-1].output[0] = "logits"
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, "H", "W"])
         size = [f"ceil({side}/{stride})" for side in "HW"]
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", x.channels, *size])
         return helper.make_graph(self._nodes, "semseg", [image], [logits], self._constants)
 
-    def dropout(self, x: _Tensor, rate: float) -> _Tensor:  # noqa: ARG002 nothing is left out in inference
+    def dropout(self, x: _Tensor, rate: float) -> _Tensor:  # noqa: ARG002 inference drops nothing
         return x
 
     def _normalisation(self, name: str) -> tuple[NDArray[np.float64], Float32]:
-        """Batch normalisation as factor and summand of each channel."""
+        """Batch normalisation as a scale and a bias for each channel."""
         gamma, beta, mean, variance = (
             self._arrays[f"{name}.{part}"].astype(np.float64)
             for part in ("gamma", "beta", "running_mean", "running_var")

@@ -1,6 +1,6 @@
-"""Where the files of pretrained backbones lie on this machine, and how one is fetched.
+"""Keeps the files of pretrained backbones on this machine, and fetches them from a store.
 
-A store, GluonCV's own for one, holds each file packed: `NAME.zip` has the one member `NAME.params`.
+A store, such as GluonCV's own, holds each file packed: `NAME.zip` has the one member `NAME.params`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from semseg.files import replacing
 from semseg.machine import is_own
 
 MAX_BYTES = 256 << 20
-"""Of a file, packed or unpacked: that of ResNet-101 has 179 MB."""
+"""Limit for a file, packed or unpacked: that of ResNet-101 has 179 MB."""
 
 OFFLINE = "SEMSEG_OFFLINE"
-"""The variable that forbids fetching, unless it is empty or 0."""
+"""The environment variable that forbids downloads, unless it is empty or 0."""
 
 ABSENT = "is not there"
-"""The fault of a file that is not there."""
+"""What `fault` returns for a missing file."""
 
 _LOGGER = logging.getLogger(__name__)
 _PIECE = 1 << 16
@@ -43,7 +43,7 @@ _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeEr
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file that a store has. name: with .params; sha1: of its content, in hexadecimal; url: where the zip is."""
+    """A file in a store. name: with .params; sha1: of its content, in hexadecimal; url: the address of its zip."""
 
     name: str
     sha1: str
@@ -55,13 +55,13 @@ def models_folder() -> Path:
     return Path(os.environ.get("MXNET_HOME", "~/.mxnet")).expanduser() / "models"
 
 
-def spare_folder() -> Path:
-    """Return the folder that stands in for one that cannot be written: below the temporary one, a user's own."""
+def fallback_folder() -> Path:
+    """Return the folder to use if the models folder is not writable: the user's own, in the temporary directory."""
     return Path(tempfile.gettempdir()) / f"semseg-models-{os.getuid()}"
 
 
 def fault(path: Path, sha1: str) -> str:
-    """Return what is wrong with a file, as the end of a sentence that begins with its name; nothing if it is right."""
+    """Return what is wrong with a file, as a sentence without its subject, the file; empty if nothing is wrong."""
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha1").hexdigest()
@@ -73,29 +73,28 @@ def fault(path: Path, sha1: str) -> str:
 
 
 def writable_folder() -> Path:
-    """Return the models' folder or, where it cannot be made or written, the spare one; it is there then.
+    """Return the models folder or, if it cannot be created or written, the fallback folder; creates it if necessary.
 
-    Raises WeightsError when neither will do.
+    Raises WeightsError if neither can be used.
     """
-    folder, spare = models_folder(), spare_folder()
+    folder, fallback = models_folder(), fallback_folder()
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK | os.X_OK):
         return folder
     with suppress(OSError):
-        spare.mkdir(mode=0o700)
-    if not is_own(spare):
-        raise WeightsError(f"{folder} cannot be written, and {spare} is no folder of this user alone.")
-    _LOGGER.warning("%s cannot be written: %s takes its place.", folder, spare)
-    return spare
+        fallback.mkdir(mode=0o700)
+    if not is_own(fallback):
+        raise WeightsError(f"{folder} cannot be written, and {fallback} is not a folder of this user alone.")
+    _LOGGER.warning("%s cannot be written: using %s instead.", folder, fallback)
+    return fallback
 
 
 def fetch(file: StoredFile, folder: Path | None, seconds: float, max_bytes: int = MAX_BYTES) -> Path:
-    """Download a file, in one attempt, and put it into the folder whole and with the right SHA-1, or not at all.
+    """Download a file, in one attempt, into the folder and return its path. Nothing is kept if its SHA-1 is wrong.
 
-    folder: made if need be; `writable_folder` when None. The download takes at most so many seconds, whatever the
-    server does, and it and the file at most `max_bytes` each. Return the file's path.
-    Raises WeightsError, which says why it is not to be had.
+    folder: created if necessary; `writable_folder` if None. The download takes at most `seconds`, whatever the server
+    does; the zip and the file have at most `max_bytes` each. Raises WeightsError, with the reason, if it fails.
     """
     if os.environ.get(OFFLINE, "0") not in ("", "0"):
         raise WeightsError(f"{file.name} was not fetched, because {OFFLINE} is set.")
@@ -103,8 +102,8 @@ def fetch(file: StoredFile, folder: Path | None, seconds: float, max_bytes: int 
     _LOGGER.info("Fetching %s, for at most %g seconds.", file.url, seconds)
     path = folder / file.name
     try:
-        with placing(path) as temporary, tempfile.TemporaryFile(dir=folder) as packed:
-            _within(seconds, lambda: _download(file.url, packed, seconds, max_bytes))
+        with writing_file(path) as temporary, tempfile.TemporaryFile(dir=folder) as packed:
+            _run_within(seconds, lambda: _download(file.url, packed, seconds, max_bytes))
             _unpack(packed, file, temporary, max_bytes)
     except _FetchError as error:
         raise WeightsError(f"{one_line(file.url)} {error}.") from error
@@ -113,10 +112,10 @@ def fetch(file: StoredFile, folder: Path | None, seconds: float, max_bytes: int 
 
 
 @contextmanager
-def placing(path: Path, hint: str = "") -> Iterator[Path]:
-    """Yield a temporary path that no other process has; what is written there becomes `path` at once, or not at all.
+def writing_file(path: Path, hint: str = "") -> Iterator[Path]:
+    """Yield a temporary path, unique to this call, which replaces `path` at the end, or is removed on an error.
 
-    The folder is made if need be. Raises WeightsError, with the hint, when the file cannot be written.
+    Creates the folder if necessary. Raises WeightsError, with the hint, if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,21 +127,21 @@ def placing(path: Path, hint: str = "") -> Iterator[Path]:
 
 
 class _FetchError(Exception):
-    """The end of a sentence that begins with the file's address."""
+    """Why a download failed: a sentence without its subject, the file's address."""
 
 
-def _within(seconds: float, work: Callable[[], None]) -> None:
-    """Wait for `work` so long and no longer.
+def _run_within(seconds: float, work: Callable[[], None]) -> None:
+    """Run `work` in a thread, and abandon it after `seconds`.
 
-    A thread does it, which nobody waits for afterwards: a socket's timeout bounds neither the look-up of a name, nor
-    the addresses tried one after the other, nor an answer that comes a byte at a time.
+    The timeout of a socket would not do: it bounds neither the look-up of a name, nor the addresses tried one after the
+    other, nor a response that comes a byte at a time.
     """
     done: Future[None] = Future()
 
     def run() -> None:
         try:
             work()
-        except BaseException as error:  # it is raised below
+        except BaseException as error:  # raised again by done.result
             done.set_exception(error)
         else:
             done.set_result(None)
@@ -155,7 +154,7 @@ def _within(seconds: float, work: Callable[[], None]) -> None:
 
 
 def _download(url: str, target: IO[bytes], seconds: float, max_bytes: int) -> None:
-    """Write what the address answers. Its own timeout only ends the thread, some time after nobody waits any more."""
+    """Write the response of a server. Its timeout only ends the thread, some time after it was abandoned."""
     import requests
 
     headers = {"Accept-Encoding": "identity"}
@@ -170,24 +169,24 @@ def _download(url: str, target: IO[bytes], seconds: float, max_bytes: int) -> No
                     raise _FetchError(f"has more than the {max_bytes:,} bytes allowed")
                 target.write(piece)
     except requests.RequestException as error:
-        raise _FetchError(f"failed: {_root(error)!r:.200}") from error
+        raise _FetchError(f"failed: {_root_cause(error)!r:.200}") from error
 
 
-def _root(error: BaseException) -> BaseException:
-    """The error that all began with, which says in a few words what requests wraps in many."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The first error of a chain; requests wraps it in much longer messages."""
     while error.__context__:
         error = error.__context__
     return error
 
 
 def _unpack(packed: IO[bytes], file: StoredFile, target: Path, max_bytes: int) -> None:
-    """Write the member of the file's name; `zipfile` gives no more bytes of it than it declares."""
+    """Write the member with the file's name; `zipfile` returns no more bytes of it than it declares."""
     digest = hashlib.sha1(usedforsecurity=False)
     try:
         with zipfile.ZipFile(packed) as archive:
             members = [member for member in archive.infolist() if member.filename == file.name]
             if len(members) != 1 or members[0].compress_type not in _METHODS:
-                raise _FetchError(f"is no zip with the one member {file.name}")
+                raise _FetchError(f"is not a zip with the one member {file.name}")
             if members[0].file_size > max_bytes:
                 raise _FetchError(f"unpacks to {members[0].file_size:,} bytes, more than the {max_bytes:,} allowed")
             with archive.open(members[0]) as content, target.open("xb") as output:

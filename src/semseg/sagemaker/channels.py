@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semseg.errors import ChannelError, UserError, one_line, some
+from semseg.errors import ChannelError, UserError, first_few, one_line
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.paths import Paths
 
@@ -82,7 +82,7 @@ def read_channels(paths: Paths) -> Channels:
     unknown = sorted(set(config) - set(CHANNELS))
     if unknown:
         raise ChannelError(
-            f"Extraneous channel found: {some([one_line(name[:100]) for name in unknown])}.",
+            f"Extraneous channel found: {first_few([one_line(name[:100]) for name in unknown])}.",
             f"The channels are {', '.join((*SPLITS, *ANNOTATIONS))} and, optionally, {', '.join(OPTIONAL)}.",
         )
     piped = _piped(config, paths.input_data_config)
@@ -165,7 +165,7 @@ def _find_manifest(directory: Path) -> Path | None:
     with readable(directory.name):
         found = [path for path in visible(directory) if path.suffix.lower() in _MANIFESTS and path.is_file()]
     if len(found) > 1:
-        names = some([ascii(path.name) for path in found])
+        names = first_few([ascii(path.name) for path in found])
         raise ChannelError(f"The channel {directory.name} has {len(found)} manifests: {names}.", "Leave one of them.")
     return found[0] if found else None
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs import palettes
-from semseg.codecs.images import encode_picture
+from semseg.codecs.images import encode_image
 from semseg.codecs.masks import encode_mask
 from semseg.codecs.media_types import (
     JSON,
@@ -124,7 +124,7 @@ def _overlay(media_type: str, colours: UInt8, share: float) -> Answer:
     """
 
     def encode(done: Segmented) -> Sequence[Buffer]:
-        return [encode_picture(overlay(done.image, done.prediction.labels(), colours, share))]
+        return [encode_image(overlay(done.image, done.prediction.labels(), colours, share))]
 
     return Answer(media_type, encode, lambda _: 12)
 

@@ -39,4 +39,4 @@ def quantize_model(
             (batch.images[0] for batch in pictures(train, int8.CALIBRATION_PICTURES)),
             lambda: ((batch.images[0], batch.labels[0]) for batch in pictures(validation, int8.VALIDATION_PICTURES)),
         )
-        emit(Quantized(gate.f32, gate.int8, gate.pictures, gate.passed))
+        emit(Quantized(gate.f32, gate.int8, gate.images, gate.passed))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from semseg.errors import DivergedError, some
+from semseg.errors import DivergedError, first_few
 from semseg.types import Arrays
 
 _PATIENCE = 3
@@ -25,7 +25,7 @@ def require_finite_loss(loss: float, epoch: int, iteration: int, names: Sequence
         return
     raise DivergedError(
         f"The loss is {loss} in epoch {epoch}, iteration {iteration}: the training has diverged. The batch was of "
-        f"{some(names, _FILES_SHOWN)}.",
+        f"{first_few(names, _FILES_SHOWN)}.",
         f"The learning rate was {learning_rate:g}. {_HINT}",
     )
 
@@ -38,7 +38,7 @@ def require_finite(arrays: Arrays) -> None:
     damaged = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if damaged:
         raise DivergedError(
-            f"The training has diverged: {some(damaged)} of its network have values that are no numbers.", _HINT
+            f"The training has diverged: {first_few(damaged)} of its network have values that are no numbers.", _HINT
         )
 
 

@@ -26,7 +26,7 @@ def write(encode: Callable[[dict[str, NDArray[Any]]], bytes]) -> Write:
 
 @pytest.fixture
 def network() -> Callable[..., Arrays]:
-    """The parameters of a network by their names; of their shapes only that of the classifier is right."""
+    """The parameters of a network by name; only the classifier's has the right shape."""
 
     def network(algorithm: str = "fcn", backbone: str = "resnet-50", classes: int = 5, aux: bool = True) -> Arrays:
         found = by_name(algorithm, NETWORKS)

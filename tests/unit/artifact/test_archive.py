@@ -24,7 +24,7 @@ Compress = Callable[[bytes], bytes]
 
 BEST = "model_best.params"
 MODEL = {
-    BEST: os.urandom(2_500_000),  # some pieces, the last of which is not full
+    BEST: os.urandom(2_500_000),  # several pieces, the last of them not full
     "model_algo-1": b"last",
     "hyperparams.json": b"{}",
     "classes.json": b'{"classes": []}',
@@ -32,7 +32,7 @@ MODEL = {
 
 
 def member(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, size: int | None = None) -> bytes:
-    """A member as tarfile writes it; `size`: what the header says instead of the truth."""
+    """A member as tarfile writes it; `size`: the wrong size to put into the header."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, "/etc/passwd"
     info.size = len(content) if size is None else size
@@ -82,7 +82,7 @@ def test_what_tarfile_packs_comes_back(
         for name, content in {"model.onnx": b"strange", **MODEL, "later.txt": b"x" * 1000}.items():
             info = tarfile.TarInfo(prefix + name)
             info.size, info.mtime = len(content), 1736726232
-            if form != tarfile.USTAR_FORMAT:  # what only extended headers can say
+            if form != tarfile.USTAR_FORMAT:  # these names need extended headers
                 info.uname = "ü" * 40
                 strange = tarfile.TarInfo("long/" * 40 + "näme")
                 strange.size, strange.linkname = 700, "l" * 200
@@ -128,7 +128,7 @@ def test_other_members_leave_no_trace_anywhere(tmp_path: Path, archive: Path, di
         member("long", b"model_algo-1\0", tarfile.GNUTYPE_LONGNAME),
         member("hyperparams.json", b"13 path=evil\n", tarfile.XHDTYPE),
         member("short", b"evil"),
-        member("linked", size=1 << 40, kind=tarfile.LNKTYPE),  # old tars say the size of what is linked
+        member("linked", size=1 << 40, kind=tarfile.LNKTYPE),  # old tars give the size of the link's target
     ]
     archive.write_bytes(gzip.compress(tar(*strangers, member(BEST, b"weights"))))
     before = sorted(tmp_path.rglob("*"))
@@ -168,16 +168,19 @@ def test_neither_a_file_nor_a_link_that_is_there_is_touched(tmp_path: Path, arch
         (b"", "is empty"),
         (b"\x1f\x8b", "is truncated"),
         (b"{}", "is truncated: after byte 2 of the tar it should have 510 more"),
-        (b"PK\x03\x04" + bytes(1000), "at byte 0 of the tar is no header of a member"),
-        (bz2.compress(os.urandom(1000)), "at byte 0 of the tar is no header of a member"),
-        (gzip.compress(b"\x12\x01" + bytes(1000), mtime=0), "at byte 0 of the tar is no header of a member"),
+        (b"PK\x03\x04" + bytes(1000), "at byte 0 of the tar there is no header of a member"),
+        (bz2.compress(os.urandom(1000)), "at byte 0 of the tar there is no header of a member"),
+        (gzip.compress(b"\x12\x01" + bytes(1000), mtime=0), "at byte 0 of the tar there is no header of a member"),
         (gzip.compress(SMALL, mtime=0)[:-8] + bytes(8), "is damaged: CRC check failed"),
         (gzip.compress(SMALL, mtime=0) + b"more", "is damaged: Not a gzipped file"),
         (b"\x1f\x8b" + bytes(100), "is damaged: Unknown compression method"),
-        (bytes(10240), f"has neither {BEST} nor model_algo-1 at its top, but nothing"),
-        (tar(member("hyperparams.json", b"{}")), "at its top, but 'hyperparams.json'"),
-        (tar(member(f"model/{BEST}", b"weights")), "at its top, but 'model/model_best.params': pack the files of the"),
-        (tar(member("a", b""), member("b/model.tar.gz", b"")), "but 'b/model.tar.gz', an archive within: give that"),
+        (bytes(10240), f"has neither {BEST} nor model_algo-1 at its top level, but nothing"),
+        (tar(member("hyperparams.json", b"{}")), "at its top level, but 'hyperparams.json'"),
+        (
+            tar(member(f"model/{BEST}", b"weights")),
+            "at its top level, but 'model/model_best.params': pack the files of the",
+        ),
+        (tar(member("a", b""), member("b/model.tar.gz", b"")), "but 'b/model.tar.gz', an archive inside it: give that"),
         (tar(*(member(f"\n{n}") for n in range(9))), r"but '\n0', '\n1', '\n2', '\n3', '\n4' and 4 more"),
         (tar(member(BEST), member(f"./{BEST}")), f"has {BEST} twice"),
         (tar(member("s", kind=tarfile.GNUTYPE_SPARSE)), "has the sparse file 's': pack without --sparse"),
@@ -198,7 +201,7 @@ def test_a_size_that_is_no_number_is_an_error(archive: Path, directory: Path, si
     header[124:136] = size.ljust(12)
     header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
     archive.write_bytes(tar(bytes(header)))
-    assert "a member whose size is no number" in fault(archive, directory)
+    assert "a member whose size is not a number" in fault(archive, directory)
 
 
 def test_whatever_is_cut_off_is_missed(archive: Path, directory: Path) -> None:
@@ -272,7 +275,7 @@ def test_an_archive_that_cannot_be_read_is_an_error(tmp_path: Path, directory: P
 
 def test_a_full_disk_is_an_error_that_names_the_place(archive: Path, directory: Path) -> None:
     archive.write_bytes(tar(member(BEST, os.urandom(2 << 20))))
-    limit = 'ulimit -f 1024; trap "" XFSZ; exec "$@"'  # of a file's size, in half kilobytes; a full disk fails alike
+    limit = 'ulimit -f 1024; trap "" XFSZ; exec "$@"'  # on the size of files, in units of 512 bytes, like a full disk
     script = "import sys, pathlib, semseg.artifact.archive as a; a.unpack(*map(pathlib.Path, sys.argv[1:]))"
     command = ["sh", "-c", limit, "sh", sys.executable, "-c", script, str(archive), str(directory)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -291,7 +294,7 @@ def test_random_bytes_are_an_artifact_error(archive: Path, directory: Path, cont
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_does_worse_than_an_artifact_error(tmp_path: Path, archive: Path, data: st.DataObject) -> None:
-    """Headers are damaged with a checksum that fits, so that what follows is reached."""
+    """Damaged headers get a valid checksum, so that later checks are reached."""
     content = bytearray(SMALL)
     for _ in range(data.draw(st.integers(1, 3), "changes")):
         header = 512 * data.draw(st.integers(0, len(content) // 512 - 1), "block")

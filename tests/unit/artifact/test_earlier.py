@@ -23,7 +23,7 @@ Network = Callable[..., Arrays]
 
 WANTED = {"backbone": "resnet-50", "algorithm": "fcn", "crop_size": "240", "num_classes": "5", "epochs": "10"}
 STATED = {"backbone": "resnet-50", "algorithm": "fcn", "crop_size": "240", "num_classes": "5", "_aux_loss": "True"}
-"""The relevant part of what the original wrote: strings (algorithm.md section 1.2)."""
+"""The relevant part of the built-in algorithm's hyperparams.json, whose values are strings."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def scratch(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def files(encode: Encode, network: Network) -> dict[str, bytes]:
-    """What the original leaves of a training; the best parameters are ones, the last ones zeros."""
+    """The files that the built-in algorithm writes; the best parameters are ones, the last ones zeros."""
     best: Arrays = network()
     last = {name: np.zeros_like(array) for name, array in best.items()}
     return {
@@ -87,7 +87,7 @@ def test_a_packed_model_is_loaded_and_may_be_removed_then(
 def test_the_output_folder_of_a_job_is_a_model(
     channel: Path, scratch: Path, files: dict[str, bytes], network: Network
 ) -> None:
-    """The platform puts output.tar.gz, made of output/data, beside the model."""
+    """The platform puts output.tar.gz, which holds output/data, beside the model."""
     archive = pack(channel / "model.tar.gz", files)
     pack(channel / "output.tar.gz", {"metrics.json": b"{}", "data_report.json": b"{}"})
     earlier = load_earlier(channel, WANTED, scratch)
@@ -196,7 +196,7 @@ def test_no_model_or_several_are_an_error_that_lists_them(
 
 
 def test_hidden_files_are_no_models(channel: Path, scratch: Path, files: dict[str, bytes]) -> None:
-    """macOS puts a ._ file beside each file on a foreign disk."""
+    """macOS puts a ._ file beside each file on a disk of another file system."""
     archive = pack(channel / "model.tar.gz", files)
     (channel / "._model.tar.gz").write_bytes(bytes.fromhex("00051607"))
     pack(channel / ".old.tar.gz", files)
@@ -208,7 +208,10 @@ def test_hidden_files_are_no_models(channel: Path, scratch: Path, files: dict[st
     [
         ("model/model_best.params", "There is a model in {channel}/model: give that folder, or move its files up."),
         ("job/model/model_algo-1", "There is a model in {channel}/job/model: give that folder"),
-        ("my models/model.tar.gz", "model.tar.gz is still packed: unpack it, as by tar -xf '{channel}/my models/model"),
+        (
+            "my models/model.tar.gz",
+            "model.tar.gz is still packed: unpack it with tar -xf '{channel}/my models/model",
+        ),
     ],
 )
 def test_a_model_in_a_folder_below_is_found_for_the_user(channel: Path, scratch: Path, place: str, hint: str) -> None:
@@ -265,7 +268,7 @@ def test_no_training_starts_from_parameters_that_are_no_numbers(
         pack(channel / "model.tar.gz", content)
     else:
         put(channel, content)
-    with pytest.raises(ArtifactError, match=r"^The channel model: .* no numbers, .* in auxlayer\.block\.0\.weight\."):
+    with pytest.raises(ArtifactError, match=r"^The channel model: .* NaN values, .* in auxlayer\.block\.0\.weight\."):
         load_earlier(channel, WANTED, scratch)
 
 

@@ -235,7 +235,10 @@ def test_a_pipe_in_a_file_s_place_is_not_waited_for(
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
-        ("model.tar.gz", "{folder}/model.tar.gz is still packed: unpack it, as by tar -xf {folder}/model.tar.gz -C"),
+        (
+            "model.tar.gz",
+            "{folder}/model.tar.gz is still packed: unpack it with tar -xf {folder}/model.tar.gz -C",
+        ),
         ("model/model.tar.gz", "{folder}/model/model.tar.gz is still packed"),
         ("model/model_best.params", "There is a model in {folder}/model: give that folder, or move its files up."),
         ("a/b/model_algo-1", "There is a model in {folder}/a/b"),
@@ -271,7 +274,7 @@ def test_parameters_that_no_network_computes_with_are_an_error_that_names_them(
         describe(tmp_path)
     assert str(path) in caught.value.message
     assert caught.value.message.endswith("below 0, in layer3.2.conv1.weight, head.block.4.weight.")
-    assert "train anew" in caught.value.hint
+    assert "train again" in caught.value.hint
 
 
 def test_the_digest_is_of_the_parameter_file(tmp_path: Path, write: Write, network: Parameters) -> None:

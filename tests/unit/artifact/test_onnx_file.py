@@ -25,7 +25,7 @@ def pooled(layers: Any, stages: Sequence[Any], num_classes: int) -> Any:
 
 
 def small_model() -> Any:
-    """A convolution and a pooling, as they are in the networks."""
+    """A convolution and a pooling, as in the networks."""
     arrays = {"c.weight": np.ones((4, 3, 1, 1), np.float32), "c.bias": np.ones(4, np.float32)}
     model = model_of(pooled, 4, arrays)
     helper.set_model_props(model, {"classes": "[]", DIGEST: OURS})
@@ -148,7 +148,7 @@ def test_operators_need_not_be_known_here_and_attributes_may_be_numbers_and_text
 
 @pytest.mark.parametrize(
     ("metadata", "says"),
-    [({DIGEST: "cd" * 32}, "was made from other parameters"), ({"classes": "[]"}, "does not tell from which")],
+    [({DIGEST: "cd" * 32}, "was made from other parameters"), ({"classes": "[]"}, "does not say from which")],
 )
 def test_a_file_of_other_parameters_is_refused(tmp_path: Path, metadata: dict[str, str], says: str) -> None:
     model = small_model()

@@ -148,7 +148,7 @@ SIXTEEN_BITS = [
 @pytest.mark.parametrize("data", SIXTEEN_BITS, ids=["grey", "RGB", "LA", "RGBA"])
 def test_sixteen_bits_are_refused(data: bytes) -> None:
     for decode in (lambda: decode_colors(data, COLORS, 9), lambda: main_colors(data)):
-        with pytest.raises(ImageError, match="16 bits a channel"):
+        with pytest.raises(ImageError, match="16 bits per channel"):
             decode()
 
 
@@ -178,7 +178,7 @@ def test_a_cut_file_is_an_error(image: Image.Image) -> None:
 
 
 def test_of_a_large_mask_every_colour_is_counted() -> None:
-    """One pixel of 1.5 million, in no row that an even choice of rows would show."""
+    """One pixel of 1.5 million, in a row that sampling rows evenly would miss."""
     pixels = np.zeros((1500, 1000), np.uint8)
     pixels[:500] = 1
     pixels[1001, 7] = 2
@@ -203,7 +203,7 @@ def test_the_counting_of_a_photograph_s_colours_ends_early() -> None:
 
 
 class TestValueColors:
-    """The colour of each value, as it is known before pixels are decoded."""
+    """The colour of each value, known before any pixel is decoded."""
 
     @pytest.mark.parametrize("depth", [1, 2, 4, 8])
     def test_a_palette_s_entries(self, depth: int) -> None:
@@ -261,7 +261,7 @@ class TestIndices:
         assert (values.tolist(), overruled) == ([[0, 5, 6]], False)
 
     def test_the_ignored_index_stays_that_in_the_colour_of_a_class(self) -> None:
-        """As the border has where a grey mask was converted to a palette: 255 is white then, as BACKGROUND is."""
+        """As after converting a grey mask to a palette: 255 is white then, as BACKGROUND is."""
         labels = np.array([[0, 1, 2, 255]], np.uint8)
         values, overruled = decode_indices(encode(Image.fromarray(labels).convert("P")), COLORS)
         assert (values.tolist(), overruled) == ([[0, 1, 2, 255]], False)

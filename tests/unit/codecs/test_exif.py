@@ -11,7 +11,7 @@ from semseg.codecs.exif import orientation
 
 
 def tiff(order: str, entries: list[tuple[int, int, int]], start: int = 8) -> bytes:
-    """entries: tag, kind and value."""
+    """Exif data of the given entries: tag, kind and value."""
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start)
     rows = [struct.pack(order + "HHIHxx", tag, kind, 1, value) for tag, kind, value in entries]
     return head.ljust(start, b"\0") + struct.pack(order + "H", len(entries)) + b"".join(rows) + bytes(4)

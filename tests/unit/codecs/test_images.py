@@ -18,9 +18,9 @@ from PIL.PngImagePlugin import PngImageFile
 from semseg.codecs.images import (
     decode_image,
     decode_reduced,
-    encode_picture,
+    encode_image,
+    exif_rotates_differently,
     exif_swaps_sides,
-    exif_turns_apart,
     open_image,
     to_rgb,
     verify_image,
@@ -67,7 +67,7 @@ def test_jpeg_equals_what_pillow_reads() -> None:
 
 
 def test_jpeg_of_rare_subsampling_equals_what_pillow_reads() -> None:
-    """4:4:1, for which simplejpeg has no name: one coded unit of 8 x 32 pixels instead of 16 x 16 in 4:2:0."""
+    """4:4:1, a subsampling that simplejpeg does not know: units of 8 x 32 pixels instead of 16 x 16 in 4:2:0."""
     data = encode(smooth(16, 16), "JPEG", subsampling="4:2:0")
     data = data.replace(b"\x00\x10\x00\x10\x03\x01\x22", b"\x00\x20\x00\x08\x03\x01\x14")  # in the header of the frame
     pixels = decode_image(data)
@@ -168,14 +168,14 @@ def test_exif_turns_two_files_apart(size: tuple[int, int], one: int, other: int,
         exif[0x0112] = orientation
         files.append(encode(smooth(*size[::-1]), kind, exif=exif))
     image, mask = files
-    assert exif_turns_apart(image, mask, size) == apart
+    assert exif_rotates_differently(image, mask, size) == apart
 
 
 @pytest.mark.parametrize("exif", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", bytes(99)])
 def test_malformed_exif_turns_nothing(exif: bytes) -> None:
     plain = encode(smooth(), "PNG")
     for kind in ("JPEG", "PNG"):
-        assert not exif_turns_apart(encode(smooth(), kind, exif=b"Exif\0\0" + exif), plain, (8, 8))
+        assert not exif_rotates_differently(encode(smooth(), kind, exif=b"Exif\0\0" + exif), plain, (8, 8))
 
 
 def test_corrupt_exif_is_no_obstacle() -> None:
@@ -236,14 +236,14 @@ class TestReduction:
         assert size == pillow.size
 
     def test_pillow_alone_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("semseg.codecs.whole.simplejpeg", None)
+        monkeypatch.setattr("semseg.codecs.strict.simplejpeg", None)
         data = encode(smooth(), "JPEG")
         image, size = decode_reduced(open_image(data), (1, 1))
         assert size == (64, 48)
         np.testing.assert_array_equal(image, decode_image(data))
 
     def test_what_pillow_forgives_is_forgiven(self) -> None:
-        """Stray bytes between two segments: a warning of the decoder's, which the fast path takes for an error."""
+        """Stray bytes between two segments: the decoder warns of them, which the fast path treats as an error."""
         data = encode(smooth(), "JPEG")
         strayed = data[:20] + b"\0\0\0" + data[20:]
         image, _ = decode_reduced(open_image(strayed), (64, 48))
@@ -314,11 +314,11 @@ class TestRefusals:
 
 
 def test_pixels_come_back_from_an_encoded_picture() -> None:
-    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(encode_picture(PIXELS)))), PIXELS)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(encode_image(PIXELS)))), PIXELS)
 
 
 def test_a_jpeg_of_endless_scans_is_refused_unread() -> None:
-    """Each goes over all pixels: 500 of them, 20 kB, would keep a core busy for half a minute at 30 megapixels."""
+    """Each scan visits all pixels: 500 of them, 20 kB, would keep a core busy for half a minute at 30 megapixels."""
     data = encode(smooth(), "JPEG", progressive=True)
     first, end = data.index(b"\xff\xda"), data.index(b"\xff\xc4", data.index(b"\xff\xda"))
     scans = data.count(b"\xff\xda")
@@ -329,7 +329,7 @@ def test_a_jpeg_of_endless_scans_is_refused_unread() -> None:
 
 
 def test_only_the_scans_of_the_picture_count() -> None:
-    """Not what phones append, such as a film, nor what stands in other segments, such as a thumbnail."""
+    """Not what phones append, such as a video, nor other segments, such as a thumbnail."""
     data, scans = encode(smooth(), "JPEG"), 100 * b"\xff\xda\0\x02"
     segment = b"\xff\xe5" + struct.pack(">H", 2 + len(scans)) + scans
     restarts = encode(smooth(), "JPEG", restart_marker_blocks=1)
@@ -348,7 +348,7 @@ def test_a_jpeg_of_endless_segments_is_refused_unread() -> None:
 
 
 def test_what_a_png_tells_beside_its_pixels_takes_no_memory() -> None:
-    """A text of 73 kB unpacks to 64 million letters, and stayed as long as the picture."""
+    """A text of 73 kB unpacks to 64 million letters, and stayed in memory as long as the image."""
     text = b"Comment\0\0" + zlib.compress(b"\xf0\x9f\x99\x82" + 100_000 * b"a")
     others = [chunk(b"iTXt", b"Comment\0\1\0\0\0" + text[9:]), chunk(b"zTXt", text), chunk(b"tEXt", b"a\0b")]
     rows = b"\0" + bytes(range(9))

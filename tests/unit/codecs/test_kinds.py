@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, verify_image
-from semseg.codecs.kinds import JPEG, LOOK, PNG, foreign, kind_of, require_usual_coding
+from semseg.codecs.kinds import HEAD_BYTES, JPEG, PNG, kind_of, not_jpeg_or_png, require_usual_coding
 from semseg.codecs.masks import decode_mask
 from semseg.errors import ImageError
 from semseg.types import UInt8
@@ -113,8 +113,8 @@ OTHERS = [
     (PNG_BYTES.decode("ascii", "replace").encode("ascii", "replace"), "a PNG file that was handled as text"),
     (PNG_BYTES.replace(b"\r\n", b"\n"), "a PNG file that was handled as text"),
     (PNG_BYTES.replace(b"\n", b"\r\n"), "a PNG file that was handled as text"),
-    (JPEG_BYTES.decode("utf-8", "replace").encode(), "binary data that were handled as text"),
-    (JPEG_BYTES.decode("latin-1").encode(), "binary data that were handled as text"),
+    (JPEG_BYTES.decode("utf-8", "replace").encode(), "binary data that was handled as text"),
+    (JPEG_BYTES.decode("latin-1").encode(), "binary data that was handled as text"),
     ("\ufffdPNG".encode("utf-16"), "UTF-16 text, as PowerShell's > writes"),
     (LFS, "a Git LFS pointer"),
     (b"../../.git/annex/objects/Xk/9P/SHA256E-s31--ab.jpg", "a git-annex pointer"),
@@ -132,7 +132,7 @@ OTHERS = [
     (str(PNG_BYTES).encode(), "bytes as Python prints them"),
     (b"------WebKitFormBoundary7MA4YWxkTrZu0gW" + PART, "a multipart form"),
     (b"--5f2a" + PART, "a multipart form"),
-    (b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + JPEG_BYTES, "an HTTP response, its head included"),
+    (b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + JPEG_BYTES, "an HTTP response with its headers"),
     (b"<!DOCTYPE html>\n<html lang=de><title>Anmeldung f\xc3\xbcr", "an HTML page"),
     (b"\n<HTML><body>", "an HTML page"),
     (S3_ERROR % b"AccessDenied", "an XML error of a store such as S3 (AccessDenied)"),
@@ -143,8 +143,8 @@ OTHERS = [
     (b"404: Not Found", "text"),
     (b"BMW, Audi\r\n", "text"),
     ("Größe".encode(), "text"),
-    (bytes(9), "a row of zero bytes"),
-    (bytes(1 << 20), "a row of zero bytes"),
+    (bytes(9), "a run of zero bytes"),
+    (bytes(1 << 20), "a run of zero bytes"),
     (b"\n\n" + JPEG_BYTES, "2 bytes of something else, then an image"),
     (bytes(128) + PNG_BYTES, "128 bytes of something else, then an image"),
 ]
@@ -169,8 +169,8 @@ def test_jpeg_and_png_are_known_by_their_bytes_alone() -> None:
 @pytest.mark.parametrize("data", [b"", b"\x07\x12\x99", b"\x00\x01\x02" * 500])
 def test_what_is_not_known_is_said_to_be_neither(data: bytes) -> None:
     assert kind_of(data) is None
-    assert str(foreign(data)).startswith(
-        "The picture begins like neither JPEG nor PNG." if data else "The picture is e"
+    assert str(not_jpeg_or_png(data)).startswith(
+        "The image begins like neither JPEG nor PNG." if data else "The image is e"
     )
 
 
@@ -187,13 +187,13 @@ def test_any_bytes_are_looked_at(data: bytes, start: bytes) -> None:
     "unit", [b"<", b"<?xml", b"<!", b"<Error>", b"<?xml<Error>", b" ", b"--", b"P1 ", b"/annex", b"\xff", b'"']
 )
 def test_only_the_first_bytes_are_looked_at(unit: bytes) -> None:
-    """However much follows, and whatever it is, nothing but `LOOK` bytes decide."""
-    head = (unit * LOOK)[:LOOK]
+    """Whatever follows them, only the first `HEAD_BYTES` bytes decide."""
+    head = (unit * HEAD_BYTES)[:HEAD_BYTES]
     assert kind_of(head) == kind_of(head + b"<svg" * 1000)
 
 
 def frame(code: int, bits: int, before: bytes = b"") -> bytes:
-    """A JPEG's beginning with the marker of a frame of one component, 40 x 32, and that of a scan."""
+    """The beginning of a JPEG: a frame header of one component, 40 x 32, and the marker of a scan."""
     declared = bytes([0xFF, code]) + struct.pack(">HBHHB", 11, bits, 32, 40, 1) + b"\1\x11\0"
     return b"\xff\xd8" + before + declared + b"\xff\xda\0\x08\1\1\0\0\x3f\0"
 
@@ -201,8 +201,8 @@ def frame(code: int, bits: int, before: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (frame(0xC1, 12), "The JPEG has 12 bits a sample, not 8. Save it with 8 bits"),
-        (frame(0xC3, 16), "The JPEG has 16 bits a sample, not 8. Save it with 8 bits"),
+        (frame(0xC1, 12), "The JPEG has 12 bits per sample, not 8. Save it with 8 bits"),
+        (frame(0xC3, 16), "The JPEG has 16 bits per sample, not 8. Save it with 8 bits"),
         (frame(0xC3, 8), "The JPEG is lossless"),
         (frame(0xCB, 8), "The JPEG is lossless"),
         (frame(0xC5, 8), "The JPEG is hierarchical"),
@@ -228,13 +228,13 @@ def test_baseline_progressive_and_arithmetic_codings_are_read(code: int) -> None
 
 
 def lossless(pixels: UInt8) -> bytes:
-    """A whole lossless JPEG of pixels (H, W, 3) (ISO/IEC 10918-1, annex H), each difference in 5 bits for its size,
-    then itself."""
+    """A lossless JPEG of pixels (H, W, 3) (ISO/IEC 10918-1, annex H): each difference is coded as 5 bits for its size,
+    then its value."""
     height, width, _ = pixels.shape
     values = pixels.astype(int)
     before = np.full_like(
         values, 128
-    )  # of the first pixel, of those below it the one above, of others the one to the left
+    )  # predicted from the pixel above in the first column, from the one to the left elsewhere
     before[1:, 0], before[:, 1:] = values[:-1, 0], values[:, :-1]
     bits = ""
     for difference in (values - before).ravel().tolist():
@@ -248,7 +248,7 @@ def lossless(pixels: UInt8) -> bytes:
 
 
 def test_a_whole_lossless_jpeg_never_reaches_a_decoder_that_would_write_beyond_its_buffer() -> None:
-    """Asked for a quarter, simplejpeg makes room for a quarter, and gets all: that ended the process."""
+    """Asked for a quarter, simplejpeg allocates a quarter, and the decoder writes all: that killed the process."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
     data = lossless(pixels)
     with Image.open(io.BytesIO(data)) as oracle:

@@ -115,7 +115,7 @@ def test_colours_are_refused_with_their_mode(mode: str) -> None:
 def test_varying_transparency_is_refused_with_its_mode(mode: str) -> None:
     image = Image.fromarray(LABELS).convert(mode)
     image.putalpha(Image.fromarray(LABELS))
-    with pytest.raises(ImageError, match=f"mode {mode} and transparency"):
+    with pytest.raises(ImageError, match=f"mode {mode} and varying transparency"):
         decode_mask(encode(image))
 
 

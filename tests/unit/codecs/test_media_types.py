@@ -207,10 +207,10 @@ def test_any_header_is_settled_or_refused(header: str) -> None:
         ("image/png;q=1.000000", PNG),
         ("image/png;q=0.0001, application/json;q=0.00001", PNG),
         ("image/png;q=0.000, */*;q=0.00001", RECORDIO),
-        ("image/png;palette=none;q=0, */*;q=0.1", RECORDIO),  # what is not wanted need not be on offer
+        ("image/png;palette=none;q=0, */*;q=0.1", RECORDIO),  # what is refused need not be on offer
         ("image/png;palette=none;q=0.1, */*;q=0.2", RECORDIO),
         ("application/*;q=0, */*;q=0.5, image/png;palette=none;q=0.4", PNG),
-        ("image/png;palette=none, application/json;q=0.1, */*", JSON),  # another that is named
+        ("image/png;palette=none, application/json;q=0.1, */*", JSON),  # another type is named
         ('"image/png", application/json', JSON),
         ("text/html;q=high, application/json", JSON),
     ],
@@ -225,7 +225,7 @@ def test_as_many_ranges_as_a_header_holds_are_settled() -> None:
 
 
 def calls(function: Callable[..., object], *arguments: object) -> int:
-    """How many functions a call calls, be it in vain."""
+    """The number of function calls that a call makes, whether or not it succeeds."""
     return counted_calls(lambda: function(*arguments), NotAcceptableError)
 
 

@@ -23,7 +23,7 @@ def test_voc_is_the_colour_map_of_pascal_voc() -> None:
     ("name", "classes"), [("voc", range(256)), ("ade20k", range(150)), ("cityscapes", [*range(10), *range(11, 19)])]
 )
 def test_the_colours_of_a_class_are_those_that_gluoncv_shows_it_in(name: str, classes: list[int]) -> None:
-    """All but the sky of Cityscapes, which GluonCV has as (0, 130, 180)."""
+    """All colours agree except Cityscapes' sky, which is (0, 130, 180) in GluonCV."""
     pytest.importorskip("semseg.engines.gluon.runtime").load()
     viz = pytest.importorskip("gluoncv.utils.viz.segmentation")
     known_as = {"voc": "pascal_voc", "ade20k": "ade20k", "cityscapes": "citys"}[name]

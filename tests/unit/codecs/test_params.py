@@ -95,7 +95,7 @@ ONE = _head() + _dense(1) + bytes(4)
         (ONE + struct.pack("<QQ", 1, 2000) + bytes(2000), "a name of 2000 bytes"),
         (ONE + struct.pack("<QQ", 1, 2) + b"\xff\xff", "not UTF-8"),
         (ONE + struct.pack("<QQ", 1, 1) + b"w" + b"more", "4 bytes too many"),
-        (_head(2) + 2 * (_dense(1) + bytes(4)) + struct.pack("<Q", 2) + 2 * (struct.pack("<Q", 1) + b"w"), "one name"),
+        (_head(2) + 2 * (_dense(1) + bytes(4)) + struct.pack("<Q", 2) + 2 * (struct.pack("<Q", 1) + b"w"), "same name"),
     ],
 )
 def test_a_bad_file_is_named_with_its_fault(tmp_path: Path, content: bytes, says: str) -> None:
@@ -124,7 +124,7 @@ def test_a_path_that_is_no_file_is_an_error(tmp_path: Path) -> None:
 def test_an_array_of_two_names_after_stripping_is_an_error(tmp_path: Path, encode: Encode) -> None:
     path = tmp_path / "a.params"
     path.write_bytes(encode({"w": ARRAYS["labels"], "arg:w": ARRAYS["labels"]}))
-    with pytest.raises(ArtifactError, match="two arrays of one name"):
+    with pytest.raises(ArtifactError, match="two arrays with the same name"):
         read_params(path)
 
 

@@ -28,7 +28,7 @@ def recordio() -> Any:
 
 
 def as_mxnet_writes(payload: bytes) -> bytes:
-    """A record that is split, as MXRecordIO does, wherever the magic number stands at a multiple of 4."""
+    """A record split as MXRecordIO does it: wherever the magic number occurs at a multiple of 4."""
     words = [payload[place : place + 4] for place in range(0, len(payload), 4)]
     parts = [bytearray()]
     for word in words:
@@ -213,21 +213,21 @@ class TestReader:
     @pytest.mark.parametrize(
         ("stream", "message"),
         [
-            (MAGIC + b"\x05\0", "stream ends at byte 6, where 2 more bytes of its header must come"),
-            (whole(b"hello")[:11], "stream ends at byte 11, where 2 more bytes of its payload must come"),
-            (whole(b"hello")[:14], "stream ends at byte 14, where 2 more bytes of its padding must come"),
-            (as_mxnet_writes(MAGIC)[:8], "stream ends at byte 8, where 8 more bytes of its header must come"),
+            (MAGIC + b"\x05\0", "stream ends at byte 6, where 2 more bytes of its header are expected"),
+            (whole(b"hello")[:11], "stream ends at byte 11, where 2 more bytes of its payload are expected"),
+            (whole(b"hello")[:14], "stream ends at byte 14, where 2 more bytes of its padding are expected"),
+            (as_mxnet_writes(MAGIC)[:8], "stream ends at byte 8, where 8 more bytes of its header are expected"),
         ],
         ids=["header", "payload", "padding", "between parts"],
     )
     def test_a_cut_is_told_to_the_byte(self, stream: bytes, message: str) -> None:
         assert message in error_of(stream).message
-        assert "ended too early" in error_of(stream).hint
+        assert "stopped too early" in error_of(stream).hint
 
     @pytest.mark.req("R41")
     def test_other_bytes_than_recordio_are_told_with_the_setting_to_mend(self) -> None:
         error = error_of(whole(b"one") + b"\x89PNG\r\n\x1a\n" + bytes(100))
-        assert error.message == "record 1 of train_0: at byte 12 stands 89504e47, not RecordIO's magic number 0a23d7ce."
+        assert error.message == "record 1 of train_0: at byte 12 it has 89504e47, not RecordIO's magic number 0a23d7ce."
         assert error.hint == "RecordWrapperType must be RecordIO."
 
     @pytest.mark.parametrize("flag", range(8))
@@ -241,6 +241,6 @@ class TestReader:
         else:
             expected = "2 or 3" if begun else "0 or 1"
             assert error_of(stream).message == (
-                f"record 0 of train_0: at byte {len(begun)} begins a part with the flag {flag}, "
-                f"but {expected} must come there."
+                f"record 0 of train_0: at byte {len(begun)} it has a part with the flag {flag}, "
+                f"but {expected} is expected."
             )

@@ -13,7 +13,7 @@ CLASSES = 4
 
 
 def decoded(counts: list[int], height: int, width: int) -> UInt8:
-    """A region as COCO's uncompressed RLE means it: down the columns, zeros first."""
+    """The mask of a region in COCO's uncompressed RLE: down the columns, zeros first."""
     flat = np.repeat(np.arange(len(counts)) % 2, counts)
     return flat.reshape(height, width, order="F").astype(np.uint8)
 
@@ -24,7 +24,7 @@ def test_the_runs_of_each_class_are_its_region(labels: UInt8) -> None:
     assert len(regions) == CLASSES
     for number, counts in enumerate(regions):
         np.testing.assert_array_equal(decoded(counts.tolist(), *labels.shape), labels == number)
-        assert (counts[1:] > 0).all()  # as short as can be
+        assert (counts[1:] > 0).all()  # as short as possible
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ def test_each_class_has_its_name_pixels_share_and_mean_confidence() -> None:
 
 
 def test_with_runs_each_class_has_its_region() -> None:
-    told = json.loads(b"".join(encode_summary(LABELS, CONFIDENCE, NAMES, runs=True)))
-    assert [entry["rle"]["size"] for entry in told["classes"]] == [[2, 3]] * 4
-    assert [entry["rle"]["counts"] for entry in told["classes"]] == [[0, 3, 3], [4, 2], [3, 1, 2], [6]]
+    summarised = json.loads(b"".join(encode_summary(LABELS, CONFIDENCE, NAMES, runs=True)))
+    assert [entry["rle"]["size"] for entry in summarised["classes"]] == [[2, 3]] * 4
+    assert [entry["rle"]["counts"] for entry in summarised["classes"]] == [[0, 3, 3], [4, 2], [3, 1, 2], [6]]
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])
@@ -40,8 +40,8 @@ def test_sums_and_texts_do_not_depend_on_how_many_are_made_at_a_time(
     rng = np.random.default_rng(0)
     labels, confidence = rng.integers(0, 5, (100, 30), np.uint8), rng.random((100, 30), np.float32)
     expected = b"".join(encode_summary(labels, confidence, [None] * 5, runs=True))
-    monkeypatch.setattr(summary, "_ROWS", rows)
-    monkeypatch.setattr(summary, "_NUMBERS", rows)
+    monkeypatch.setattr(summary, "_ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(summary, "_RUNS_AT_ONCE", rows)
     assert b"".join(encode_summary(labels, confidence, [None] * 5, runs=True)) == expected
     counts = [entry["pixels"] for entry in json.loads(expected)["classes"]]
     assert counts == np.bincount(labels.ravel()).tolist()

@@ -131,7 +131,7 @@ class TestProblems:
             [
                 "train/lone.png has no annotation in train_annotation.",
                 "train_annotation/coloured.png: The mask has mode RGB and colours",
-                "train/cut.png: The picture cannot be decoded",
+                "train/cut.png: The image cannot be decoded",
                 "train_annotation/small.png has 9 x 8 pixels, train/small.png 10 x 8.",
                 "train_annotation/wrong.png: pixel values 3, 7 are not classes under {'scale': 1}: num_classes is 3.",
                 "validation_annotation/text.png: This is text, neither JPEG nor PNG.",
@@ -164,7 +164,7 @@ class TestProblems:
             image.save(path.with_suffix(".jpg"))
         path.unlink()
         path.with_suffix(".jpg").write_bytes(path.with_suffix(".jpg").read_bytes()[:-100])
-        assert "train/a.jpg: The picture cannot be decoded" in error_of(tmp_path).message
+        assert "train/a.jpg: The image cannot be decoded" in error_of(tmp_path).message
 
     def test_a_turned_picture_is_explained(self, tmp_path: Path, write_pair: PairWriter) -> None:
         path = path_of(write_pair("a", np.zeros((10, 8), np.uint8)).image)
@@ -250,13 +250,13 @@ class TestMasksOfColours:
         transparent = Image.new("LA", (10, 8))
         transparent.putpixel((0, 0), (1, 9))
         store(write_pair("a").mask, transparent)
-        assert "The mask has mode LA and transparency that varies" in error_of(tmp_path).message
+        assert "The mask has mode LA and varying transparency" in error_of(tmp_path).message
 
     def test_a_cut_one_is_a_damaged_file(self, tmp_path: Path, write_pair: PairWriter) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
         path = path_of(write_pair("a", pixels, size=(40, 40)).mask)
         path.write_bytes(path.read_bytes()[:-900])
-        assert "train_annotation/a.png: The picture cannot be decoded" in error_of(tmp_path).message
+        assert "train_annotation/a.png: The image cannot be decoded" in error_of(tmp_path).message
 
 
 def test_it_stops_when_told(tmp_path: Path, write_pair: PairWriter) -> None:

@@ -65,7 +65,7 @@ class TestValues:
     @pytest.mark.parametrize("colors", [None, GROUND_TRUTH])
     @pytest.mark.parametrize("label_map", [SCALE, COLORS])
     def test_errors_name_the_mask(self, colors: ColorMap | None, label_map: LabelMap) -> None:
-        with pytest.raises(DataError, match=r"^train_annotation/a\.png: The picture is empty"):
+        with pytest.raises(DataError, match=r"^train_annotation/a\.png: The image is empty"):
             read_values(pair(b"", colors), label_map)
 
 
@@ -101,7 +101,7 @@ class TestPictures:
 
     def test_errors_name_the_picture(self) -> None:
         cut = encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-200]
-        with pytest.raises(DataError, match=r"^train/a\.jpg: The picture cannot be decoded"):
+        with pytest.raises(DataError, match=r"^train/a\.jpg: The image cannot be decoded"):
             verify_image(pair(image=cut), open_image(pair(image=cut)))
         with pytest.raises(DataError, match=r"^train/a\.jpg: This is text, neither JPEG nor PNG"):
             open_image(pair(image=b"text"))

@@ -146,7 +146,7 @@ class TestTraining:
 
     def test_an_error_names_the_file_and_ends_the_threads(self, pairs: list[Pair]) -> None:
         cut_short(pairs[3].image)
-        with pytest.raises(DataError, match=r"^train/3\.png: The picture cannot be decoded"):
+        with pytest.raises(DataError, match=r"^train/3\.png: The image cannot be decoded"):
             list(training(pairs, batch_size=10).epoch(0))
         assert no_threads_left()
 
@@ -261,6 +261,6 @@ class TestValidation:
 
     def test_an_error_names_the_file(self, pairs: list[Pair]) -> None:
         cut_short(pairs[0].mask, 0)
-        with pytest.raises(DataError, match=r"^train_annotation/0\.png: The picture is empty"):
+        with pytest.raises(DataError, match=r"^train_annotation/0\.png: The image is empty"):
             list(self.load(pairs, 4).epoch(0))
         assert no_threads_left()

@@ -271,7 +271,7 @@ class TestKinds:
             (b'"1"', "JSON text"),
             (b"1", "text"),
             (b"BMW, Audi\r\n", "text"),
-            (b"\0" * 7, "a row of zero bytes"),
+            (b"\0" * 7, "a run of zero bytes"),
             (b"\7\xfe" * 4, "8 bytes of something else"),
             (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
         ],
@@ -298,5 +298,5 @@ class TestKinds:
     @pytest.mark.req("R41")
     def test_a_stream_without_the_wrapper(self, channel: Path, fifo: Path) -> None:
         write_into(fifo, JPEG + PNG)
-        with pytest.raises(DataError, match=r"^record 0 of train_0: at byte 0 stands ffd8ffe0.* must be RecordIO\.$"):
+        with pytest.raises(DataError, match=r"^record 0 of train_0: at byte 0 it has ffd8ffe0.* must be RecordIO\.$"):
             read(channel)

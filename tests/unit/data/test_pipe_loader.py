@@ -201,7 +201,7 @@ class TestTraining:
     def test_a_broken_picture_is_named_by_its_record(self, channel: Path) -> None:
         broken = Pair(LoadedFile("", PAIRS[3].image.read()[:60]), PAIRS[3].mask)
         put(channel, stream([*PAIRS[:3], broken, *PAIRS[4:]]))
-        with pytest.raises(DataError, match=r"^record 6 of train_0: The picture cannot be decoded"):
+        with pytest.raises(DataError, match=r"^record 6 of train_0: The image cannot be decoded"):
             row(training(channel, 17), 1)
 
     def test_a_writer_killed_within_a_record(self, channel: Path) -> None:

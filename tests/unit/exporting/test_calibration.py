@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from discerning import picture
+from discerning import noisy_image
 from onnx import TensorProto, helper, numpy_helper
 
 from semseg.artifact.model_dir import describe
@@ -25,7 +25,7 @@ def network(small_dir: Path) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def images() -> list[Float32]:
-    return [normalise(picture(level)[:, : 40 + seed]) for seed, level in enumerate((40, 200))]  # sizes may differ
+    return [normalise(noisy_image(level)[:, : 40 + seed]) for seed, level in enumerate((40, 200))]  # sizes may differ
 
 
 def computed(network: onnx.ModelProto, names: list[str], image: Float32) -> list[Float32]:

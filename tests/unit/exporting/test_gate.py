@@ -34,7 +34,7 @@ TRUTH: UInt8 = np.repeat([[0, 0, 0, 0, 1, 1, 1, 1]], 4, axis=0).astype(np.uint8)
 def test_both_are_measured_against_the_annotations() -> None:
     gate = compare(predictor(0, 1), predictor(0, 0), [(PICTURE, TRUTH)] * 2)
     assert [gate.f32, gate.int8] == pytest.approx([2 / 3, 0.5 / 3])
-    assert gate.pictures == 2
+    assert gate.images == 2
     assert compare(predictor(0, 0), predictor(0, 1), [(PICTURE, TRUTH)]).fall == pytest.approx(-0.5)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 import pytest
-from discerning import labelled, picture
+from discerning import labelled, noisy_image
 from small_model import BRIGHT, DARK, write_small_model
 
 from semseg.artifact import onnx_file
@@ -37,8 +37,8 @@ def attempts(log: Sequence[str]) -> list[int]:
 def test_an_int8_network_sees_what_the_f32_one_sees(quantized: Path) -> None:
     for precision in ("f32", "int8"):
         predictor = load_predictor(quantized, precision=precision).predictor
-        assert (predictor.predict(picture(40, seed=9)).labels() == DARK).all()
-        assert (predictor.predict(picture(200, seed=9)).labels() == BRIGHT).all()
+        assert (predictor.predict(noisy_image(40, seed=9)).labels() == DARK).all()
+        assert (predictor.predict(noisy_image(200, seed=9)).labels() == BRIGHT).all()
 
 
 def test_the_file_belongs_to_the_parameters_beside_it(quantized: Path) -> None:
@@ -53,7 +53,7 @@ def test_it_says_what_it_was_made_from_and_how_it_did(quantized: Path) -> None:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     gate = read_gate(metadata)
     assert gate
-    assert [gate.f32, gate.int8, gate.pictures] == pytest.approx([2 / 3, 2 / 3, 6])
+    assert [gate.f32, gate.int8, gate.images] == pytest.approx([2 / 3, 2 / 3, 6])
     assert metadata["params_sha256"] == hashlib.sha256((quantized / "model_best.params").read_bytes()).hexdigest()
     assert metadata["semseg_version"] == __version__
 
@@ -65,7 +65,7 @@ def test_layers_that_lose_too_much_keep_f32(small_dir: Path, caplog: pytest.LogC
         gate = quantize(model, small_dir / INT8, pictures(), labelled)
     assert gate.passed
     assert attempts(caplog.messages) == [0, 1, 4]
-    assert caplog.messages[0].startswith("mIOU 0.1667 in int8, 0.6667 in f32, on 6 pictures;")
+    assert caplog.messages[0].startswith("mIOU 0.1667 in int8, 0.6667 in f32, on 6 images;")
     exact = {constant.name for constant in onnx.load(small_dir / INT8).graph.initializer if constant.data_type == 1}
     weights = {name for name in exact if name.startswith("inner") and name.endswith("weight")}
     assert weights > {"inner.3.weight", "inner.7.weight", "inner.11.weight"}
@@ -97,13 +97,13 @@ def test_pictures_of_another_kind_calibrate_badly_and_the_gate_tells(
 
     monkeypatch.setattr(module, "activation_ranges", stretched)
     monkeypatch.setattr(module, "_IN_F32", (0,))
-    images = [(picture(level, seed), None) for seed, level in enumerate((40, 120, 200))]
+    images = [(noisy_image(level, seed), None) for seed, level in enumerate((40, 120, 200))]
     assert not quantize(describe(small_dir), small_dir / INT8, pictures(), lambda: images).passed
 
 
 def test_a_picture_that_cannot_be_read_leaves_all_as_it_was(small_dir: Path) -> None:
     def damaged() -> Iterator[UInt8]:
-        yield picture(40)
+        yield noisy_image(40)
         raise DataError("7.png is damaged.")
 
     (small_dir / INT8).write_text("old")

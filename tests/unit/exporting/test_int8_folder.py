@@ -56,7 +56,7 @@ def numbers(pictures: list[Any]) -> list[int]:
 
 def test_some_pictures_calibrate_and_others_compare(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
     images, _ = write_pictures(tmp_path, 140)
-    assert quantize_folder(small_dir, images).pictures == 100
+    assert quantize_folder(small_dir, images).images == 100
     assert asked.path == small_dir / "model_int8.onnx"
     calibration, validation = (
         numbers(asked.calibration),
@@ -106,7 +106,7 @@ def test_the_command_prints_both_numbers(
     images, masks = write_pictures(tmp_path, 4)
     assert command(small_dir, "--images", images, "--annotations", masks) == code
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said == f"{word}: mIOU {int8:.4f} in int8, 0.5000 in f32, on 2 pictures"
+    assert said == f"{word}: mIOU {int8:.4f} in int8, 0.5000 in f32, on 2 images"
 
 
 def test_what_is_wrong_with_the_pictures_is_told(
@@ -143,5 +143,5 @@ def test_a_file_comes_of_it(small_dir: Path, tmp_path: Path, capsys: pytest.Capt
         Image.fromarray(image).save(tmp_path / f"images/{number}.png")
         Image.fromarray(np.asarray(labels)).save(tmp_path / f"masks/{number}.png")
     assert command(small_dir, "--images", tmp_path / "images", "--annotations", tmp_path / "masks") == 0
-    assert "kept: mIOU 0.6667 in int8, 0.6667 in f32, on 2 pictures" in capsys.readouterr().out
+    assert "kept: mIOU 0.6667 in int8, 0.6667 in f32, on 2 images" in capsys.readouterr().out
     assert (small_dir / "model_int8.onnx").stat().st_size > 1000

@@ -111,5 +111,5 @@ def test_nothing_is_made_of_parameters_that_are_no_numbers(
     arrays["first.weight"] = np.full_like(arrays["first.weight"], np.nan)
     write_params(small_dir / "model_best.params", arrays)
     assert main([command[0], str(small_dir), *command[1:]]) == 1
-    assert f"{small_dir / 'model_best.params'} has values that are infinite or no numbers" in capsys.readouterr().err
+    assert f"{small_dir / 'model_best.params'} has infinite or NaN values" in capsys.readouterr().err
     assert [path.name for path in small_dir.iterdir()] == ["model_best.params"]

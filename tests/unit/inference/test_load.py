@@ -125,7 +125,7 @@ def test_int8_needs_a_model_of_that_precision(small_dir: Path) -> None:
 def test_an_int8_model_that_passed_is_used(quantized: Path, precision: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         load_predictor(quantized, precision=precision)
-    told = f"OpenVINO computes in int8 on {machine.usable_cores()} cores: mIOU 0.6667 in int8, 0.6667 in f32, on 6 pic"
+    told = f"OpenVINO computes in int8 on {machine.usable_cores()} cores: mIOU 0.6667 in int8, 0.6667 in f32, on 6 ima"
     assert any(message.startswith(told) for message in caplog.messages)
     assert caplog.messages[-2] == f"Loading weights from {quantized / 'model_int8.onnx'}"
 
@@ -313,7 +313,7 @@ def test_parameters_that_no_network_computes_with_are_refused(small_dir: Path, n
     arrays = stack_arrays()
     arrays[name].flat[0] = value
     write_params(small_dir / "model_best.params", arrays)
-    with pytest.raises(ArtifactError, match=f"{small_dir / 'model_best.params'} has values .* in {name}"):
+    with pytest.raises(ArtifactError, match=f"{small_dir / 'model_best.params'} has .* values, .* in {name}"):
         load_predictor(small_dir)
 
 

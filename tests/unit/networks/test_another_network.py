@@ -1,4 +1,4 @@
-"""A network is one definition: one that is declared here goes through all that is derived from definitions."""
+"""A new network needs only a definition: the one declared here goes through everything derived from definitions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _encoder(layers: Layers[T], image: T) -> Sequence[T]:
 
 
 def _decoder(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
-    """From the deepest stage up: each is stretched to the one before it, and joined with it."""
+    """From the deepest stage up: each is stretched to the size of the one before it and concatenated with it."""
     x = stages[-1]
     for number, finer in enumerate(reversed(stages[:-1])):
         joined = layers.concatenate([layers.stretch(x, like=finer), finer])
@@ -52,7 +52,7 @@ LADDER = Network("ladder", "Ladder", _decoder, None, "decoder.classifier", 4, {"
 
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
-    """Random parameters, no statistic of which is 0 or 1."""
+    """Random parameters, whose statistics are neither 0 nor 1."""
     found = initial_values(parameter_table(LADDER, SMALL, CLASSES), seed=0)
     rng = np.random.default_rng(1)
     drawn = {
@@ -120,7 +120,7 @@ def test_its_onnx_model_computes_what_its_layers_say(
 
 
 def test_a_case_computed_by_hand() -> None:
-    """One pixel of 1: of each kernel its middle alone sees anything, and weights of 1 add up the channels."""
+    """One pixel of 1: only the centre of each kernel sees it, and weights of 1 add up the channels."""
     table = parameter_table(LADDER, SMALL, CLASSES)
     ones: Arrays = {name: np.ones(parameter.shape, np.float32) for name, parameter in table.items()}
     plain = ones | {name: np.zeros_like(ones[name]) for name in ones if name.endswith((".beta", "_mean", ".bias"))}
@@ -132,7 +132,7 @@ def test_a_case_computed_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def served(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    """What serves a directory with these parameters."""
+    """The backend that serves a directory with these parameters."""
     path = tmp_path_factory.mktemp("model") / "model_best.params"
     write_params(path, arrays)
     engine = OpenVinoEngine()

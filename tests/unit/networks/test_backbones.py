@@ -17,7 +17,7 @@ from semseg.networks import backbones
 from semseg.networks.definitions import BACKBONES, Backbone
 from semseg.networks.layers import Layers, T
 from semseg.networks.parameters import backbone_table, initial_values
-from semseg.networks.store import StoredFile, fault, models_folder, spare_folder
+from semseg.networks.store import StoredFile, fallback_folder, fault, models_folder
 from semseg.types import Arrays
 
 CONTENT = bytes(range(256))
@@ -30,7 +30,7 @@ NAMES = {
 
 @pytest.fixture
 def stored(store: Any, monkeypatch: pytest.MonkeyPatch) -> StoredFile:
-    """What is taken for ResNet-50's file, and the store on the network has: CONTENT."""
+    """Makes CONTENT the expected file of ResNet-50, which the store on the network has."""
     facts = replace(backbones.PRETRAINED["resnet-50"], sha1=SHA1)
     monkeypatch.setitem(backbones.PRETRAINED, "resnet-50", facts)
     file = backbones.stored_file("resnet-50")
@@ -78,7 +78,7 @@ def test_where_mxnets_home_cannot_be_written_the_file_is_fetched_and_found_elsew
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / home))
-    path = spare_folder() / stored.name
+    path = fallback_folder() / stored.name
     assert [backbones.find_backbone("resnet-50") for _ in range(2)] == [path, path]
     assert path.read_bytes() == CONTENT
     assert len(store.asked) == 1
@@ -126,7 +126,7 @@ def test_an_absent_or_damaged_file_is_named_with_the_ways_out(
     ways = ("use_pretrained_model to False", "--with-weights", name, checksum, "semseg import-weights", "MXNET_HOME")
     for way in ("The default use_pretrained_model=True needs it", *ways):
         assert way in caught.value.hint
-    assert len(str(caught.value)) < 1000  # what the platform shows of a failure
+    assert len(str(caught.value)) < 1000  # the platform shows no more of a failure
     assert content is None or path.read_bytes() == content
 
 
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, trained: Array
     [
         ({"bn1.beta": None}, "bn1.beta is missing"),
         ({"bn1.beta": np.ones(3)}, "bn1.beta has shape (3,) instead of (4,)"),
-        ({"bn1.beta": np.ones(4, np.int64)}, "bn1.beta has the dtype int64, no floating-point one"),
+        ({"bn1.beta": np.ones(4, np.int64)}, "bn1.beta has the dtype int64, which is not floating-point"),
     ],
 )
 def test_a_file_of_another_network_is_refused(

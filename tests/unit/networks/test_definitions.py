@@ -21,7 +21,7 @@ def test_names_and_titles_are_given_once_and_fit_a_command_line(declared: tuple[
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_every_network_says_what_a_pixel_costs_the_engines_that_run_it(network: Network) -> None:
-    """OpenVINO runs them all, from the ONNX form; MXNet those that GluonCV has."""
+    """OpenVINO runs them all, from ONNX; MXNet runs those that GluonCV has."""
     assert {"openvino"} <= network.bytes_per_pixel.keys() <= ENGINES
     assert min(network.bytes_per_pixel.values()) > 0
     assert network.stride > 0

@@ -17,7 +17,7 @@ CLASSIFIER = "head.block.4.weight"
 
 
 def arrays_of(network: Network, backbone: Backbone, num_classes: int = 5, auxiliary: bool = True) -> Arrays:
-    """Arrays of a network's names; only the classifier's has the shape that it should have."""
+    """Arrays with a network's names; only the classifier's has the right shape."""
     table = parameter_table(network, backbone, num_classes, auxiliary)
     name = f"{network.classifier}.weight"
     return {name: np.ones(1) for name in table} | {name: np.ones(table[name].shape)}

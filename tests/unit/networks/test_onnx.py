@@ -27,7 +27,7 @@ def values(*shape: int) -> Float32:
 
 
 def run(layers: _OnnxLayers, output: _Tensor, image: Float32) -> Float32:
-    """What ONNX Runtime computes."""
+    """The outputs that ONNX Runtime computes."""
     graph = layers.graph(output, stride=1)
     return run_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), image)
 
@@ -41,7 +41,7 @@ def run_model(model: onnx.ModelProto, image: Float32) -> Float32:
 
 @pytest.fixture
 def arrays() -> Arrays:
-    """A convolution and a batch normalisation, none of whose numbers is 0 or 1."""
+    """Parameters of a convolution and a batch normalisation, none of them 0 or 1."""
     names = ("gamma", "beta", "running_mean")
     norm = {f"n.{name}": number * values(4) for number, name in enumerate(names, 2)}
     return {"c.weight": values(4, 3, 1, 1), "c.bias": values(4)} | norm | {"n.running_var": 0.1 + values(4) ** 2}
@@ -181,7 +181,7 @@ def test_the_auxiliary_head_is_left_out() -> None:
     [
         ({"head.bias": None}, "f does not fit the network: head.bias is missing."),
         ({"head.bias": np.ones(3, np.float32)}, "head.bias has shape (3,) instead of (4,)"),
-        ({"head.bias": np.ones(4, np.int64)}, "head.bias has the dtype int64, no floating-point one"),
+        ({"head.bias": np.ones(4, np.int64)}, "head.bias has the dtype int64, which is not floating-point"),
         ({"d.weight": np.ones(4, np.float32)}, "d.weight is unknown"),
     ],
 )
@@ -194,7 +194,7 @@ def test_wrong_parameters_are_an_error_that_names_them(change: dict[str, Any], s
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_the_networks_are_whole_and_sound(network: Network) -> None:
-    """Parity tests show their numbers."""
+    """The parity tests compare their outputs."""
     table = parameter_table(network, BACKBONES[0], 3, auxiliary=False)
     arrays: Arrays = {name: np.broadcast_to(np.float32(1), parameter.shape) for name, parameter in table.items()}
     model = onnx_model(network, BACKBONES[0], 3, arrays, "f")

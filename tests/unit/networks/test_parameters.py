@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from semseg.errors import ArtifactError
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network
 from semseg.networks.parameters import (
+    Initializer,
     Parameter,
-    Start,
     backbone_table,
     initial_values,
     parameter_table,
     require_fit,
-    unusable,
+    unusable_parameters,
     without_auxiliary,
 )
 from semseg.types import Arrays
@@ -51,7 +51,7 @@ def test_the_auxiliary_head_is_left_out_when_it_is_not_wanted(network: Network, 
 
 @EACH
 def test_initial_values_follow_the_law_of_each_parameter(network: Network, backbone: Backbone) -> None:
-    """Moments and ranges of each array, within six times what chance may do to them."""
+    """Moments and ranges of each array, within six standard errors."""
     encoder = backbone_table(backbone)
     for name, values in initial_values(parameter_table(network, backbone, 21), seed=3).items():
         assert values.dtype == np.float32
@@ -70,7 +70,7 @@ def test_initial_values_follow_the_law_of_each_parameter(network: Network, backb
 
 @pytest.mark.req("R8")
 def test_equal_seeds_give_equal_values_and_others_other_ones() -> None:
-    table = {str(number): Parameter((4, 3, 3, 3), Start.XAVIER, 1, True) for number in range(3)}
+    table = {str(number): Parameter((4, 3, 3, 3), Initializer.XAVIER, 1, True) for number in range(3)}
     first, again, other = (initial_values(table, seed) for seed in (1, 1, 2))
     assert first.keys() == table.keys()
     for name in table:
@@ -80,8 +80,8 @@ def test_equal_seeds_give_equal_values_and_others_other_ones() -> None:
 
 
 TABLE = {
-    "c.weight": Parameter((4, 3, 1, 1), Start.XAVIER, 1, True),
-    "c.bias": Parameter((4,), Start.ZEROS, 1, True),
+    "c.weight": Parameter((4, 3, 1, 1), Initializer.XAVIER, 1, True),
+    "c.bias": Parameter((4,), Initializer.ZEROS, 1, True),
 }
 
 
@@ -98,7 +98,7 @@ def test_arrays_of_the_tables_names_and_shapes_fit(dtype: type) -> None:
         ({"auxlayer.\nx": np.ones(1, np.float32)}, r"'auxlayer.\nx' is unknown"),
         ({"c.bias": np.ones(3, np.float32)}, "c.bias has shape (3,) instead of (4,)"),
         ({"c.weight": np.ones((4, 3, 3, 3), np.float32)}, "c.weight has shape (4, 3, 3, 3) instead of (4, 3, 1, 1)"),
-        ({"c.bias": np.ones(4, np.int64)}, "c.bias has the dtype int64, no floating-point one"),
+        ({"c.bias": np.ones(4, np.int64)}, "c.bias has the dtype int64, which is not floating-point"),
         ({"c.bias": None, "a": np.ones(1)}, "a is unknown, c.bias is missing"),
         (
             {letter: np.ones(1) for letter in "abcdefg"},
@@ -124,7 +124,7 @@ def test_what_the_auxiliary_head_has_can_be_left_out() -> None:
         ("conv1.weight", np.array([1, np.nan], np.float32)),
         ("conv1.weight", np.array([np.inf, 1], np.float32)),
         ("conv1.weight", np.array([-np.inf, np.nan], np.float16)),
-        ("conv1.weight", np.array([1, -1e39], np.float64)),  # more than float32 holds
+        ("conv1.weight", np.array([1, -1e39], np.float64)),  # exceeds float32
         ("bn1.running_mean", np.array([np.nan, np.nan], np.float32)),
         ("bn1.running_var", np.array([1, -0.5], np.float32)),
         ("bn1.running_var", np.array([1, np.nan], np.float32)),
@@ -132,5 +132,5 @@ def test_what_the_auxiliary_head_has_can_be_left_out() -> None:
 )
 def test_values_that_no_network_computes_with_are_found(name: str, values: NDArray[Any]) -> None:
     sound = {"conv2.weight": np.array([[-3e38, 3e38]], np.float32), "bn2.running_var": np.array([0, -1e-9], np.float32)}
-    assert unusable(sound | {"int": np.array([-1]), "one": np.array([1.0])}) == []
-    assert unusable(sound | {name: values}) == [name]
+    assert unusable_parameters(sound | {"int": np.array([-1]), "one": np.array([1.0])}) == []
+    assert unusable_parameters(sound | {name: values}) == [name]

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from semseg.errors import WeightsError
-from semseg.networks.store import StoredFile, fault, fetch, models_folder, placing, spare_folder, writable_folder
+from semseg.networks.store import (
+    StoredFile,
+    fallback_folder,
+    fault,
+    fetch,
+    models_folder,
+    writable_folder,
+    writing_file,
+)
 
 CONTENT = bytes(range(256)) * 400
 SHA1 = hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest()
@@ -46,7 +54,7 @@ def test_a_file_is_fetched_whole_and_alone(store: Any, file: StoredFile, tmp_pat
     assert list(path.parent.iterdir()) == [path]
     assert fault(path, SHA1) == ""
     (tmp_path / "other").touch()
-    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # in an image, root's file is read by others
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # in a container image, others read root's file
 
 
 def cut(request: BaseHTTPRequestHandler) -> None:
@@ -72,7 +80,7 @@ def lying(size: int) -> bytes:
 
 
 def encrypted() -> bytes:
-    """A zip that says its member needs a password, in the local header and in the directory."""
+    """A zip whose member is marked as encrypted, in the local header and in the directory."""
     flagged = bytearray(GOOD)
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         flagged[GOOD.index(signature) + offset] |= 1
@@ -93,9 +101,9 @@ def encrypted() -> bytes:
         (lying(LIMIT + 1), "unpacks to 200,001 bytes, more than the 200,000 allowed"),
         (packed((NAME, bytes(100 * LIMIT))), "unpacks to 20,000,000 bytes"),
         (packed((NAME, CONTENT + b"1")), f"holds a {NAME} with the SHA-1"),
-        (packed(("other.params", CONTENT)), f"is no zip with the one member {NAME}"),
-        (packed((f"../{NAME}", CONTENT)), f"is no zip with the one member {NAME}"),
-        (packed((NAME, CONTENT), method=zipfile.ZIP_LZMA), f"is no zip with the one member {NAME}"),
+        (packed(("other.params", CONTENT)), f"is not a zip with the one member {NAME}"),
+        (packed((f"../{NAME}", CONTENT)), f"is not a zip with the one member {NAME}"),
+        (packed((NAME, CONTENT), method=zipfile.ZIP_LZMA), f"is not a zip with the one member {NAME}"),
     ],
 )
 def test_what_is_no_such_file_leaves_no_trace_and_is_not_asked_for_again(
@@ -123,7 +131,7 @@ def test_what_is_no_such_file_leaves_no_trace_and_is_not_asked_for_again(
 def test_a_zip_with_the_file_twice_is_refused(store: Any, file: StoredFile, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         store.has(packed((NAME, CONTENT), (NAME, CONTENT)))
-    with pytest.raises(WeightsError, match="is no zip with the one member"):
+    with pytest.raises(WeightsError, match="is not a zip with the one member"):
         fetch(file, tmp_path, ENOUGH)
 
 
@@ -142,7 +150,7 @@ def test_a_server_that_trickles_is_given_up(store: Any, file: StoredFile, tmp_pa
 
 
 def test_a_server_that_says_nothing_is_given_up(store: Any, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:  # it connects, nobody accepts
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # connects, but nothing accepts
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/{NAME}.zip"
         with pytest.raises(WeightsError, match=r"took longer than 0\.1 seconds"):
             fetch(StoredFile(NAME, SHA1, url), tmp_path / "models", 0.1)
@@ -177,8 +185,8 @@ def test_a_full_disk_is_an_error_of_the_weights_with_its_way_out(tmp_path: Path)
     path = tmp_path / "models" / NAME
 
     def fill() -> None:
-        with placing(path, "Elsewhere there is room.") as temporary:
-            temporary.symlink_to("/dev/full")  # the disk says what a full one says
+        with writing_file(path, "Elsewhere there is room.") as temporary:
+            temporary.symlink_to("/dev/full")  # fails as a full disk does
             temporary.write_text("new")
 
     with pytest.raises(WeightsError) as caught:
@@ -189,7 +197,7 @@ def test_a_full_disk_is_an_error_of_the_weights_with_its_way_out(tmp_path: Path)
 
 
 def test_several_may_place_a_file_at_once(tmp_path: Path) -> None:
-    with placing(tmp_path / NAME) as first, placing(tmp_path / NAME) as second:
+    with writing_file(tmp_path / NAME) as first, writing_file(tmp_path / NAME) as second:
         assert first != second
         first.write_text("first")
         second.write_text("second")
@@ -209,23 +217,23 @@ def test_elsewhere_a_folder_of_the_users_own_takes_its_place(store: Any, tmp_pat
     if already:
         writable_folder()
     folder = writable_folder()
-    assert folder == spare_folder()
+    assert folder == fallback_folder()
     assert folder.is_relative_to(tmp_path / "temporary")
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("trap", ["file", "link", "open to others"])
-def test_a_spare_folder_that_others_may_have_laid_is_not_used(store: Any, tmp_path: Path, trap: str) -> None:
+def test_a_fallback_folder_that_others_may_have_laid_is_not_used(store: Any, tmp_path: Path, trap: str) -> None:
     (tmp_path / "mxnet").touch()
-    spare = spare_folder()
+    fallback = fallback_folder()
     if trap == "file":
-        spare.touch()
+        fallback.touch()
     elif trap == "link":
-        spare.symlink_to(tmp_path / "temporary", target_is_directory=True)
+        fallback.symlink_to(tmp_path / "temporary", target_is_directory=True)
     else:
-        spare.mkdir()
-        spare.chmod(0o777)
-    with pytest.raises(WeightsError, match="is no folder of this user alone"):
+        fallback.mkdir()
+        fallback.chmod(0o777)
+    with pytest.raises(WeightsError, match="is not a folder of this user alone"):
         writable_folder()
 
 

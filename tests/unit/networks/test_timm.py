@@ -30,7 +30,7 @@ DEPTHS = {"resnet-50": (3, 4, 6, 3), "resnet-101": (3, 4, 23, 3)}
 
 @pytest.fixture(autouse=True)
 def _home(store: Any) -> None:
-    """MXNet's home is new, and the store has nothing."""
+    """An empty MXNET_HOME, and a store without files."""
 
 
 @pytest.fixture(scope="session")
@@ -141,11 +141,11 @@ def test_bfloat16_is_refused_by_name(tmp_path: Path, arrays: dict[str, Array]) -
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "is no safetensors file, or a damaged one"),
-        (b"PK\x03\x04 a checkpoint of PyTorch's", "is no safetensors file, or a damaged one"),
-        (save({"layer3.0.conv1.weight": np.zeros(9)})[:-1], "is no safetensors file, or a damaged one"),
-        (save({"layer3.0.conv1.weight": np.zeros(9)}), "is of another network than ResNet-50 or ResNet-101"),
-        (save({}), "is of another network"),
+        (b"", "is not a safetensors file, or is damaged"),
+        (b"PK\x03\x04 a checkpoint of PyTorch's", "is not a safetensors file, or is damaged"),
+        (save({"layer3.0.conv1.weight": np.zeros(9)})[:-1], "is not a safetensors file, or is damaged"),
+        (save({"layer3.0.conv1.weight": np.zeros(9)}), "is of a network other than ResNet-50 or ResNet-101"),
+        (save({}), "is of a network other than"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
@@ -180,7 +180,7 @@ def test_a_full_disk_is_named_with_the_way_out(
     tmp_path: Path, arrays: dict[str, Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(path: Path, _: Any) -> None:
-        path.symlink_to("/dev/full")  # the disk says what a full one says
+        path.symlink_to("/dev/full")  # fails as a full disk does
         path.write_text("weights")
 
     monkeypatch.setattr(timm, "write_params", fill)
@@ -195,7 +195,7 @@ def test_a_full_disk_is_named_with_the_way_out(
 
 
 def random_weights(backbone: str, seed: int) -> dict[str, Array]:
-    """All arrays of a file of timm's, float32, running statistics included."""
+    """All arrays of a file in timm's form, float32, including running statistics."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
 

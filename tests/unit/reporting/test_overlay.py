@@ -65,5 +65,5 @@ def test_a_file_that_cannot_be_decoded_is_named(tmp_path: Path, name: str) -> No
     Image.new("L", (40, 40), 2).save(mask)
     damaged = tmp_path / name
     damaged.write_bytes(damaged.read_bytes()[:60])
-    with pytest.raises(DataError, match=f"/{name}: The picture cannot be"):
+    with pytest.raises(DataError, match=f"/{name}: The image cannot be"):
         write_overlay(image, mask, tmp_path / "o.png")

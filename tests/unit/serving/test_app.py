@@ -190,7 +190,7 @@ def test_what_is_no_whole_picture_is_400(client: FlaskClient, body: bytes) -> No
         (b"data:image/png;base64," + base64.b64encode(encoded()), "a data URI"),
         (b"--x\r\nContent-Type: image/png\r\n\r\n" + encoded() + b"\r\n--x--", "a multipart form"),
         (gzip.compress(encoded(), mtime=0), "gzip data"),
-        (bytes(90_000), "a row of zero bytes"),
+        (bytes(90_000), "a run of zero bytes"),
     ],
 )
 def test_what_is_no_picture_is_400_and_named(client: FlaskClient, body: bytes, says: str) -> None:

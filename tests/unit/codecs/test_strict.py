@@ -1,4 +1,4 @@
-"""A file of which data is missing or wrong is refused, whoever reads it; one that has all its pixels is read."""
+"""Every reader refuses a file with missing or damaged data, and reads one that has all its pixels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def repacked(file: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """The file with other rows, in one sound chunk."""
+    """The file with changed rows, in one valid chunk."""
     parts = list(chunks(file))
     rows = change(zlib.decompress(b"".join(body for name, body in parts if name == b"IDAT")))
     others = [chunk(name, body) for name, body in parts if name not in (b"IDAT", b"IEND")]
@@ -48,7 +48,7 @@ def repacked(file: bytes, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def split(file: bytes, size: int = 20) -> bytes:
-    """The file with its data in many chunks."""
+    """The file with its data split into many chunks."""
     parts = list(chunks(file))
     data = b"".join(body for name, body in parts if name == b"IDAT")
     head = b"".join(chunk(name, body) for name, body in parts if name not in (b"IDAT", b"IEND"))
@@ -88,7 +88,7 @@ class TestPng:
     def test_of_every_size_with_the_same_value_in_all_samples(
         self, depth: int, colour: int, size: int, width: int, height: int, interlaced: bool
     ) -> None:
-        """The value is what stands for pixels that are still to come."""
+        """The pixels' value is the one that marks pixels not yet decoded."""
         passes = [(0, 0, 1, 1)]
         if interlaced:
             passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
@@ -125,7 +125,7 @@ class TestPng:
     def test_a_file_of_which_the_end_is_missing(
         self, read: Read, spread: Callable[[bytes], bytes], tail: Callable[[int], bytes]
     ) -> None:
-        """Be it gone or overwritten with zeros. Its own end marker, IEND, is all that may be missing."""
+        """Whether it is missing or overwritten with zeros. Only the end marker, IEND, may be missing."""
         file = spread(encode_mask(LABELS))
         right = pixels_or_none(read, file)
         for kept in range(8, len(file) - 12):
@@ -167,7 +167,7 @@ READERS: list[Read] = [decode_image, verify_image, reduce]
 @pytest.fixture(params=["simplejpeg", "Pillow"])
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "Pillow":
-        monkeypatch.setattr("semseg.codecs.whole.simplejpeg", None)
+        monkeypatch.setattr("semseg.codecs.strict.simplejpeg", None)
     return str(request.param)
 
 
@@ -198,7 +198,7 @@ class TestJpeg:
     @pytest.mark.parametrize("read", READERS)
     def test_the_last_bytes_count(self, decoder: str, read: Read, mode: str, options: dict[str, object]) -> None:
         file = jpeg(Image.fromarray(NOISE).convert(mode), **options)
-        exact = (3, 4) if decoder == "simplejpeg" else ()  # Pillow does not tell when the last few bits are missing
+        exact = (3, 4) if decoder == "simplejpeg" else ()  # Pillow does not notice that the last few bits are missing
         for missing in (*exact, 7, 20, 100):
             for tail in (b"", END, JPEGS[0], b"\xff\xd8" + END):
                 with pytest.raises(ImageError, match="cannot be decoded"):
@@ -227,7 +227,7 @@ class TestJpeg:
     @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}])
     @pytest.mark.parametrize("read", READERS)
     def test_stray_bytes_are_no_obstacle_and_hide_no_missing_data(self, read: Read, options: dict[str, object]) -> None:
-        """The decoder's first warning is of them, and simplejpeg tells of no other."""
+        """The decoder's first warning is about them, and simplejpeg reports no other."""
         file = jpeg(NOISE, **options)
         right, tables = pixels_or_none(read, file), file.index(b"\xff\xdb")
         for stray in (b"\0\0\0", 1000 * b"\xff", 100 * b"\xff\0", bytes(1000)):
@@ -245,7 +245,7 @@ class TestJpeg:
             np.testing.assert_array_equal(decode_image(file[:-2] + stray + END), right)
 
     def test_a_warning_in_the_data_hides_no_missing_data(self) -> None:
-        """A stray byte before a restart marker, and half of the rest gone."""
+        """A stray byte before a restart marker, and half of the rest missing."""
         file = jpeg(NOISE, restart_marker_blocks=3)
         place = file.index(b"\xff\xd1")
         strayed = file[:place] + b"\0\0" + file[place:]
@@ -256,7 +256,7 @@ class TestJpeg:
 
 
 def test_zeros_for_the_rest_of_a_jpeg_are_no_pixels() -> None:
-    """What is left of a download into a file whose size was reserved. Flat parts take few bits, such as zeros."""
+    """An interrupted download into a preallocated file. Zeros decode to flat areas, which take few bits."""
     for options in ({"optimize": True}, {"progressive": True}, {}):
         file = jpeg(np.repeat(NOISE[:8, :8], 12, axis=0).repeat(12, axis=1), **options)
         for kept in range(file.index(b"\xff\xda") + 14, len(file) - 2, 40):
@@ -264,7 +264,7 @@ def test_zeros_for_the_rest_of_a_jpeg_are_no_pixels() -> None:
 
 
 def test_a_progressive_jpeg_without_its_last_scans_and_end_marker_is_not_whole() -> None:
-    """Its decoder has a value for each pixel; the last bits of many are still to come."""
+    """The decoder has a value for each pixel, but the last bits of many are missing."""
     file = jpeg(NOISE, progressive=True)
     cuts = [place for place in range(file.index(b"\xff\xda") + 9, len(file) - 2) if _begins_a_segment(file, place)]
     assert len(cuts) > 8
@@ -274,6 +274,6 @@ def test_a_progressive_jpeg_without_its_last_scans_and_end_marker_is_not_whole()
 
 
 def _begins_a_segment(file: bytes, place: int) -> bool:
-    """Or between the two bytes of its marker."""
+    """Also between the two bytes of its marker."""
     pairs = file[place : place + 2], file[place - 1 : place + 1]
     return any(first == 0xFF and second not in (0, 0xFF, *range(0xD0, 0xD8)) for first, second in pairs)

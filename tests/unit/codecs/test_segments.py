@@ -1,4 +1,4 @@
-"""Files of which a few bytes would cost more than all pixels are refused, or read without looking at these."""
+"""Files in which a few bytes would cost more than all pixels are refused, or read without these bytes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from counted_calls import counted_calls
 from PIL import Image
 
-from semseg.codecs.image_parts import inflates_to
 from semseg.codecs.images import decode_image, exif_swaps_sides, verify_image
+from semseg.codecs.segments import inflates_to
 from semseg.errors import ImageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
 MANY = 5_000_000
 STEPS = 800_000
-"""What reading a file may take, in calls of functions: some for each of 50,000 chunks, in two passes."""
+"""Limit on the function calls that reading a file may take: a few for each of 50,000 chunks, in two passes."""
 
 
 def encode(kind: str, **options: object) -> bytes:
@@ -92,7 +92,7 @@ READ = {
 
 
 def steps_of(call: Callable[[], object]) -> int:
-    """How many functions are called, be it in vain."""
+    """The number of function calls, whether or not reading succeeds."""
     return counted_calls(call, ImageError)
 
 
@@ -106,8 +106,8 @@ def test_what_would_cost_too_much_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", READ)
 def test_what_costs_little_is_read(name: str) -> None:
-    picture = decode_image(READ[name])
-    np.testing.assert_array_equal(picture, decode_image(PNG if READ[name].startswith(PNG[:8]) else JPEG))
+    image = decode_image(READ[name])
+    np.testing.assert_array_equal(image, decode_image(PNG if READ[name].startswith(PNG[:8]) else JPEG))
 
 
 @pytest.mark.parametrize("file", [*REFUSED.values(), *READ.values()], ids=[*REFUSED, *READ])
@@ -118,12 +118,12 @@ def test_reading_takes_a_bounded_number_of_steps(file: bytes) -> None:
 
 @pytest.mark.parametrize("content", [MANY // 2 * b"\xff\0", MANY // 2 * b"\xff\xd0", bytes(MANY)])
 def test_coded_data_takes_one_step_for_many_bytes(content: bytes) -> None:
-    """Where each second byte is one that a marker may follow, too."""
+    """Also where a marker may follow every second byte."""
     assert steps_of(lambda: verify_image(in_scan(content))) < 2000
 
 
 def test_no_filter_of_warnings_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They belong to the whole process: whoever changes them keeps others waiting, or changes theirs."""
+    """They belong to the whole process: changing them would block other threads, or change their limits."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("touched")
@@ -138,7 +138,7 @@ def test_no_filter_of_warnings_is_touched(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_follows_the_end_of_a_png_s_data_is_not_unpacked() -> None:
-    """It would be kept, and copied with each further piece."""
+    """zlib would keep it, and copy it with each further piece."""
     row = zlib.compress(bytes(101))
 
     def png(behind: int) -> bytes:

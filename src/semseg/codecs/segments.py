@@ -1,6 +1,7 @@
-"""The parts of a JPEG or PNG file, found before Pillow sees it: a few of them can cost more than all pixels.
+"""Finds the segments of a JPEG file and the chunks of a PNG file before Pillow decodes it, and drops needless ones.
 
-All is linear in the bytes of the file, and bounded in the parts that Python code goes over.
+A few crafted ones can cost Pillow more than all pixels. Here every function takes time linear in the size of the file
+and visits a limited number of segments or chunks.
 """
 
 from __future__ import annotations
@@ -18,47 +19,49 @@ import numpy as np
 from semseg.errors import ImageError
 
 MAX_SCANS = 50
-"""A progressive JPEG has some 10 scans of a few bytes at least, each of which goes over all pixels when decoded."""
+"""A progressive JPEG has about 10 scans. A scan can be a few bytes long, but decoding it visits every pixel."""
 
 MAX_SEGMENTS = 10_000
-"""Of a JPEG. 64 kB of metadata are one, a scan is one more."""
+"""Limit for a JPEG. Each 64 kB of metadata and each scan is one segment."""
 
 MAX_STRAY = 1 << 16
-"""Bytes of a JPEG between its segments, in all: 0xFF before a marker, of which there may be many, and what belongs
-nowhere. Decoders that get a file in pieces begin each run anew with every piece."""
+"""Limit for the stray bytes between the segments of a JPEG: 0xFF that pads a marker, and bytes of no segment. A decoder
+that is fed piece by piece rescans a run of them with every piece."""
 
 MAX_CHUNKS = 50_000
-"""Of a PNG file. Encoders write pixels in chunks of 8 kB and more."""
+"""Limit for a PNG file. Encoders write pixels in chunks of 8 kB and more."""
 
 END_OF_JPEG = b"\xff\xd9"
 
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _SCAN, _END, _EXIF, _PROGRESSIVE = 0xDA, 0xD9, 0xE1, 0xC2
 _EXIF_MARK = b"Exif\0\0"
-_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # 0xF7: of JPEG-LS
+_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # 0xF7: JPEG-LS
 _RESTARTS = range(0xD0, 0xD8)
-_ALONE = frozenset({0x01, 0xD8, _END, *_RESTARTS})  # markers that no length follows
+_WITHOUT_LENGTH = frozenset({0x01, 0xD8, _END, *_RESTARTS})
 _INSIDE_SCAN = bytes({0x00, 0xFF, *_RESTARTS})
-"""What follows 0xFF in coded data; more of 0xFF fills the space before a marker."""
+"""The bytes that follow 0xFF within coded data; 0xFF itself pads the marker after it."""
 _FIRST_PIECE, _LAST_PIECE = 1 << 15, 1 << 18
 
 _PIECE = 1 << 20
 _CHUNK = struct.Struct(">I4s")
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-_INFLATED = 1 << 12
+_PACKED_PIECE = 1 << 12
+
+_SAVE_AGAIN = "Save it again."
 
 
 class _Segment(NamedTuple):
     code: int
-    start: int  # of its marker
-    end: int  # of a scan's header, which coded data follows
+    start: int  # where its marker begins
+    end: int  # of a scan, where its header ends and coded data begins
 
 
 @dataclass(frozen=True)
-class JpegParts:
-    """A JPEG file without stray bytes.
+class CleanJpeg:
+    """A JPEG file without stray bytes, and with an end marker.
 
-    data: the file, with an end marker. end: where coded data ends before that. ended: whether the file had one.
+    data: the file. end: where its coded data ends. ended: whether the original file had an end marker.
     """
 
     data: bytes
@@ -67,14 +70,14 @@ class JpegParts:
 
 
 def undecodable(what: object) -> ImageError:
-    """The error of an image that is damaged."""
-    return ImageError(f"The picture cannot be decoded: {what}.", "It is damaged or cut short; write or copy it again.")
+    """Return the error for a damaged image."""
+    return ImageError(f"The image cannot be decoded: {what}.", "It is damaged or cut short: save or copy it again.")
 
 
 def jpeg_frame(data: bytes) -> bytes:
-    """The segment of a JPEG file that declares size and kind, with its marker. No coded data is looked at.
+    """Return the frame header of a JPEG file, which declares size and coding, with its marker. Reads no coded data.
 
-    Raises ImageError for endless segments or stray bytes, and for a file that is cut short before its first scan.
+    Raises ImageError for too many segments or stray bytes, and for a file that is cut short before its first scan.
     """
     frame = b""
     for code, start, end in _segments(data):
@@ -85,11 +88,11 @@ def jpeg_frame(data: bytes) -> bytes:
     raise undecodable("the JPEG file is cut short before its pixels")
 
 
-def jpeg_parts(data: bytes) -> JpegParts:
-    """Find the parts of a JPEG file. What lies behind the image's end is not looked at.
+def clean_jpeg(data: bytes) -> CleanJpeg:
+    """Return a JPEG file without its stray bytes. Whatever follows its end marker is ignored.
 
-    A file without an end marker must end in the coded data of a scan, after which no scan is due.
-    Raises ImageError for endless scans, segments or stray bytes, and for a file that is cut short elsewhere.
+    A file without an end marker is accepted if it ends in the coded data of its last scan.
+    Raises ImageError for too many scans, segments or stray bytes, and for a file that is cut short elsewhere.
     """
     view, kept, start = memoryview(data), [], 0
     frame, scans = b"", []
@@ -103,10 +106,10 @@ def jpeg_parts(data: bytes) -> JpegParts:
         elif segment.code in _FRAMES:
             frame = frame or data[segment.start : segment.end]
         if len(scans) > MAX_SCANS:
-            raise ImageError(f"The JPEG has more than the {MAX_SCANS} scans allowed.", "Save it anew.")
+            raise ImageError(f"The JPEG has more than the {MAX_SCANS} scans allowed.", _SAVE_AGAIN)
         last = segment
     ended = last.code == _END
-    if not ended and (last.code != _SCAN or last.end > len(data) or not _all_is_sent(frame, scans)):
+    if not ended and (last.code != _SCAN or last.end > len(data) or not _is_complete(frame, scans)):
         raise undecodable("the JPEG file is cut short")
     end = last.start if ended else len(data)
     if kept or not ended:
@@ -114,11 +117,11 @@ def jpeg_parts(data: bytes) -> JpegParts:
         end = len(data) - len(END_OF_JPEG)
     while data[end - 1] == 0xFF:
         end -= 1
-    return JpegParts(data, end, ended)
+    return CleanJpeg(data, end, ended)
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
-    """The segments as libjpeg comes by them, up to the end marker (ISO/IEC 10918-1, annex B). Raises ImageError."""
+    """The segments as libjpeg finds them, up to the end marker (ISO/IEC 10918-1, annex B). Raises ImageError."""
     position, stray = 2, 0
     for _ in range(MAX_SEGMENTS):
         limit = position + MAX_STRAY - stray + 2
@@ -129,61 +132,61 @@ def _segments(data: bytes) -> Iterator[_Segment]:
         if found is None or stray > MAX_STRAY:
             raise _stray_error()
         code, position = found[1][0], found.end()
-        if code not in _ALONE:
+        if code not in _WITHOUT_LENGTH:
             position += max(2, int.from_bytes(data[position : position + 2], "big"))
         yield _Segment(code, found.start(), position)
         if code == _END:
             return
         if code == _SCAN:
-            position, filling = _end_of_scan(data, position, MAX_STRAY - stray)
-            stray += filling
+            position, padding = _end_of_scan(data, position, MAX_STRAY - stray)
+            stray += padding
             if stray > MAX_STRAY:
                 raise _stray_error()
-    raise ImageError(f"The JPEG has more than the {MAX_SEGMENTS:,} segments allowed.", "Save it anew.")
+    raise ImageError(f"The JPEG has more than the {MAX_SEGMENTS:,} segments allowed.", _SAVE_AGAIN)
 
 
 def _stray_error() -> ImageError:
-    return ImageError(f"The JPEG has over {MAX_STRAY:,} stray bytes between its segments.", "Save it anew.")
+    return ImageError(f"The JPEG has over {MAX_STRAY:,} stray bytes between its segments.", _SAVE_AGAIN)
 
 
-def _end_of_scan(data: bytes, position: int, most: int) -> tuple[int, int]:
-    """Where the coded data at `position` ends, with the number of 0xFF in it that stand for nothing.
+def _end_of_scan(data: bytes, position: int, max_padding: int) -> tuple[int, int]:
+    """Where the coded data at `position` ends, and the number of padding 0xFF in it.
 
-    It is not looked for any further when these are more than `most`.
+    The search stops at more padding than `max_padding`.
     """
-    samples, size, filling = np.frombuffer(data, np.uint8), _FIRST_PIECE, 0
-    while position < len(data) - 1 and filling <= most:  # in pieces, so that other threads have their turn
+    samples, size, padding = np.frombuffer(data, np.uint8), _FIRST_PIECE, 0
+    while position < len(data) - 1 and padding <= max_padding:  # in pieces, so that other threads can run
         piece = samples[position : position + size + 1]
         escaped = piece[:-1] == 0xFF
         codes = piece[1:][escaped].tobytes()
         if markers := codes.translate(None, _INSIDE_SCAN):
             first = codes.index(markers[0])
-            return position + int(np.flatnonzero(escaped)[first]), filling + codes.count(0xFF, 0, first)
-        filling += codes.count(0xFF)
+            return position + int(np.flatnonzero(escaped)[first]), padding + codes.count(0xFF, 0, first)
+        padding += codes.count(0xFF)
         position += size
         size = min(2 * size, _LAST_PIECE)
-    return len(data), filling
+    return len(data), padding
 
 
-def _all_is_sent(frame: bytes, scans: list[bytes]) -> bool:
-    """Whether the scans have brought the last bit of all 64 coefficients of each of the frame's components."""
-    if frame[1] not in (0xC0, 0xC1, _PROGRESSIVE):  # of arithmetic codes no decoder says that data is missing
+def _is_complete(frame: bytes, scans: list[bytes]) -> bool:
+    """Whether the scans hold the last bit of all 64 coefficients of each of the frame's components."""
+    if frame[1] not in (0xC0, 0xC1, _PROGRESSIVE):  # decoders of arithmetic coding do not report missing data
         return False
-    due = {component: set(range(64)) for component in frame[10::3]}
+    missing = {component: set(range(64)) for component in frame[10::3]}
     for scan in scans:
         components, (first, last, bits) = scan[5:-3:2], scan[-3:]
         if frame[1] != _PROGRESSIVE:
             first, last, bits = 0, 63, 0
         for component in components if bits & 0xF == 0 else b"":
-            due.get(component, set()).difference_update(range(first, last + 1))
-    return not any(due.values())
+            missing.get(component, set()).difference_update(range(first, last + 1))
+    return not any(missing.values())
 
 
-def png_of_pixels(data: bytes) -> bytes:
-    """A PNG file without what tells nothing of the pixels of its first image.
+def clean_png(data: bytes) -> bytes:
+    """Return a PNG file with only the chunks that the pixels of its first image need.
 
-    Pillow would unpack texts, to a thousand times their size, and keep them beside the pixels; it would warn of broken
-    animations. What is cut short comes back so. Raises ImageError for endless or unknown chunks and a missing header.
+    Pillow would unpack texts to up to a thousand times their size, and warn of broken animations. A file that is cut
+    short stays so. Raises ImageError for too many chunks, unknown critical chunks and a missing header.
     """
     view, kept, start, last = memoryview(data), [], 0, 8
     for name, begin, end in chunks(data):
@@ -200,9 +203,9 @@ def png_of_pixels(data: bytes) -> bytes:
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks of a PNG file, up to IEND or to where none begins. Raises ImageError for endless ones.
+    """Yield the chunks of a PNG file, up to IEND or to where none begins. Raises ImageError for too many of them.
 
-    Of each its name, where its length begins and where its checksum ends, maybe beyond the file.
+    Each is its name, where its length begins and where its checksum ends, which may lie beyond the file.
     """
     position = 8
     for _ in range(MAX_CHUNKS):
@@ -216,28 +219,28 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = end
         if name == b"IEND":
             return
-    raise ImageError(f"The PNG file has more than the {MAX_CHUNKS:,} chunks allowed.", "Save it anew.")
+    raise ImageError(f"The PNG file has more than the {MAX_CHUNKS:,} chunks allowed.", _SAVE_AGAIN)
 
 
 def require_checksums(data: bytes) -> None:
-    """Raise ValueError for a PNG file of pixels that a checksum contradicts. IEND may be cut short."""
+    """Raise ValueError if the checksum of a chunk of a PNG file is wrong. IEND may be cut short."""
     view = memoryview(data)
     for name, start, end in chunks(data):
         if name == b"IEND" and end > len(data):
             return
         if zlib.crc32(view[start + 4 : end - 4]).to_bytes(4, "big") != view[end - 4 : end]:
-            raise ValueError(f"the checksum of its chunk {name.decode()} is wrong, or the chunk cut short")
+            raise ValueError(f"the checksum of its chunk {name.decode()} is wrong, or the chunk is cut short")
 
 
 def inflates_to(data: bytes, least: int) -> bool:
-    """Whether the image data of a PNG file is of at least so many bytes when unpacked."""
+    """Return whether the image data of a PNG file has at least `least` bytes when unpacked."""
     view, unpacker, count = memoryview(data), zlib.decompressobj(), 0
     try:
         for name, start, end in chunks(data):
             content = view[start + 8 : end - 4] if name == b"IDAT" else b""
-            for place in range(0, len(content), _INFLATED):  # which give a thousand times as much at most
-                count += len(unpacker.decompress(content[place : place + _INFLATED]))
-                if count >= least or unpacker.eof:  # what follows the end would be kept, and copied each time
+            for offset in range(0, len(content), _PACKED_PIECE):  # deflate expands at most a thousandfold
+                count += len(unpacker.decompress(content[offset : offset + _PACKED_PIECE]))
+                if count >= least or unpacker.eof:  # zlib would keep what follows the end, and copy it each time
                     return count >= least
     except zlib.error:
         pass
@@ -245,7 +248,7 @@ def inflates_to(data: bytes, least: int) -> bool:
 
 
 def exif_of(data: bytes) -> memoryview:
-    """The Exif data of a JPEG or PNG file, which is in the form of TIFF; empty if there is none. Raises ImageError."""
+    """Return the Exif data of a JPEG or PNG file, in the format of TIFF; empty if there is none. Raises ImageError."""
     view = memoryview(data)
     if data.startswith(b"\x89PNG"):
         for name, start, end in chunks(data):
@@ -262,9 +265,9 @@ def exif_of(data: bytes) -> memoryview:
 
 
 def _joined(pieces: Iterable[bytes | memoryview]) -> bytes:
-    """The pieces as one, copied little by little, so that other threads have their turn."""
+    """The pieces joined, copied a megabyte at a time so that other threads can run."""
     file = io.BytesIO()
     for piece in pieces:
-        for place in range(0, len(piece), _PIECE):
-            file.write(piece[place : place + _PIECE])
+        for offset in range(0, len(piece), _PIECE):
+            file.write(piece[offset : offset + _PIECE])
     return file.getvalue()
