@@ -28,7 +28,7 @@ from semseg.data.files import LocalFile
 from semseg.data.label_map import DEFAULT, parse_label_map
 from semseg.data.loader import TrainingLoader
 from semseg.data.pairs import Listing, Pair, list_pairs
-from semseg.data.samples import Place, Sampler
+from semseg.data.samples import IndexedPair, Sampler
 from semseg.engines.gluon import runtime
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ IMAGES, ROUNDS, CHECK_ROUNDS = 8, 25, 5
 CROP, BASE, BATCH, WORKERS = 240, 520, 16, 16
 LABEL_MAP = parse_label_map(DEFAULT, 12, "the label map")  # CamVid's masks have values from 0 to 11
 OURS, UINT8, GLUONCV = "ours", "GluonCV to uint8", "GluonCV"
-Make = Callable[[Place], object]
+Make = Callable[[IndexedPair], object]
 
 
 def main() -> int:
@@ -74,7 +74,7 @@ def measure(makers: dict[str, Make], pairs: Sequence[Pair]) -> dict[str, list[fl
         for name, make in makers.items():
             begin = time.perf_counter()
             for index, pair in enumerate(pairs):
-                make(Place(epoch, index, pair))
+                make(IndexedPair(epoch, index, pair))
             seconds[name].append(time.perf_counter() - begin)
     return {name: rounds[1:] for name, rounds in seconds.items()}
 
@@ -94,13 +94,13 @@ def gluoncv() -> dict[str, Make]:
         def __init__(self) -> None:
             self.crop_size, self.base_size = CROP, BASE
 
-        def make(self, place: Place) -> tuple[Any, Any]:
+        def make(self, place: IndexedPair) -> tuple[Any, Any]:
             image = Image.open(path(place.pair.image)).convert("RGB")
             mask = Image.open(path(place.pair.mask))
             random.seed(f"0 {place.epoch} {place.index}")  # the same seed as Sampler
             return self._sync_transform(image, mask)  # type: ignore[no-any-return]
 
-        def make_and_wait(self, place: Place) -> None:
+        def make_and_wait(self, place: IndexedPair) -> None:
             for array in self.make(place):
                 array.wait_to_read()
 

@@ -45,7 +45,7 @@ from semseg.data.files import LocalFile
 from semseg.data.label_map import DEFAULT, parse_label_map
 from semseg.data.loader import TrainingLoader
 from semseg.data.pairs import Pair, list_pairs
-from semseg.data.samples import Place, Sampler
+from semseg.data.samples import IndexedPair, Sampler
 from semseg.data.shapes import write_shapes
 from semseg.engines.gluon import networks, runtime
 from semseg.machine import keep_memory_flat, usable_cores
@@ -251,7 +251,7 @@ def loader_over_cores(pairs: Sequence[Pair]) -> float:
     next(batches)
     ratios = []
     for number in range(3):
-        places = (Place(number, index, pair) for index, pair in enumerate(islice(pairs, LOADED)))
+        places = (IndexedPair(number, index, pair) for index, pair in enumerate(islice(pairs, LOADED)))
         one = timed(partial(deque, alone.training(places, ahead=0), 0))
         all_cores = timed(partial(deque, islice(batches, LOADED // BATCH), 0))
         ratios.append(one / all_cores / usable_cores())

@@ -374,7 +374,7 @@ def test_check_ends_with_1_on_wrong_data(job: Any, monkeypatch: pytest.MonkeyPat
     job.configure(num_classes="2")
     done = check()
     assert done.returncode == 1
-    assert "are no class under {'scale': 1}: num_classes is 2" in done.stdout
+    assert "are not classes under {'scale': 1}: num_classes is 2" in done.stdout
 
 
 def test_check_does_not_drain_a_pipe(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:

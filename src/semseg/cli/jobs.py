@@ -82,7 +82,7 @@ def add_check(commands: Commands) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     import tempfile
 
-    from semseg.data.given_places import named_as_given
+    from semseg.data.user_paths import with_user_paths
     from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
     from semseg.training.recipe import check
 
@@ -91,7 +91,7 @@ def _check(arguments: argparse.Namespace) -> int:
     channels = given_channels(arguments)
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = Paths(Path(scratch)) if channels else Paths.from_environment(os.environ)
-        with named_as_given(paths, channels):
+        with with_user_paths(paths, channels):
             _lay_out(paths, channels, given_hyperparameters(arguments))
             report = check(paths)
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
@@ -125,8 +125,8 @@ def add_pipe(commands: Commands) -> None:
 
 
 def _pipe(arguments: argparse.Namespace) -> int:
-    from semseg.data.feeder import feed
     from semseg.data.manifest import list_manifest
+    from semseg.data.pipe_writer import write_pipe
     from semseg.data.report import Report
     from semseg.data.s3 import ObjectStore
     from semseg.sagemaker.log_lines import set_up_logging
@@ -137,5 +137,5 @@ def _pipe(arguments: argparse.Namespace) -> int:
     with ObjectStore() as store:
         listing = list_manifest(arguments.channel, arguments.manifest, store, arguments.label_attribute)
         Report((), listing.problems, ()).raise_problems()
-        feed(listing.pairs, arguments.directory, arguments.channel, arguments.epochs)
+        write_pipe(listing.pairs, arguments.directory, arguments.channel, arguments.epochs)
     return 0

@@ -1,4 +1,4 @@
-"""Label maps by colour: the one that is proposed for all splits, and those that contradict each other."""
+"""Proposes a label map by colour for all splits, and finds label maps that contradict each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from semseg.codecs.colors import GREY, color_name
-from semseg.data.color_numbers import numbered
+from semseg.data.color_numbers import assign_class_ids
 from semseg.data.label_map import UNLISTED_COLOR, LabelMap
 from semseg.data.palettes import Palettes
 from semseg.data.report import COLORS_SHOWN, SplitReport
@@ -23,9 +23,9 @@ _NAMED = 10
 
 @dataclass(frozen=True)
 class Proposal:
-    """A label map to give.
+    """A proposed label map.
 
-    classes: class id or `IGNORED` by colour; notes: what was guessed, and what does not fit, in sentences.
+    classes: class id or `IGNORED` by colour; notes: sentences on what was guessed and what does not fit.
     """
 
     classes: Mapping[int, int]
@@ -33,26 +33,26 @@ class Proposal:
 
     @property
     def source(self) -> dict[str, Any]:
-        """The label map in JSON's types."""
+        """The label map as a JSON object."""
         return _source(self._ordered())
 
     @property
     def text(self) -> str:
-        """The label map as JSON, cut after 20 colours."""
+        """The label map as JSON text, cut after 20 colours."""
         ordered = self._ordered()
         text = json.dumps(_source(ordered[:COLORS_SHOWN]))
         return text if len(ordered) <= COLORS_SHOWN else f"{text[:-2]}, ...}}}}"
 
     def _ordered(self) -> list[tuple[int, int]]:
-        """Class and colour."""
+        """(class id, colour), sorted."""
         return sorted((class_id, color) for color, class_id in self.classes.items())
 
 
 def propose(splits: Sequence[SplitReport], counts: Iterable[ColorCounts], palettes: Palettes) -> Proposal | None:
-    """The label map that reads the masks of all splits by colour, where some are of colours or palettes contradict.
+    """Propose a label map by colour for all splits, if masks have unlisted colours or their palettes contradict.
 
-    counts: the colours of the masks that are read by value, split by split. Colours that a label map or Ground Truth
-    gives a class keep it. None if nothing needs a label map, or more classes than there can be would.
+    counts: the colours of the masks that are read by value, one for each split. Colours keep the class that a label map
+    or Ground Truth gives them. Returns None if no label map is needed, or if it would have too many classes.
     """
     colored: Counter[int] = Counter()
     known: dict[int, int] = {}
@@ -62,13 +62,13 @@ def propose(splits: Sequence[SplitReport], counts: Iterable[ColorCounts], palett
             colored.update(dict(split.colors))
     if not colored and not palettes.contradiction(splits):
         return None
-    classes, notes = numbered(_joined(colored, counts), known, splits[0].label_map.num_classes)
+    classes, notes = assign_class_ids(_joined(colored, counts), known, splits[0].label_map.num_classes)
     usable = all(class_id < UNLISTED_COLOR or class_id == IGNORED for class_id in classes.values())
     return Proposal(classes, notes) if usable else None
 
 
 def palette_suspicion(palettes: Palettes, splits: Sequence[SplitReport], proposal: Proposal | None) -> Iterator[str]:
-    """What contradicts itself in the masks that are read by value, with what to do."""
+    """Contradictions between the palettes of masks that are read by value, with advice."""
     if clause := palettes.contradiction(splits):
         text = f" (semseg check --write-label-map FILE writes it): {proposal.text}" if proposal else ""
         sentence = (
@@ -79,7 +79,7 @@ def palette_suspicion(palettes: Palettes, splits: Sequence[SplitReport], proposa
 
 
 def contradictions(label_maps: Iterable[tuple[str, LabelMap]]) -> Iterator[str]:
-    """The splits whose label maps give one colour different classes, by twos; values may mean what they will."""
+    """Pairs of splits whose label maps give one colour different classes; pixel values may differ between splits."""
     for (first, one), (second, other) in combinations(label_maps, 2):
         colors, others = one.colors or {}, other.colors or {}
         differing = [
@@ -95,10 +95,10 @@ def contradictions(label_maps: Iterable[tuple[str, LabelMap]]) -> Iterator[str]:
 
 
 def _joined(colored: Counter[int], counts: Iterable[ColorCounts]) -> Counter[int]:
-    """The pixels of each colour. Where all are grey, palettes have made them of numbers: then these are among them."""
+    """The number of pixels of each colour. If all are grey, plain values (grey equal to the value) count as well."""
     counts = tuple(counts)
     colors = sum((one.colors() for one in counts), colored)
-    return sum((one.numbers() for one in counts), colors) if all(color % GREY == 0 for color in colors) else colors
+    return sum((one.plain_values() for one in counts), colors) if all(color % GREY == 0 for color in colors) else colors
 
 
 def _source(ordered: Iterable[tuple[int, int]]) -> dict[str, Any]:

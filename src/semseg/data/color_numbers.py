@@ -1,4 +1,4 @@
-"""From colours to classes where nobody has said which is which: the same colours always get the same numbers."""
+"""Assigns class ids to colours that have none: the same colours always get the same ids."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ _DATA_SETS = {"PASCAL VOC": "voc", "ADE20K": "ade20k", "Cityscapes": "cityscapes
 Classes = dict[int, int]
 
 
-def numbered(pixels: Mapping[int, int], known: Mapping[int, int], num_classes: int) -> tuple[Classes, tuple[str, ...]]:
-    """Class id or `IGNORED` for each colour, and what to say of it, in sentences.
+def assign_class_ids(
+    pixels: Mapping[int, int], known: Mapping[int, int], num_classes: int
+) -> tuple[Classes, tuple[str, ...]]:
+    """Class id or `IGNORED` for each colour, and notes on the choice, in sentences.
 
-    pixels: those of each colour; known: the class of colours that have one. The others are numbered as in the data set
-    whose colours they are, or else in the order of their values (0xRRGGBB) by the ids that are left, those beyond
-    `num_classes` if need be.
+    pixels: the number of pixels of each colour; known: the classes of colours that have one. The other colours get the
+    ids of a known data set if all are in its palette, else the free ids, in the order of their values (0xRRGGBB), if
+    necessary beyond `num_classes`.
     """
     new = sorted(pixels.keys() - known.keys())
-    classes, notes = (None if known else _customary(new, num_classes)) or _in_order(new, pixels, known, num_classes)
+    classes, notes = (None if known else _from_data_set(new, num_classes)) or _in_order(new, pixels, known, num_classes)
     used = set(classes.values()) - {IGNORED}
     if len(used) < num_classes:
         notes.append(
-            f"num_classes is {num_classes}, but there are colours for {len(used)} classes only: it may be too high."
+            f"num_classes is {num_classes}, but there are colours for only {len(used)} classes: it may be too high."
         )
     elif max(used) >= num_classes:
         notes.append(
@@ -38,19 +40,19 @@ def numbered(pixels: Mapping[int, int], known: Mapping[int, int], num_classes: i
     return classes, tuple(notes)
 
 
-def _customary(colors: Sequence[int], num_classes: int) -> tuple[Classes, list[str]] | None:
-    """The numbers of the first data set that explains all colours, by two classes at least."""
-    for name, numbers in _numberings(num_classes):
-        classes = {color: numbers[color] for color in colors if color in numbers}
+def _from_data_set(colors: Sequence[int], num_classes: int) -> tuple[Classes, list[str]] | None:
+    """The class ids of the first known data set whose palette has all colours, at least two of them classes."""
+    for name, ids in _data_set_ids(num_classes):
+        classes = {color: ids[color] for color in colors if color in ids}
         ignored = [color for color, class_id in classes.items() if class_id == IGNORED]
         if len(classes) == len(colors) >= len(ignored) + 2:
-            notes = [f"The numbers are those of {name}."]
+            notes = [f"The class ids are those of {name}."]
             return classes, [*notes, *(_ignoring(color, "it is no class there") for color in ignored)]
     return None
 
 
-def _numberings(num_classes: int) -> Iterator[tuple[str, Classes]]:
-    """The classes of colours as is customary, by the custom's name."""
+def _data_set_ids(num_classes: int) -> Iterator[tuple[str, Classes]]:
+    """The name of each known data set with the class ids of its colours."""
     ids = [*range(num_classes), IGNORED]
     yield "the shades of grey", {class_id * GREY: class_id for class_id in ids}
     for name, key in _DATA_SETS.items():
@@ -61,7 +63,7 @@ def _numberings(num_classes: int) -> Iterator[tuple[str, Classes]]:
 def _in_order(
     new: Sequence[int], pixels: Mapping[int, int], known: Mapping[int, int], num_classes: int
 ) -> tuple[Classes, list[str]]:
-    """The classes that are known, and the free ids in the order of the new colours."""
+    """The known classes, and free ids for the new colours in their order."""
     taken = set(known.values())
     free = [class_id for class_id in range(num_classes) if class_id not in taken]
     ignored, why = _ignored(new, pixels, len(free))
@@ -75,18 +77,18 @@ def _ignoring(color: int, why: str) -> str:
 
 
 def _ignored(new: Sequence[int], pixels: Mapping[int, int], free: int) -> tuple[int | None, str]:
-    """The colour that seems to be of no class, if there is one, and what tells so."""
+    """The colour that seems to belong to no class, if there is one, and the reason."""
     if _BORDER in new:
         return _BORDER, "it is the border in PASCAL VOC"
     if len(new) != free + 1:
         return None, ""
     few = _RARE * sum(pixels.values())
     rarest = min(new, key=lambda color: (pixels[color], color))
-    why = "a guess, as there is one colour more than classes and "
+    why = "a guess, as there is one more colour than classes and "
     if _WHITE in new and pixels[_WHITE] < min(few, pixels.get(_BLACK, few)):
         return _WHITE, f"{why}white is rare, like a border"
     if _BLACK in new:
-        return _BLACK, f"{why}black often is none"
+        return _BLACK, f"{why}black is often no class"
     if pixels[rarest] < few:
         return rarest, f"{why}this one is rare"
     return None, ""

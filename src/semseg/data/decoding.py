@@ -1,4 +1,4 @@
-"""The bytes of a pair to pixels; every error names the file."""
+"""Decodes the image and the mask of a pair; every error names the file."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from semseg.errors import DataError, first_few
 from semseg.types import UInt8
 
 
-def open_picture(pair: Pair) -> ImageFile:
-    """The picture of a pair, its header parsed, no pixel decoded. Raises DataError."""
+def open_image(pair: Pair) -> ImageFile:
+    """Open the image of a pair: the header is parsed, no pixel decoded. Raises DataError."""
     with naming(pair.image):
         return images.open_image(pair.image.read())
 
 
-def verify_picture(pair: Pair, picture: ImageFile) -> tuple[int, int]:
-    """(height, width) of a picture of `open_picture`, which is read to its end. Raises DataError."""
+def verify_image(pair: Pair, image: ImageFile) -> tuple[int, int]:
+    """Read an image from `open_image` to its end and return (height, width). Raises DataError."""
     with naming(pair.image):
-        return images.verify_whole(picture)
+        return images.verify_whole(image)
 
 
 def read_values(pair: Pair, label_map: LabelMap) -> UInt8:
-    """The pixel values of the mask, which the label map translates: uint8 (H, W). Raises DataError.
+    """The pixel values of the mask, before the label map is applied: uint8 (H, W). Raises DataError.
 
-    They come from the colours if the label map is one of colours, else, under Ground Truth's map, as that says. Grey of
-    1, 2 and 4 bits counts as stored or as if it had 8 bits, as the label map says, in whatever way a mask is read.
+    They are derived from the colours if the label map lists colours, else from Ground Truth's colour map, if there is
+    one. The label map says whether the values of 1, 2 and 4-bit grey count as stored or are spread to 8 bits.
     """
     with naming(pair.mask):
         data = pair.mask.read()
@@ -45,9 +45,9 @@ def require_same_size(pair: Pair, image_size: tuple[int, int], mask_size: tuple[
     """Raise DataError unless the two sizes (height, width) are equal."""
     if image_size == mask_size:
         return
-    hint = "A mask covers its picture pixel by pixel."
+    hint = "A mask has one pixel for each pixel of its image."
     if image_size == mask_size[::-1] and images.exif_swaps_sides(pair.image.read()):
-        hint = "The picture's EXIF orientation swaps its sides and is ignored here: store it turned, without the tag."
+        hint = "The image's EXIF orientation swaps its sides and is ignored here: store it rotated, without the tag."
     (height, width), (mask_height, mask_width) = image_size, mask_size
     raise DataError(
         f"{pair.mask.name} has {mask_width} x {mask_height} pixels, {pair.image.name} {width} x {height}.", hint
@@ -55,11 +55,11 @@ def require_same_size(pair: Pair, image_size: tuple[int, int], mask_size: tuple[
 
 
 def require_classes(mask: File, pixels: NDArray[np.int64], label_map: LabelMap) -> None:
-    """Raise DataError if the mask, with so many pixels of each of the 256 values, has values that are no class."""
+    """Raise DataError if the mask has values that are no class; pixels: int64 (256,), its number of pixels by value."""
     values = np.flatnonzero(label_map.invalid & (pixels > 0))
     if len(values):
         raise DataError(
-            f"{mask.name}: pixel values {first_few(values.tolist(), 10)} are no class under {label_map.source}: "
+            f"{mask.name}: pixel values {first_few(values.tolist(), 10)} are not classes under {label_map.source}: "
             f"num_classes is {label_map.num_classes}.",
             "Raise num_classes, or give a label map.",
         )

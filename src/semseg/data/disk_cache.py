@@ -1,4 +1,4 @@
-"""Files from the network, kept on the disk of this machine."""
+"""Keeps files from the network on the local disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ logger = logging.getLogger("semseg")
 
 
 class DiskCache:
-    """Contents by name, in a directory of its own below the temporary directory, for all threads.
+    """A thread-safe cache of file contents by name, in a directory of its own below the temporary directory.
 
-    It takes up to half of what is free at first, and never evicts: epochs read all files in turn, so whatever were
-    thrown out would be wanted before what replaced it. For such scans, keeping what came first is the best there is.
+    It uses up to half of the space that is free at first, and never evicts: as every epoch reads all files in turn, an
+    evicted file would be needed again before the one that replaced it.
     """
 
     def __init__(self) -> None:
@@ -26,14 +26,14 @@ class DiskCache:
         self._full = False
 
     def get(self, name: str) -> bytes | None:
-        """What was put under this name, if it was kept."""
+        """The content stored under this name; None if there is none."""
         try:
             return _path(self._directory, name).read_bytes() if self._directory else None
         except OSError:
             return None
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep this if there is room. A disk that cannot be written to ends the keeping, not the work."""
+        """Store the content if there is room. If the disk cannot be written to, caching ends without an error."""
         with self._lock:
             directory = None if self._full else self._reserve(len(content))
         if directory is None:
@@ -46,7 +46,7 @@ class DiskCache:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             with self._lock:
-                self._end(f"{error.strerror}")
+                self._stop_caching(f"{error.strerror}")
 
     def close(self) -> None:
         """Remove the directory."""
@@ -54,24 +54,24 @@ class DiskCache:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _reserve(self, size: int) -> Path | None:
-        """The directory, if there is room for so many bytes more."""
+        """Reserve `size` bytes and return the directory; None if there is no room."""
         if self._directory is None:
             try:
                 self._directory = Path(tempfile.mkdtemp(prefix="semseg-cache-"))
                 self._room = shutil.disk_usage(self._directory).free // 2
             except OSError as error:
-                self._end(f"{error.strerror}")
+                self._stop_caching(f"{error.strerror}")
                 return None
         if size > self._room:
-            self._end("half of what was free is used")
+            self._stop_caching("half of the free space is used")
             return None
         self._room -= size
         return self._directory
 
-    def _end(self, reason: str) -> None:
+    def _stop_caching(self, reason: str) -> None:
         if not self._full:
             logger.warning(
-                "The temporary directory takes no more data (%s): the rest is fetched anew each time", reason
+                "No more files are cached in the temporary directory (%s): the rest is fetched again each time", reason
             )
         self._full = True
 

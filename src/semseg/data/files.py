@@ -1,4 +1,4 @@
-"""One file of a data set, wherever its bytes are: bounded in size, and every error names it."""
+"""Files of a data set, local, in S3 or in memory: limited in size, and named in every error."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Protocol
 from semseg.errors import DataError, ImageError, SemsegError, one_line
 
 MAX_FILE_BYTES = 512_000_000
-"""More than `images.MAX_PIXELS` need in any format, uncompressed, at 8 bytes a pixel."""
+"""More than an image of `images.MAX_PIXELS` needs in any format, uncompressed, at 8 bytes a pixel."""
 
 AHEAD_BYTES = 256_000_000
-"""About so many bytes of files are read before they are decoded."""
+"""About the number of bytes of files that are read ahead of decoding."""
 
 
 class File(Protocol):
@@ -23,11 +23,11 @@ class File(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors call it, on one line."""
+        """Its name for error messages, on one line."""
         ...
 
     def read(self) -> bytes:
-        """All its bytes, at most `MAX_FILE_BYTES`. Raises DataError naming it."""
+        """All its bytes, at most `MAX_FILE_BYTES`. Raises DataError with its name."""
         ...
 
 
@@ -39,7 +39,7 @@ class LocalFile:
 
     @property
     def name(self) -> str:
-        """``channel/file``."""
+        """Its name as ``channel/file``."""
         return printable(self.path)
 
     def read(self) -> bytes:
@@ -49,7 +49,7 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """A file whose bytes, or the error of their reading, are in memory."""
+    """A file whose bytes, or the error of reading them, are in memory."""
 
     name: str
     content: bytes | DataError
@@ -67,7 +67,7 @@ class LoadedFile:
 
 
 def load(file: File) -> LoadedFile:
-    """Read a file now; an error is raised by whoever asks for the bytes."""
+    """Read a file now. If that fails, the error is raised later, by the `read` of the result."""
     try:
         return LoadedFile(file.name, file.read())
     except DataError as error:
@@ -76,7 +76,7 @@ def load(file: File) -> LoadedFile:
 
 @contextmanager
 def naming(file: File) -> Iterator[None]:
-    """Turn an ImageError about the content of a file into a DataError that names it; note the name on others."""
+    """Turn an ImageError into a DataError that names the file; add the name as a note to unexpected errors."""
     try:
         yield
     except ImageError as error:
@@ -101,5 +101,5 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 
 def printable(path: Path) -> str:
-    """``channel/file``, on one line."""
+    """A path for error messages: ``channel/file``, on one line."""
     return one_line("/".join(filter(None, (path.parent.name, path.name))))

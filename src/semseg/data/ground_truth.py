@@ -1,8 +1,7 @@
-"""What Ground Truth says of its masks beside their pixels: the name and the colour of each class.
+"""Reads the name and the colour of each class from the manifests of SageMaker Ground Truth.
 
-`internal-color-map` stands in the metadata of each line of its output manifest. Its masks are palette PNGs whose
-index is the class, but those made from June to September 2020 had wrong indices under right colours
-(algorithm.md section 4).
+They are in `internal-color-map`, in the metadata of each line of its output manifest. Its masks are palette PNGs whose
+index is the class, but masks made from June to September 2020 have correct colours with wrong indices.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ _KEY = "internal-color-map"
 
 @dataclass(frozen=True)
 class ColorMap:
-    """The classes of a manifest: of each the value in its masks (0 to 255), the name and the colour (0xRRGGBB)."""
+    """The classes of a manifest: (value in the masks, 0 to 255; name; colour, 0xRRGGBB) for each class."""
 
     classes: tuple[tuple[int, str, int], ...]
-    _unsaid: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+    _not_warned: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def read_values(self, data: bytes, name: str, spread: Container[int] = ()) -> UInt8:
-        """The values of a mask: uint8 (H, W); the colours decide where the palette's indices contradict them.
+        """Read the values of a mask: uint8 (H, W). Where palette indices contradict the colours, the colours win.
 
-        spread: as of `masks.decode_mask`, for grey. The first mask that is so corrected is logged, by its `name`.
+        spread: as for `masks.decode_mask`, for grey masks. The first mask that is corrected is logged with its `name`.
         Raises ImageError.
         """
         listed = {color: class_id for class_id, _, color in self.classes}
         values, corrected = decode_indices(data, listed, spread=spread)
-        if corrected and self._unsaid.acquire(blocking=False):
+        if corrected and self._not_warned.acquire(blocking=False):
             logger.warning(
                 "%s: the palette's indices contradict the colours of %s, as in masks that Ground Truth made from June "
                 "to September 2020: this mask and any other like it is read by its colours",
@@ -48,7 +47,7 @@ class ColorMap:
         return values
 
     def class_names(self, label_map: LabelMap) -> dict[int, str]:
-        """The names by class, as the label map makes classes of them; of several names for a class the first counts."""
+        """The name of each class after the label map is applied; if a class has several, the first."""
         names: dict[int, str] = {}
         for value, name, color in self.classes:
             class_id = int(label_map.table[value]) if label_map.colors is None else label_map.colors.get(color, IGNORED)
@@ -58,7 +57,7 @@ class ColorMap:
 
 
 class ColorMaps:
-    """The maps of a manifest's lines, joined: each line may tell of some classes only, but none contradict another."""
+    """Joins the colour maps of a manifest's lines: each may list only some classes, but none contradict another."""
 
     def __init__(self) -> None:
         self._classes: dict[int, tuple[str, int]] = {}
@@ -66,10 +65,10 @@ class ColorMaps:
         self._of_color: dict[int, int] = {}
 
     def add(self, line: int, entry: Mapping[str, Any], attribute: str) -> bool:
-        """Take the map from a line's object, where it belongs to `attribute`; gives whether there is one.
+        """Add the colour map of `attribute` from a line's object; returns whether there is one.
 
-        Metadata without a map say nothing (R39). Raises ValueError for a map that is malformed or contradicts an
-        earlier line's.
+        Metadata without a colour map is ignored. Raises ValueError for a map that is malformed or contradicts an
+        earlier line.
         """
         color_map = _find(entry, attribute)
         if color_map is None:
@@ -102,7 +101,7 @@ class ColorMaps:
 
 
 def _find(entry: Mapping[str, Any], attribute: str) -> Any:
-    """The colour map of an attribute ``x-ref``: Ground Truth writes x-ref-metadata, its documents x-metadata."""
+    """The colour map of an attribute ``x-ref``, in x-ref-metadata (as written) or x-metadata (as documented)."""
     for key in (f"{attribute}-metadata", f"{attribute.removesuffix('-ref')}-metadata"):
         metadata = entry.get(key)
         if isinstance(metadata, dict) and metadata.get(_KEY) is not None:

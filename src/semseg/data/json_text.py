@@ -1,4 +1,4 @@
-"""JSON written by people: what is wrong with it is said in words that help."""
+"""Parses JSON written by people, with helpful error messages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def parse_object(text: bytes | str) -> dict[str, Any]:
-    """The JSON object in a text, as bytes UTF-8 with or without a byte order mark; none of its keys is given twice.
+    """Parse a JSON object that has no key twice; bytes are UTF-8 with or without a byte order mark.
 
-    What lies within is for `require_unique`, as far as it matters.
-    Raises ValueError, whose text says what is wrong, without a full stop.
+    Nested objects are not checked for repeated keys; `require_unique` does that.
+    Raises ValueError with the reason, without a full stop.
     """
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
@@ -28,19 +28,19 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
 
 
 def require_unique(value: object) -> None:
-    """Raise ValueError if a value from within an object of `parse_object` is an object with a key given twice."""
-    if isinstance(value, _Repeating):
+    """Raise ValueError if a value inside the result of `parse_object` is an object with a repeated key."""
+    if isinstance(value, _WithRepeatedKey):
         raise ValueError(f"key {value.key!r:.100} is given twice")
 
 
 def byte(value: Any) -> int | None:
-    """An integer from 0 to 255, or a string of one; None for anything else."""
+    """Parse an integer from 0 to 255, or a string of one; None for anything else."""
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     return int(text) if re.fullmatch("[0-9]{1,3}", text) and int(text) <= 255 else None
 
 
-class _Repeating(dict[str, Any]):
-    """An object with a `key` that is given twice; what is given last counts."""
+class _WithRepeatedKey(dict[str, Any]):
+    """A JSON object in which `key` is given twice; the last value counts."""
 
     key = ""
 
@@ -48,7 +48,7 @@ class _Repeating(dict[str, Any]):
 def _build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     obj = dict(pairs)
     if len(obj) < len(pairs):
-        obj = _Repeating(obj)
+        obj = _WithRepeatedKey(obj)
         obj.key = Counter(key for key, _ in pairs).most_common(1)[0][0]
     return obj
 

@@ -1,7 +1,7 @@
-"""Which key of a manifest's lines names the annotation, and which lines have none.
+"""Finds the key of the annotation in the lines of a manifest, and lines without one.
 
-A labeling job writes a line for each image, also where nobody labelled it: such a line has metadata alone, often with a
-``failure-reason``. A job that adjusts another one's labels leaves both keys, each of which ends in ``-ref``.
+A labeling job writes a line for each image, even if it was not labelled: such a line has only metadata, often with a
+``failure-reason``. A job that adjusts the labels of another job keeps both keys, each ending in ``-ref``.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ _FAILURE = "failure-reason"
 
 
 class LabelAttributes:
-    """The annotation's key, line by line; lines without one, or with several, are counted.
+    """Finds the key of each line's annotation, and counts lines without one or with several.
 
-    wanted: the key, where lines have several; None: the only one that ends in ``-ref``, ``source-ref`` aside.
+    wanted: the key to use; None: the only key other than ``source-ref`` that ends in ``-ref``.
     """
 
     def __init__(self, wanted: str | None) -> None:
         self._wanted = wanted
         self._found: dict[str, None] = {}
         self._unlabelled = _Lines()
-        self._undecided = _Lines()
+        self._ambiguous = _Lines()
         self._reason = ""
 
     def of(self, line: int, entry: dict[str, Any]) -> str | None:
-        """The key of a line's annotation; None if the line is unlabelled or undecided, which is noted.
+        """The key of a line's annotation; None, and the line is counted, if there is none or if there are several.
 
-        Raises ValueError for a line that is neither.
+        Raises ValueError for any other line without such a key.
         """
         keys = [key for key in entry if key.endswith("-ref") and key != IMAGE]
         self._found.update(dict.fromkeys(keys[:10]))
         if self._wanted:
             keys = [key for key in keys if key == self._wanted]
         if IMAGE in entry and len(keys) > 1:
-            self._undecided.add(line)
+            self._ambiguous.add(line)
             return None
         if IMAGE in entry and self._is_unlabelled(entry, keys):
             self._unlabelled.add(line)
@@ -49,16 +49,18 @@ class LabelAttributes:
             return None
         if IMAGE in entry and keys:
             return keys[0]
-        shown = ", ".join(f"{key!r:.100}" for key in list(entry)[:10])
-        raise ValueError(f"has not {IMAGE} and exactly one other key that ends in -ref, but {shown or 'no key'}")
+        keys_text = ", ".join(f"{key!r:.100}" for key in list(entry)[:10])
+        raise ValueError(f"needs {IMAGE} and exactly one other key that ends in -ref, but has {keys_text or 'no key'}")
 
     def problem(self, manifest: str, labelled: int) -> DataError | None:
-        """What is wrong with the lines as a whole, of which so many are labelled; unlabelled ones beside them are
-        logged as a warning."""
+        """The error for unlabelled or ambiguous lines, or None; labelled: the number of usable lines.
+
+        If there are usable lines, unlabelled ones are only logged as a warning.
+        """
         found = first_few([f"{key!r:.100}" for key in self._found])
-        if self._undecided.count:
+        if self._ambiguous.count:
             return DataError(
-                f"{self._undecided} of {manifest}: has several keys that end in -ref: {found}.",
+                f"{self._ambiguous} of {manifest}: has several keys that end in -ref: {found}.",
                 "Name the annotation's key in the hyperparameter _label_attribute.",
             )
         if not self._unlabelled.count:
@@ -70,11 +72,11 @@ class LabelAttributes:
             return None
         if self._wanted and self._found:
             return DataError(
-                f"No line of {manifest} is labelled with {self._wanted!r:.100}, but with {found}.",
+                f"No line of {manifest} has the label {self._wanted!r:.100}; the labels are {found}.",
                 "Correct the hyperparameter _label_attribute.",
             )
         return DataError(
-            f"No line of {manifest} is labelled{reason}: none has a key but {IMAGE} that ends in -ref.",
+            f"No line of {manifest} is labelled{reason}: none has a key other than {IMAGE} that ends in -ref.",
             "Give the output manifest of a labeling job, not its input.",
         )
 
@@ -85,7 +87,7 @@ class LabelAttributes:
 
 
 class _Lines:
-    """Some lines of a file, as a message names them: ``line 5``, or ``line 5 (and 3 more)``."""
+    """Counts lines of a file, for messages such as ``line 5 (and 3 more)``."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -100,7 +102,7 @@ class _Lines:
 
 
 def _failure(entry: dict[str, Any]) -> str:
-    """Why a labeling job failed to label an image, on one line; empty if the line does not say."""
+    """The reason why a labeling job failed to label an image, on one line; empty if none is given."""
     for key, metadata in entry.items():
         if key.endswith(_METADATA) and isinstance(metadata, dict) and metadata.get(_FAILURE):
             return one_line(f"{metadata[_FAILURE]!s:.200}")

@@ -1,9 +1,9 @@
-"""Label maps: from the pixel values of a mask to class ids (R17, R21, R28 to R34).
+"""Label maps: from the pixel values of a mask to class ids.
 
 {"scale": "3"}                         class = floor(pixel value / 3)
 {"map": {"0": 5, "1": 0, "255": 9}}    key = class (255: ignored), value = pixel value
 {"colors": {"0": "#000000", "1": ["#2ca02c", "#98df8a"]}}
-                                       key = class (255: ignored), value = its colour, or several; ours
+                                       key = class (255: ignored), value = its colour, or several; an extension
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger("semseg")
 DEFAULT: dict[str, Any] = {"scale": 1}
 _MAX_BYTES = 1_000_000
 UNLISTED_COLOR = 254
-"""The value of pixels whose colour no label map lists; never a class, num_classes being at most 254 (R24)."""
+"""The value of pixels whose colour no label map lists; never a class, as num_classes is at most 254."""
 
 _FORMS = (
     'Write {"scale": 1}, {"map": {"0": 5, "1": 0}} (class: pixel value) '
@@ -39,22 +39,22 @@ _FORMS = (
 )
 _COMMON_NAME = "label_map.json"
 LABEL_MAP_NAMES = (*(f"{split}_{_COMMON_NAME}" for split in (*SPLITS, TEST[0])), _COMMON_NAME)
-"""What label maps are called: each split's own, and that of all."""
+"""The file names of label maps: one for each split, and one for all splits."""
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """What each of the 256 pixel values means.
+    """The meaning of each of the 256 pixel values.
 
     table: uint8 (256,), class id or `IGNORED`.
-    unlisted: bool (256,), values no map lists; they are ignored, and worth a warning.
+    unlisted: bool (256,), values that the map does not list; they are ignored with a warning.
     invalid: bool (256,), values that would be a class of `num_classes` or above; `table` ignores them.
-    num_classes: the classes of the network; ids are below it.
-    source: the JSON as given.
-    colors: class id or `IGNORED` by colour (0xRRGGBB), if masks are read by colour. Their values then are what
-        this says, and `UNLISTED_COLOR` for other colours.
-    spread: of how many bits grey masks are read as if they had been saved with 8: 0 and 1 as 0 and 255, and so on; of
-        others the values count as stored.
+    num_classes: the number of classes of the network; ids are below it.
+    source: the JSON object as given.
+    colors: class id or `IGNORED` by colour (0xRRGGBB), if masks are read by colour. The pixel values are then these
+        ids, and `UNLISTED_COLOR` for other colours.
+    spread: the bit depths of grey masks whose values are scaled to 8 bits, as 0 and 1 to 0 and 255; at other depths,
+        values count as stored.
     """
 
     table: UInt8
@@ -67,38 +67,38 @@ class LabelMap:
 
     @property
     def direct(self) -> bool:
-        """Whether pixel values are the classes: scale 1, the default (R29)."""
+        """Whether pixel values are the class ids: scale 1, the default."""
         return self.scale == 1
 
     @property
     def scale(self) -> float | None:
-        """By what pixel values are divided; None under another form of map."""
+        """The divisor of pixel values; None for the other forms of map."""
         return _number(self.source["scale"]) if "scale" in self.source else None
 
     @property
     def uneven(self) -> NDArray[np.bool_]:
-        """The values that a scale rounds down to the class of a smaller one, as 4 to that of 3 by 3: bool (256,)."""
+        """The values that the scale rounds down to the class of a smaller one, such as 4 under scale 3: bool (256,)."""
         if self.scale is None:
             return np.zeros(256, np.bool_)
         uneven: NDArray[np.bool_] = (np.diff(self.table, prepend=IGNORED) == 0) & (self.table != IGNORED)
         return uneven
 
     def apply(self, mask: UInt8) -> UInt8:
-        """Pixel values uint8 (H, W) to class ids and `IGNORED`: a new uint8 (H, W)."""
+        """Map pixel values, uint8 (H, W), to class ids and `IGNORED`, a new uint8 (H, W)."""
         labels: UInt8 = np.take(self.table, mask)
         return labels
 
 
 def find_label_map(channel: str, annotation: Path | None, label_map: Path | None, num_classes: int) -> LabelMap:
-    """The label map of ``train``, ``validation`` or ``test``.
+    """Find and read the label map of ``train``, ``validation`` or ``test``.
 
-    Looked for in this order: ``<channel>_label_map.json`` and ``label_map.json`` in the directory `label_map` of
-    the channel of that name (None: not given), ``label_map.json`` in the directory `annotation` (R21, R22, R34;
-    None: with a manifest or in Pipe mode there is no such channel).
-    Without one the default, scale 1, holds, and a warning says so (R34); but not for ``test``, a channel of ours, where
-    there are maps of other splits: it would be forgotten rather than meant.
+    label_map: the directory of the channel ``label_map``; None if it is not given. annotation: the directory of the
+    annotation channel; None with a manifest or in Pipe mode. The first of these files is read:
+    ``label_map/<channel>_label_map.json``, ``label_map/label_map.json``, ``annotation/label_map.json``.
+    Without any, the default is scale 1, with a warning, as in the built-in algorithm. For ``test``, which that does not
+    have, it is an error if the other splits have maps: its own was probably forgotten.
 
-    Raises DataError for a map that is wrong or forgotten, and for a `label_map` directory without a name we know;
+    Raises DataError for an invalid or forgotten map, and for a `label_map` directory without any of `LABEL_MAP_NAMES`;
     ChannelError for a directory that cannot be read.
     """
     candidates = [annotation / _COMMON_NAME] if annotation else []
@@ -114,27 +114,27 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
         _warn_of_default(channel, label_map)
         return parse_label_map(DEFAULT, num_classes, f"the default label map of {channel}")
     for path in found[1:]:
-        logger.warning("%s is not used for %s: %s is.", path, channel, found[0])
+        logger.warning("%s is ignored for %s: %s takes precedence.", path, channel, found[0])
     return read_label_map(found[0], num_classes)
 
 
 def read_label_map(path: Path, num_classes: int) -> LabelMap:
-    """The label map in a JSON file. Raises DataError."""
+    """Read a label map from a JSON file. Raises DataError."""
     return parse_label_map(read_file(path, _MAX_BYTES), num_classes, printable(path))
 
 
 def parse_label_map(source: bytes | str | dict[str, Any], num_classes: int, name: str) -> LabelMap:
-    """A label map from JSON text or from the object it holds; `name` is the file's, for errors.
+    """Parse a label map from JSON text or a JSON object; `name` is the name of the file for errors.
 
-    255 is ignored under scale 1, and under ``map`` unless listed; under a greater scale it is floor(255 / scale),
-    ignored if no class. Raises DataError.
+    255 is ignored under scale 1, and under ``map`` unless listed; under a greater scale it is class floor(255 / scale),
+    or ignored if there is no such class. Raises DataError.
     """
     obj = source if isinstance(source, dict) else _load(source, name)
     unknown = sorted(obj.keys() - _BUILDERS.keys())
     if unknown:
         raise DataError(f"{name}: unknown key {unknown[0]!r:.100}.", _FORMS)
     if len(obj) != 1:
-        raise DataError(f"{name}: has {' and '.join(map(repr, obj)) or 'no key'}, not one of the three forms.", _FORMS)
+        raise DataError(f"{name}: has {' and '.join(map(repr, obj)) or 'no key'} instead of exactly one form.", _FORMS)
     return _BUILDERS[next(iter(obj))](obj, num_classes, name)
 
 
@@ -160,19 +160,19 @@ def _from_map(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
         value = byte(entry)
         if value is None or not unlisted[value]:
             raise DataError(
-                f"{name}: the value {entry!r:.100} of key {key!r} of 'map' is not a pixel value, or given twice.",
-                "Pixel values are 0 to 255, each of one class.",
+                f"{name}: the value {entry!r:.100} of key {key!r} of 'map' is not a pixel value or is repeated.",
+                "Pixel values are 0 to 255, each listed for one class only.",
             )
         table[value], unlisted[value] = class_id, False
     listed = set(np.flatnonzero(~unlisted).tolist())
-    if table[IGNORED] == IGNORED:  # as without an entry for it
+    if table[IGNORED] == IGNORED:  # the same as if it were not listed
         listed.discard(IGNORED)
     unlisted[IGNORED] = False
     return LabelMap(table, unlisted, np.zeros(256, np.bool_), num_classes, obj, spread=_spread_under(listed))
 
 
 def _spread_under(listed: Set[int]) -> frozenset[int]:
-    """Of how many bits grey is spread, where these values are listed: all but those listed as stored, not as spread."""
+    """The bit depths whose grey is spread to 8 bits: all but those whose values are listed as stored, not as spread."""
     stored = (bits for bits in FEW_BITS if not listed.isdisjoint(range(1, 1 << bits)))
     return FEW_BITS - {bits for bits in stored if listed.isdisjoint(range(grey_step(bits), 256, grey_step(bits)))}
 
@@ -184,8 +184,8 @@ def _from_colors(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
             color = _color(text)
             if color is None or color in colors:
                 raise DataError(
-                    f"{name}: {text!r:.100} of key {key!r} of 'colors' is not a colour, or given twice.",
-                    "Write colours like '#2ca02c', each of one class.",
+                    f"{name}: {text!r:.100} of key {key!r} of 'colors' is not a colour or is repeated.",
+                    "Write colours like '#2ca02c', each listed for one class only.",
                 )
             colors[color] = class_id
     table = np.where(np.arange(256) < num_classes, np.arange(256), IGNORED).astype(np.uint8)
@@ -201,7 +201,7 @@ _BUILDERS: dict[str, Callable[[dict[str, Any], int, str], LabelMap]] = {
 
 
 def _classes(obj: dict[str, Any], form: str, num_classes: int, name: str) -> Iterator[tuple[int, str, Any]]:
-    """Class id, key and value of each entry. Raises DataError for what is no class, or a class in two spellings."""
+    """Class id, key and value of each entry. Raises DataError for a key that is no class, or repeats one."""
     entries = obj[form]
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{name}: {form!r} is not an object with at least one class.", _FORMS)
@@ -210,7 +210,7 @@ def _classes(obj: dict[str, Any], form: str, num_classes: int, name: str) -> Ite
         class_id = byte(key)
         if class_id is None or num_classes <= class_id != IGNORED or class_id in seen:
             raise DataError(
-                f"{name}: key {key!r:.100} of {form!r} is not a class, or given twice.",
+                f"{name}: key {key!r:.100} of {form!r} is not a class or is repeated.",
                 f"Classes are 0 to {num_classes - 1} (num_classes is {num_classes}); 255 means ignored.",
             )
         seen.add(class_id)
@@ -230,7 +230,7 @@ def _load(text: bytes | str, name: str) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float:
-    """A JSON number or a string of one; NaN for anything else."""
+    """Parse a JSON number or a string of one; NaN for anything else."""
     try:
         return float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
@@ -238,7 +238,7 @@ def _number(value: Any) -> float:
 
 
 def _color(value: Any) -> int | None:
-    """A colour; None for anything but the text of one."""
+    """Parse a colour; None for anything but the text of one."""
     try:
         return parse_color(value) if isinstance(value, str) else None
     except ValueError:
@@ -250,7 +250,7 @@ def _require_known_name(label_map: Path) -> None:
         return
     found = [printable(path) for path in visible(label_map)] if label_map.is_dir() else []
     raise DataError(
-        f"The label_map channel holds no label map, but {first_few(found)}.",
+        f"The label_map channel has no label map; it contains {first_few(found)}.",
         f"Name the files {' and '.join(LABEL_MAP_NAMES[:2])}.",
     )
 
@@ -258,8 +258,8 @@ def _require_known_name(label_map: Path) -> None:
 def _forgotten(channel: str, label_map: Path) -> DataError:
     others = [printable(label_map / name) for name in LABEL_MAP_NAMES if (label_map / name).is_file()]
     return DataError(
-        f"The label_map channel holds {first_few(others)}, but none for {channel}.",
-        f"Add {channel}_{_COMMON_NAME}, or call the map of all splits {_COMMON_NAME}; "
+        f"The label_map channel has {first_few(others)}, but no map for {channel}.",
+        f"Add {channel}_{_COMMON_NAME}, or name a map for all splits {_COMMON_NAME}; "
         f'where pixel values are the classes, the map is {{"scale": 1}}.',
     )
 
@@ -268,4 +268,4 @@ def _warn_of_default(channel: str, label_map: Path | None) -> None:
     if label_map is None:
         logger.warning("label maps not provided, using defaults.")
     else:
-        logger.warning("the label_map channel holds no map for %s, using the default %s.", channel, DEFAULT)
+        logger.warning("the label_map channel has no map for %s, using the default %s.", channel, DEFAULT)

@@ -1,4 +1,4 @@
-"""From pairs of files to batches, decoded and augmented by threads ahead of the network."""
+"""Makes batches from pairs of files, decoded and augmented by threads ahead of training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from semseg.data.files import AHEAD_BYTES
 from semseg.data.pairs import Pair
-from semseg.data.samples import BATCHES_AHEAD, Place, Sample, Sampler, batches, first_batch
+from semseg.data.samples import BATCHES_AHEAD, IndexedPair, Sample, Sampler, batches, first_batch
 from semseg.data.threads import READERS, map_in_order, read_ahead
 from semseg.machine import usable_cores
 from semseg.types import Batch
@@ -20,12 +20,12 @@ _Make = Callable[..., Generator[Sample, None, None]]
 
 
 class TrainingLoader:
-    """Random batches of equal size, for ever.
+    """Random batches of equal size, for any number of epochs.
 
-    All epochs' permutations, one after the other, are one endless row, and batches are cut from it. What does not
-    fill a batch so opens the next epoch, as with Gluon's `DataLoader(last_batch='rollover')`, and yet any epoch
-    can be started directly. A set smaller than a batch makes one batch of all.
-    shuffle: whether an epoch's order is drawn; else it is that of the pairs.
+    Batches are cut from one endless sequence: the permutations of all epochs, one after the other. Pairs that do not
+    fill a batch thus start the next epoch, as with Gluon's `DataLoader(last_batch='rollover')`, and yet any epoch
+    can be started directly. If there are fewer pairs than a batch has, all of them are one batch.
+    shuffle: whether the order of an epoch is random; otherwise it is that of the pairs.
     """
 
     seekable = True
@@ -42,26 +42,26 @@ class TrainingLoader:
         return last - first
 
     def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, counted from 0, but for the first `done`: images (N, crop, crop, 3).
+        """The batches of an epoch, counted from 0, without the first `done`: images (N, crop, crop, 3).
 
-        Raises DataError naming the file.
+        Raises DataError with the name of the file.
         """
         first, last = self._batches(epoch)
-        row = self._row((first + done) * self._batch_size, last * self._batch_size)
-        samples = _made_ahead(self._sampler.training, row, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
+        sequence = self._sequence((first + done) * self._batch_size, last * self._batch_size)
+        samples = _made_ahead(self._sampler.training, sequence, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
         yield from batches(samples, self._batch_size)
 
     def _batches(self, epoch: int) -> tuple[int, int]:
-        """The numbers of an epoch's first batch and of the next epoch's first."""
+        """The numbers of the first batch of an epoch and of the first batch of the next."""
         first, following = (first_batch(number, len(self._pairs), self._batch_size) for number in (epoch, epoch + 1))
         return first, following
 
-    def _row(self, start: int, stop: int) -> Iterator[Place]:
-        """The endless row from the place `start` to before `stop`."""
+    def _sequence(self, start: int, stop: int) -> Iterator[IndexedPair]:
+        """The endless sequence of pairs from position `start` to before `stop`."""
         count = len(self._pairs)
         for epoch in range(start // count, -(-stop // count)):
             for index in self._order(epoch)[max(0, start - epoch * count) : stop - epoch * count]:
-                yield Place(epoch, index, self._pairs[index])
+                yield IndexedPair(epoch, index, self._pairs[index])
 
     def _order(self, epoch: int) -> Sequence[int]:
         count = len(self._pairs)
@@ -72,7 +72,7 @@ class TrainingLoader:
 
 
 class ValidationLoader:
-    """Every picture once, in order: cut to crop_size, or, with batch_size 1, whole and alone (algorithm.md 1.1)."""
+    """Every image once, in order: cropped to crop_size, or whole if batch_size is 1, as in the built-in algorithm."""
 
     def __init__(self, pairs: Sequence[Pair], sampler: Sampler, batch_size: int) -> None:
         self._pairs = pairs
@@ -83,33 +83,35 @@ class ValidationLoader:
         """The number of batches."""
         return -(-len(self._pairs) // self._batch_size)
 
-    def epoch(self, epoch: int) -> Generator[Batch, None, None]:  # noqa: ARG002 - the same in each
-        """The batches: the last one may be short. Raises DataError naming the file."""
-        row = (Place(0, index, pair) for index, pair in enumerate(self._pairs))
+    def epoch(self, epoch: int) -> Generator[Batch, None, None]:  # noqa: ARG002 - all epochs are the same
+        """The batches; the last one may be smaller. Raises DataError with the name of the file."""
+        sequence = (IndexedPair(0, index, pair) for index, pair in enumerate(self._pairs))
         make = partial(self._sampler.validation, whole=self._batch_size == 1)
-        samples = _made_ahead(make, row, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
+        samples = _made_ahead(make, sequence, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
         yield from batches(samples, self._batch_size)
 
 
-def _made_ahead(make: _Make, row: Iterator[Place], workers: int, ahead: int) -> Generator[Sample, None, None]:
-    """Samples that `make` makes of places, about `ahead` of them before they are asked for.
+def _made_ahead(
+    make: _Make, sequence: Iterator[IndexedPair], workers: int, ahead: int
+) -> Generator[Sample, None, None]:
+    """The samples that `make` makes of pairs, about `ahead` of them before they are requested.
 
-    Few are in the making at once, for those hold their files. Behind them the files of `ahead` places are read by
-    threads, as far as `AHEAD_BYTES` go. Without workers all is done in its turn.
+    Only a few are decoded at once, as each keeps its files in memory. Meanwhile threads read the files of the next
+    `ahead` pairs, up to `AHEAD_BYTES`. Without workers everything is done on request.
     """
     making = min(2 * min(workers, usable_cores()), ahead)
 
     def produce(_: Callable[[], bool]) -> Generator[Sample, None, None]:
         readers = READERS if workers else 0
-        with closing(map_in_order(_loaded, row, readers, ahead, _loaded_bytes, AHEAD_BYTES)) as places:
-            yield from make(places, ahead=making)
+        with closing(map_in_order(_loaded, sequence, readers, ahead, _loaded_bytes, AHEAD_BYTES)) as pairs:
+            yield from make(pairs, ahead=making)
 
     return read_ahead(produce, lambda _: 0, 0, ahead - making) if workers else produce(lambda: False)
 
 
-def _loaded(place: Place) -> Place:
-    return replace(place, pair=place.pair.loaded())
+def _loaded(indexed: IndexedPair) -> IndexedPair:
+    return replace(indexed, pair=indexed.pair.loaded())
 
 
-def _loaded_bytes(place: Place) -> int:
-    return place.pair.loaded_bytes()
+def _loaded_bytes(indexed: IndexedPair) -> int:
+    return indexed.pair.loaded_bytes()

@@ -1,4 +1,4 @@
-"""A job laid out from folders, files and S3 addresses of the user's, as the platform would have laid it out."""
+"""Lays out a job folder from the user's folders, files and S3 addresses, as SageMaker does."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ def lay_out(
     store: ObjectStore,
     checkpoints: Path | None = None,
 ) -> None:
-    """Fill the channels and write the hyperparameters of the job below `paths`.
+    """Create the channels and write the hyperparameters of the job below `paths`.
 
-    channels: by name, a folder, a file (an augmented manifest, a label map, a model.tar.gz) or ``s3://bucket/prefix``,
-    whose objects are downloaded. Folders and files are linked to, not copied. The job's ``input`` is made anew if an
-    earlier call made it. checkpoints: the directory for them; None for none.
-    Raises ChannelError naming the channel that is not there or cannot be read, if ``input`` is somebody else's, or if
-    the checkpoints are to lie in it; DataError for what S3 refuses; Stopped where the store is told to stop.
+    channels: the source of each channel by name: a folder, a file (an augmented manifest, a label map, a model.tar.gz)
+    or ``s3://bucket/prefix``, whose objects are downloaded. Folders and files are linked, not copied. The job's
+    ``input`` is recreated if an earlier call created it. checkpoints: their directory; None for no checkpoints.
+    Raises ChannelError for a channel that does not exist or cannot be read, if ``input`` was not created by this
+    function, or if the checkpoints would be inside it; DataError if S3 refuses; Stopped if the store's `stop` says so.
     """
     for name, source in channels.items():
         _require_source(name, source, _input(paths))
     if checkpoints and checkpoints.resolve().is_relative_to(_input(paths).resolve()):
         raise ChannelError(
-            f"The checkpoints, {one_line(str(checkpoints))}, are to lie in {one_line(str(_input(paths)))}, which is "
-            "made anew.",
-            "Name another folder with --checkpoints.",
+            f"The checkpoints, {one_line(str(checkpoints))}, would be inside {one_line(str(_input(paths)))}, which is "
+            "recreated.",
+            "Choose another folder with --checkpoints.",
         )
     try:
         _make_input(paths, channels, hyperparameters, checkpoints)
     except OSError as error:
         raise ChannelError(
-            f"The job cannot be laid out in {one_line(str(paths.base)):.300}: {error.strerror}.", "Name another folder."
+            f"The job cannot be laid out in {one_line(str(paths.base)):.300}: {error.strerror}.",
+            "Choose another folder.",
         ) from error
     for name, source in channels.items():
         channel = paths.channel(name)
@@ -61,16 +62,16 @@ def lay_out(
 
 
 def is_foreign(paths: Paths) -> bool:
-    """Whether there is an ``input`` that `lay_out` has not made, and would leave alone."""
+    """Whether there is an ``input`` that `lay_out` did not create and will not replace."""
     directory = _input(paths)
     return directory.exists() and (directory.is_symlink() or not (directory / _MARK).is_file())
 
 
-def is_of(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> bool:
+def is_laid_out_for(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> bool:
     """Whether `lay_out` was last called for this job with these channels and hyperparameters."""
     try:
-        return read_json_object(_input(paths) / _MARK) == _told(channels, hyperparameters)
-    except UserError:  # of an earlier version, which told nothing
+        return read_json_object(_input(paths) / _MARK) == _description(channels, hyperparameters)
+    except UserError:  # made by an earlier version, whose mark is empty
         return False
 
 
@@ -79,18 +80,18 @@ def _input(paths: Paths) -> Path:
 
 
 def places_of(channels: Mapping[str, str]) -> dict[str, str]:
-    """Where the data of each channel lies, whatever the current folder: an absolute path or an address in S3."""
+    """The absolute path or S3 address of each channel's data, independent of the current folder."""
     return {
         name: source if source.startswith(_S3) else str(Path(source).resolve()) for name, source in channels.items()
     }
 
 
-def _told(channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def _description(channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {"channels": places_of(channels), "hyperparameters": dict(hyperparameters)}
 
 
 def _require_source(name: str, source: str, directory: Path) -> None:
-    """Raise ChannelError unless there is something to link to, outside the folder that is made anew."""
+    """Raise ChannelError unless the source exists, outside the directory that is recreated."""
     if source.startswith(_S3):
         return
     with readable(name):
@@ -102,28 +103,28 @@ def _require_source(name: str, source: str, directory: Path) -> None:
         )
     if Path(source).resolve().is_relative_to(directory.resolve()):
         raise ChannelError(
-            f"The channel {name}: {one_line(source)} lies in {one_line(str(directory))}, which is made anew.",
-            "Move it elsewhere, or name another folder for the job.",
+            f"The channel {name}: {one_line(source)} is inside {one_line(str(directory))}, which is recreated.",
+            "Move it elsewhere, or choose another folder for the job.",
         )
 
 
 def _make_input(
     paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str], checkpoints: Path | None
 ) -> None:
-    """Make a folder with the configuration, in place of one that was made here. A kill leaves one of them, or none."""
+    """Create ``input`` with the configuration, replacing an earlier one; after a kill there is a whole one or none."""
     directory = _input(paths)
     if is_foreign(paths):
         raise ChannelError(
-            f"{one_line(str(directory))} is there, but not from here.",
-            "Name another folder for the job, or set SAGEMAKER_BASE_DIR to run the job that is laid out in this one.",
+            f"{one_line(str(directory))} exists, but was not made by semseg.",
+            "Choose another folder for the job, or set SAGEMAKER_BASE_DIR to run the job that is laid out in this one.",
         )
     new, old = (paths.base / f".semseg-input-{word}" for word in ("new", "old"))
     for left in (new, old):
         if left.exists():
-            shutil.rmtree(left)  # links are removed, not what they lead to
+            shutil.rmtree(left)  # removes links, not their targets
     config = new / paths.hyperparameters.parent.relative_to(directory)
     config.mkdir(parents=True)
-    (new / _MARK).write_text(json.dumps(_told(channels, hyperparameters)))
+    (new / _MARK).write_text(json.dumps(_description(channels, hyperparameters)))
     (config / paths.hyperparameters.name).write_text(json.dumps(dict(hyperparameters)))
     if checkpoints:
         place = checkpoints.resolve()
@@ -137,21 +138,21 @@ def _make_input(
 
 
 def _link(source: Path, channel: Path) -> None:
-    """Link to a folder or file. A file keeps the name that was given, without what would hide it."""
+    """Link to a folder or file. A file keeps its name, without leading dots."""
     if source.is_dir():
         channel.symlink_to(source.resolve())
     else:
         channel.mkdir()
-        (channel / shown_name(source)).symlink_to(source.resolve())
+        (channel / visible_name(source)).symlink_to(source.resolve())
 
 
-def shown_name(source: Path) -> str:
-    """What a file that was given is called in its channel, where a name that begins with a dot would be ignored."""
+def visible_name(source: Path) -> str:
+    """The name of a file without leading dots, as hidden files in a channel are ignored."""
     return source.name.lstrip(".") or source.name
 
 
 def _give_known_name(label_maps: Path) -> None:
-    """A single file is the label map of train and validation alike, unless its name says otherwise."""
+    """Rename a single file to the label map of all splits, unless it has the name of a label map already."""
     files = visible(label_maps)
     if len(files) == 1 and files[0].name not in LABEL_MAP_NAMES:
         files[0].rename(label_maps / LABEL_MAP_NAMES[-1])

@@ -1,4 +1,4 @@
-"""Augmented manifests: JSON Lines that say which picture belongs to which mask (R36 to R42)."""
+"""Reads augmented manifests: JSON Lines that list pairs of an image and a mask."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ from semseg.errors import DataError, one_line
 _MAX_LINE = 1_000_000
 _MAX_LINES = 2_000_000
 _MAX_PROBLEMS = 1000
-_UNFIT = re.compile("[\0\ud800-\udfff]")  # what no file system and no S3 key can hold
+_UNFIT = re.compile("[\0\ud800-\udfff]")  # not possible in a file name or an S3 key
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 _EXAMPLE = 'Write one object a line, like {"source-ref": "s3://bucket/a.jpg", "street-ref": "s3://bucket/a.png"}.'
 
 
 def list_manifest(name: str, path: Path, store: ObjectStore, label_attribute: str | None = None) -> Listing:
-    """The pairs of the manifest at `path`, in the order of its lines, for the split `name`.
+    """List the pairs of the manifest at `path`, in the order of its lines, for the split `name`.
 
-    A line is an object with ``source-ref`` and one other key that ends in ``-ref``: the picture's and the mask's
-    ``s3://bucket/key``, or paths relative to the directory where the manifest really is. These may lead to sibling
-    directories, no further. What else a line holds is ignored (R39) but for Ground Truth's class names and colours.
-    label_attribute: the annotation's key, where lines have several. Lines that were never labelled are skipped with a
-    warning, as long as others are.
+    A line is an object with ``source-ref`` and one other key that ends in ``-ref``: the ``s3://bucket/key`` of image
+    and mask, or paths relative to the manifest's directory (symbolic links resolved). Paths may lead to sibling
+    directories, but no further. Everything else is ignored except Ground Truth's class names and colours.
+    label_attribute: the annotation's key, if lines have several. Unlabelled lines are skipped with a warning if there
+    are labelled ones.
 
-    No file is opened. The first 1,000 wrong lines come back as problems, as does a manifest without lines. Raises
-    Stopped where the store is told to stop.
+    No file is opened. The first 1,000 invalid lines are returned as problems, as is a manifest without lines. Raises
+    Stopped if the store's `stop` says so.
     """
     problems: list[DataError] = []
     color_maps, attributes = ColorMaps(), LabelAttributes(label_attribute)
-    places = _Places(printable(path), path.resolve().parent, store)
+    locations = _Locations(printable(path), path.resolve().parent, store)
     listed: list[tuple[File, File, bool]] = []
     for line, text in _lines(path, problems):
-        store.heed_stop()
+        store.raise_if_stopped()
         if len(problems) == _MAX_PROBLEMS:
-            problems.append(DataError(f"line {line} of {places.manifest} and those after it were not read."))
+            problems.append(DataError(f"line {line} of {locations.manifest} and the following ones were not read."))
             break
         try:
             entry = parse_object(text)
             attribute = attributes.of(line, entry)
             if attribute is None:
                 continue
-            image, mask = (places.file(line, key, entry[key]) for key in (IMAGE, attribute))
+            image, mask = (locations.file(line, key, entry[key]) for key in (IMAGE, attribute))
             listed.append((image, mask, color_maps.add(line, entry, attribute)))
         except ValueError as error:
-            problems.append(DataError(f"line {line} of {places.manifest}: {error}.", _EXAMPLE))
-    if problem := attributes.problem(places.manifest, len(listed)):
+            problems.append(DataError(f"line {line} of {locations.manifest}: {error}.", _EXAMPLE))
+    if problem := attributes.problem(locations.manifest, len(listed)):
         problems.append(problem)
     if not listed and not problems:
-        problems.append(DataError(f"{places.manifest} is empty.", _EXAMPLE))
+        problems.append(DataError(f"{locations.manifest} is empty.", _EXAMPLE))
     colors = color_maps.joined()
     pairs = tuple(Pair(image, mask, colors if colored else None) for image, mask, colored in listed)
     return Listing(name, pairs, tuple(problems), colors)
@@ -86,10 +86,10 @@ class _ListedFile:
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where the files are that the lines of a manifest name.
+class _Locations:
+    """Locates the files that the lines of a manifest name.
 
-    manifest: what errors call it. root: its real directory.
+    manifest: its name for errors. root: its directory, symbolic links resolved.
     """
 
     manifest: str
@@ -100,7 +100,7 @@ class _Places:
     def file(self, line: int, key: str, value: Any) -> File:
         """The file that `value` names. Raises ValueError."""
         if not isinstance(value, str) or not value or _UNFIT.search(value):
-            raise ValueError(f"{key} is {value!r:.200}, not the place of a file")
+            raise ValueError(f"{key} is {value!r:.200}, not the path or address of a file")
         name = one_line(f"line {line} of {self.manifest}: {key} {value:.300}")
         if value.startswith("s3://"):
             try:
@@ -110,18 +110,18 @@ class _Places:
         return _ListedFile(self._path(key, value), name, self.finder)
 
     def _path(self, key: str, value: str) -> str:
-        """The path of a file, symbolic links left as they are: only its text must not lead astray."""
+        """The path of a file. Only its text is checked: symbolic links are not resolved."""
         path = os.path.normpath(self.root / value)
         if value.startswith("/") or _SCHEME.match(value) or not Path(path).is_relative_to(self.root.parent):
             raise ValueError(
                 f"{key} is {value!r:.200}, neither s3://bucket/key nor a path relative to the manifest's directory "
-                "that stays within that or its siblings"
+                "that stays inside it or a sibling directory"
             )
         return path
 
 
 def _lines(path: Path, problems: list[DataError]) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers from 1; what ends the reading becomes a problem."""
+    """The lines that are not blank, with their numbers from 1; an error that ends reading is added to `problems`."""
     try:
         with path.open("rb") as file:
             for number in count(1):
@@ -129,7 +129,11 @@ def _lines(path: Path, problems: list[DataError]) -> Iterator[tuple[int, bytes]]
                 if not line:
                     return
                 if len(line) > _MAX_LINE or number > _MAX_LINES:
-                    what = f"is longer than {_MAX_LINE} bytes" if len(line) > _MAX_LINE else "is one too many"
+                    what = (
+                        f"is longer than {_MAX_LINE} bytes"
+                        if len(line) > _MAX_LINE
+                        else f"is beyond the limit of {_MAX_LINES} lines"
+                    )
                     problems.append(DataError(f"line {number} of {printable(path)} {what}.", _EXAMPLE))
                     return
                 if line.removeprefix(BOM_UTF8).strip():

@@ -1,7 +1,7 @@
-"""File names that look the same and are spelled in different Unicode normal forms, as macOS and Linux write them.
+"""Matches file names that look the same but have different Unicode normal forms, as on macOS and Linux.
 
-``ö`` may be one character (form NFC) or ``o`` and an accent (NFD): equal to the eye, different to a file system
-(Unicode Standard Annex 15).
+``ö`` may be one character (form NFC) or ``o`` and an accent (NFD): they look equal, but are different
+files (Unicode Standard Annex 15).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 
 def by_form(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names by their form NFC; names that look the same share an entry, in order."""
+    """Group names by their NFC form; names that look the same share an entry, sorted."""
     forms: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
         forms[normalize("NFC", name)].append(name)
@@ -21,7 +21,7 @@ def by_form(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 class FileFinder:
-    """Finds files whose names are spelled in another normal form; reads each directory once."""
+    """Finds files whose names have another normal form; lists each directory once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[str]]] = {}

@@ -1,4 +1,4 @@
-"""Which picture belongs to which mask: the files of two channels, matched by stem (R15, R20, R22, R23)."""
+"""Matches images with masks: the files of two channels, by stem."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its mask.
+    """An image and its mask.
 
-    colors: which colour each class has in the mask, if Ground Truth made it.
+    colors: the colour of each class in the mask, if Ground Truth made it.
     """
 
     image: File
@@ -38,19 +38,19 @@ class Pair:
     colors: ColorMap | None = None
 
     def loaded(self) -> Pair:
-        """This pair with its files in memory; what cannot be read is told when it is asked for."""
+        """This pair with its files in memory; an error of reading is raised later, when the bytes are requested."""
         return replace(self, image=load(self.image), mask=load(self.mask))
 
     def loaded_bytes(self) -> int:
-        """How many bytes of its files are in memory."""
+        """The number of bytes of its files that are in memory."""
         return sum(file.size for file in (self.image, self.mask) if isinstance(file, LoadedFile))
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The pairs of ``train`` or ``validation``, in order, and what stands in the way of further ones.
+    """The pairs of a split, in order, and the problems that kept files from being paired.
 
-    colors: the classes that Ground Truth tells of, if it made the masks.
+    colors: the classes in Ground Truth's colour map, if it made the masks.
     """
 
     name: str
@@ -60,14 +60,14 @@ class Listing:
 
 
 def list_pairs(name: str, images: Path, masks: Path) -> Listing:
-    """Match the pictures in `images` (.jpg, .jpeg, .png) with the masks in `masks` (.png) by stem.
+    """Match the images in `images` (.jpg, .jpeg, .png) with the masks in `masks` (.png) by stem.
 
-    Stems that differ in their Unicode normal form alone are the same where only one image and one mask are left to
-    match. The pairs are sorted by the image's stem. Suffixes may be in capitals. Sub-directories are not entered: with
-    the prefix ``train`` the platform also delivers ``train_annotation`` into the channel. They and all other strays are
-    warned about and ignored.
-    Lone files, files of one stem and empty channels come back as problems, for `check.check` to report. Raises
-    ChannelError for a directory that cannot be read.
+    Stems that differ only in their Unicode normal form match if there is exactly one such image and one such mask. The
+    pairs are sorted by the image's stem. Suffixes may be in capitals. Sub-directories are not searched: with the prefix
+    ``train``, SageMaker also downloads ``train_annotation`` into the channel. They and all other files are ignored with
+    a warning.
+    Files without a partner, files with the same stem and empty channels are returned as problems. Raises ChannelError
+    for a directory that cannot be read.
     """
     problems: list[DataError] = []
     image_of = _by_stem(images, _IMAGE_SUFFIXES, problems)
@@ -81,10 +81,10 @@ def list_pairs(name: str, images: Path, masks: Path) -> Listing:
     return Listing(name, pairs, tuple(problems))
 
 
-def list_pictures(images: Path) -> tuple[File, ...]:
-    """The pictures in a folder (.jpg, .jpeg, .png) by name; other entries are warned about and ignored.
+def list_images(images: Path) -> tuple[File, ...]:
+    """The images in a folder (.jpg, .jpeg, .png), sorted by name; other entries are ignored with a warning.
 
-    Raises DataError if there is none, or two have one stem, and ChannelError if the folder cannot be read.
+    Raises DataError if there is none or two have the same stem, and ChannelError if the folder cannot be read.
     """
     problems: list[DataError] = []
     found = _by_stem(images, _IMAGE_SUFFIXES, problems)
@@ -94,57 +94,59 @@ def list_pictures(images: Path) -> tuple[File, ...]:
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of the items, or all if there are no more, at equal distances, in order."""
+    """At most `count` of the items, evenly spaced, in order."""
     count = min(count, len(items))
-    return [items[place * len(items) // count] for place in range(count)]
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataError]) -> dict[str, Path]:
-    """The files of a directory by stem; a second file of one stem and emptiness become problems."""
+    """The files of a directory by stem; repeated stems and an empty directory are added to `problems`."""
     files: dict[str, Path] = {}
     strays = []
     with readable(directory.name):
         entries = sorted(directory.iterdir()) if directory.is_dir() else []
-        usable = {path for path in entries if _is_one(path, suffixes)}
+        usable = {path for path in entries if _is_usable(path, suffixes)}
     for path in entries:
         if path not in usable:
             strays.append(path)
         elif path.stem in files:
             problems.append(
-                DataError(f"{printable(path)} has the stem of {printable(files[path.stem])}.", "Remove one of the two.")
+                DataError(
+                    f"{printable(path)} has the same stem as {printable(files[path.stem])}.", "Remove one of the two."
+                )
             )
         else:
             files[path.stem] = path
     strays = [path for path in strays if path.name != _LABEL_MAP]
     _warn_of(strays, suffixes)
     if not files:
-        held = f"none among {len(entries)} entries" if entries else "it is empty"
+        content = f"none among {len(entries)} entries" if entries else "it is empty"
         problems.append(
             DataError(
-                f"Channel {directory.name} has no {' or '.join(suffixes)} file: {held}.",
+                f"Channel {directory.name} has no {' or '.join(suffixes)} file: {content}.",
                 _format_hint(strays, suffixes) or "Check the folder or S3 URI that was given.",
             )
         )
     return files
 
 
-def _is_one(path: Path, suffixes: tuple[str, ...]) -> bool:
+def _is_usable(path: Path, suffixes: tuple[str, ...]) -> bool:
     return not path.name.startswith(".") and path.suffix.lower() in suffixes and path.is_file()
 
 
 def _warn_of(strays: Sequence[Path], suffixes: tuple[str, ...]) -> None:
-    """Warn of each in the words of the built-in algorithm, but of images in other formats or under other names."""
+    """Warn of each stray file in the built-in algorithm's words, or name its format if it is an image."""
     for path in strays[:_MAX_WARNINGS]:
         if kind := _other_image(path):
             logger.warning("%s is %s: only %s is read", one_line(str(path)), kind.name, " or ".join(suffixes))
         else:
             logger.warning("%s is not a readable image file", one_line(str(path)))
     if len(strays) > _MAX_WARNINGS:
-        logger.warning("%d more entries of %s are left out", len(strays) - _MAX_WARNINGS, strays[0].parent)
+        logger.warning("%d more entries of %s are ignored", len(strays) - _MAX_WARNINGS, strays[0].parent)
 
 
 def _format_hint(strays: Sequence[Path], suffixes: tuple[str, ...]) -> str:
-    """What the first image in another format is, and the way out; empty if there is none among those warned of."""
+    """The format of the first image that cannot be read, with advice; empty if there is none among the first strays."""
     kinds = ((path, _other_image(path)) for path in strays[:_MAX_WARNINGS])
     path, kind = next(((path, kind) for path, kind in kinds if kind), (None, None))
     if path is None or kind is None:
@@ -153,13 +155,13 @@ def _format_hint(strays: Sequence[Path], suffixes: tuple[str, ...]) -> str:
 
 
 def _other_image(path: Path) -> Kind | None:
-    """The kind of a stray that is an image by its first bytes; None for any other."""
+    """The kind of a stray file that is an image by its first bytes; otherwise None."""
     kind = _kind(path)
     return kind if kind and kind.image else None
 
 
 def _kind(path: Path) -> Kind | None:
-    """What a file is by its first bytes; None for what is not known, is hidden, or no file."""
+    """The kind of a file by its first bytes; None if it is unknown, hidden or not a file."""
     try:
         if path.name.startswith(".") or not path.is_file():
             return None
@@ -170,7 +172,7 @@ def _kind(path: Path) -> Kind | None:
 
 
 def _matched(image_of: dict[str, Path], mask_of: dict[str, Path]) -> dict[str, str]:
-    """The stem of the mask by that of the image: the same one, or else the only one of the same normal form."""
+    """Map the stem of each image to that of its mask: the same one, or else the only one of the same normal form."""
     matched = {stem: stem for stem in image_of.keys() & mask_of.keys()}
     lone_images, lone_masks = (by_form(files.keys() - matched.keys()) for files in (image_of, mask_of))
     for form in lone_images.keys() & lone_masks.keys():
@@ -182,8 +184,8 @@ def _matched(image_of: dict[str, Path], mask_of: dict[str, Path]) -> dict[str, s
 def _lone(
     files: dict[str, Path], matched: Collection[str], directory: Path, partner: str, hint: str
 ) -> list[DataError]:
-    """A problem for each file without a partner; it names one that would be it but for its format or its spelling."""
-    hint = hint or "Image and annotation carry the same name, but for the suffix."
+    """A problem for each file without a partner, with a hint if one in another format or spelling exists."""
+    hint = hint or "Image and annotation must have the same name except for the suffix."
     lone = sorted(files.keys() - set(matched))
     alike = {stem for names in by_form(files).values() if len(names) > 1 for stem in names}
     with readable(directory.name):
@@ -193,7 +195,7 @@ def _lone(
         message = f"{printable(files[stem])} has no {partner} in {directory.name}"
         if other := others.get(stem):
             kind = _kind(other)
-            what = kind.name if kind else "of a format that is not read"
+            what = kind.name if kind else "in a format that cannot be read"
             problems.append(
                 DataError(f"{message}: {one_line(other.name)} is {what}.", CONVERT if partner == "image" else _AS_MASK)
             )
@@ -206,7 +208,7 @@ def _lone(
 
 
 def _naming_hint(image_of: dict[str, Path], mask_of: dict[str, Path]) -> str:
-    """Where no stem matches: an example of two files that seem to belong together, like a.jpg and a_mask.png."""
+    """An example of two files that seem to belong together, such as a.jpg and a_mask.png, if no stem matches."""
     images, masks = _cores(image_of), _cores(mask_of)
     for core in sorted(images.keys() & masks.keys()):
         return f"{printable(images[core])} seems to belong to {printable(masks[core])}: give both the same stem."
@@ -214,13 +216,13 @@ def _naming_hint(image_of: dict[str, Path], mask_of: dict[str, Path]) -> str:
 
 
 def _cores(files: dict[str, Path]) -> dict[str, Path]:
-    """Files by what remains of their stem without the beginning and the end that all of them share."""
+    """Files by their stem without the beginning and the end that all stems share."""
     start = _shared_start(list(files))
     end = _shared_start([stem[start:][::-1] for stem in files])
     return {stem[start : len(stem) - end]: path for stem, path in files.items()}
 
 
 def _shared_start(texts: list[str]) -> int:
-    """How many characters all texts begin with: as many as the first and the last in order do."""
+    """The length of the common prefix of all texts, which is that of the smallest and the largest."""
     first, last = min(texts), max(texts)
-    return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return next((index for index, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))

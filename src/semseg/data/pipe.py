@@ -1,4 +1,7 @@
-"""Pipe mode: the pairs of a RecordIO stream from a FIFO (R18, R35, R41; container-contract.md sections 1.7, 1.8)."""
+"""Pipe mode: reads pairs from a RecordIO stream in a FIFO.
+
+SageMaker creates one FIFO per epoch, ``<channel>_0``, ``<channel>_1``, ...; image and annotation records alternate.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from semseg.errors import DataError
 Result = TypeVar("Result")
 
 TIMEOUT = 600.0
-"""Seconds without a byte: before the first one the platform lists what may be millions of objects."""
+"""Seconds to wait for data: before the first byte, SageMaker may have to list millions of objects."""
 
 _SLICE = 0.1
-"""Seconds after which whoever waits looks whether it still should."""
+"""Seconds between two checks for cancellation while waiting."""
 
 _PIPE_BYTES = 1 << 20
-"""What a FIFO holds at most without privileges, 16 times the default: the writer waits less."""
+"""The largest buffer of a FIFO without privileges, 16 times the default, so that the writer waits less."""
 
 _ATTRIBUTES = "AttributeNames must be [image, annotation]"
 _IMAGE = (JPEG, PNG)
@@ -36,10 +39,10 @@ _ANNOTATION = (PNG,)
 
 @dataclass(frozen=True)
 class Pipe:
-    """A channel in Pipe mode: a row of FIFOs ``<path>_0``, ``<path>_1``, ..., each read once, in this order.
+    """A channel in Pipe mode: a series of FIFOs ``<path>_0``, ``<path>_1``, ..., each read once, in this order.
 
-    stop: whether the job was told to end; once it was, that must not change.
-    timeout: seconds without a byte, or without the FIFO, that are an error.
+    stop: whether the job must end; once true, it must remain true.
+    timeout: seconds without data, or without the FIFO, after which an error is raised.
     """
 
     path: Path
@@ -47,52 +50,52 @@ class Pipe:
     timeout: float = TIMEOUT
 
     def stream(self, number: int) -> str:
-        """What errors call one of the FIFOs: its name."""
+        """The name of a FIFO, for errors."""
         return f"{self.path.name}_{number}"
 
     def pairs(self, number: int, cancelled: Callable[[], bool]) -> Generator[Pair, None, None]:
-        """The pairs of one FIFO, which may not be there yet; a file in its place is read as well.
+        """The pairs of one FIFO, which need not exist yet; a regular file of that name is read as well.
 
-        The row ends without an error, if need be early, when `cancelled` or `stop` says so: the platform may end the
-        stream together with the job, within a record. Closing the generator closes the FIFO, which tells its writer.
-        Raises DataError, naming the FIFO and, where there is one, the record, for whatever else is no whole stream
-        of images and annotations in turn.
+        Ends early, without an error, once `cancelled` or `stop` returns true: SageMaker may end the stream with the
+        job, even within a record. Closing the generator closes the FIFO, so that its writer notices.
+        Raises DataError, which names the FIFO and, if there is one, the record, if the stream is incomplete or is not
+        one of alternating images and annotations.
         """
         name = self.stream(number)
         fifo = _Fifo(self.path.with_name(name), lambda: cancelled() or self.stop(), self.timeout)
         try:
             with closing(fifo):
                 yield from _pairs(read_records(fifo.read, name, MAX_FILE_BYTES), name)
-        except _GivenUpError:
+        except _CancelledError:
             return
         except DataError:
             if not self.stop():
                 raise
 
 
-class _GivenUpError(Exception):
-    """Nobody waits for the data any more."""
+class _CancelledError(Exception):
+    """The data is no longer needed."""
 
 
 class _Fifo:
-    """The reading end. It is never blocked in a system call for longer than `_SLICE`."""
+    """The reading end of a FIFO. No system call blocks for longer than `_SLICE`."""
 
-    def __init__(self, path: Path, given_up: Callable[[], bool], timeout: float) -> None:
+    def __init__(self, path: Path, cancelled: Callable[[], bool], timeout: float) -> None:
         self._path = path
-        self._given_up = given_up
+        self._cancelled = cancelled
         self._timeout = timeout
         self._poll = select.poll()
         self._descriptor: int | None = None
         self._offset = 0
 
     def read(self, size: int) -> bytes:
-        """1 to `size` bytes, b"" when the writer has left. Raises DataError and _GivenUpError."""
+        """Read 1 to `size` bytes, or b"" when the writer has left. Raises DataError and _CancelledError."""
         try:
             descriptor = self._open() if self._descriptor is None else self._descriptor
             data = self._wait_for(
                 lambda: self._try_to_read(descriptor, size),
                 f"No data came from {self._path.name} for {self._timeout:g} s, after {self._offset} bytes.",
-                "Whatever writes the stream hangs, or has not begun.",
+                "The process that writes the stream hangs or has not started.",
             )
         except OSError as error:
             raise DataError(f"{self._path.name} cannot be read: {error.strerror}.") from error
@@ -100,7 +103,7 @@ class _Fifo:
         return data
 
     def close(self) -> None:
-        """Let go of the FIFO."""
+        """Close the FIFO."""
         if self._descriptor is not None:
             os.close(self._descriptor)
 
@@ -108,7 +111,7 @@ class _Fifo:
         self._descriptor = self._wait_for(
             self._try_to_open,
             f"{self._path.name} was not created within {self._timeout:g} s.",
-            "The platform creates it for a channel whose input mode is Pipe; elsewhere `semseg pipe` does.",
+            "SageMaker creates it for a channel whose input mode is Pipe; elsewhere `semseg pipe` does.",
         )
         with suppress(OSError):
             fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -123,31 +126,31 @@ class _Fifo:
             return None
 
     def _try_to_read(self, descriptor: int, size: int) -> bytes | None:
-        """What is there. poll() is silent until there has been a writer, where read() would tell of the end."""
+        """Read available data. poll() waits for the first writer, whereas read() would report the end of the file."""
         if self._poll.poll(1000 * _SLICE):
             with suppress(BlockingIOError):  # a writer left and another came between the two calls
                 return os.read(descriptor, size)
         return None
 
     def _wait_for(self, attempt: Callable[[], Result | None], message: str, hint: str) -> Result:
-        """What an attempt gives at last: the first one is made in any case, and all take a slice at most."""
+        """Call `attempt`, at least once, until it returns a result; a call takes at most `_SLICE`."""
         deadline = time.monotonic() + self._timeout
-        while not self._given_up():
+        while not self._cancelled():
             if (result := attempt()) is not None:
                 return result
             if time.monotonic() >= deadline:
                 raise DataError(message, hint)
-        raise _GivenUpError
+        raise _CancelledError
 
 
 def _pairs(records: Iterator[bytes], name: str) -> Iterator[Pair]:
     number = 0
     for image in records:
-        picture = _checked(f"record {number} of {name}", image, _IMAGE)
+        checked = _checked(f"record {number} of {name}", image, _IMAGE)
         annotation = next(records, None)
         if annotation is None:
             raise DataError(f"{name} ends after record {number}, an image without its annotation; {_ATTRIBUTES}")
-        yield Pair(picture, _checked(f"record {number + 1} of {name}", annotation, _ANNOTATION))
+        yield Pair(checked, _checked(f"record {number + 1} of {name}", annotation, _ANNOTATION))
         number += 2
     if not number:
         raise DataError(
@@ -156,7 +159,7 @@ def _pairs(records: Iterator[bytes], name: str) -> Iterator[Pair]:
 
 
 def _checked(name: str, data: bytes, kinds: tuple[Kind, ...]) -> LoadedFile:
-    """The record as a file, its first bytes being those of one of the kinds."""
+    """The record as a file. Raises DataError unless its first bytes are those of one of the kinds."""
     kind = kind_of(data)
     if kind not in kinds:
         got = kind.name if kind else f"{len(data)} bytes of something else" if data else "an empty record"

@@ -1,4 +1,4 @@
-"""What the pass over all files found, as values; `reporting.data_report` writes them for people and programs."""
+"""The result of checking a data set, as values; `reporting.data_report` writes it as text and JSON."""
 
 from __future__ import annotations
 
@@ -18,45 +18,49 @@ from semseg.errors import DataError, first_few
 Counts = NDArray[np.int64]
 COLORS_SHOWN = 20
 MAX_COLORS = 256
-"""More are those of a photograph, or of a mask stored as one."""
+"""An image with more colours is a photograph, or a mask that was stored as one."""
 
 _SHOWN = 20
 _HINTS = 3
 
 
 @dataclass
-class Seen:
-    """How many pairs of a split have something in common, and the place of the first, counted from 0."""
+class Occurrences:
+    """The number of pairs of a split that share a property, and the index of the first."""
 
     count: int = 0
     first: int = 0
 
-    def add(self, place: int) -> None:
-        """One more, at a place after those of the others."""
+    def add(self, index: int) -> None:
+        """Count the pair at `index`, which is greater than every index added before."""
         if not self.count:
-            self.first = place
+            self.first = index
         self.count += 1
 
 
 @dataclass(frozen=True, eq=False)
 class SplitReport:
-    """What the files of ``train`` or ``validation`` hold. Files that could not be read count in `pairs` alone.
+    """Statistics of one split (``train``, ``validation`` or ``test``). Unreadable files count only in `pairs`.
 
-    class_names: by class id, those that the data tell; known_colors: class id or `IGNORED` by colour, where the label
-        map or Ground Truth says so.
-    sizes: pictures by (width, height); pictures, masks: files by format and mode, such as ``PNG P``.
-    values: int64 (256,), the pixels of each value of the masks, as `decoding.read_values` gives them.
-    class_pixels: int64 (num_classes,), the pixels of each class.
-    shown_in: int64 (num_classes,), the masks that show each class; shown_among: their pixels that are not ignored.
-    unlisted: pixels whose value no label map lists; invalid: whose value would be a class of num_classes or above.
-    colored: masks of colours that need a label map of colours.
-    colors: (0xRRGGBB, pixels) that no label map lists, most frequent first; empty if there are more than masks have.
-    listing: what was read. Of its pairs:
-    depths: masks that hold more than zeros, by the bits of a value: 1, 2, 4 of grey that counts as stored, else 8.
-    uneven: masks with values that are no multiples of the label map's scale.
-    turned: images that EXIF turns against their masks, of which no size tells.
-    deep: images of 16 bits; upper: int64 (256,), their samples by the upper 8 bits, which alone count.
-    digests: int64 (pairs,), equal where images are byte for byte; 0 of those that cannot be read.
+    class_names: names by class id, where the data contain them; known_colors: class id or `IGNORED` by colour, where
+        the label map or Ground Truth defines it.
+    sizes: the number of images by (width, height).
+    image_kinds, mask_kinds: the number of files by format and mode, such as ``PNG P``.
+    values: int64 (256,), the number of mask pixels with each value, as `decoding.read_values` returns them.
+    class_pixels: int64 (num_classes,), the number of pixels of each class.
+    masks_with_class: int64 (num_classes,), the number of masks that contain each class; pixels_with_class: the number
+        of pixels in those masks that are not ignored.
+    unlisted: the number of pixels whose value no label map lists; invalid: of those whose value would be a class of
+        num_classes or above.
+    colored: the number of masks that can only be read with a label map of colours.
+    colors: (0xRRGGBB, pixels) that no label map lists, most frequent first; empty if there are more than `MAX_COLORS`.
+    listing: the files that were read. The following fields refer to its pairs.
+    depths: masks with any value but 0, by bits per value: 1, 2 or 4 for grey whose values count as stored, else 8.
+    uneven: masks with values that are not multiples of the label map's scale.
+    rotated_by_exif: images that EXIF rotates or mirrors against their masks without a difference in size.
+    sixteen_bit: 16-bit images; upper_bytes: int64 (256,), the number of their samples by the upper 8 bits (the lower
+        8 are dropped).
+    digests: int64 (pairs,), equal for images that are identical byte for byte; 0 for images that cannot be read.
     """
 
     name: str
@@ -65,42 +69,42 @@ class SplitReport:
     class_names: Mapping[int, str]
     known_colors: Mapping[int, int]
     sizes: Mapping[tuple[int, int], int]
-    pictures: Mapping[str, int]
-    masks: Mapping[str, int]
+    image_kinds: Mapping[str, int]
+    mask_kinds: Mapping[str, int]
     values: Counts
     class_pixels: Counts
-    shown_in: Counts
-    shown_among: Counts
+    masks_with_class: Counts
+    pixels_with_class: Counts
     unlisted: int
     invalid: int
     colored: int
     colors: tuple[tuple[int, int], ...]
     listing: Listing
-    depths: Mapping[int, Seen]
-    uneven: Seen
-    turned: Seen
-    deep: Seen
-    upper: Counts
+    depths: Mapping[int, Occurrences]
+    uneven: Occurrences
+    rotated_by_exif: Occurrences
+    sixteen_bit: Occurrences
+    upper_bytes: Counts
     digests: Counts
 
     @property
     def ignored(self) -> int:
-        """The pixels whose value the label map says to ignore."""
+        """The number of pixels that the label map ignores."""
         return int(self.values.sum() - self.class_pixels.sum()) - self.unlisted - self.invalid
 
     def shares(self) -> NDArray[np.float64] | None:
-        """The share of each class in the pixels that are of a class: float64 (num_classes,), 0 to 1; None of none."""
+        """The share of each class in all pixels with a class: float64 (num_classes,), 0 to 1; None without any."""
         total = self.class_pixels.sum()
         return self.class_pixels / total if total else None
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What the pass found.
+    """The result of checking all splits.
 
-    problems: what keeps a training from starting, first the missing files, then the files in order.
-    suspicions: what a training can live with and its results perhaps cannot; each a sentence with what to do.
-    suggested_label_map: one that reads the masks of all splits by colour, where they need it; None if they do not.
+    problems: errors that keep a training from starting: first the missing files, then the other files in order.
+    suspicions: warnings about what may spoil the results of a training, each a sentence with advice.
+    suggested_label_map: a label map by colour for all splits, where the masks need one; else None.
     """
 
     splits: tuple[SplitReport, ...]
@@ -109,7 +113,7 @@ class Report:
     suggested_label_map: dict[str, Any] | None = None
 
     def error(self) -> DataError | None:
-        """One error for all problems, with the first 20 and their number; where hints repeat, each is given once."""
+        """One error that lists the first 20 problems and their total number, each different hint once."""
         if not self.problems:
             return None
         shown, count = self.problems[:_SHOWN], len(self.problems)
@@ -125,36 +129,36 @@ class Report:
 
 
 def class_weights(split: SplitReport) -> NDArray[np.float64]:
-    """Weights of the classes for the loss, by median frequency balancing: float64 (num_classes,).
+    """Class weights for the loss by median frequency balancing (Eigen and Fergus 2015): float64 (num_classes,).
 
-    A class's frequency is the share of its pixels in the pictures that show it; its weight is the median of all
-    frequencies over its own (Eigen and Fergus 2015). Ignored pixels count nowhere, for the loss does not
-    see them. A class that no picture shows has the weight 0: it takes no part in the loss anyway.
+    A class's frequency is the share of its pixels in the images that contain it; its weight is the median of all
+    frequencies divided by its own. Ignored pixels are not counted, as the loss does not see them. A class that no image
+    contains has the weight 0.
     """
     weights = np.zeros(len(split.class_pixels))
-    shown = split.class_pixels > 0
-    if shown.any():
-        frequencies = split.class_pixels[shown] / split.shown_among[shown]
-        weights[shown] = np.median(frequencies) / frequencies
+    present = split.class_pixels > 0
+    if present.any():
+        frequencies = split.class_pixels[present] / split.pixels_with_class[present]
+        weights[present] = np.median(frequencies) / frequencies
     return weights
 
 
 def describe_colors(colors: Sequence[tuple[int, int]]) -> str:
-    """``#000000 71.25 %, #2ca02c 20 % and 3 more``, of colours and their pixels."""
+    """Colours with their share of all pixels: ``#000000 71.25 %, #2ca02c 20 % and 3 more``."""
     total = sum(pixels for _, pixels in colors)
     return first_few([f"{color_name(color)} {percent(pixels / total)}" for color, pixels in colors], COLORS_SHOWN)
 
 
 def count_of(number: int, noun: str) -> str:
-    """``1 problem``, ``2 problems``."""
+    """A number with its noun: ``1 problem``, ``2 problems``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def files_of(seen: Seen, noun: str, name: str) -> str:
-    """``1 image (train/a.jpg)``, ``2 images (such as train/a.jpg)``; name: the first one's."""
-    return f"{count_of(seen.count, noun)} ({'such as ' if seen.count > 1 else ''}{name})"
+def files_of(found: Occurrences, noun: str, name: str) -> str:
+    """``1 image (train/a.jpg)`` or ``2 images (such as train/a.jpg)``; name: the name of the first file."""
+    return f"{count_of(found.count, noun)} ({'such as ' if found.count > 1 else ''}{name})"
 
 
 def percent(share: float) -> str:
-    """``98.76 %``, cut, not rounded: 100 % means all."""
+    """A share as ``98.76 %``, rounded down, so that 100 % means all."""
     return f"{math.floor(round(share * 10_000, 6)) / 100:g} %"

@@ -1,6 +1,6 @@
-"""Objects in S3, or in whatever speaks its protocol: read one by one, or downloaded as File mode would.
+"""Reads objects in S3, or any server with its protocol, one by one, or downloads them as SageMaker's File mode does.
 
-Credentials, region and endpoint (`AWS_ENDPOINT_URL_S3`) come from the environment, as boto3 finds them.
+Credentials, region and endpoint (`AWS_ENDPOINT_URL_S3`) come from the environment, as in boto3.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from semseg.data.disk_cache import DiskCache
 from semseg.data.files import MAX_FILE_BYTES, File
-from semseg.data.s3_errors import may_pass, raised_by_s3, shown, told
+from semseg.data.s3_errors import excerpt, is_transient, raised_by_s3, to_data_error
 from semseg.data.threads import map_in_order
 from semseg.errors import DataError, Stopped
 
@@ -41,24 +41,25 @@ _LONGEST_PAUSE = 5.0
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key, which may be empty, of ``s3://bucket/key``; the key is taken literally. Raises DataError."""
+    """Split ``s3://bucket/key`` into bucket and key, which may be empty and is taken literally. Raises DataError."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     fits = len(key.encode(errors="replace")) <= _MAX_KEY_BYTES
     if not uri.startswith("s3://") or not _BUCKET.fullmatch(bucket) or not fits:
-        raise DataError(f"{shown(uri)} is not an address in S3.", "Write s3://bucket/key.")
+        raise DataError(f"{excerpt(uri)} is not an address in S3.", "Write s3://bucket/key.")
     return bucket, key
 
 
 class ObjectStore:
-    """S3, for all threads of the process. A context manager: on leaving it the cache is removed.
+    """Reads objects in S3, from any thread. A context manager: on leaving it the cache is removed.
 
-    The connection is made on first use. What may pass (no connection, a stalled or broken transfer, status 429 or
-    5xx, credentials that cannot be renewed) is tried again until nothing came for `patience` seconds; then nothing is
-    asked for any more, or the faults of thousands of files would add up. With these timeouts, in seconds, every fault
-    ends within 15 s after that, also where S3's name has several addresses, each tried for `connect_timeout`.
+    The client is created on first use. Transient errors (no connection, a stalled or broken transfer, status 429 or
+    5xx, credentials that cannot be renewed) are retried until no data came for `patience` seconds. After that all
+    further requests fail at once, as otherwise the waits for thousands of files would add up. With the default timeouts
+    (in seconds) every error is raised at most 15 s later, even if S3's host name has several addresses, each of which
+    is tried for `connect_timeout`.
 
-    patience: may be changed at any time, and holds for what is asked for from then on.
-    stop: whether the job was told to end; then nothing is asked for any more, and what is under way ends at once.
+    patience: may be changed at any time; it applies to later requests.
+    stop: whether the job must end; then no further request is made, and transfers end at once.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class ObjectStore:
         self._timeouts = connect_timeout, read_timeout
         self._cache = DiskCache()
         self._lock = threading.Lock()
-        self._made: Any = None
-        self._given_up = ""
+        self._s3_client: Any = None
+        self._final_fault = ""
 
     def __enter__(self) -> ObjectStore:
         return self
@@ -84,21 +85,21 @@ class ObjectStore:
     ) -> None:
         self._cache.close()
         with self._lock:
-            if self._made is not None:
-                self._made.close()
+            if self._s3_client is not None:
+                self._s3_client.close()
 
     def file(self, uri: str, name: str) -> File:
-        """The object at ``s3://bucket/key``, which errors call `name`. Raises DataError if `uri` is none.
+        """The object at ``s3://bucket/key``; `name` is its name for errors. Raises DataError for an invalid `uri`.
 
-        Its bytes are fetched when read, and kept on the disk while there is room.
+        Its bytes are fetched when they are read, and cached on disk while there is room.
         """
         bucket, key = parse_uri(uri)
         if not key:
-            raise DataError(f"{shown(uri)} names no object, but a bucket.", "Write s3://bucket/key.")
+            raise DataError(f"{excerpt(uri)} names a bucket, not an object.", "Write s3://bucket/key.")
         return _S3File(self, bucket, key, name)
 
     def read(self, bucket: str, key: str, name: str) -> bytes:
-        """The bytes of an object. Raises DataError, and Stopped where S3 had to be asked once `stop()` is true."""
+        """The bytes of an object. Raises DataError, and Stopped if they are not cached and `stop()` is true."""
         content = self._cache.get(f"{bucket}/{key}")
         if content is None:
             memory = io.BytesIO()
@@ -108,33 +109,32 @@ class ObjectStore:
         return content
 
     def download(self, uri: str, directory: Path) -> int:
-        """Write the object at `uri`, or else all objects below it, into `directory`; gives their number.
+        """Write the object at `uri`, or else all objects below it, into `directory`; returns their number.
 
-        A slash is understood after a prefix: ``.../train`` does not bring ``.../train_annotation``. Without the
-        prefix the keys are the names of the files. Raises DataError, also if there is no object, and Stopped as soon as
-        `stop()` is true.
+        A prefix is taken as a folder: ``.../train`` does not include ``.../train_annotation``. The files are named by
+        the rest of their keys. Raises DataError, also if there is no object, and Stopped as soon as `stop()` is true.
         """
         bucket, prefix = parse_uri(uri)
-        keys = self._keys(bucket, prefix, shown(uri))
+        keys = self._keys(bucket, prefix, excerpt(uri))
         if not keys:
-            raise DataError(f"There is no object at {shown(uri)}.", "Check the address.")
+            raise DataError(f"There is no object at {excerpt(uri)}.", "Check the address.")
         start = prefix.rfind("/") + 1 if keys == [prefix] else len(_folder(prefix))
         jobs = [(key, _inside(directory, key[start:], f"s3://{bucket}/{key}")) for key in keys]
         with (
-            tqdm(desc=f"Downloading {shown(uri)}", total=len(jobs), disable=None, leave=False) as bar,
+            tqdm(desc=f"Downloading {excerpt(uri)}", total=len(jobs), disable=None, leave=False) as bar,
             closing(map_in_order(partial(self._save, bucket), jobs, _DOWNLOADS, 4 * _DOWNLOADS)) as saved,
         ):
             for _ in saved:
                 bar.update()
         return len(jobs)
 
-    def heed_stop(self) -> None:
-        """Raise Stopped if the job was told to end."""
+    def raise_if_stopped(self) -> None:
+        """Raise Stopped if the job must end."""
         if self._stop():
             raise Stopped
 
     def _keys(self, bucket: str, prefix: str, name: str) -> list[str]:
-        """`prefix` alone if it is the key of an object, else the keys below it but for those of mere folders."""
+        """[`prefix`] if it is the key of an object, else the keys below it without those of folders."""
         if prefix and not prefix.endswith("/"):
             first = self._retry(name, partial(_list, bucket, prefix, {"MaxKeys": 1}))
             if [entry["Key"] for entry in first.get("Contents", [])] == [prefix]:
@@ -149,22 +149,22 @@ class ObjectStore:
             if len(keys) > _MAX_OBJECTS:
                 break
             following = {"ContinuationToken": page["NextContinuationToken"]}
-        raise DataError(f"There are more than {_MAX_OBJECTS} objects at {name}.", "Give a narrower prefix.")
+        raise DataError(f"There are more than {_MAX_OBJECTS} objects at {name}.", "Give a longer prefix.")
 
     def _save(self, bucket: str, job: tuple[str, Path]) -> None:
         key, path = job
-        name = shown(f"s3://{bucket}/{key}")
+        name = excerpt(f"s3://{bucket}/{key}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 self._fetch(bucket, key, name, file, sys.maxsize)
         except OSError as error:
-            raise DataError(f"{name} cannot be written to {shown(str(path))}: {error.strerror}.") from error
+            raise DataError(f"{name} cannot be written to {excerpt(str(path))}: {error.strerror}.") from error
 
     def _fetch(self, bucket: str, key: str, name: str, sink: IO[bytes], max_bytes: int) -> None:
-        """Write the bytes of an object to `sink`. Raises Stopped, and DataError, also for more than `max_bytes`."""
-        self._client()  # making it takes a while, which is no fault
-        patience = _Patience(self.patience)
+        """Write the bytes of an object to `sink`. Raises Stopped and DataError, the latter also beyond `max_bytes`."""
+        self._client()  # creating the client takes a while, which must not count as waiting
+        window = _RetryWindow(self.patience)
 
         def get(client: Any) -> None:
             sink.seek(0)
@@ -173,48 +173,50 @@ class ObjectStore:
             with closing(response["Body"]) as body:
                 size = response.get("ContentLength") or 0
                 while size <= max_bytes and (chunk := body.read(_CHUNK)):
-                    self.heed_stop()
+                    self.raise_if_stopped()
                     sink.write(chunk)
                     size = max(size, sink.tell())
-                    patience.renew(sink.tell())
+                    window.renew(sink.tell())
             if size > max_bytes:
                 raise DataError(f"{name} has {size} bytes, more than the {max_bytes} allowed.")
 
-        self._retry(name, get, patience)
+        self._retry(name, get, window)
 
-    def _retry(self, name: str, request: Callable[[Any], Result], patience: _Patience | None = None) -> Result:
-        """What `request` gives when called with the client. Raises DataError and Stopped.
+    def _retry(self, name: str, request: Callable[[Any], Result], window: _RetryWindow | None = None) -> Result:
+        """Call `request` with the client, with retries, and return its result. Raises DataError and Stopped.
 
-        botocore's own retries are off: they know nothing of the body, and two layers would multiply the waiting.
+        botocore's own retries are off: they do not cover the body, and two layers would multiply the waiting time.
         """
-        patience = patience or _Patience(self.patience)
+        window = window or _RetryWindow(self.patience)
         pause = 0.25
-        while not self._given_up:
-            self.heed_stop()
+        while not self._final_fault:
+            self.raise_if_stopped()
             try:
                 return request(self._client())
             except raised_by_s3() as error:
-                if may_pass(error):
-                    self.heed_stop()
-                if not may_pass(error) or not patience.lasts(pause):
-                    fault = told(error, name)
-                    if may_pass(error):
-                        self._given_up = fault.message.removeprefix(f"{name}: ")
+                if is_transient(error):
+                    self.raise_if_stopped()
+                if not is_transient(error) or not window.allows(pause):
+                    fault = to_data_error(error, name)
+                    if is_transient(error):
+                        self._final_fault = fault.message.removeprefix(f"{name}: ")
                     raise fault from error
-                time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - it keeps threads from asking in step
+                time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, no cryptography
                 pause = min(2 * pause, _LONGEST_PAUSE)
-        raise DataError(f"{name}: not asked for any more. {self._given_up}", "Start again when S3 answers.")
+        raise DataError(
+            f"{name}: not requested, as S3 failed before. {self._final_fault}", "Start again when S3 responds."
+        )
 
     def _client(self) -> Any:
         with self._lock:
-            if self._made is None:
-                self._made = _connect(*self._timeouts)
-            return self._made
+            if self._s3_client is None:
+                self._s3_client = _connect(*self._timeouts)
+            return self._s3_client
 
 
 @dataclass(frozen=True, slots=True)
 class _S3File:
-    """An object as a file of a data set."""
+    """An object in S3 as a `File`."""
 
     store: ObjectStore
     bucket: str
@@ -225,8 +227,8 @@ class _S3File:
         return self.store.read(self.bucket, self.key, self.name)
 
 
-class _Patience:
-    """How long the faults of one transfer are borne: for some seconds since bytes came that had never come before."""
+class _RetryWindow:
+    """The time during which one transfer is retried: some seconds since it last received new bytes."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -239,13 +241,13 @@ class _Patience:
             self._received = received
             self._end = time.monotonic() + self._seconds
 
-    def lasts(self, pause: float) -> bool:
-        """Whether another attempt may begin after a pause."""
+    def allows(self, pause: float) -> bool:
+        """Whether another attempt may start after a pause of `pause` seconds."""
         return time.monotonic() + pause <= self._end
 
 
 def _connect(connect_timeout: float, read_timeout: float) -> Any:
-    """A client of boto3. Raises DataError."""
+    """Create a boto3 client. Raises DataError."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -261,7 +263,9 @@ def _connect(connect_timeout: float, read_timeout: float) -> Any:
         region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
         return session.client("s3", region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise DataError(f"S3 cannot be asked: {shown(str(error))}.", "Check the variables AWS_*.") from error
+        raise DataError(
+            f"S3 cannot be used: {excerpt(str(error))}.", "Check the environment variables AWS_*."
+        ) from error
 
 
 def _folder(prefix: str) -> str:
@@ -274,7 +278,7 @@ def _list(bucket: str, prefix: str, options: dict[str, Any], client: Any) -> dic
 
 
 def _inside(directory: Path, name: str, uri: str) -> Path:
-    """The path of a file called `name`, which may hold slashes, below a directory. Raises DataError if it leads out."""
+    """The path of `name`, which may have slashes, below a directory. Raises DataError if it is unsafe."""
     if any(part in ("", ".", "..") or re.search("[\0-\x1f\x7f]", part) for part in name.split("/")):
-        raise DataError(f"{shown(uri)} would be no sound file name.", "Rename the object, or give another prefix.")
+        raise DataError(f"{excerpt(uri)} does not give a safe file name.", "Rename the object, or give another prefix.")
     return directory / name

@@ -1,6 +1,6 @@
-"""From pairs of files to the samples of batches: decoded, labelled, augmented or cut.
+"""Makes the samples of batches from pairs of files: decoded, labelled, and augmented or cropped.
 
-A result never depends on the number of threads: what is drawn for a picture depends on seed, epoch and place.
+Results do not depend on the number of threads: the random numbers of an image depend on seed, epoch and index only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL.ImageFile import ImageFile
 
 from semseg.codecs import images
 from semseg.data.augment import train_transform, validation_transform
-from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size
+from semseg.data.decoding import open_image, read_values, require_classes, require_same_size
 from semseg.data.files import naming
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Pair
@@ -26,15 +26,15 @@ from semseg.machine import usable_cores
 from semseg.types import Batch, UInt8
 
 Sample = tuple[UInt8, UInt8, str]
-"""A picture, its labels and the name of its file."""
+"""The pixels of an image, its labels and the name of its file."""
 
 BATCHES_AHEAD = 2
-"""So many batches are made before they are asked for."""
+"""The number of batches that are made before they are requested."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A pair and where it stands: the number of the epoch and of the pair in the unshuffled epoch, from 0."""
+class IndexedPair:
+    """A pair with the number of its epoch and its index in the unshuffled epoch, both from 0."""
 
     epoch: int
     index: int
@@ -45,8 +45,8 @@ class Place:
 class Sampler:
     """How pairs become samples.
 
-    checked: whether `check` has seen the masks before; else values that are no class are looked for in each.
-    workers: threads that decode and augment, at most one a core; 0 for the caller's.
+    checked: whether `check` has already checked the masks; otherwise each is checked for values that are not classes.
+    workers: threads that decode and augment, at most one per core; 0 for the caller's thread.
     """
 
     label_map: LabelMap
@@ -56,48 +56,48 @@ class Sampler:
     workers: int
     checked: bool = True
 
-    def training(self, places: Iterable[Place], ahead: int) -> Generator[Sample, None, None]:
-        """Augmented samples in the order of their places, made at most `ahead` before they are asked for."""
-        return map_in_order(self._augmented, places, min(self.workers, usable_cores()), ahead)
+    def training(self, pairs: Iterable[IndexedPair], ahead: int) -> Generator[Sample, None, None]:
+        """Augmented samples in the order of the pairs; at most `ahead` are made before they are requested."""
+        return map_in_order(self._augmented, pairs, min(self.workers, usable_cores()), ahead)
 
-    def validation(self, places: Iterable[Place], whole: bool, ahead: int) -> Generator[Sample, None, None]:
-        """Samples cut to the middle, or whole pictures."""
-        return map_in_order(self._whole if whole else self._cut, places, min(self.workers, usable_cores()), ahead)
+    def validation(self, pairs: Iterable[IndexedPair], whole: bool, ahead: int) -> Generator[Sample, None, None]:
+        """Samples cropped to the centre, or whole images, in the order of the pairs."""
+        return map_in_order(self._whole if whole else self._cropped, pairs, min(self.workers, usable_cores()), ahead)
 
-    def _augmented(self, place: Place) -> Sample:
-        rng = random.Random(f"{self.seed} {place.epoch} {place.index}")  # noqa: S311 - it shuffles pictures, not secrets
-        picture, values = self._read(place.pair)
-        with naming(place.pair.image):
-            sample = train_transform(picture, values, self.label_map.table, self.crop_size, self.base_size, rng)
-        return *sample, place.pair.image.name
+    def _augmented(self, indexed: IndexedPair) -> Sample:
+        rng = random.Random(f"{self.seed} {indexed.epoch} {indexed.index}")  # noqa: S311 - no cryptography
+        image, values = self._read(indexed.pair)
+        with naming(indexed.pair.image):
+            sample = train_transform(image, values, self.label_map.table, self.crop_size, self.base_size, rng)
+        return *sample, indexed.pair.image.name
 
-    def _cut(self, place: Place) -> Sample:
-        picture, values = self._read(place.pair)
-        with naming(place.pair.image):
-            sample = validation_transform(picture, values, self.label_map.table, self.crop_size)
-        return *sample, place.pair.image.name
+    def _cropped(self, indexed: IndexedPair) -> Sample:
+        image, values = self._read(indexed.pair)
+        with naming(indexed.pair.image):
+            sample = validation_transform(image, values, self.label_map.table, self.crop_size)
+        return *sample, indexed.pair.image.name
 
-    def _whole(self, place: Place) -> Sample:
-        picture, values = self._read(place.pair)
-        with naming(place.pair.image):
-            pixels = images.decode_whole(picture)
-        return pixels, self.label_map.apply(values), place.pair.image.name
+    def _whole(self, indexed: IndexedPair) -> Sample:
+        image, values = self._read(indexed.pair)
+        with naming(indexed.pair.image):
+            pixels = images.decode_whole(image)
+        return pixels, self.label_map.apply(values), indexed.pair.image.name
 
     def _read(self, pair: Pair) -> tuple[ImageFile, UInt8]:
-        picture, values = open_picture(pair), read_values(pair, self.label_map)
-        require_same_size(pair, (picture.height, picture.width), values.shape)
+        image, values = open_image(pair), read_values(pair, self.label_map)
+        require_same_size(pair, (image.height, image.width), values.shape)
         if not self.checked:
             require_classes(pair.mask, np.array(Image.fromarray(values).histogram()), self.label_map)
-        return picture, values
+        return image, values
 
 
 def first_batch(epoch: int, pairs: int, size: int) -> int:
-    """The number of an epoch's first batch, where batches are cut from all epochs' pairs in one endless row."""
+    """The number of the first batch of an epoch, if batches are cut from one endless sequence of all epochs' pairs."""
     return epoch * pairs // size
 
 
 def batches(samples: Generator[Sample, None, None], size: int) -> Generator[Batch, None, None]:
-    """Batches of `size` samples; the last one may be short."""
+    """Group samples into batches of `size`; the last one may be smaller."""
     with closing(samples):
         while batch := list(islice(samples, size)):
             images, labels, names = zip(*batch, strict=True)

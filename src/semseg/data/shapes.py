@@ -1,4 +1,4 @@
-"""A data set made on the fly: discs, squares and triangles on textured ground, in the four-directory layout (R22)."""
+"""Generates a data set of discs, squares and triangles on textured ground, in the layout of four directories."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _COLOURS = {1: ((235, 125, 45), (190, 50, 40)), 2: ((75, 130, 235), (40, 50, 140
 
 
 def write_shapes(directory: Path, train: int, validation: int, size: tuple[int, int], seed: int) -> None:
-    """Write that many JPEG pictures of (width, height) and their PNG masks (mode P) below `directory`.
+    """Write JPEG images of `size` (width, height) and their PNG masks (mode P) below `directory`.
 
-    Into train, train_annotation, validation, validation_annotation. The class ids are the indices of `CLASSES`.
-    The same arguments give the same files.
+    train, validation: the number of images of each split. The directories are train, train_annotation, validation and
+    validation_annotation. The class ids are the indices of `CLASSES`. The same arguments produce the same files.
     """
     rng = np.random.default_rng(seed)
     for channel, count in (("train", train), ("validation", validation)):
@@ -31,24 +31,24 @@ def write_shapes(directory: Path, train: int, validation: int, size: tuple[int, 
         images.mkdir(parents=True, exist_ok=True)
         masks.mkdir(exist_ok=True)
         for number in range(count):
-            picture, labels = draw(size, rng)
+            image, labels = draw(size, rng)
             mask = Image.fromarray(labels)
             mask.putpalette(_PALETTE)
-            Image.fromarray(picture).save(images / f"{number:04}.jpg", quality=92)
+            Image.fromarray(image).save(images / f"{number:04}.jpg", quality=92)
             mask.save(masks / f"{number:04}.png")
 
 
 def draw(size: tuple[int, int], rng: np.random.Generator) -> tuple[UInt8, UInt8]:
-    """One picture of one to three shapes, uint8 (H, W, 3), and its mask, uint8 (H, W) of class ids 0 to 3."""
+    """Draw an image of one to three shapes, uint8 (H, W, 3), and its mask, uint8 (H, W) of class ids 0 to 3."""
     width, height = size
-    picture = _ground(size, rng)
+    image = _ground(size, rng)
     labels = np.zeros((height, width), np.uint8)
     shapes = rng.permutation([1, 2, 3])[: rng.integers(1, 4)]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     for place, shape in enumerate(shapes):
-        room = width / len(shapes)
-        radius = min(height, room) * rng.uniform(0.36, 0.46)
-        centre_x = (place + 0.5) * room + rng.uniform(-1, 1) * max(0, room / 2 - radius)
+        slot = width / len(shapes)
+        radius = min(height, slot) * rng.uniform(0.36, 0.46)
+        centre_x = (place + 0.5) * slot + rng.uniform(-1, 1) * max(0, slot / 2 - radius)
         centre_y = height / 2 + rng.uniform(-1, 1) * (height / 2 - radius)
         angle = rng.uniform(0, 2 * np.pi)
         u, v = _turned(x - centre_x, y - centre_y, angle)
@@ -58,10 +58,10 @@ def draw(size: tuple[int, int], rng: np.random.Generator) -> tuple[UInt8, UInt8]
         cover = np.clip(0.5 - distance, 0, 1)[..., None]
         light = 1.1 - 0.3 * (y - centre_y + x - centre_x) / (2 * radius)
         paint = _texture(shape, u, v, radius, rng) * light[..., None]
-        picture = picture * (1 - shadow[..., None]) * (1 - cover) + paint * cover
+        image = image * (1 - shadow[..., None]) * (1 - cover) + paint * cover
         labels[distance < 0] = shape
-    grain = rng.normal(0, 4, picture.shape)
-    return np.clip(picture + grain, 0, 255).astype(np.uint8), labels
+    grain = rng.normal(0, 4, image.shape)
+    return np.clip(image + grain, 0, 255).astype(np.uint8), labels
 
 
 def _turned(x: Floats, y: Floats, angle: float) -> tuple[Floats, Floats]:
@@ -69,7 +69,7 @@ def _turned(x: Floats, y: Floats, angle: float) -> tuple[Floats, Floats]:
 
 
 def _distance(shape: int, u: Floats, v: Floats, radius: float) -> Floats:
-    """The distance to the outline of a shape around (0, 0), in pixels, negative inside; radius is its corners'."""
+    """The distance to the outline of a shape around (0, 0), in pixels, negative inside; radius: that of its corners."""
     if shape == 1:
         disc: Floats = np.hypot(u, v) - radius * 0.9
         return disc
@@ -81,7 +81,7 @@ def _distance(shape: int, u: Floats, v: Floats, radius: float) -> Floats:
 
 
 def _texture(shape: int, u: Floats, v: Floats, radius: float, rng: np.random.Generator) -> Floats:
-    """The paint of a shape, (H, W, 3), 0 to 255: rings on discs, checks on squares, stripes on triangles."""
+    """The texture of a shape, (H, W, 3), 0 to 255: rings on discs, checks on squares, stripes on triangles."""
     pitch = 2 * np.pi / (radius * rng.uniform(0.35, 0.5))
     waves = {1: np.sin(np.hypot(u, v) * pitch), 2: np.sin(u * pitch) * np.sin(v * pitch) * 2, 3: np.sin(u * pitch)}
     mix = np.clip(0.5 + waves[shape] * 1.5, 0, 1)[..., None]

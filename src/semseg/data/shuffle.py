@@ -1,4 +1,4 @@
-"""Shuffling of what comes in a row that is too long to be held."""
+"""Shuffles a stream that is too long to keep in memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Item = TypeVar("Item")
 def shuffled(
     items: Iterable[Item], size: Callable[[Item], int], rng: np.random.Generator, max_bytes: int, max_items: int
 ) -> Generator[Item, None, None]:
-    """All items, each drawn from those that have come and were not drawn yet.
+    """Yield all items, each drawn at random from a buffer of those that arrived before.
 
-    At most `max_bytes`, by `size`, and `max_items` of them are held back when the next item is asked for.
+    The buffer holds at most `max_items` items and `max_bytes` bytes, as counted by `size`.
     """
     held: list[Item] = []
     held_bytes = 0
@@ -31,7 +31,7 @@ def shuffled(
 
 
 def _draw(held: list[Item], rng: np.random.Generator) -> Item:
-    """Take one out; the last one takes its place."""
+    """Remove a random item; the last one takes its place."""
     index = int(rng.integers(len(held)))
     held[index], held[-1] = held[-1], held[index]
     return held.pop()

@@ -1,4 +1,4 @@
-"""What looks wrong in data that can be read: each a sentence with what to do."""
+"""Warnings about readable data that looks wrong, each a sentence with advice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED = 10
 
 
 def suspicions(splits: Sequence[SplitReport]) -> tuple[str, ...]:
-    """All suspicions, split by split; a split without one valid class is left to the problems."""
+    """All warnings, split by split. A split without any valid class is a problem (see `Report`), not a warning."""
     found: list[str] = []
     binary = black_and_white(splits)
     for split in splits:
@@ -40,9 +40,9 @@ def _values(split: SplitReport) -> Iterator[str]:
 def _unlisted(split: SplitReport) -> str:
     if split.label_map.colors is not None:
         found = describe_colors(split.colors) or "too many for a mask"
-        return f"colours no label map lists ({found})"
+        return f"colours that no label map lists ({found})"
     values = np.flatnonzero(split.label_map.unlisted & (split.values > 0))
-    return f"values no label map lists ({first_few(values.tolist(), 10)})"
+    return f"values that no label map lists ({first_few(values.tolist(), 10)})"
 
 
 def _shares(split: SplitReport, binary: bool) -> Iterator[str]:
@@ -55,20 +55,20 @@ def _shares(split: SplitReport, binary: bool) -> Iterator[str]:
         yield f"{split.name}: {_named(split, [first])} is the only class in the annotations{hint}"
     elif share > _DOMINANT:
         yield (
-            f"{split.name}: class {_named(split, [first])} has {percent(share)} of the pixels, and so would be the "
-            "pixel accuracy of a network that answers nothing else: judge by mIOU, and look at the label map"
+            f"{split.name}: class {_named(split, [first])} has {percent(share)} of the pixels, which is also the "
+            "pixel accuracy of a network that predicts nothing else: judge by mIOU, and check the label map"
         )
     total = int(split.values.sum())
     ignored = (split.ignored + split.unlisted) / total
     if ignored > _MOSTLY_IGNORED:
         yield (
-            f"{split.name}: {percent(ignored)} of the pixels of the annotations are ignored: nothing is learnt from "
-            "them; look at the label map"
+            f"{split.name}: {percent(ignored)} of the pixels of the annotations are ignored: nothing is learned from "
+            "them; check the label map"
         )
 
 
 def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
-    """Classes that training cannot learn, where training has any."""
+    """Warnings about classes that do not occur in the training data."""
     train = next((split for split in splits if split.name == _TRAIN and split.class_pixels.any()), None)
     if train is None:
         return
@@ -78,19 +78,19 @@ def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
     nowhere = np.flatnonzero(unseen & ~elsewhere)
     if len(nowhere):
         yield (
-            f"{_TRAIN}: of the {len(unseen)} classes, the annotations never show {_named(train, nowhere.tolist())}: "
+            f"{_TRAIN}: of the {len(unseen)} classes, the annotations never contain {_named(train, nowhere.tolist())}: "
             "num_classes may be too high, or the label map wrong"
         )
     if elsewhere.any():
         others = " and ".join(name for name, seen in seen_in.items() if seen.any())
         yield (
-            f"{_TRAIN}: the annotations never show {_named(train, np.flatnonzero(elsewhere).tolist())}, but those of "
-            f"{others} do: a network cannot learn what it never sees; divide the pictures anew"
+            f"{_TRAIN}: the annotations never contain {_named(train, np.flatnonzero(elsewhere).tolist())}, but those "
+            f"of {others} do: a network cannot learn what it never sees; split the images again"
         )
 
 
 def _named(split: SplitReport, classes: Sequence[int]) -> str:
-    """``3 (road), 7 (car) and 4 more``."""
+    """Class ids with their names: ``3 (road), 7 (car) and 4 more``."""
     names = split.class_names
     texts = [f"{class_id} ({one_line(names[class_id]):.40})" if class_id in names else class_id for class_id in classes]
     return first_few(texts, _NAMED)

@@ -1,4 +1,4 @@
-"""Work done by threads ahead of whoever consumes the results. Pillow releases the interpreter's lock."""
+"""Threads that compute results ahead of their consumer. Pillow releases the interpreter's lock while it decodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Generic, TypeVar
 
 READERS = 16
-"""Threads that wait for disks and networks; they need no core."""
+"""The number of threads that wait for disks and networks; they need no core."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,27 +24,27 @@ def map_in_order(
     size: Callable[[Result], int] = lambda _: 0,
     max_bytes: int = 0,
 ) -> Generator[Result, None, None]:
-    """Like `map`, computed by up to `workers` threads at most `ahead` results before they are asked for.
+    """Like `map`, but up to `workers` threads compute at most `ahead` results before they are requested.
 
-    size: the bytes of a result. No more is begun while `max_bytes` are held, where each result that is still to come
-    counts as the latest that came; one result, however large, always may be.
+    size: the bytes of a result. No more work is started while the results hold `max_bytes`, where each pending result
+    counts as much as the last one that was computed; a single result may have any size.
 
-    Without workers the caller's thread does the work. The error of an item is raised in its turn. When the iterator
-    is closed or fails, waiting work is dropped, running work is awaited and the threads end.
+    Without workers the caller's thread does the work. The error of an item is raised in place of its result. When the
+    iterator is closed or fails, waiting work is dropped, running work is awaited and the threads end.
     """
     if workers <= 0:
         yield from map(function, items)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="semseg-data")
     pending: deque[Future[Result]] = deque()
-    lock, held, coming, latest = threading.Lock(), 0, 0, max_bytes // workers
+    lock, held, unfinished, latest = threading.Lock(), 0, 0, max_bytes // workers
 
     def work(item: Item) -> Result:
-        nonlocal held, coming, latest
+        nonlocal held, unfinished, latest
         result = function(item)
         with lock:
             latest = size(result)
-            held, coming = held + latest, coming - 1
+            held, unfinished = held + latest, unfinished - 1
         return result
 
     def take() -> Result:
@@ -57,9 +57,9 @@ def map_in_order(
     try:
         for item in items:
             with lock:
-                coming += 1
+                unfinished += 1
             pending.append(pool.submit(work, item))
-            while len(pending) > ahead or held + coming * latest > max_bytes:
+            while len(pending) > ahead or held + unfinished * latest > max_bytes:
                 yield take()
         while pending:
             yield take()
@@ -73,27 +73,27 @@ def read_ahead(
     max_bytes: int,
     max_items: int,
 ) -> Generator[Item, None, None]:
-    """What `produce` yields, in order, taken by a thread of its own whether or not it is asked for.
+    """Yield what `produce` yields, in order, computed by a separate thread ahead of the consumer.
 
-    produce: is given a function that says whether the consumer has left; it must look at it while it waits.
-    size: the bytes of an item. At most `max_bytes` and `max_items`, or one item however large, wait for the consumer,
-    and one more is in the thread's hands.
+    produce: its argument is a function that returns whether the consumer has left; it must be called while waiting.
+    size: the bytes of an item. At most `max_bytes` and `max_items`, or one item of any size, wait for the consumer;
+    the thread holds one more.
 
-    An error of `produce` is raised when all before it has been taken. The thread starts with the first item asked
-    for. When the iterator is closed, `produce` is closed and the thread has ended.
+    An error of `produce` is raised after all items before it. The thread starts when the first item is requested.
+    When the iterator is closed, `produce` is closed and the thread ends.
     """
-    shelf = _Shelf(size, max_bytes, max_items)
-    thread = threading.Thread(target=shelf.fill, args=(produce,), name="semseg-data-ahead", daemon=True)
+    queue = _AheadQueue(size, max_bytes, max_items)
+    thread = threading.Thread(target=queue.produce, args=(produce,), name="semseg-data-ahead", daemon=True)
     thread.start()
     try:
-        yield from shelf.empty()
+        yield from queue.items()
     finally:
-        shelf.leave()
+        queue.leave()
         thread.join()
 
 
-class _Shelf(Generic[Item]):
-    """Where the thread puts what the consumer takes."""
+class _AheadQueue(Generic[Item]):
+    """A queue between the producing thread and the consumer, limited in bytes and items."""
 
     def __init__(self, size: Callable[[Item], int], max_bytes: int, max_items: int) -> None:
         self._size = size
@@ -102,27 +102,27 @@ class _Shelf(Generic[Item]):
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
         self._consumer_left = False
-        self._filled = False
+        self._finished = False
         self._error: BaseException | None = None
 
-    def fill(self, produce: Callable[[Callable[[], bool]], Generator[Item, None, None]]) -> None:
-        """The life of the thread."""
+    def produce(self, produce: Callable[[Callable[[], bool]], Generator[Item, None, None]]) -> None:
+        """Put all items; the main function of the thread."""
         try:
             with closing(produce(lambda: self._consumer_left)) as items:
                 for item in items:
                     if not self._put(item):
                         break
-        except BaseException as error:  # whatever it is, the consumer is told
+        except BaseException as error:  # raised in the consumer
             self._error = error
         with self._changed:
-            self._filled = True
+            self._finished = True
             self._changed.notify_all()
 
-    def empty(self) -> Generator[Item, None, None]:
-        """What the consumer is given, to the end or the error."""
+    def items(self) -> Generator[Item, None, None]:
+        """The items, until the end or the error."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._filled)
+                self._changed.wait_for(lambda: self._items or self._finished)
                 if not self._items:
                     break
                 item = self._items.popleft()
@@ -133,13 +133,13 @@ class _Shelf(Generic[Item]):
             raise self._error
 
     def leave(self) -> None:
-        """The consumer takes no more."""
+        """End the production: the consumer takes no more."""
         with self._changed:
             self._consumer_left = True
             self._changed.notify_all()
 
     def _put(self, item: Item) -> bool:
-        """Wait for room and put the item there; False if nobody is left to take it."""
+        """Wait for room and put the item; returns whether the consumer is still there."""
         size = self._size(item)
         with self._changed:
             self._changed.wait_for(lambda: self._consumer_left or self._has_room(size))

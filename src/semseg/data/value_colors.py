@@ -1,4 +1,4 @@
-"""The colours that values have in the file, where masks are read by value alone."""
+"""The colours of pixel values in masks that are read by value."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from semseg.types import IGNORED, UInt8
 
 
 class ValueColor(NamedTuple):
-    """A value that a mask shows: its pixels, its class and its colour (0xRRGGBB).
+    """A value that occurs in a mask, with its number of pixels, its class id and its colour (0xRRGGBB).
 
-    own: whether no other value has this colour, as all have that a palette is filled up with.
+    unique: whether no other entry of the palette has this colour; unused entries often share one.
     """
 
     value: int
     pixels: int
     class_id: int
     color: int
-    own: bool
+    unique: bool
 
     @property
-    def number(self) -> bool:
-        """Whether the colour says no more than the value, being its level of grey."""
+    def is_plain_grey(self) -> bool:
+        """Whether the colour is the grey level equal to the value, and so carries no further information."""
         return self.color == self.value * GREY
 
 
@@ -40,66 +40,67 @@ class ValueColor(NamedTuple):
 class MaskColors:
     """The colours of a mask.
 
-    colors: int64 (256,), of each value, -1 for none; values: int64 (256,), the pixels of each; classes: uint8 (256,),
-    class ids and `IGNORED`. numbers: whether the mask has no colours, but numbers, with or without a palette.
+    colors: int64 (256,), the colour of each value, -1 for none; values: int64 (256,), the number of pixels with each
+    value; classes: uint8 (256,), class ids and `IGNORED`. plain_values: whether every value is shown as the grey level
+    equal to it, with or without a palette.
     """
 
     name: str
     colors: NDArray[np.int64]
     values: Counts
     classes: UInt8
-    numbers: bool
+    plain_values: bool
 
     @cached_property
-    def shown(self) -> tuple[ValueColor, ...]:
-        """The values that pixels have, but for those without a colour."""
-        shown = np.flatnonzero((self.values > 0) & (self.colors >= 0))
-        colors = self.colors[shown]
-        own = (colors[:, np.newaxis] == self.colors).sum(axis=1) == 1
-        columns = (shown, self.values[shown], self.classes[shown], colors, own)
+    def present(self) -> tuple[ValueColor, ...]:
+        """The values that occur and have a colour."""
+        present = np.flatnonzero((self.values > 0) & (self.colors >= 0))
+        colors = self.colors[present]
+        unique = (colors[:, np.newaxis] == self.colors).sum(axis=1) == 1
+        columns = (present, self.values[present], self.classes[present], colors, unique)
         return tuple(starmap(ValueColor, zip(*(column.tolist() for column in columns), strict=True)))
 
 
 def mask_colors(name: str, image: ImageFile, values: Counts, label_map: LabelMap) -> MaskColors | None:
-    """The colours of an opened mask, of whose values there are so many pixels; None where that is an open question."""
+    """The colours of an opened mask, with `values` pixels of each value. None if they cannot be determined."""
     colors = value_colors(image)
     if colors is None:
         return None
-    numbers = image.mode not in ("RGB", "RGBA")
+    plain_values = image.mode not in ("RGB", "RGBA")
     if image.mode == "P":
         used = np.flatnonzero(values)
-        numbers = bool((colors[used] == used * GREY).all())
-    return MaskColors(name, colors, values, label_map.table, numbers)
+        plain_values = bool((colors[used] == used * GREY).all())
+    return MaskColors(name, colors, values, label_map.table, plain_values)
 
 
 class ColorCounts:
-    """The pixels of each colour in the masks of a split that are read by value."""
+    """Counts the pixels of each colour in those masks of a split that are read by value."""
 
     def __init__(self, label_map: LabelMap) -> None:
         self._classes = label_map.table
         self._colors: Counter[int] = Counter()
-        self._numbers = np.zeros(256, np.int64)
+        self._plain_values = np.zeros(256, np.int64)
 
     def add(self, mask: MaskColors) -> None:
         """Count the colours of a mask."""
-        if mask.numbers:
-            self._numbers += mask.values
+        if mask.plain_values:
+            self._plain_values += mask.values
         elif len(self._colors) <= MAX_COLORS:
-            self._colors.update({entry.color: entry.pixels for entry in mask.shown})
+            self._colors.update({entry.color: entry.pixels for entry in mask.present})
 
     def colors(self) -> Counter[int]:
-        """The pixels of each colour; grey where it is no number of a class, and black, which both may be."""
-        return self._colors + self._greys(~self._numbered())
+        """The number of pixels of each colour, with black and with greys that cannot be a class id stored as grey."""
+        return self._colors + self._greys(~self._is_class_value())
 
-    def numbers(self) -> Counter[int]:
-        """The pixels of each grey that is a number."""
-        return self._greys(self._numbered())
+    def plain_values(self) -> Counter[int]:
+        """The number of pixels of each grey that is a class id (or 255, ignored) stored as grey."""
+        return self._greys(self._is_class_value())
 
-    def _numbered(self) -> NDArray[np.bool_]:
+    def _is_class_value(self) -> NDArray[np.bool_]:
         values = np.arange(256)
-        numbered: NDArray[np.bool_] = (values > 0) & ((self._classes != IGNORED) | (values == IGNORED))
-        return numbered
+        is_class: NDArray[np.bool_] = (values > 0) & ((self._classes != IGNORED) | (values == IGNORED))
+        return is_class
 
     def _greys(self, which: NDArray[np.bool_]) -> Counter[int]:
-        shown = np.flatnonzero(which & (self._numbers > 0))
-        return Counter(dict(zip((shown * GREY).tolist(), self._numbers[shown].tolist(), strict=True)))
+        present = np.flatnonzero(which & (self._plain_values > 0))
+        return Counter(dict(zip((present * GREY).tolist(), self._plain_values[present].tolist(), strict=True)))

@@ -11,7 +11,7 @@ from semseg.codecs.images import decode_image
 from semseg.data.files import File, naming
 from semseg.data.label_map import find_label_map, read_label_map
 from semseg.data.loader import ValidationLoader
-from semseg.data.pairs import Item, Pair, evenly, list_pairs, list_pictures
+from semseg.data.pairs import Item, Pair, evenly, list_images, list_pairs
 from semseg.data.report import Report
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
@@ -33,7 +33,7 @@ def quantize_folder(
     """
     model = describe(directory)
     if annotations is None:
-        return _quantize(directory, model, list_pictures(images), _unlabelled)
+        return _quantize(directory, model, list_images(images), _unlabelled)
     listing = list_pairs("images", images, annotations)
     Report((), listing.problems, ()).raise_problems()
     found = (

@@ -91,8 +91,8 @@ def _split_object(split: SplitReport, suggested_label_map: dict[str, Any] | None
                 {"size": list(size), "pictures": number} for size, number in _by_number(split.sizes)[:_SIZES_WRITTEN]
             ],
         },
-        "pictures": dict(_by_number(split.pictures)),
-        "masks": dict(_by_number(split.masks)),
+        "pictures": dict(_by_number(split.image_kinds)),
+        "masks": dict(_by_number(split.mask_kinds)),
         "values": {str(value): int(pixels) for value, pixels in enumerate(split.values) if pixels},
         "classes": _class_objects(split),
         "ignored_pixels": split.ignored,
@@ -112,7 +112,7 @@ def _class_objects(split: SplitReport) -> list[dict[str, Any]]:
             "name": split.class_names.get(class_id),
             "pixels": int(split.class_pixels[class_id]),
             "share": None if shares is None else float(shares[class_id]),
-            "pictures": int(split.shown_in[class_id]),
+            "pictures": int(split.masks_with_class[class_id]),
             "suggested_weight": float(weights[class_id]),
         }
         for class_id in range(len(split.class_pixels))
@@ -130,8 +130,8 @@ def _split_table(splits: Sequence[SplitReport]) -> str:
             "images by size",
             *(_counts_text({_size_text(size): n for size, n in split.sizes.items()}) for split in splits),
         ],
-        ["images by kind", *(_counts_text(split.pictures) for split in splits)],
-        ["masks by kind", *(_counts_text(split.masks) for split in splits)],
+        ["images by kind", *(_counts_text(split.image_kinds) for split in splits)],
+        ["masks by kind", *(_counts_text(split.mask_kinds) for split in splits)],
         ["pixels ignored", *(_share_text(split.ignored, split) for split in splits)],
         ["pixels of unlisted values", *(_share_text(split.unlisted, split) for split in splits)],
         ["pixels of no class", *(_share_text(split.invalid, split) for split in splits)],
@@ -144,7 +144,7 @@ def _class_table(splits: Sequence[SplitReport]) -> str:
     heading, columns = ["class"], [_class_names(splits)]
     for split in splits:
         heading += [f"{split.name} %", "images"]
-        columns += [_percents(split), [str(number) for number in split.shown_in]]
+        columns += [_percents(split), [str(number) for number in split.masks_with_class]]
     heading.append("weight")
     columns.append([f"{weight:.3f}" if weight else "-" for weight in class_weights(splits[0])])
     return _table([heading, *zip(*columns, strict=True)], "<" + ">" * (len(heading) - 1))

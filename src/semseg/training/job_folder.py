@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semseg.artifact.model_dir import files_of_model
-from semseg.data.local_job import is_foreign, is_of, places_of
+from semseg.data.local_job import is_foreign, is_laid_out_for, places_of
 from semseg.errors import JobFolderError, UserError, one_line
 from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.log_lines import LOGGER
@@ -137,7 +137,9 @@ def _is_free(path: Path) -> bool:
 def _is_unfinished(path: Path, command: TrainCommand) -> bool:
     """Whether a folder holds the unfinished training that the command describes."""
     paths = Paths(path)
-    return bool(_checkpoints_in(_own_checkpoints(paths))) and is_of(paths, command.channels, command.hyperparameters)
+    return bool(_checkpoints_in(_own_checkpoints(paths))) and is_laid_out_for(
+        paths, command.channels, command.hyperparameters
+    )
 
 
 def _acquire(path: Path, command: TrainCommand, locks: ExitStack) -> JobFolder:

@@ -34,7 +34,7 @@ def picture(width: int, height: int, kind: str = "PNG") -> tuple[ImageFile, UInt
 
 
 def covered(size: tuple[int, int], crop_size: int, base_size: int, rng: random.Random) -> tuple[int, int]:
-    """(height, width) of the crop's part within the picture, by GluonCV's first draws; a side is at least 1."""
+    """(height, width) of the crop's part within the image, by GluonCV's first draws; a side is at least 1."""
     rng.random()
     long_side = rng.randint(int(base_size * 0.5), int(base_size * 2.0))
     width, height = (max(1, int(1.0 * side * long_side / max(size) + 0.5)) for side in size)
@@ -102,7 +102,7 @@ def test_labels_are_those_of_the_table() -> None:
 
 
 def test_picture_and_mask_stay_one_upon_the_other() -> None:
-    """A mask that marks the bright half of its picture does so after any transform, at any resolution of decoding."""
+    """A mask that marks the bright half of its image does so after any transform, at any resolution of decoding."""
     bright = np.zeros((96, 640), np.uint8)
     bright[:, 200:] = 1
     for seed in range(40):

@@ -72,8 +72,8 @@ def test_sound_channels_give_the_pixels_of_each_class(tmp_path: Path, write_pair
     train, validation = report.splits
     assert (train.name, train.pairs, validation.name, validation.pairs) == ("train", 2, "validation", 1)
     assert train.class_pixels.tolist() == [155, 3, 1]
-    assert train.shown_in.tolist() == [2, 2, 1]
-    assert train.shown_among.tolist() == [159, 159, 79]
+    assert train.masks_with_class.tolist() == [2, 2, 1]
+    assert train.pixels_with_class.tolist() == [159, 159, 79]
     assert {value: train.values[value] for value in np.flatnonzero(train.values)} == {0: 155, 1: 3, 2: 1, 255: 1}
     assert (train.ignored, train.unlisted, train.invalid) == (1, 0, 0)
     assert validation.class_pixels.tolist() == [79, 0, 1]
@@ -98,8 +98,8 @@ def test_sizes_and_kinds_are_counted(tmp_path: Path, write_pair: PairWriter) -> 
         image.save(path_of(jpeg.image), "JPEG")
     split = split_of(tmp_path)
     assert split.sizes == {(10, 8): 3, (12, 6): 1}
-    assert split.pictures == {"PNG RGB": 2, "PNG LA": 1, "JPEG RGB": 1}
-    assert split.masks == {"PNG L": 3, "PNG P": 1}
+    assert split.image_kinds == {"PNG RGB": 2, "PNG LA": 1, "JPEG RGB": 1}
+    assert split.mask_kinds == {"PNG L": 3, "PNG P": 1}
 
 
 def test_names_of_pixel_values_become_names_of_classes(write_pair: PairWriter) -> None:
@@ -133,7 +133,7 @@ class TestProblems:
                 "train_annotation/coloured.png: The mask has mode RGB and colours",
                 "train/cut.png: The image cannot be decoded",
                 "train_annotation/small.png has 9 x 8 pixels, train/small.png 10 x 8.",
-                "train_annotation/wrong.png: pixel values 3, 7 are no class under {'scale': 1}: num_classes is 3.",
+                "train_annotation/wrong.png: pixel values 3, 7 are not classes under {'scale': 1}: num_classes is 3.",
                 "validation_annotation/text.png: This is text, neither JPEG nor PNG.",
             ],
             strict=True,
@@ -156,7 +156,7 @@ class TestProblems:
         assert lines[0] == "50 problems in the data:"
         assert lines[20] == "train/19.png has no annotation in train_annotation."
         assert lines[21:] == ["... and 30 more."]
-        assert error.hint == "Image and annotation carry the same name, but for the suffix."
+        assert error.hint == "Image and annotation must have the same name except for the suffix."
 
     def test_a_truncated_jpeg_is_found(self, tmp_path: Path, write_pair: PairWriter) -> None:
         path = path_of(write_pair("a", size=(64, 64)).image)
@@ -206,14 +206,14 @@ class TestMasksOfColours:
         report = report_of(tmp_path, num_classes=4)
         assert [str(problem) for problem in report.problems] == [
             "train_annotation/b.png: The mask has mode RGB and colours: which one is which class is unknown. The same "
-            "holds for 1 more of train. The colours: #000000 96.87 %, #010203 1.25 %, #ff0000 1.25 %, #090909 0.62 %. "
-            "Give a label map for all splits, with your numbers (semseg check --write-label-map FILE writes it): "
+            "is true of 1 more in train. The colours: #000000 96.87 %, #010203 1.25 %, #ff0000 1.25 %, #090909 0.62 %. "
+            "Give a label map for all splits, with your class ids (semseg check --write-label-map FILE writes it): "
             '{"colors": {"0": "#000000", "1": "#010203", "2": "#090909", "3": "#ff0000"}}.'
         ]
         split = report.splits[0]
         assert split.colored == 2
         assert split.colors == ((0, 155), (0x010203, 2), (0xFF0000, 2), (0x090909, 1))
-        assert split.masks == {"PNG L": 1, "PNG RGB": 2}
+        assert split.mask_kinds == {"PNG L": 1, "PNG RGB": 2}
         assert split.class_pixels.tolist() == [79, 1, 0, 0]
 
     def test_pass_with_the_label_map_that_was_proposed(self, tmp_path: Path, write_pair: PairWriter) -> None:

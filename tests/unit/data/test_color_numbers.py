@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from semseg.codecs.palettes import palette
-from semseg.data.color_numbers import numbered
+from semseg.data.color_numbers import assign_class_ids
 from semseg.types import IGNORED
 
 BLACK, WHITE, BORDER = 0x000000, 0xFFFFFF, 0xE0E0C0
@@ -17,16 +17,16 @@ def of_data_set(name: str, *class_ids: int) -> list[int]:
 
 
 def classes_of(pixels: Mapping[int, int], num_classes: int, known: Mapping[int, int] | None = None) -> dict[int, int]:
-    return numbered(pixels, known or {}, num_classes)[0]
+    return assign_class_ids(pixels, known or {}, num_classes)[0]
 
 
 def notes_of(pixels: Mapping[int, int], num_classes: int) -> str:
-    return " ".join(numbered(pixels, {}, num_classes)[1])
+    return " ".join(assign_class_ids(pixels, {}, num_classes)[1])
 
 
 @pytest.mark.parametrize("pixels", [{PINK: 9, BLACK: 5, LIME: 1}, {LIME: 900, PINK: 5, BLACK: 90}])
 def test_the_order_is_that_of_the_colours_however_frequent_they_are(pixels: dict[int, int]) -> None:
-    assert numbered(pixels, {}, 3) == ({BLACK: 0, LIME: 1, PINK: 2}, ())
+    assert assign_class_ids(pixels, {}, 3) == ({BLACK: 0, LIME: 1, PINK: 2}, ())
 
 
 class TestDataSets:
@@ -43,7 +43,7 @@ class TestDataSets:
     ) -> None:
         colors = of_data_set(name, *ids)
         assert classes_of(dict.fromkeys(colors, 1), num_classes) == dict(zip(colors, ids, strict=True))
-        assert f"The numbers are those of {said}" in notes_of(dict.fromkeys(colors, 1), num_classes)
+        assert f"The class ids are those of {said}" in notes_of(dict.fromkeys(colors, 1), num_classes)
 
     @pytest.mark.parametrize("name", ["voc", "ade20k", "cityscapes"])
     def test_a_border_is_ignored(self, name: str) -> None:
@@ -88,7 +88,7 @@ class TestIgnored:
     def test_one_colour_more_than_classes_is_a_guess(self, pixels: dict[int, int], ignored: int) -> None:
         rest = sorted(pixels.keys() - {ignored})
         assert classes_of(pixels, 2) == {rest[0]: 0, rest[1]: 1, ignored: IGNORED}
-        assert f"#{ignored:06x} is proposed as 255 (ignored): a guess, as there is one colour more" in notes_of(
+        assert f"#{ignored:06x} is proposed as 255 (ignored): a guess, as there is one more colour" in notes_of(
             pixels, 2
         )
 
@@ -104,7 +104,7 @@ class TestIgnored:
 
 
 def test_fewer_colours_than_classes_are_said() -> None:
-    assert "num_classes is 7, but there are colours for 2 classes only" in notes_of({BLACK: 1, PINK: 1}, 7)
+    assert "num_classes is 7, but there are colours for only 2 classes" in notes_of({BLACK: 1, PINK: 1}, 7)
 
 
 class TestKnownColours:

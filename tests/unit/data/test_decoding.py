@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semseg.data.decoding import open_picture, read_values, require_classes, require_same_size, verify_picture
+from semseg.data.decoding import open_image, read_values, require_classes, require_same_size, verify_image
 from semseg.data.files import LoadedFile
 from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import UNLISTED_COLOR, LabelMap, parse_label_map
@@ -95,16 +95,16 @@ class TestFewBitsOfGrey:
 class TestPictures:
     def test_the_header_or_the_whole_is_read(self) -> None:
         jpeg = encoded(Image.new("RGB", (30, 20)), "JPEG")
-        picture = open_picture(pair(image=jpeg))
+        picture = open_image(pair(image=jpeg))
         assert picture.size == (30, 20)
-        assert verify_picture(pair(image=jpeg), picture) == (20, 30)
+        assert verify_image(pair(image=jpeg), picture) == (20, 30)
 
     def test_errors_name_the_picture(self) -> None:
         cut = encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-200]
         with pytest.raises(DataError, match=r"^train/a\.jpg: The image cannot be decoded"):
-            verify_picture(pair(image=cut), open_picture(pair(image=cut)))
+            verify_image(pair(image=cut), open_image(pair(image=cut)))
         with pytest.raises(DataError, match=r"^train/a\.jpg: This is text, neither JPEG nor PNG"):
-            open_picture(pair(image=b"text"))
+            open_image(pair(image=b"text"))
 
 
 class TestSizes:
@@ -115,9 +115,9 @@ class TestSizes:
         with pytest.raises(DataError) as raised:
             require_same_size(pair(), (20, 30), (20, 31))
         assert raised.value.message == "train_annotation/a.png has 31 x 20 pixels, train/a.jpg 30 x 20."
-        assert "pixel by pixel" in raised.value.hint
+        assert "one pixel for each" in raised.value.hint
 
-    @pytest.mark.parametrize(("orientation", "word"), [(1, "pixel by pixel"), (6, "EXIF")])
+    @pytest.mark.parametrize(("orientation", "word"), [(1, "one pixel for each"), (6, "EXIF")])
     def test_a_turned_picture_is_explained(self, orientation: int, word: str) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -130,7 +130,7 @@ class TestSizes:
 class TestClasses:
     def test_values_that_are_no_class_are_told(self) -> None:
         pixels = np.bincount(np.array([0, 2, 3, 9, 255]), minlength=256)
-        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3, 9 are no class under"):
+        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3, 9 are not classes under"):
             require_classes(pair().mask, pixels, SCALE)
 
     def test_classes_and_ignored_pixels_are_fine(self) -> None:

@@ -51,7 +51,8 @@ def test_half_of_the_free_space_is_taken_by_what_comes_first(
         cache.put("d", b"dd")
     assert cache.get("d") is None
     assert caplog.messages == [
-        "The temporary directory takes no more data (half of what was free is used): the rest is fetched anew each time"
+        "No more files are cached in the temporary directory (half of the free space is used): the rest is "
+        "fetched again each time"
     ]
 
 
@@ -67,7 +68,7 @@ def test_a_full_disk_ends_the_keeping_only(cache: DiskCache, temporary: Path, ca
     assert [cache.get(name) for name in ("small", "a", "b")] == [b"bytes", None, None]
     assert len(files(temporary)) == 1
     assert caplog.messages == [
-        "The temporary directory takes no more data (File too large): the rest is fetched anew each time"
+        "No more files are cached in the temporary directory (File too large): the rest is fetched again each time"
     ]
 
 

@@ -64,8 +64,8 @@ class TestOrientation:
         report = report_of(tmp_path)
         assert not report.problems
         assert about(report, "EXIF") == [
-            "train: EXIF orientation, which is ignored here, turns or mirrors 3 images (such as "
-            f"train/b.{'jpg' if jpeg else 'png'}) against the masks, which fit in size either way: if they were "
+            "train: EXIF orientation, which is ignored here, rotates or mirrors 3 images (such as "
+            f"train/b.{'jpg' if jpeg else 'png'}) against the masks, and the sizes match either way: if these were "
             "annotated as viewers show them, store image and mask as shown, without the tag"
         ]
 
@@ -131,8 +131,8 @@ class TestSixteenBits:
         for stem in "bc":
             self.store_grey(tmp_path / "train" / f"{stem}.png", *range(0, 4096, 53))
         assert about(report_of(tmp_path), "16-bit") == [
-            "train: of 2 16-bit images (such as train/b.png) only the upper 8 bits count, and these have no more than "
-            "16 different values (0 to 15), as of 12-bit or thermal data: stretch the values over 0 to 65535, in "
+            "train: only the upper 8 bits of 2 16-bit images (such as train/b.png) are used, and they have only "
+            "16 different values (0 to 15), as in 12-bit or thermal data: stretch the values over 0 to 65535, in "
             "requests too"
         ]
 
@@ -141,7 +141,7 @@ class TestSixteenBits:
         write_pair("a")
         self.store_colour(tmp_path / "train" / "a.png", *range(0, 3300, 41), channels=channels)
         (line,) = about(report_of(tmp_path), "16-bit")
-        assert "of 1 16-bit image (train/a.png) only" in line
+        assert "bits of 1 16-bit image (train/a.png)" in line
         assert "13 different values (0 to 12)" in line
 
     def test_of_a_narrow_band(self, tmp_path: Path, write_pair: PairWriter) -> None:
@@ -194,7 +194,7 @@ class TestSharedImages:
         share("validation", "a", "z")
         assert report_of(tmp_path).suspicions == (
             "train and validation share 2 images, byte for byte (such as train/b.png and validation/y.png): validation "
-            "then measures what was learnt by heart; keep each image in one of the two",
+            "then measures memorization; keep each image in only one of the two",
         )
 
     def test_of_the_test_set(self, tmp_path: Path, share: Callable[..., None]) -> None:

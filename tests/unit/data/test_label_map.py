@@ -86,11 +86,11 @@ class TestMap:
             parse_label_map({"map": {"0": 0, "1": value}}, 3, "map.json")
 
     def test_a_pixel_value_of_two_classes(self) -> None:
-        with pytest.raises(DataError, match="given twice"):
+        with pytest.raises(DataError, match="is repeated"):
             parse_label_map({"map": {"0": 4, "1": 4}}, 3, "map.json")
 
     def test_a_class_in_two_spellings(self) -> None:
-        with pytest.raises(DataError, match="given twice"):
+        with pytest.raises(DataError, match="is repeated"):
             parse_label_map({"map": {"1": 4, "01": 5}}, 3, "map.json")
 
     @pytest.mark.parametrize("form", ["map", "colors"])
@@ -171,7 +171,7 @@ class TestColors:
 
     @pytest.mark.parametrize("second", ["#2ca02c", "#2CA02C", ["#000000", "#2ca02c"]])
     def test_a_colour_of_two_classes(self, second: object) -> None:
-        with pytest.raises(DataError, match=r"'#2.*' of key '1' of 'colors' is not a colour, or given twice"):
+        with pytest.raises(DataError, match=r"'#2.*' of key '1' of 'colors' is not a colour or is repeated"):
             parse_label_map({"colors": {"0": "#2ca02c", "1": second}}, 3, "map.json")
 
 
@@ -179,8 +179,8 @@ class TestJson:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("{}", "has no key, not one of the three forms"),
-            ('{"scale": 1, "map": {"0": 0}}', "has 'scale' and 'map', not one of the three forms"),
+            ("{}", "has no key instead of exactly one form"),
+            ('{"scale": 1, "map": {"0": 0}}', "has 'scale' and 'map' instead of exactly one form"),
             ('{"scale": 1, "color": 2}', "unknown key 'color'"),
             ('{"scale": 1, "scale": 2}', "key 'scale' is given twice"),
             ('{"map": {"0": 1, "0": 2}}', "key '0' is given twice"),
@@ -248,7 +248,7 @@ class TestFinding:
         (annotation / "label_map.json").write_text('{"scale": 1}')
         (channel / "train_label_map.json").write_text('{"scale": 3}')
         assert find_label_map("train", annotation, channel, 90).source == {"scale": 3}
-        assert "is not used for train" in caplog.text
+        assert "is ignored for train" in caplog.text
 
     @pytest.mark.req("R34")
     def test_a_map_for_the_other_split_only(
@@ -263,7 +263,7 @@ class TestFinding:
         for split in ("train", "validation"):
             (channel / f"{split}_label_map.json").write_text('{"scale": 3}')
         with pytest.raises(
-            DataError, match=r"train_label_map\.json.*validation_label_map\.json.*none for test"
+            DataError, match=r"train_label_map\.json.*validation_label_map\.json.*no map for test"
         ) as raised:
             find_label_map("test", tmp_path, channel, 90)
         assert "test_label_map.json" in raised.value.hint
@@ -283,7 +283,7 @@ class TestFinding:
     def test_a_channel_without_a_known_name(self, annotation: Path, channel: Path, names: list[str], said: str) -> None:
         for name in names:
             (channel / name).write_text("{}")
-        with pytest.raises(DataError, match=f"no label map, but {said}"):
+        with pytest.raises(DataError, match=f"no label map; it contains {said}"):
             find_label_map("train", annotation, channel, 3)
 
     def test_an_error_names_the_file(self, annotation: Path, channel: Path) -> None:

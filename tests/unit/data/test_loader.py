@@ -44,7 +44,7 @@ def cut_short(file: File, size: int = 60) -> None:
 
 
 def numbers(batch: Batch) -> list[int]:
-    """Which pictures a batch consists of."""
+    """Which images a batch consists of."""
     return [int(labels[0, 0]) for labels in batch.labels]
 
 
@@ -103,7 +103,7 @@ class TestTraining:
             require_equal(training(pairs).epoch(epoch), expected)
 
     def test_an_epoch_can_be_begun_behind_its_first_batches_without_reading_them(self, pairs: list[Pair]) -> None:
-        """Epoch 1 begins with two pictures of epoch 0, whatever is skipped."""
+        """Epoch 1 begins with two images of epoch 0, whatever is skipped."""
         expected = list(training(pairs).epoch(1))
         assert len(expected) == 3
         for done in range(4):
@@ -256,7 +256,7 @@ class TestValidation:
     def test_masks_that_nobody_checked_are_checked(self, write_pair: PairWriter) -> None:
         pair = write_pair("a", np.full((8, 10), 3, np.uint8))
         sampler = Sampler(parse_label_map({"scale": 1}, 3, "map.json"), 8, 16, 0, 2, checked=False)
-        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3 are no class"):
+        with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3 are not classes"):
             list(ValidationLoader([pair], sampler, 1).epoch(0))
 
     def test_an_error_names_the_file(self, pairs: list[Pair]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from semseg.data.local_job import is_foreign, is_of, lay_out
+from semseg.data.local_job import is_foreign, is_laid_out_for, lay_out
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError
 from semseg.sagemaker.channels import read_channels
@@ -19,7 +19,7 @@ from semseg.sagemaker.paths import Paths
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder of pictures, a manifest and a label map."""
+    """A folder of images, a manifest and a label map."""
     (tmp_path / "data/pictures").mkdir(parents=True)
     for name in ("pictures/a.jpg", "my.manifest", "my labels.json"):
         (tmp_path / "data" / name).write_text("{}")
@@ -79,11 +79,11 @@ def test_it_tells_what_a_job_was_laid_out_from(data: Path, tmp_path: Path, monke
         ({"train": "pictures"}, {"num_classes": "5"}, False),
         ({"train": "pictures"}, {}, False),
     ):
-        assert is_of(paths, channels, hyperparameters) == same
+        assert is_laid_out_for(paths, channels, hyperparameters) == same
     (mark,) = (path for path in (paths.base / "input").iterdir() if path.is_file())
     for damaged in ("", "{", "[]", "{}"):  # an earlier version left it empty
         mark.write_text(damaged)
-        assert not is_of(paths, {"train": "pictures"}, {"num_classes": "4"})
+        assert not is_laid_out_for(paths, {"train": "pictures"}, {"num_classes": "4"})
         assert not is_foreign(paths)
 
 
@@ -156,7 +156,7 @@ def test_an_input_that_somebody_else_laid_out_is_left_alone(data: Path, tmp_path
     theirs = tmp_path / "job/input/data/train/a.jpg"
     theirs.parent.mkdir(parents=True)
     theirs.touch()
-    with pytest.raises(ChannelError, match="job/input is there, but not from here"):
+    with pytest.raises(ChannelError, match="job/input exists, but was not made by semseg"):
         lay(tmp_path / "job", {"train": data / "pictures"})
     assert theirs.exists()
 
@@ -169,7 +169,7 @@ def test_a_channel_that_is_not_there_is_named(data: Path, tmp_path: Path) -> Non
 def test_a_place_whose_name_is_too_long_is_told_as_such(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match=r"^The channel train: .*a+ cannot be read: File name too long\. Check the"):
         lay(tmp_path / "job", {"train": Path("a" * 300)})
-    with pytest.raises(ChannelError, match=r"^The job cannot be laid out in .*a+: File name too long\. Name another"):
+    with pytest.raises(ChannelError, match=r"^The job cannot be laid out in .*a+: File name too long\. Choose another"):
         lay(tmp_path / ("a" * 300), {"train": data / "pictures"})
 
 
@@ -186,7 +186,7 @@ def test_nothing_is_removed_before_all_channels_are_found(data: Path, tmp_path: 
 def test_the_data_of_an_earlier_job_are_not_lost(data: Path, tmp_path: Path) -> None:
     """What was downloaded for it would be removed before it is used."""
     paths = lay(tmp_path / "job", {"train": data / "my.manifest"})
-    with pytest.raises(ChannelError, match=r"The channel train: .* lies in .*job/input, which is made anew"):
+    with pytest.raises(ChannelError, match=r"The channel train: .* is inside .*job/input, which is recreated"):
         lay(tmp_path / "job", {"train": paths.channel("train")})
     assert (paths.channel("train") / "my.manifest").exists()
 
@@ -229,5 +229,5 @@ def test_a_hidden_file_that_is_given_is_not_hidden(data: Path, tmp_path: Path) -
 
 def test_checkpoints_may_not_lie_in_what_is_made_anew(data: Path, tmp_path: Path) -> None:
     place = tmp_path / "job/input/kept"
-    with ObjectStore() as store, pytest.raises(ChannelError, match=r"The checkpoints, .*/kept, are to lie in"):
+    with ObjectStore() as store, pytest.raises(ChannelError, match=r"The checkpoints, .*/kept, would be inside"):
         lay_out(Paths(tmp_path / "job"), {"train": str(data / "pictures")}, {}, store, checkpoints=place)

@@ -141,16 +141,16 @@ class TestLines:
             ("[1]", "not a JSON object"),
             ('{"source-ref": "a", "b-ref": "b", "b-ref": "c"}', "key 'b-ref' is given twice"),
             (b'{"source-ref": "\xff"}', "not JSON: byte 17 is not UTF-8"),
-            ("{}", "has not source-ref and exactly one other key that ends in -ref, but no key"),
-            ('{"source-ref": "a", "mask": "b"}', "but 'source-ref', 'mask'"),
-            ('{"a-ref": "a", "b\\n-ref": "b"}', r"but 'a-ref', 'b\n-ref'"),
-            ('{"source-ref": 5, "b-ref": "b"}', "source-ref is 5, not the place of a file"),
-            ('{"source-ref": "a", "b-ref": null}', "b-ref is None, not the place of a file"),
-            ('{"source-ref": "a", "b-ref": ""}', "b-ref is '', not the place of a file"),
-            ('{"source-ref": "a\\u0000", "b-ref": "b"}', r"source-ref is 'a\x00', not the place of a file"),
-            ('{"source-ref": "a", "b-ref": "\\ud800"}', r"b-ref is '\ud800', not the place of a file"),
+            ("{}", "needs source-ref and exactly one other key that ends in -ref, but has no key"),
+            ('{"source-ref": "a", "mask": "b"}', "but has 'source-ref', 'mask'"),
+            ('{"a-ref": "a", "b\\n-ref": "b"}', r"but has 'a-ref', 'b\n-ref'"),
+            ('{"source-ref": 5, "b-ref": "b"}', "source-ref is 5, not the path or address of a file"),
+            ('{"source-ref": "a", "b-ref": null}', "b-ref is None, not the path or address of a file"),
+            ('{"source-ref": "a", "b-ref": ""}', "b-ref is '', not the path or address of a file"),
+            ('{"source-ref": "a\\u0000", "b-ref": "b"}', r"source-ref is 'a\x00', not the path or address of a file"),
+            ('{"source-ref": "a", "b-ref": "\\ud800"}', r"b-ref is '\ud800', not the path or address of a file"),
             ('{"source-ref": "s3://b/", "b-ref": "b"}', "source-ref: s3://b/ is not an address in S3"),
-            ('{"source-ref": "a", "b-ref": "s3://bucket"}', "b-ref: s3://bucket names no object, but a bucket"),
+            ('{"source-ref": "a", "b-ref": "s3://bucket"}', "b-ref: s3://bucket names a bucket, not an object"),
         ],
     )
     def test_wrong_lines_are_told_with_their_number(self, manifests: Manifests, text: str | bytes, said: str) -> None:
@@ -167,7 +167,7 @@ class TestLines:
     def test_after_a_thousand_wrong_lines_it_ends(self, manifests: Manifests) -> None:
         found = manifests.listing(*["{"] * 1500)
         assert len(found.problems) == 1001
-        assert found.problems[-1].message == "line 1001 of train/x.manifest and those after it were not read."
+        assert found.problems[-1].message == "line 1001 of train/x.manifest and the following ones were not read."
 
     def test_an_endless_line_is_not_read(self, manifests: Manifests) -> None:
         assert manifests.problem(line(), b" " * 1_000_001) == "line 2 of train/x.manifest is longer than 1000000 bytes."
@@ -175,7 +175,7 @@ class TestLines:
     def test_lines_beyond_the_limit_are_not_read(self, manifests: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(manifest, "_MAX_LINES", 2)
         assert len(manifests.listing(line(), line()).pairs) == 2
-        assert manifests.problem(line(), line(), line()) == "line 3 of train/x.manifest is one too many."
+        assert manifests.problem(line(), line(), line()) == "line 3 of train/x.manifest is beyond the limit of 2 lines."
 
     @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode) | OBJECTS)
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -229,7 +229,7 @@ class TestLabels:
     ) -> None:
         """As the input of a labeling job is, or its output where all images failed."""
         assert manifests.problem(*[{"source-ref": "a.jpg"}] * 1500) == (
-            "No line of train/x.manifest is labelled: none has a key but source-ref that ends in -ref."
+            "No line of train/x.manifest is labelled: none has a key other than source-ref that ends in -ref."
         )
         assert "(failure-reason: 'ClientError: no" in manifests.problem({"source-ref": "a.jpg", **FAILED})
         assert not caplog.messages
@@ -257,7 +257,7 @@ class TestLabels:
         ]
         (problem,) = manifests.listing(*lines, label_attribute="best-ref").problems
         assert problem.message == (
-            "No line of train/x.manifest is labelled with 'best-ref', but with 'city-ref', 'better-ref'."
+            "No line of train/x.manifest has the label 'best-ref'; the labels are 'city-ref', 'better-ref'."
         )
 
 

@@ -176,5 +176,5 @@ def test_a_folder_of_0_and_255_has_the_same_classes_in_any_depths(tmp_path: Path
 
 
 def test_a_value_that_is_no_class_once_spread_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="pixel values 170 are no class"):
+    with pytest.raises(DataError, match="pixel values 170 are not classes"):
         whole(tmp_path, grey(2, 0, 1, 2, 3), {"scale": 10})

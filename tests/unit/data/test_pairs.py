@@ -7,7 +7,7 @@ import pytest
 
 from semseg.data.files import LoadedFile, LocalFile
 from semseg.data.ground_truth import ColorMap
-from semseg.data.pairs import Listing, Pair, evenly, list_pairs, list_pictures
+from semseg.data.pairs import Listing, Pair, evenly, list_images, list_pairs
 from semseg.errors import ChannelError, DataError
 
 
@@ -50,7 +50,7 @@ def test_a_channel_that_cannot_be_read_is_named(channels: tuple[Path, Path]) -> 
     with pytest.raises(ChannelError, match=r"^The channel train_annotation: .*/a\.png cannot be read: File name too"):
         list_pairs("train", *channels)
     with pytest.raises(ChannelError, match=r"^The channel x+: .*/x+ cannot be read: File name too long"):
-        list_pictures(channels[0] / ("x" * 300))
+        list_images(channels[0] / ("x" * 300))
 
 
 def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:
@@ -94,7 +94,7 @@ TIFF, GIF, JPEG, PNG = b"II*\0\x08\0\0\0", b"GIF89a", b"\xff\xd8\xff\xe0", b"\x8
 def test_images_in_other_formats_or_under_other_names_are_named(
     channels: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By their bytes, whatever their suffix; hidden files and what is no file keep the words of the original."""
+    """By their bytes, whatever the suffix; for all others the words are those of the built-in algorithm."""
     images, masks = channels
     named = {
         images / "b.tif": (TIFF, "a TIFF file"),
@@ -132,7 +132,7 @@ def test_a_partner_in_another_format_is_named_with_the_file_that_lacks_it(channe
         "train/b.jpg has no annotation in train_annotation: b.jpg is a JPEG file.",
         "train/d.jpg has no annotation in train_annotation: d.json is JSON text.",
         "train/e.jpg has no annotation in train_annotation.",
-        "train/f.jpg has no annotation in train_annotation: f.bin is of a format that is not read.",
+        "train/f.jpg has no annotation in train_annotation: f.bin is in a format that cannot be read.",
         "train_annotation/c.png has no image in train: c.tif is a TIFF file.",
     ]
 
@@ -167,7 +167,7 @@ def test_stems_that_differ_in_case_are_different(channels: tuple[Path, Path]) ->
 
 @pytest.mark.parametrize("names", [["a.jpg", "a.png"], ["a.JPG", "a.jpg"], ["a.jpeg", "a.jpg"]])
 def test_two_images_of_one_stem_are_a_problem(channels: tuple[Path, Path], names: list[str]) -> None:
-    assert messages(listing(channels, names, ["a.png"])) == [f"train/{names[1]} has the stem of train/{names[0]}."]
+    assert messages(listing(channels, names, ["a.png"])) == [f"train/{names[1]} has the same stem as train/{names[0]}."]
 
 
 @pytest.mark.req("R20")
@@ -226,13 +226,13 @@ def test_a_loaded_pair_keeps_its_colours_and_tells_of_a_lost_file_when_asked(tmp
 def test_pictures_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
         (tmp_path / name).touch()
-    assert [file.name.split("/")[1] for file in list_pictures(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
+    assert [file.name.split("/")[1] for file in list_images(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
     assert caplog.messages == [f"{tmp_path / 'notes.txt'} is not a readable image file"]
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(DataError, match=r"has the stem of .*a\.jpg"):
-        list_pictures(tmp_path)
+    with pytest.raises(DataError, match=r"has the same stem as .*a\.jpg"):
+        list_images(tmp_path)
     with pytest.raises(DataError, match=r"no \.jpg or \.jpeg or \.png file"):
-        list_pictures(tmp_path / "nowhere")
+        list_images(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

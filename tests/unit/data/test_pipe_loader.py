@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from semseg.codecs.recordio import frame
-from semseg.data.feeder import feed_until
 from semseg.data.files import LoadedFile
 from semseg.data.label_map import parse_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.pairs import Pair
 from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
+from semseg.data.pipe_writer import write_pipe_until
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
 from semseg.types import Batch, UInt8
@@ -43,7 +43,7 @@ def png(pixels: UInt8) -> bytes:
 
 
 def pair(number: int, height: int = 8, width: int = 10) -> Pair:
-    """A random picture; its mask is all of its number."""
+    """A random image; its mask is all of its number."""
     rng = np.random.default_rng(number)
     image = png(rng.integers(0, 256, (height, width, 3)).astype(np.uint8))
     mask = png(np.full((height, width), number, np.uint8))
@@ -94,7 +94,7 @@ class Platform:
     def __init__(self, pairs: list[Pair], directory: Path, channel: str = "train") -> None:
         self._told = threading.Event()
         self._arguments = (self._told.is_set, pairs, directory, channel, None)
-        self._thread = threading.Thread(target=feed_until, args=self._arguments, daemon=True)
+        self._thread = threading.Thread(target=write_pipe_until, args=self._arguments, daemon=True)
 
     def __enter__(self) -> Platform:
         self._thread.start()
@@ -237,7 +237,7 @@ class TestTraining:
     ) -> None:
         loader = training(channel, 3, batch_size=4)
         (message,) = caplog.messages
-        assert message.startswith("num_training_samples is 3, mini_batch_size 4: each batch has 3 pictures only")
+        assert message.startswith("num_training_samples is 3, mini_batch_size 4: each batch has only 3 images")
         assert message.endswith("set num_training_samples to their number.")
         put(channel, stream(PAIRS))
         assert [len(batch) for batch in loader.epoch(0)] == [3] * 5

@@ -51,7 +51,7 @@ class TestAddresses:
             parse_uri(uri)
 
     def test_a_bucket_is_no_file(self) -> None:
-        with ObjectStore() as store, pytest.raises(DataError, match="names no object"):
+        with ObjectStore() as store, pytest.raises(DataError, match="names a bucket, not an object"):
             store.file("s3://bucket/", NAME)
 
 
@@ -175,7 +175,7 @@ class TestDownload:
     ) -> None:
         bucket.put_object(Key=f"data/{key}", Body=b"")
         bucket.put_object(Key="data/0", Body=b"")
-        with pytest.raises(DataError, match="would be no sound file name") as raised:
+        with pytest.raises(DataError, match="does not give a safe file name") as raised:
             patient.download("s3://bucket/data/", tmp_path / "train")
         assert raised.value.message.isprintable()
         assert not (tmp_path / "train").exists()

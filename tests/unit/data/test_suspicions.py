@@ -51,7 +51,7 @@ def test_values_no_map_lists(tmp_path: Path, write_pair: PairWriter) -> None:
     write_pair("a", mask(*[1] * 20, 7, 9, 255))
     write_pair("b", mask(9))
     assert report_of(tmp_path, 2, {"map": {"0": 0, "1": 1}}).suspicions == (
-        "train: 3 pixels have values no label map lists (7, 9): they are ignored",
+        "train: 3 pixels have values that no label map lists (7, 9): they are ignored",
     )
 
 
@@ -60,7 +60,7 @@ def test_colours_no_map_lists(tmp_path: Path, write_pair: PairWriter) -> None:
     write_pair("b", colored(*[(1, 2, 3)] * 2, (0, 0, 9)))
     report = report_of(tmp_path, 2, {"colors": {"0": "#000000", "1": "#ff0000"}})
     assert report.suspicions == (
-        "train: 4 pixels have colours no label map lists (#010203 75 %, #000009 25 %): they are ignored",
+        "train: 4 pixels have colours that no label map lists (#010203 75 %, #000009 25 %): they are ignored",
     )
     assert not report.problems
 
@@ -102,10 +102,10 @@ def test_classes_that_are_never_shown(tmp_path: Path, write_pair: PairWriter) ->
     write_pair("a", HALF)
     write_pair("b", mask(*[4] * 20), split="validation")
     assert [line.partition(":")[2] for line in report_of(tmp_path, num_classes=20).suspicions] == [
-        " of the 20 classes, the annotations never show 3, 5, 6, 7, 8, 9, 10, 11, 12, 13 and 6 more: num_classes "
+        " of the 20 classes, the annotations never contain 3, 5, 6, 7, 8, 9, 10, 11, 12, 13 and 6 more: num_classes "
         "may be too high, or the label map wrong",
-        " the annotations never show 4, but those of validation do: a network cannot learn what it never sees; "
-        "divide the pictures anew",
+        " the annotations never contain 4, but those of validation do: a network cannot learn what it never sees; "
+        "split the images again",
     ]
 
 
@@ -120,7 +120,7 @@ def test_classes_that_other_splits_show(
     write_pair("b", mask(*validation * 10), split="validation")
     write_pair("c", mask(*test * 10), split="test")
     (line,) = (line for line in report_of(tmp_path, num_classes=5).suspicions if "those of" in line)
-    assert f"the annotations never show {said}: a network" in line
+    assert f"the annotations never contain {said}: a network" in line
 
 
 def test_names_of_classes_are_said_on_one_line(write_pair: PairWriter) -> None:
@@ -131,7 +131,7 @@ def test_names_of_classes_are_said_on_one_line(write_pair: PairWriter) -> None:
         ColorMap(tuple((value, name, value) for value, name in enumerate(("sky", "road", "car", "a\nb", "x" * 99)))),
     )
     report = check([(listing, parse_label_map({"scale": 1}, 5, "map.json"))], workers=0)
-    assert f"never show 3 ('a\\nb'), 4 ({'x' * 40}): " in report.suspicions[0]
+    assert f"never contain 3 ('a\\nb'), 4 ({'x' * 40}): " in report.suspicions[0]
 
 
 @pytest.mark.parametrize(

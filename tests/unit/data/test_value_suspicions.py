@@ -64,9 +64,9 @@ class TestValuesUnderAScale:
             write_pair(stem, mask(0, *range(3, 255, 7), 255))
         report = report_of(tmp_path, 2, {"scale": 255})
         assert report.suspicions == (
-            "train: of 150 pixels in 2 masks (such as train_annotation/b.png) the values are no multiples of the scale "
-            "255 (3, 10, 17, 24, 31, 38, 45, 52, 59, 66 and 26 more), and are rounded down: masks must not be smoothed "
-            "or resized with interpolation",
+            "train: 150 pixels in 2 masks (such as train_annotation/b.png) have values that are not multiples of the "
+            "scale 255 (3, 10, 17, 24, 31, 38, 45, 52, 59, 66 and 26 more) and are rounded down: masks must not be "
+            "smoothed or resized with interpolation",
         )
         assert report.splits[0].class_pixels.tolist() == [196, 44]  # the documented rule stands
 
@@ -75,11 +75,12 @@ class TestValuesUnderAScale:
         write_pair("b", mask(0, 255), split="validation")
         (line,) = report_of(tmp_path, 2, {"scale": "255"}).suspicions
         assert line.startswith(
-            "train: of 27 pixels in 1 mask (train_annotation/a.png) the values are no multiples of the scale 255 (128)"
+            "train: 27 pixels in 1 mask (train_annotation/a.png) have values that are not multiples of the "
+            "scale 255 (128)"
         )
         assert line.endswith(
             "if each value is a class, give num_classes 3 and the label map "
-            '{"map": {"0": 0, "1": 128, "2": 255}}, with your numbers'
+            '{"map": {"0": 0, "1": 128, "2": 255}}, with your class ids'
         )
         report = report_of(tmp_path, 3, proposed(line))
         assert not report.problems
@@ -109,7 +110,7 @@ class TestValuesUnderAScale:
         lines = about(report_of(tmp_path, 5, {"scale": scale}), "multiples")
         assert len(lines) == (uneven is not None)
         if uneven:
-            assert f"the scale {scale:g} ({uneven}), and" in lines[0]
+            assert f"the scale {scale:g} ({uneven}) and" in lines[0]
 
     def test_none_of_other_maps(self, tmp_path: Path, write_pair: PairWriter) -> None:
         write_pair("a", mask(0, 128, 255))
@@ -156,8 +157,8 @@ class TestNeededMap:
         write_pair("a", mask(0, 85, 170))
         write_pair("b", mask(0, 170), split="validation")
         assert about(report_of(tmp_path, 3), "label map {") == [
-            "train and validation: all pixel values (0, 85, 170) are multiples of 85; if they were spread to be seen, "
-            'give the label map {"scale": "85"}'
+            "train and validation: all pixel values (0, 85, 170) are multiples of 85; if they were spread to be "
+            'visible, give the label map {"scale": "85"}'
         ]
 
     def test_is_none_for_0_and_255_where_another_split_holds_more(self, tmp_path: Path, write_pair: PairWriter) -> None:
@@ -168,7 +169,7 @@ class TestNeededMap:
         (line,) = about(report, "if each is a class")
         assert line == (
             "train and validation: the pixel values are 0, 128, 255: if each is a class, give the label map "
-            '{"map": {"0": 0, "1": 128, "2": 255}}, with your numbers'
+            '{"map": {"0": 0, "1": 128, "2": 255}}, with your class ids'
         )
 
     def test_is_a_scale_for_0_and_255(self, tmp_path: Path, write_pair: PairWriter) -> None:
@@ -206,8 +207,8 @@ class TestDepths:
         for stem in "bc":
             store_grey(write_pair(stem), 1, 0, 1)
         expected = (
-            "train: the values of 2 masks (such as train_annotation/b.png), 1-bit grey, count as stored, beside masks "
-            "of 8 bits: if a tool has dropped bits as unused, 255 has become 1; save all masks with 8 bits"
+            "train: the values of 2 masks (such as train_annotation/b.png), 1-bit grey, count as stored, next to masks "
+            "of 8 bits: if a tool dropped unused bits, 255 has become 1; save all masks with 8 bits"
         )
         assert report_of(tmp_path, 2).suspicions == (expected,)
         assert report_of(tmp_path, 2, {"map": {"0": 0, "1": 1}}).suspicions == (expected,)
@@ -218,7 +219,7 @@ class TestDepths:
         write_pair("c", mask(0, 1, 2))
         (line,) = report_of(tmp_path, 3).suspicions
         assert (
-            "2 masks (such as train_annotation/a.png), 1-bit or 2-bit grey, count as stored, beside masks of 8 bits"
+            "2 masks (such as train_annotation/a.png), 1-bit or 2-bit grey, count as stored, next to masks of 8 bits"
             in line
         )
         assert "255 has become 1 or 3; save" in line

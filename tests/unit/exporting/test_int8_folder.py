@@ -121,7 +121,7 @@ def test_what_is_wrong_with_the_pictures_is_told(
     assert "at least two images" in told(small_dir, "--images", write_one(tmp_path / "one"))
     assert "has no .jpg or .jpeg or .png file" in told(small_dir, "--images", tmp_path / "nowhere")
     Image.new("L", (5, 4), 9).save(masks / "002.png")
-    assert re.search("masks/002.png.*9.*no class", told(small_dir, "--images", images, "--annotations", masks))
+    assert re.search("masks/002.png.*9.*not classes", told(small_dir, "--images", images, "--annotations", masks))
     (masks / "001.png").unlink()
     assert "images/001.png has no annotation" in told(small_dir, "--images", images, "--annotations", masks)
     (images / "001.png").write_bytes(b"no picture")

@@ -12,7 +12,7 @@ from semseg.codecs.params import write_params
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
-from semseg.data.tally import Finding, Tally
+from semseg.data.split_statistics import PairStatistics, SplitStatistics
 from semseg.engines.protocols import Device, LearnerSpecification, OptimizerSettings
 from semseg.errors import HyperparameterError
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
@@ -27,9 +27,9 @@ from semseg.types import Arrays
 
 def report(name: str) -> Report:
     """The report of a split with three pixels of class 0 and one of class 1."""
-    tally = Tally(Listing(name, (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
-    tally.add(Finding(values=np.bincount([0, 0, 0, 1], minlength=256)))
-    return Report((tally.split(),), (), ())
+    statistics = SplitStatistics(Listing(name, (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
+    statistics.add(PairStatistics(values=np.bincount([0, 0, 0, 1], minlength=256)))
+    return Report((statistics.report(),), (), ())
 
 
 def test_the_weights_of_classes_are_none_given_or_counted(caplog: pytest.LogCaptureFixture) -> None:

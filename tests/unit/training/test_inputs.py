@@ -99,7 +99,7 @@ def test_masks_from_pipes_are_checked_as_they_come(tmp_path: Path) -> None:
     (tmp_path / "train_0").write_bytes(b"".join(records))
     piped = Input(Split("train", tmp_path / "train", None, None, True), None, label_map_of(PLAIN, 4))
     settings, _ = parse({"num_classes": "4", "crop_size": "24", "mini_batch_size": "2"})
-    with pytest.raises(DataError, match=r"record [13] of train_0: pixel values 9 are no class"):
+    with pytest.raises(DataError, match=r"record [13] of train_0: pixel values 9 are not classes"):
         list(training_data(piped, settings, 2, lambda: False).epoch(0))
 
 

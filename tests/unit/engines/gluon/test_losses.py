@@ -10,7 +10,7 @@ import pytest
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing
 from semseg.data.report import class_weights
-from semseg.data.tally import Finding, Tally
+from semseg.data.split_statistics import PairStatistics, SplitStatistics
 from semseg.engines.gluon import runtime
 from semseg.engines.gluon.losses import BalancedLoss, MixedCrossEntropy
 from semseg.evaluation.confusion import ConfusionMatrix
@@ -149,10 +149,10 @@ def pictures(rng: np.random.Generator) -> Batch:
 def test_a_rare_class_that_the_default_overlooks_is_found_with_weights(tiny_learner: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     batches, unseen = [pictures(rng) for _ in range(20)], pictures(rng)
-    tally = Tally(Listing("train", (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
+    statistics = SplitStatistics(Listing("train", (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
     for label in np.concatenate([batch.labels for batch in batches]):
-        tally.add(Finding(values=np.bincount(label.ravel(), minlength=256)))
-    weights = class_weights(tally.split()).tolist()
+        statistics.add(PairStatistics(values=np.bincount(label.ravel(), minlength=256)))
+    weights = class_weights(statistics.report()).tolist()
     assert weights == pytest.approx([0.51, 25.3], rel=0.01)
 
     def iou(weights: tuple[float, ...] | None) -> float | None:

@@ -1,4 +1,4 @@
-"""`semseg pipe`: plays the platform, which feeds a job in Pipe mode (container-contract.md sections 1.7, 1.8)."""
+"""`semseg pipe`: writes FIFOs for a job in Pipe mode, as SageMaker does."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ logger = logging.getLogger("semseg")
 
 _PAIRS_AHEAD = 32
 _SLICE = 0.05
-"""Seconds after which whoever waits for the reader looks whether it still should."""
+"""Seconds between two checks whether to stop while waiting for the reader."""
 
 
-def feed(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
-    """As `feed_until`, until SIGTERM or SIGINT; for a process that does nothing else."""
-    feed_until(stop_on_signals().is_set, pairs, directory, channel, epochs)
+def write_pipe(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
+    """Call `write_pipe_until` until SIGTERM or SIGINT; for a process that does nothing else."""
+    write_pipe_until(stop_on_signals().is_set, pairs, directory, channel, epochs)
 
 
-def feed_until(
+def write_pipe_until(
     stop: Callable[[], bool], pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None
 ) -> None:
-    """Create ``<directory>/<channel>_0``, write all pairs to whoever reads it, remove it, go on with ``_1``, ....
+    """Create the FIFO ``<directory>/<channel>_0``, write all pairs to its reader, remove it, then ``_1``, and so on.
 
-    Of each pair the image is a record and the annotation the next. A reader may leave early. It ends after `epochs`,
-    if given, or within a moment of `stop()` being true, and leaves no FIFO behind.
+    The image and the annotation of a pair are two consecutive records. A reader may leave early. Returns after
+    `epochs`, if given, or soon after `stop()` becomes true, and leaves no FIFO behind.
 
-    Raises UserError if the FIFO cannot be created, be it that something has its name, and DataError for a file that
-    cannot be read.
+    Raises UserError if the FIFO cannot be created or its name is taken, and DataError for a file that cannot be read.
     """
     for epoch in count() if epochs is None else range(epochs):
         if stop():
@@ -60,19 +59,19 @@ def _create(path: Path) -> None:
         os.mkfifo(path)
     except FileExistsError as error:
         if not path.parent.is_dir():
-            raise UserError(f"{path.parent} is not a directory.", "Name another one.") from error
-        raise UserError(f"{path} exists already.", "Remove it, or end the other `semseg pipe`.") from error
+            raise UserError(f"{path.parent} is not a directory.", "Choose another directory.") from error
+        raise UserError(f"{path} already exists.", "Remove it, or stop the other `semseg pipe`.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be created: {error.strerror}.") from error
 
 
 def _wait_for_reader(path: Path, stop: Callable[[], bool]) -> int | None:
-    """A descriptor to write to without blocking; None if told to stop."""
+    """Wait until a reader opens the FIFO. Returns a non-blocking descriptor for writing; None once `stop()` is true."""
     while not stop():
         try:
             return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno != errno.ENXIO:  # what says that nobody reads yet
+            if error.errno != errno.ENXIO:  # ENXIO: there is no reader yet
                 raise UserError(f"{path} cannot be written: {error.strerror}.") from error
             time.sleep(_SLICE)
     return None
@@ -90,7 +89,7 @@ def _write_epoch(writer: int, name: str, pairs: Iterable[Pair], stop: Callable[[
     except BrokenPipeError:
         logger.info("%s: the reader left after %d pairs.", name, written)
     except DataError:
-        with suppress(BrokenPipeError):  # so that the reader does not take what it got for all there is
+        with suppress(BrokenPipeError):  # an incomplete record: the reader must not take the stream for complete
             _write(writer, MAGIC.to_bytes(4, "little"), stop)
         raise
     finally:
@@ -102,7 +101,7 @@ def _records(pair: Pair) -> bytes:
 
 
 def _write(writer: int, data: bytes, stop: Callable[[], bool]) -> bool:
-    """Write all, however slow the reader; False if told to stop before. Raises BrokenPipeError."""
+    """Write all data, however slow the reader; False if `stop()` came first. Raises BrokenPipeError."""
     poll = select.poll()
     poll.register(writer, select.POLLOUT)
     left = memoryview(data)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from semseg.codecs.recordio import MAGIC, frame
-from semseg.data.feeder import feed_until
 from semseg.data.files import LoadedFile
 from semseg.data.pairs import Pair
 from semseg.data.pipe import Pipe
+from semseg.data.pipe_writer import write_pipe_until
 from semseg.errors import DataError, UserError
 
 JPEG = b"\xff\xd8\xff\xe0 a picture"
@@ -30,7 +30,7 @@ def never() -> bool:
 
 
 def some_pairs(number: int, size: int = 1) -> list[Pair]:
-    """Pairs that differ, with masks of so many bytes or a little more."""
+    """Pairs that differ, with masks of `size` bytes or a little more."""
     return [
         Pair(LoadedFile(f"{index}.jpg", JPEG + b"%d" % index), LoadedFile(f"{index}.png", PNG + bytes(size)))
         for index in range(number)
@@ -46,7 +46,7 @@ def read(directory: Path, number: int) -> list[Pair]:
 
 
 class Feeding:
-    """`feed_until` in a thread."""
+    """`write_pipe_until` in a thread."""
 
     def __init__(self, pairs: list[Pair], directory: Path, epochs: int | None) -> None:
         self.stop = threading.Event()
@@ -58,7 +58,7 @@ class Feeding:
 
     def _run(self) -> None:
         try:
-            feed_until(*self._arguments)
+            write_pipe_until(*self._arguments)
         except BaseException as error:
             self.error = error
 
@@ -120,7 +120,7 @@ class TestFeeding:
             there.append((tmp_path / "train_0").is_fifo())
             return next(looks) > 3
 
-        feed_until(stop, some_pairs(2), tmp_path, "train", None)
+        write_pipe_until(stop, some_pairs(2), tmp_path, "train", None)
         assert any(there)
         assert not list(tmp_path.iterdir())
 
@@ -162,23 +162,23 @@ class TestFeeding:
             return False
 
         with pytest.raises(DataError, match="c is gone"):
-            feed_until(stop, pairs, tmp_path, "train", 1)
+            write_pipe_until(stop, pairs, tmp_path, "train", 1)
         with readers[0] as reader:
             received.append(reader.read())
         assert b"".join(filter(None, received)) == picture + b"".join(frame([mask])) + MAGIC.to_bytes(4, "little")
 
     def test_what_has_the_name_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "train_0").write_text("precious")
-        with pytest.raises(UserError, match=r"train_0 exists already\. Remove it"):
-            feed_until(never, some_pairs(1), tmp_path, "train", 1)
+        with pytest.raises(UserError, match=r"train_0 already exists\. Remove it"):
+            write_pipe_until(never, some_pairs(1), tmp_path, "train", 1)
         assert (tmp_path / "train_0").read_text() == "precious"
 
     def test_a_directory_that_cannot_be(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(UserError, match="train_0 cannot be created: Not a directory"):
-            feed_until(never, some_pairs(1), tmp_path / "file/data", "train", 1)
+            write_pipe_until(never, some_pairs(1), tmp_path / "file/data", "train", 1)
         with pytest.raises(UserError, match=r"/file is not a directory\."):
-            feed_until(never, some_pairs(1), tmp_path / "file", "train", 1)
+            write_pipe_until(never, some_pairs(1), tmp_path / "file", "train", 1)
 
     def test_a_fifo_that_vanishes(self, tmp_path: Path) -> None:
         def stop() -> bool:
@@ -186,18 +186,18 @@ class TestFeeding:
             return False
 
         with pytest.raises(UserError, match="train_0 cannot be written: No such file"):
-            feed_until(stop, some_pairs(1), tmp_path, "train", 1)
+            write_pipe_until(stop, some_pairs(1), tmp_path, "train", 1)
 
 
 class TestSignals:
     PROGRAM = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from semseg.data.feeder import feed\n"
+        "from semseg.data.pipe_writer import write_pipe\n"
         "from semseg.data.files import LocalFile\n"
         "from semseg.data.pairs import Pair\n"
         "image, mask, directory = map(Path, sys.argv[1:])\n"
-        "feed([Pair(LocalFile(image), LocalFile(mask))] * 3, directory, 'train', None)\n"
+        "write_pipe([Pair(LocalFile(image), LocalFile(mask))] * 3, directory, 'train', None)\n"
     )
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from semseg.data.given_places import named_as_given
+from semseg.data.user_paths import with_user_paths
 from semseg.errors import DataError
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
 
 def renamed(paths: Paths, channels: dict[str, str], text: str) -> str:
-    with pytest.raises(DataError) as caught, named_as_given(paths, channels):
+    with pytest.raises(DataError) as caught, with_user_paths(paths, channels):
         raise DataError(text, text)
     assert caught.value.hint == caught.value.message
     return caught.value.message
@@ -39,7 +39,7 @@ def test_a_file_stands_for_what_it_was_made(paths: Paths, tmp_path: Path) -> Non
 
 
 def test_the_log_is_as_it_was_afterwards(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
-    with named_as_given(paths, {"train": "/my/images"}):
+    with with_user_paths(paths, {"train": "/my/images"}):
         LOGGER.warning("%s is empty", paths.channel("train"))
     LOGGER.warning("%s is empty", paths.channel("train"))
     assert caplog.messages == ["/my/images is empty", f"{paths.channel('train')} is empty"]

@@ -1,0 +1,58 @@
+"""Replaces paths inside the job folder by the paths that the user gave, in log lines and errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from semseg.data.label_map import LABEL_MAP_NAMES
+from semseg.data.local_job import visible_name
+from semseg.errors import SemsegError, one_line
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.paths import Paths
+
+_OPTIONS = "the options"
+
+
+@contextmanager
+def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]:
+    """Within the block, log lines and errors name the sources in `channels`, not the folders below `paths`.
+
+    channels: the folder, file or ``s3://bucket/prefix`` that the user gave, by channel name.
+    """
+    sources = _sources(paths, channels)
+    longest_first = "|".join(map(re.escape, sorted(sources, key=len, reverse=True)))
+    found = re.compile(rf"(?<![^\s'\"(])(?:{longest_first})")  # only at the start of a path
+
+    def renamed(text: str) -> str:
+        return found.sub(lambda match: sources[match[0]], text)
+
+    def rename(record: logging.LogRecord) -> bool:
+        record.msg, record.args = renamed(record.getMessage()), None
+        return True
+
+    LOGGER.addFilter(rename)
+    try:
+        yield
+    except SemsegError as error:
+        error.message, error.hint = renamed(error.message), renamed(error.hint)
+        raise
+    finally:
+        LOGGER.removeFilter(rename)
+
+
+def _sources(paths: Paths, channels: Mapping[str, str]) -> dict[str, str]:
+    """What the user gave, by the path inside the job folder."""
+    sources = {str(paths.channel("")): _OPTIONS, str(paths.hyperparameters): _OPTIONS}
+    for name, given in channels.items():
+        channel, source = paths.channel(name), one_line(given).rstrip("/")
+        if Path(given).is_file():
+            names = (visible_name(Path(given)), *LABEL_MAP_NAMES)
+            sources |= {str(channel / entry): source for entry in names}
+            sources |= {f"{name}/{entry}": source for entry in names}  # as errors name files
+        else:
+            sources[str(channel)] = source
+    return sources
