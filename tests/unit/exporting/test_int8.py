@@ -96,7 +96,7 @@ def test_pictures_of_another_kind_calibrate_badly_and_the_gate_tells(
         return {name: (1000 * low, 1000 * high) for name, (low, high) in activation_ranges(*given).items()}
 
     monkeypatch.setattr(module, "activation_ranges", stretched)
-    monkeypatch.setattr(module, "_IN_F32", (0,))
+    monkeypatch.setattr(module, "_F32_SHARES", (0,))
     images = [(noisy_image(level, seed), None) for seed, level in enumerate((40, 120, 200))]
     assert not quantize(describe(small_dir), small_dir / INT8, pictures(), lambda: images).passed
 
