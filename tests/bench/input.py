@@ -63,7 +63,7 @@ def main() -> int:
     results = [(f"input_{w}x{h}", ratio, BARS[w, h], ratio >= BARS[w, h]) for (w, h), ratio in ratios.items()]
     results.append(("input_check", share, CHECK_BAR, share < CHECK_BAR))
     for name, value, bar, ok in results:
-        print(f"{name}: {value:.2f}, bar {bar:.2f}, {'ok' if ok else 'missed'}")
+        print(f"{name}: {value:.2f}, bar {bar:.2f}, {'ok' if ok else 'short'}")
     return int(not all(ok for *_, ok in results))
 
 

@@ -58,7 +58,7 @@ def main() -> int:
         masks(algorithm, backbone, random_model(algorithm, backbone), PAIRS_WITHOUT_BAR)
     results += [*tensors(), *new_sizes(job), *starts(job), *memory(), *utilisation(random_model("fcn", "resnet-50"))]
     for name, value, bar, ok in results:
-        print(f"{name}: {value:.4g}, bar {bar:.4g}, {'ok' if ok else 'missed'}")
+        print(f"{name}: {value:.4g}, bar {bar:.4g}, {'ok' if ok else 'short'}")
     return int(not all(ok for *_, ok in results))
 
 

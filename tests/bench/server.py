@@ -46,7 +46,7 @@ def main() -> int:
     for precision, bar in BARS.items():
         share = outside(job, precision, bodies)
         kept.append(share <= bar)
-        print(f"outside the network, {precision}: {share:.4f}, bar {bar}, {'ok' if kept[-1] else 'missed'}", flush=True)
+        print(f"outside the network, {precision}: {share:.4f}, bar {bar}, {'ok' if kept[-1] else 'short'}", flush=True)
     with serving(job, "f32", lambda network: Zeros()) as (server, _):
         begin = time.perf_counter()
         with ThreadPoolExecutor(CLIENTS) as clients:

@@ -87,8 +87,8 @@ def main() -> int:
     results = [("train_speed", float(np.median(seconds[:, 0] / seconds[:, 1])), SPEED_BAR)]
     results.append(("train_loader", loader, LOADER_BAR))
     for name, value, bar in results:
-        print(f"{name}: {value:.2f}, bar {bar:.2f}, {'ok' if value >= bar else 'missed'}")
-    print(f"train_waiting: {waiting:.3f}, bar {WAITING_BAR:.3f}, {'ok' if waiting < WAITING_BAR else 'missed'}")
+        print(f"{name}: {value:.2f}, bar {bar:.2f}, {'ok' if value >= bar else 'short'}")
+    print(f"train_waiting: {waiting:.3f}, bar {WAITING_BAR:.3f}, {'ok' if waiting < WAITING_BAR else 'short'}")
     return int(waiting >= WAITING_BAR or any(value < bar for _, value, bar in results))
 
 
