@@ -17,7 +17,7 @@ from PIL import Image
 from semseg.engines.gluon import runtime
 
 START = "LRScheduler setup"  # the last log line before the first training step
-MEGABYTES_TOO_FEW = "300m"
+MEGABYTES_TOO_FEW = "800m"
 PING = "import urllib.request as http; print(http.urlopen('http://localhost:8080/ping', timeout=60).status)"
 
 SEGMENTS = """
