@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from semseg.cli import main
-from semseg.engines.openvino.backend import has_bf16
 from semseg.inference.load import load_predictor
+from semseg.machine import has_bf16
 
 ROOT = Path(__file__).parents[2]
 

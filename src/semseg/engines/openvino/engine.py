@@ -15,7 +15,7 @@ from semseg.artifact.model_dir import INT8, ONNX, ModelDescription
 from semseg.codecs.params import read_params
 from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner
 from semseg.errors import ArtifactError, DeviceError, UserError
-from semseg.machine import is_own
+from semseg.machine import has_bf16, is_own
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class OpenVinoEngine:
         """
         if self.name not in model.network.bytes_per_pixel:
             raise UserError(f"OpenVINO does not compute {model.network.title}.", "Use another engine.")
-        from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
+        from semseg.engines.openvino.backend import OpenVinoBackend
 
         precision, cores, directory = options.precision, options.cores, model.params.parent
         compiled = partial(
