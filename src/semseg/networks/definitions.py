@@ -151,9 +151,11 @@ BACKBONES = (
     Backbone("resnet-101", "ResNet-101", partial(_resnet, blocks=(3, 4, 23, 3))),
 )
 NETWORKS = (
-    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370}),
-    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700}),
-    Network("deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400}),
+    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370, "torch": 1000}),
+    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700, "torch": 1400}),
+    Network(
+        "deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400, "torch": 1050}
+    ),
 )
 """In the order of the built-in algorithm's documentation."""
 
