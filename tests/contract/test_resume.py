@@ -14,7 +14,7 @@ import numpy as np
 
 from semseg.codecs.params import read_params, write_params
 from semseg.data.s3 import ObjectStore
-from semseg.engines.choose import training_engine
+from semseg.engines.choose import choose_trainer
 from semseg.files import sha256
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
 from semseg.sagemaker.channels import read_channels
@@ -113,8 +113,8 @@ def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkp
     settings, _ = parse(json.loads(job.paths.hyperparameters.read_text()))
     with ObjectStore() as store:
         data = fingerprint(open_inputs(read_channels(job.paths), settings.num_classes, store))
-    engine = training_engine()
-    learner = build_learner(settings, None, None, None, engine, engine.cpu())
+    trainer = choose_trainer(settings.engine, "cpu", settings.precision_dtype, "")
+    learner = build_learner(settings, None, None, None, trainer)
     write_params(tmp_path / "best", learner.parameters())
     trained, validated = EpochTrained(0, 2, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [None], 8.0)
     progress = Progress((EpochEnded(trained, validated, 2, True),))
@@ -133,7 +133,7 @@ def test_a_full_disk_ends_the_job_with_the_folder_and_the_way_out(job: Any) -> N
     with job.start() as process:
         assert process.stdout
         for line in process.stdout:
-            if "Number of GPUs" in line:
+            if "LRScheduler setup" in line:
                 (place / name).symlink_to("/dev/full")
                 break
         process.communicate(timeout=60)

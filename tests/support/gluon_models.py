@@ -6,7 +6,7 @@ from typing import Any
 
 from untrained import initial_arrays
 
-from semseg.engines.choose import training_engine
+from semseg.engines.choose import MXNET
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.protocols import Learner, LearnerSpecification
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
@@ -28,11 +28,10 @@ def gluon_model(algorithm: str, backbone: str, num_classes: int, device: Any, au
 
 def learner_from_scratch(specification: LearnerSpecification, seed: int = 0) -> Learner:
     """MXNet's learner on the CPU, with initial values."""
-    engine = training_engine()
     arrays = initial_values(
         parameter_table(specification.network, specification.backbone, specification.num_classes), seed
     )
-    return engine.learner(specification, arrays, "initial values", engine.cpu())
+    return MXNET.learner(specification, arrays, "initial values", MXNET.cpu())
 
 
 class FCN(HybridBlock):  # type: ignore[misc]

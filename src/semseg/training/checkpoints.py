@@ -136,7 +136,11 @@ class Checkpoints:
 
     def _require_same(self, found: Mapping[str, str], path: Path) -> None:
         now = self._configuration
-        compared = (found.keys() | now.keys()) - {rule.name for rule in rules() if rule.may_differ}
+        may_differ = {rule.name for rule in rules() if rule.may_differ}
+        for name in sorted(may_differ & found.keys() & now.keys()):
+            if found[name] != now[name]:
+                LOGGER.info("%s was %s before the checkpoint, now it is %s.", name, found[name], now[name])
+        compared = (found.keys() | now.keys()) - may_differ
         compared -= {name for name in now.keys() - found.keys() if name.startswith(PLACE_PREFIX)}
         if "step" not in (found.get("lr_scheduler"), now.get("lr_scheduler")):
             compared.discard("lr_scheduler_step")  # earlier versions stored it although nothing used it

@@ -35,7 +35,7 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_ep
     checkpoints = Checkpoints(tmp_path / "checkpoints", {}) if kept else None
     unused: Any = None
     learner: Any = Lost()
-    job = Job(Paths(tmp_path), None, unused, settings, 1, unused, checkpoints)
+    job = Job(Paths(tmp_path), None, unused, settings, 1, unused, unused, checkpoints)
     run = Run(job, BEGINNING, False, learner, unused, artifact, unused)
     with pytest.raises(DivergedError, match=r"layer2\.weight of its network have values that are not finite"):
         build_loop(run, unused, unused).checkpoint(Progress(iteration=3))

@@ -56,7 +56,7 @@ def test_a_gpu_without_code_is_named_with_those_that_work(
 
 
 @pytest.mark.req("R54", "R55", "R56")
-@pytest.mark.parametrize("row", re.findall(r"^\| `(ml\.\w+)` \| (\w+) \| ([\d.]+) \| (.*) \|$", README, re.MULTILINE))
+@pytest.mark.parametrize("row", re.findall(r"^\| `(ml\.\w+)` \| (\w+) \| ([\d.]+) \| ([^|]+) \|", README, re.MULTILINE))
 def test_the_readme_promises_what_is_accepted(driver: Callable[..., ctypes.CDLL], row: tuple[str, ...]) -> None:
     instance, name, capability, promise = row
     assert promise.startswith(("trains and serves", "no")), instance
