@@ -6,24 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import gluon_model, learner_from_scratch, tiny_model
+from gluon_models import DoubleLearner, gluon_model, gluoncv_steps, learner_from_scratch, tiny_model, without_dropout
 from untrained import ALGORITHMS, specification
 
 from semseg.codecs.params import read_params, write_params
-from semseg.engines.gluon import networks
+from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.learner import GluonLearner
 from semseg.sagemaker.optimizers import OPTIMIZERS
-from semseg.types import IGNORED, Arrays, Batch, UInt8
+from semseg.types import IGNORED, Arrays, Batch
 
 CLASSES, SIZE, RATE = 4, 32, 1e-5
 Pair = Callable[..., tuple[Any, Any]]
-
-
-class DoubleLearner(GluonLearner):
-    """Computes in float64, and the tests at a low rate: in float32 the order of a sum decides percents two steps on."""
-
-    def _normalised(self, images: UInt8) -> Any:
-        return super()._normalised(images).astype("float64")
 
 
 @pytest.fixture(scope="module")
@@ -46,59 +39,11 @@ def pair(mx: Any, plain: Any, tmp_path: Path) -> Pair:
         theirs = plain(algorithm, "resnet-50", CLASSES, crop_size=SIZE)
         theirs.load_parameters(str(tmp_path / "start.params"))
         for model in (ours, theirs):
-            _without_dropout(mx, model)
+            without_dropout(model)
             model.cast("float64")
         return ours, theirs
 
     return pair
-
-
-def _without_dropout(mx: Any, model: Any) -> None:
-    def switch_off(block: Any) -> None:
-        if isinstance(block, mx.gluon.nn.Dropout):
-            block._rate = 0
-
-    model.apply(switch_off)
-
-
-def _gluoncv_steps(
-    mx: Any,
-    model: Any,
-    batch: Batch,
-    steps: int,
-    rate: float,
-    optimizer: str,
-    settings: dict[str, Any],
-    aux: bool = True,
-) -> list[float]:
-    """GluonCV's scripts/segmentation/train.py, in short: its criterion, Trainer.step(batch)."""
-    from gluoncv.loss import MixSoftmaxCrossEntropyLoss
-
-    criterion = MixSoftmaxCrossEntropyLoss(aux, aux_weight=0.5)
-    left_out = set() if aux else set(model.auxlayer.collect_params())
-    trained = {name: value for name, value in model.collect_params().items() if name not in left_out}
-    trainer = mx.gluon.Trainer(trained, optimizer, {"learning_rate": rate, **settings})
-    to_tensor, normalise = (
-        mx.gluon.data.vision.transforms.ToTensor(),
-        mx.gluon.data.vision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    )
-    images = mx.nd.stack(*[normalise(to_tensor(_nd(mx, image))) for image in batch.images]).astype(
-        next(iter(trained.values())).dtype
-    )
-    labels = _nd(mx, np.where(batch.labels == IGNORED, -1, batch.labels.astype(np.int32)))
-    losses = []
-    for _ in range(steps):
-        with mx.autograd.record():
-            outputs = model(images)
-            loss = criterion(*outputs[: 1 + aux], labels)
-        loss.backward()
-        trainer.step(len(batch))
-        losses.append(float(loss.mean().asscalar()))
-    return losses
-
-
-def _nd(mx: Any, array: Any) -> Any:
-    return mx.nd.from_numpy(np.array(array))
 
 
 def _values(model: Any) -> Arrays:
@@ -121,7 +66,7 @@ def test_losses_and_parameters_after_two_sgd_steps_are_gluoncvs(
     before = _values(ours)
     learner = DoubleLearner(specification(algorithm, CLASSES), mx.cpu(), ours)
     losses = [float(learner.train_step(batch, RATE, seed)) for seed in range(2)]
-    expected = _gluoncv_steps(mx, theirs, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001})
+    expected = gluoncv_steps(theirs, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001})
     assert losses == pytest.approx(expected, rel=1e-5)
     after = _values(ours)
     _assert_equal_steps(before, after, _values(theirs))
@@ -143,7 +88,7 @@ def tiny_pair(mx: Any) -> tuple[Any, Any]:
     for _ in range(2):
         mx.random.seed(11)
         models.append(tiny_model(CLASSES))
-        _without_dropout(mx, models[-1])
+        without_dropout(models[-1])
     return models[0], models[1]
 
 
@@ -156,7 +101,7 @@ def test_optimizers_step_as_mxnets(mx: Any, tiny_pair: tuple[Any, Any], batch: B
     learner = GluonLearner(wanted, mx.cpu(), ours)
     for seed in range(2):
         learner.train_step(batch, RATE, seed)
-    _gluoncv_steps(mx, theirs, batch, 2, RATE, name, SETTINGS.get(name, {}))
+    gluoncv_steps(theirs, batch, 2, RATE, name, SETTINGS.get(name, {}))
     after = _values(ours)
     for parameter, array in _values(theirs).items():
         step = array - before[parameter]
@@ -173,7 +118,7 @@ def test_without_aux_loss_the_auxiliary_head_stays_and_the_rest_is_gluoncvs(
     before = _values(ours)
     learner = DoubleLearner(specification("fcn", CLASSES, aux_loss=False), mx.cpu(), ours)
     losses = [float(learner.train_step(batch, RATE, seed)) for seed in range(2)]
-    expected = _gluoncv_steps(mx, theirs, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001}, aux=False)
+    expected = gluoncv_steps(theirs, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001}, aux=False)
     assert losses == pytest.approx(expected, rel=1e-5)
     after, wanted = _values(ours), _values(theirs)
     auxiliary = {name for name in after if name.startswith("auxlayer.")}
@@ -197,7 +142,7 @@ def test_a_trained_network_loads_in_plain_gluoncv(
     for height, width in ((SIZE, SIZE), (33, 70)):
         images = rng.integers(0, 256, (1, height, width, 3)).astype(np.uint8)
         normalised = mx.nd.image.normalize(
-            mx.nd.image.to_tensor(_nd(mx, images)), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+            mx.nd.image.to_tensor(runtime.to_device(images, mx.cpu())), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         )
         found, _ = learner.evaluate(Batch(images, np.zeros(images.shape[:3], np.uint8)))
         np.testing.assert_array_equal(found, theirs.predict(normalised).asnumpy().argmax(1))
@@ -208,8 +153,8 @@ def test_the_value_stays_finite_where_gluoncvs_does_not(mx: Any, tiny_pair: tupl
     """Logits 1000 apart: the softmax of the others underflows to 0, whose logarithm GluonCV takes."""
     ours, theirs = tiny_pair
     for model in tiny_pair:
-        model.head[2].bias.set_data(_nd(mx, np.array([1000, 0, 0, 0], np.float32)))
+        model.head[2].bias.set_data(runtime.to_device(np.array([1000, 0, 0, 0], np.float32), mx.cpu()))
     wrong = np.where(batch.labels == IGNORED, IGNORED, 1).astype(np.uint8)
     value = GluonLearner(specification("fcn", CLASSES), mx.cpu(), ours).train_step(Batch(batch.images, wrong), RATE, 0)
     assert float(value) == pytest.approx(500, rel=0.05)  # half the pixels are ignored and count as 0
-    assert _gluoncv_steps(mx, theirs, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]
+    assert gluoncv_steps(theirs, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]
