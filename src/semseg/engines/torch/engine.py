@@ -71,9 +71,11 @@ class TorchEngine:
         _require_precision(precision, runtime.precisions(device.handle))
         from semseg.engines.torch.backend import load_backend
 
-        if device.handle.type == "cpu":
+        if device.gpus:
+            logger.info("PyTorch computes in %s on the GPU.", precision)
+        else:
             runtime.load().set_num_threads(options.cores)
-        logger.info("PyTorch computes in %s on %s.", precision, device.handle.type)
+            logger.info("PyTorch computes in %s on %d cores.", precision, options.cores)
         logger.info("Loading weights from %s", model.params)
         return load_backend(
             model.network,
