@@ -53,8 +53,8 @@ class Network:
     name: the value of the hyperparameter `algorithm`; title: for messages; head: computes the logits; auxiliary:
     computes additional logits for training, None if there are none; classifier: the name of the layer with one output
     channel per class; stride: image pixels per position of the logits, in height and width.
-    bytes_per_pixel: the network's peak memory per image pixel, by engine, in f32 [measured as resident memory; the two
-    backbones differ little]; an engine that is left out does not run the network.
+    bytes_per_pixel: the network's peak memory per image pixel, by engine, in f32 [measured as resident memory,
+    PyTorch's at 1024 x 1024; the two backbones differ little]; an engine that is left out does not run the network.
     """
 
     name: str
@@ -151,10 +151,10 @@ BACKBONES = (
     Backbone("resnet-101", "ResNet-101", partial(_resnet, blocks=(3, 4, 23, 3))),
 )
 NETWORKS = (
-    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370, "torch": 1000}),
-    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700, "torch": 1400}),
+    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370, "torch": 800}),
+    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700, "torch": 900}),
     Network(
-        "deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400, "torch": 1050}
+        "deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400, "torch": 800}
     ),
 )
 """In the order of the built-in algorithm's documentation."""
