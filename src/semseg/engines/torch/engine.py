@@ -39,7 +39,7 @@ class TorchEngine:
         return Device(*runtime.devices(required))
 
     def cpu(self) -> Device:
-        """Return the CPU."""
+        """Return the CPU. Raises DeviceError when PyTorch cannot be loaded."""
         return Device(runtime.cpu())
 
     def precisions(self, device: Device) -> tuple[str, ...]:
