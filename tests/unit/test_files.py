@@ -53,7 +53,7 @@ def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> 
             temporary.symlink_to("/dev/full")  # the disk says what a full one says
             temporary.write_text("new")
 
-    with pytest.raises(DiskFullError, match=f"The disk is full: there is no room in {tmp_path}.*larger volume"):
+    with pytest.raises(DiskFullError, match=f"The disk is full: no space is left in {tmp_path}.*larger volume"):
         fill()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

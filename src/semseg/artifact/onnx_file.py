@@ -9,9 +9,9 @@ the fields listed here. A file that passes
   attributes of nodes are numbers and strings, not tensors, graphs or types;
 - has only operators of ONNX's own domain, at most MAX_BYTES bytes and at most 100,000 fields.
 
-This does not prove that this project made the file: whoever can write it can copy the digest beside other weights, just
-as whoever provides the model directory decides what is predicted. Operators, shapes and values are not checked: an
-engine may refuse the graph, and it may need more memory and time than there is.
+This does not prove that this project made the file: anyone who can write it can copy the digest beside other weights,
+just as anyone who provides the model directory decides what is predicted. Operators, shapes and values are not checked:
+an engine may refuse the graph, and it may need more memory and time than there is.
 """
 
 from __future__ import annotations

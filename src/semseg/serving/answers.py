@@ -256,7 +256,7 @@ OFFERS: Mapping[str, Offer] = {
     ),
     JSON: Offer({"rle": choice("false", "true", default="false")}, _summary, {"$ref": "#/components/schemas/Summary"}),
 }
-"""The media types that Accept may ask for; the first is sent when there is no Accept header."""
+"""The media types that Accept may request; the first is sent when there is no Accept header."""
 
 
 def answer_to(accept: str | None, offers: Mapping[str, Offer] = OFFERS) -> Answer:

@@ -52,7 +52,7 @@ class Uncounted(Pictures):
 
 @dataclass
 class FakeLearner(OnHost):
-    """Predicts the right class for the given share of each epoch's images; loss 2, then 1, 2, 1, ..."""
+    """Predicts the right class for a share of pixels, one entry of `right` an evaluation; its losses are 1, 2, 1, 2."""
 
     right: list[float]
     rates: list[float] = field(default_factory=list)

@@ -35,7 +35,7 @@ class MxnetEngine:
         """Return the CPU. Raises DeviceError when MXNet cannot be loaded."""
         return Device(runtime.cpu())
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
         """Return a learner that starts with these parameters; see `protocols.Engine`."""
         from semseg.engines.gluon.learner import GluonLearner
