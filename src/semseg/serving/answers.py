@@ -181,9 +181,10 @@ def _record(media_type: str, parameters: Mapping[str, str]) -> Answer:
 def _npy(media_type: str, parameters: Mapping[str, str]) -> Answer:
     """A .npy file: PROBABILITIES (C, H, W); CLASSES (H, W); CONFIDENCE (2, H, W), the ids first.
 
-    Probabilities as uint8 are in units of 1/255.
+    Probabilities as uint8 are in units of 1/255. Without a dtype, ids alone are uint8, and the other arrays float32.
     """
-    values, dtype = parameters["values"], np.dtype[Any](parameters["dtype"])
+    values = parameters["values"]
+    dtype = np.dtype[Any](parameters.get("dtype", "uint8" if values == CLASSES else "float32"))
     item_bytes = dtype.itemsize
     if values == PROBABILITIES:
         return Answer(
@@ -241,17 +242,13 @@ OFFERS: Mapping[str, Offer] = {
         },
     ),
     NPY: Offer(
-        {
-            "values": _VALUES,
-            "dtype": choice(
-                "float32", "float16", "uint8", default="float32", default_beside={("values", CLASSES): "uint8"}
-            ),
-        },
+        {"values": _VALUES, "dtype": choice("float32", "float16", "uint8")},
         _npy,
         {
             "description": "A .npy file. values=probabilities: (C, H, W). values=classes: the class ids, (H, W), uint8 "
             "if dtype is not given. values=confidence: (2, H, W), first the class ids, then the probability of each "
-            "pixel's class. Probabilities are 0 to 1; as uint8, round(255 p)."
+            "pixel's class. Without dtype, arrays with probabilities are float32. Probabilities are 0 to 1; as uint8, "
+            "round(255 p)."
         },
     ),
     JSON: Offer({"rle": choice("false", "true", default="false")}, _summary, {"$ref": "#/components/schemas/Summary"}),
