@@ -167,5 +167,10 @@ def by_name(name: str, declared: Iterable[Named]) -> Named:
 
 def titles(declared: Iterable[Backbone] | Iterable[Network], word: str = "or") -> str:
     """Return the titles as part of a sentence: ``FCN, PSP or DeepLabV3``."""
-    *others, last = [entry.title for entry in declared]
+    return listed([entry.title for entry in declared], word)
+
+
+def listed(words: Sequence[str], word: str) -> str:
+    """Return one or more words as part of a sentence: ``a, b and c`` if `word` is ``and``."""
+    *others, last = words
     return f"{', '.join(others)} {word} {last}" if others else last
