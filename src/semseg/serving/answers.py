@@ -61,10 +61,10 @@ class Answer:
     """One way to encode a prediction.
 
     media_type: the Content-Type, without parameters. encode: returns the bytes as pieces to be sent in order. memory:
-    bytes per pixel of everything made from the logits until the answer is sent. length: bytes per pixel of the encoded
-    answer, None if it is known only after encoding. check_length: raises TooLargeError for more bytes than the media
-    type can hold. compressible: whether gzip is worth its time: float32 probabilities of all classes shrink by a tenth,
-    in thirty times the time of the softmax, and PNG is compressed already.
+    bytes per pixel of everything made from the logits until the answer is sent, for the worst image. length: bytes per
+    pixel of the encoded answer, None if it is known only after encoding. check_length: raises TooLargeError for more
+    bytes than the media type can hold. compressible: whether gzip is worth its time: float32 probabilities of all
+    classes shrink by a tenth, in thirty times the time of the softmax, and PNG is compressed already.
     """
 
     media_type: str
@@ -114,8 +114,8 @@ def _png(media_type: str, parameters: Mapping[str, str]) -> Answer:
 
 
 def _mask(media_type: str, colours: UInt8 | None) -> Answer:
-    """The class ids as a PNG file, which is no larger than their array."""
-    return Answer(media_type, lambda done: [encode_mask(done.prediction.labels(), colours)], lambda _: 2)
+    """The class ids as a PNG file. Bytes per pixel: class ids 1, at worst the file as many and its buffer's spare."""
+    return Answer(media_type, lambda done: [encode_mask(done.prediction.labels(), colours)], lambda _: 3)
 
 
 def _overlay(media_type: str, colours: UInt8, share: float) -> Answer:
