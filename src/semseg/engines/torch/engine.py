@@ -46,7 +46,7 @@ class TorchEngine:
         """Return the precisions of training; see `protocols.Engine`."""
         return runtime.precisions(device.handle)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
         """Return a learner that starts with these parameters; see `protocols.Engine`."""
         self._require(specification.network)
