@@ -46,10 +46,10 @@ def test_it_learns_the_shapes(demo: tuple[Path, str]) -> None:
 
 
 @pytest.mark.req("R2", "R11")
-def test_it_leaves_picture_mask_and_overlay(demo: tuple[Path, str]) -> None:
+def test_it_leaves_image_mask_and_overlay(demo: tuple[Path, str]) -> None:
     out, log = demo
-    with Image.open(out / "picture.png") as picture, Image.open(out / "mask.png") as mask:
-        assert picture.size == mask.size
+    with Image.open(out / "image.png") as image, Image.open(out / "mask.png") as mask:
+        assert image.size == mask.size
         assert mask.mode == "L"
         truth = sorted((out / "input/data/validation_annotation").iterdir())[0]
         with Image.open(truth) as annotation:
@@ -57,8 +57,8 @@ def test_it_leaves_picture_mask_and_overlay(demo: tuple[Path, str]) -> None:
         assert right.mean() > 0.8
     with Image.open(out / "overlay.png") as overlay:
         assert overlay.mode == "RGB"
-    assert log.rstrip().endswith("picture.png")
-    assert all(str(out / name) in log for name in ("picture.png", "mask.png", "overlay.png"))
+    assert log.rstrip().endswith("overlay.png")
+    assert all(str(out / name) in log for name in ("image.png", "mask.png", "overlay.png"))
 
 
 @pytest.mark.skipif(not has_bf16(), reason="a CPU without bf16")
@@ -83,7 +83,7 @@ def test_int8_passes_its_gate_and_gives_nearly_the_same_masks(
 
 
 def agreement(out: Path, precision: str) -> float:
-    """The share of the validation pictures' pixels that have the label they have in f32."""
+    """The share of the validation images' pixels that have the label they have in f32."""
     exact, fast = (load_predictor(out / "model", "openvino", kind) for kind in ("f32", precision))
     shares = []
     for path in sorted((out / "input/data/validation").iterdir()):

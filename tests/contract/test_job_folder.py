@@ -125,7 +125,7 @@ def test_what_was_trained_stays_until_there_is_more_and_goes_on_where_it_was_sto
     code, output = run([*command, "--optimizer", "adam"])
     assert code == 1
     assert "optimizer was sgd, now it is adam. Restore these values to resume it, or give --job " in output
-    assert f"--job '{training.folder}' --overwrite to start a new one" in output
+    assert f"--job '{training.folder}' --overwrite to start a new training" in output
     assert training.digests() == after
 
     code, output = run(command, "#label_map validation")

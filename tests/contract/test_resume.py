@@ -139,6 +139,6 @@ def test_a_full_disk_ends_the_job_with_the_folder_and_the_way_out(job: Any) -> N
         process.communicate(timeout=60)
     assert process.returncode == 1
     failure = job.paths.failure.read_text()
-    assert failure.startswith(f"ClientError: The disk is full: there is no room in {place}. Give the job a larger")
+    assert failure.startswith(f"ClientError: The disk is full: no space is left in {place}. Give the job a larger")
     assert not list(job.paths.model.iterdir())
     assert not (place / name).is_symlink()

@@ -54,7 +54,7 @@ ACCEPT = b"text/html, image/*;q=0.5, application/x-recordio-protobuf;q=0.5;v=1, 
 OURS = "ab" * 32
 MOST_BYTES = 1 << 20
 MOST_CHARACTERS = 1024
-"""Of the failure file (container-contract.md section 1.6)."""
+"""Of the failure file: the platform shows its first 1024 characters as the job's FailureReason."""
 
 KNOWN = {BEST, LAST, HYPERPARAMS, CLASS_NAMES}
 _NAMES = (

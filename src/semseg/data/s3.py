@@ -91,7 +91,7 @@ class ObjectStore:
     def file(self, uri: str, name: str) -> File:
         """The object at ``s3://bucket/key``; `name` is its name for errors. Raises DataError for an invalid `uri`.
 
-        Its bytes are fetched when they are read, and cached on disk while there is room.
+        Its bytes are fetched when they are read, and cached on disk while there is space.
         """
         bucket, key = parse_uri(uri)
         if not key:

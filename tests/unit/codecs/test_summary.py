@@ -14,7 +14,7 @@ CONFIDENCE = np.array([[1, 0.5, 0.25], [0.75, 0.1, 0.75]], np.float32)
 
 
 def test_each_class_has_its_name_pixels_share_and_mean_confidence() -> None:
-    assert json.loads(b"".join(encode_summary(LABELS, CONFIDENCE, NAMES, runs=False))) == {
+    assert json.loads(b"".join(encode_summary(LABELS, CONFIDENCE, NAMES, with_regions=False))) == {
         "width": 3,
         "height": 2,
         "mean_confidence": 0.558333,
@@ -28,7 +28,7 @@ def test_each_class_has_its_name_pixels_share_and_mean_confidence() -> None:
 
 
 def test_with_runs_each_class_has_its_region() -> None:
-    summarised = json.loads(b"".join(encode_summary(LABELS, CONFIDENCE, NAMES, runs=True)))
+    summarised = json.loads(b"".join(encode_summary(LABELS, CONFIDENCE, NAMES, with_regions=True)))
     assert [entry["rle"]["size"] for entry in summarised["classes"]] == [[2, 3]] * 4
     assert [entry["rle"]["counts"] for entry in summarised["classes"]] == [[0, 3, 3], [4, 2], [3, 1, 2], [6]]
 
@@ -39,10 +39,10 @@ def test_sums_and_texts_do_not_depend_on_how_many_are_made_at_a_time(
 ) -> None:
     rng = np.random.default_rng(0)
     labels, confidence = rng.integers(0, 5, (100, 30), np.uint8), rng.random((100, 30), np.float32)
-    expected = b"".join(encode_summary(labels, confidence, [None] * 5, runs=True))
+    expected = b"".join(encode_summary(labels, confidence, [None] * 5, with_regions=True))
     monkeypatch.setattr(summary, "_ROWS_AT_ONCE", rows)
     monkeypatch.setattr(summary, "_RUNS_AT_ONCE", rows)
-    assert b"".join(encode_summary(labels, confidence, [None] * 5, runs=True)) == expected
+    assert b"".join(encode_summary(labels, confidence, [None] * 5, with_regions=True)) == expected
     counts = [entry["pixels"] for entry in json.loads(expected)["classes"]]
     assert counts == np.bincount(labels.ravel()).tolist()
 
@@ -50,4 +50,4 @@ def test_sums_and_texts_do_not_depend_on_how_many_are_made_at_a_time(
 @pytest.mark.parametrize("confidence", [np.nan, np.inf])
 def test_json_holds_no_confidence_that_is_no_number(confidence: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        encode_summary(np.zeros((2, 2), np.uint8), np.full((2, 2), confidence, np.float32), [None] * 3, runs=False)
+        encode_summary(np.zeros((2, 2), np.uint8), np.full((2, 2), confidence, np.float32), [None] * 3, False)

@@ -162,7 +162,7 @@ class TestLines:
         found = manifests.listing("{", line(), "[]")
         assert [problem.message[:7] for problem in found.problems] == ["line 1 ", "line 3 "]
         assert len(found.pairs) == 1
-        assert "one object a line" in found.problems[0].hint
+        assert "one object per line" in found.problems[0].hint
 
     def test_after_a_thousand_wrong_lines_it_ends(self, manifests: Manifests) -> None:
         found = manifests.listing(*["{"] * 1500)

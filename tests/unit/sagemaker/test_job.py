@@ -145,7 +145,7 @@ def test_what_nothing_can_write_is_escaped(failure: Path, capfd: pytest.CaptureF
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_told_plainly(failure: Path, number: int) -> None:
     assert raising(OSError(number, "No space left on device", "/opt/ml/model/x")) == 1
-    assert failure.read_text().startswith("ClientError: The disk is full: there is no room in /opt/ml/model/x.")
+    assert failure.read_text().startswith("ClientError: The disk is full: no space is left in /opt/ml/model/x.")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Ev
 from semseg.sagemaker.hyperparameters import rules
 from semseg.sagemaker.optimizers import OPTIMIZERS
 from semseg.sagemaker.rules import Rule
-from semseg.training.checkpoints import PLACE_PREFIX, Checkpoints, checkpoint_files, remove
+from semseg.training.checkpoints import LOCATION_PREFIX, Checkpoints, checkpoint_files, remove
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.types import Batch
@@ -172,13 +172,17 @@ def test_damaged_ones_take_no_sound_ones_place(directory: Path, best: Path) -> N
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
-def test_only_what_is_declared_so_may_differ(directory: Path, best: Path, rule: Rule) -> None:
+def test_only_what_is_declared_so_may_differ_and_is_logged(
+    directory: Path, best: Path, rule: Rule, caplog: pytest.LogCaptureFixture
+) -> None:
     name = rule.name
     configuration = CONFIGURATION | {"lr_scheduler": "step"}
     Checkpoints(directory, configuration | {name: "1"}).save(AFTER_EPOCH, STATE, best)
     later = Checkpoints(directory, configuration | {name: "2"})
     if rule.may_differ:
-        assert later.newest()
+        with caplog.at_level("INFO", logger="semseg"):
+            assert later.newest()
+        assert f"{name} was 1 before the checkpoint, now it is 2." in caplog.messages
     else:
         with pytest.raises(HyperparameterError, match=f"{name} was 1, now it is 2"):
             later.newest()
@@ -250,7 +254,7 @@ def test_a_full_disk_leaves_the_earlier_ones_and_nothing_unfinished(directory: P
     checkpoints = Checkpoints(directory, CONFIGURATION)
     checkpoints.save(AFTER_EPOCH, STATE, best)
     (directory / "checkpoint-0001-000004.params.sagemaker-ignore").symlink_to("/dev/full")
-    with pytest.raises(DiskFullError, match=f"no room in {directory}"):
+    with pytest.raises(DiskFullError, match=f"no space is left in {directory}"):
         checkpoints.save(within_epoch(4), STATE, best)
     assert names(directory) == ["checkpoint-0001-000000.params"]
     assert checkpoints.newest()
@@ -386,11 +390,11 @@ def test_checkpoints_of_version_0_1_0_are_gone_on_from(directory: Path, best: Pa
     """They store steps that no schedule used, but no data locations."""
     earlier = CONFIGURATION | {"lr_scheduler": "poly", "lr_scheduler_step": "10, 20"}
     Checkpoints(directory, earlier).save(AFTER_EPOCH, STATE, best)
-    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{PLACE_PREFIX}train": "/data"}).newest()
+    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{LOCATION_PREFIX}train": "/data"}).newest()
 
 
 def test_data_in_another_place_is_another_training(directory: Path, best: Path) -> None:
     """With the same file names, but perhaps other content."""
-    Checkpoints(directory, CONFIGURATION | {f"{PLACE_PREFIX}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
+    Checkpoints(directory, CONFIGURATION | {f"{LOCATION_PREFIX}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
     with pytest.raises(HyperparameterError, match="the place of train was /v1, now it is /v2"):
-        Checkpoints(directory, CONFIGURATION | {f"{PLACE_PREFIX}train": "/v2"}).newest()
+        Checkpoints(directory, CONFIGURATION | {f"{LOCATION_PREFIX}train": "/v2"}).newest()

@@ -258,5 +258,5 @@ def test_of_a_refused_folder_the_lock_is_free() -> None:
 
 
 def test_the_way_out_names_the_folder() -> None:
-    assert taken(IN_JOB).mismatch_hint.startswith("give --job job --overwrite to start a new one")
+    assert taken(IN_JOB).mismatch_hint.startswith("give --job job --overwrite to start a new training")
     assert Paths(Path("job")).checkpoints == Path("job/checkpoints")

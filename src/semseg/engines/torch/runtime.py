@@ -24,10 +24,16 @@ def load() -> ModuleType:
     """Return the module `torch`; the first call takes seconds. float32 is float32: TF32 is off.
 
     Without OMP_NUM_THREADS, PyTorch would use all cores of the machine, whatever the container may use.
+    Raises DeviceError when it or a library that it needs cannot be loaded.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"PyTorch cannot be loaded: {' '.join(str(error).split())}",
+            "Install it again, its CUDA build with the packages of NVIDIA that it asks for.",
+        ) from error
     module: ModuleType = torch
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "ieee"
     return module
@@ -63,7 +69,7 @@ def devices(required: bool = False) -> tuple[Any, int]:
 
 
 def cpu() -> Any:
-    """Return the torch.device of the CPU, without looking for a GPU."""
+    """Return the torch.device of the CPU, without looking for a GPU. Raises DeviceError as `load` does."""
     return load().device("cpu")
 
 

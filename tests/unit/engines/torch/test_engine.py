@@ -57,7 +57,7 @@ def test_a_cpu_computes_in_f32_unless_bf16_is_requested(
     monkeypatch.setattr(runtime, "has_bf16", lambda: has_bf16)
     with caplog.at_level("INFO"):
         ENGINE.backend(model, CPU, BackendOptions(precision))
-    assert f"PyTorch computes in {expected} on cpu." in caplog.messages
+    assert f"PyTorch computes in {expected} on 1 cores." in caplog.messages
 
 
 @pytest.mark.parametrize(
