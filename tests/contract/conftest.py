@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import small_train
 from quick_job import QUICK
 from serve_process import CLASSES, EXACT, HEIGHT, NAMES, WIDTH, Server, smooth_noise, start, statuses_until_ready
 from small_model import write_small_model
@@ -24,29 +26,32 @@ from semseg.types import UInt8
 LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_RESPONSE_MB": "1", "SEMSEG_MAX_PIXELS": "60000"}
 
 
+TRAIN = (str(Path(sys.executable).with_name("train")),)
+"""The command `train`, which trains with MXNet."""
+
+SMALL_TRAIN = (sys.executable, small_train.__file__, "train")
+"""The same with a small network and without MXNet, for what depends on neither."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """The tree of one job."""
+    """The files of one job, and the command that runs it."""
 
     paths: Paths
+    command: Sequence[str]
 
     def configure(self, **changes: str) -> None:
-        """Writes the hyperparameters: quick ones, changed as told."""
+        """Writes the hyperparameters: the quick ones with changes."""
         self.paths.hyperparameters.write_text(json.dumps(QUICK | changes))
 
-    def start(self, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
-        """Starts `train`; stdout and, unless it has another place, stderr come as one text, the platform's log."""
-        environ = os.environ | {
-            "SAGEMAKER_BASE_DIR": str(self.paths.base),
-            "PYTHONUNBUFFERED": "1",
-            "OMP_NUM_THREADS": "2",
-        }
-        train = Path(sys.executable).with_name("train")
-        return subprocess.Popen([train], env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    def start(self, stderr: int = subprocess.STDOUT, **environ: str) -> subprocess.Popen[str]:
+        """Starts the job; stdout and, unless it has another place, stderr come as one text, the platform's log."""
+        environ = {**os.environ, **environ, "SAGEMAKER_BASE_DIR": str(self.paths.base), "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(self.command, env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def run_until(self, words: str, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        """Runs `train`, sends it a signal at the line of the log that has these words: its exit code, the log after."""
-        with self.start() as process:
+        """Sends a signal at the line of the log that has these words; returns the exit code and the rest of the log."""
+        with self.start(**{small_train.HOLD_AT: words}) as process:
             assert process.stdout
             for line in process.stdout:
                 if words in line:
@@ -56,32 +61,44 @@ class Job:
         return process.returncode, rest
 
     def run(self) -> tuple[int, str]:
-        """Runs `train` to its end: its exit code and its log."""
+        """Runs the job to its end; returns its exit code and its log."""
         with self.start() as process:
             log, _ = process.communicate(timeout=300)
         return process.returncode, log
 
 
-def make_job(base: Path, train: int = 10, validation: int = 5, size: tuple[int, int] = (48, 40)) -> Job:
-    """A job on generated pictures."""
+def make_job(base: Path, command: Sequence[str] = SMALL_TRAIN, **shapes: Any) -> Job:
+    """Makes a job on generated images; shapes: arguments for `write_shapes`."""
     paths = Paths(base)
     paths.hyperparameters.parent.mkdir(parents=True)
-    write_shapes(base / "input/data", train=train, validation=validation, size=size, seed=1)
-    job = Job(paths)
+    write_shapes(base / "input/data", **{"train": 10, "validation": 5, "size": (48, 40), "seed": 1, **shapes})
+    job = Job(paths, command)
     job.configure()
     return job
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    """A job that has not run, for each test anew."""
+    """A job of the small network that has not run, new for each test."""
     return make_job(tmp_path)
+
+
+@pytest.fixture
+def mxnet_job(tmp_path: Path) -> Job:
+    """The same for MXNet, which trains FCN on ResNet-50."""
+    return make_job(tmp_path, TRAIN)
 
 
 @pytest.fixture(scope="session")
 def new_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
-    """Makes jobs that several tests share."""
-    return lambda **shape: make_job(tmp_path_factory.mktemp("job"), **shape)
+    """Makes jobs of the small network, which several tests may share."""
+    return lambda **shapes: make_job(tmp_path_factory.mktemp("job"), **shapes)
+
+
+@pytest.fixture(scope="session")
+def new_mxnet_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
+    """Makes jobs for MXNet, which several tests may share."""
+    return lambda **shapes: make_job(tmp_path_factory.mktemp("job"), TRAIN, **shapes)
 
 
 @pytest.fixture(scope="session")

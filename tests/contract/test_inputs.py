@@ -21,7 +21,9 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
+import small_train
 from PIL import Image
+from quick_job import QUICK
 
 from semseg.codecs.params import read_params
 from semseg.data.loader import TrainingLoader
@@ -204,42 +206,33 @@ def test_pipes_give_the_same_batches(street: Path, expected: Batches, tmp_path: 
 
 @pytest.fixture(scope="module")
 def continued(new_job: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Paths, Any, str]:
-    """A model of Ground Truth data, and a run that went on from it with data from pipes: its job and its log."""
-    first = new_job(train=6, validation=2)
-    data = first.paths.channel("")
+    """A model of Ground Truth data, and a run that starts from it with data from pipes: its job and its log."""
+    data = new_job(train=6, validation=2).paths.channel("")
     colors = {str(number): {"class-name": name, "hex-color": f"#00000{number}"} for number, name in enumerate(CLASSES)}
     for mask in data.glob("*_annotation/*"):
         with Image.open(mask) as image:
             Image.fromarray(np.asarray(image)).save(mask)  # grey: only the values count
-    shapes = tmp_path_factory.mktemp("shapes")
     for split in ("train", "validation"):
         lines = manifest_lines(data, split, "", **{"streets-ref-metadata": {"internal-color-map": colors}})
         (data / f"{split}.manifest").write_text(lines)
-    command = [str(SEMSEG), "train", "--job", str(shapes / "first"), "--num-classes", "4", "--epochs", "1"]
+    first = Paths(tmp_path_factory.mktemp("shapes") / "first")
+    command = [sys.executable, small_train.__file__, "train", "--job", str(first.base)]
     command += ["--train", str(data / "train.manifest"), "--validation", str(data / "validation.manifest")]
-    command += ["--crop-size", "24", "--base-size", "48", "--mini-batch-size", "3", "--use-pretrained-model", "False"]
-    command += ["--export-onnx", "False"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | THREADS)
+    command += [word for name, value in QUICK.items() for word in (f"--{name.replace('_', '-')}", value)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
     job = new_job(train=1, validation=1)
-    for name in ("train", "train_annotation", "validation", "validation_annotation"):
-        shutil.rmtree(job.paths.channel(name))
-    job.paths.input_data_config.write_text(json.dumps({"train": PIPE, "validation": PIPE}))
+    into_pipes(job)
     job.paths.channel("model").mkdir()
-    model = Paths(shapes / "first").model
-    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz", compresslevel=0) as archive:
+    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz") as archive:
         for name in ("hyperparams.json", "classes.json", "model_best.params"):
-            archive.add(model / name, name)
-    quick = {"mini_batch_size": "3", "epochs": "2", "_export_onnx": "False"}
-    job.configure(num_training_samples="6", learning_rate="1e-12", **quick)
+            archive.add(first.model / name, name)
+    job.configure(num_training_samples="6", learning_rate="1e-12")
     with fed(job.paths, {split: data / f"{split}.manifest" for split in ("train", "validation")}):
         code, log = job.run()
     assert code == 0, log
-    return Paths(shapes / "first"), job, log
-
-
-THREADS = {"OMP_NUM_THREADS": "2"}
+    return first, job, log
 
 
 @pytest.mark.req("R18", "R38", "R43", "R44", "R45", "R46", "R47", "R48")

@@ -64,7 +64,7 @@ def write_small_model(directory: Path, num_classes: int = 3, seed: int = 0, outl
 
 
 @contextmanager
-def known() -> Iterator[None]:
-    """While it lasts a model directory may hold this network, as if it were declared, and no other."""
-    with patch.object(model_dir, "identify", partial(identify, networks=(STACK,), backbones=(PIXELS,))):
+def known(networks: Collection[Network] = (STACK,), backbones: Collection[Backbone] = (PIXELS,)) -> Iterator[None]:
+    """While it lasts a model directory may hold these networks, as if they were declared, and no others."""
+    with patch.object(model_dir, "identify", partial(identify, networks=networks, backbones=backbones)):
         yield
