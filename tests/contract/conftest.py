@@ -1,4 +1,4 @@
-"""A training job in a directory of its own, run as the process that the platform would start."""
+"""Training jobs in directories of their own, run as the process that the platform would start, and a server."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_server
 import small_train
 from quick_job import QUICK
-from serve_process import CLASSES, EXACT, HEIGHT, NAMES, WIDTH, Server, smooth_noise, start, statuses_until_ready
+from serve_process import CLASSES, EXACT, HEIGHT, NAMES, WIDTH, Server, serving, smooth_noise
 from small_model import write_small_model
+from small_train import HOLD_AT
 from untrained import write_model
 
 from semseg.data.shapes import write_shapes
@@ -44,14 +46,17 @@ class Job:
         """Writes the hyperparameters: the quick ones with changes."""
         self.paths.hyperparameters.write_text(json.dumps(QUICK | changes))
 
-    def start(self, stderr: int = subprocess.STDOUT, **environ: str) -> subprocess.Popen[str]:
-        """Starts the job; stdout and, unless it has another place, stderr come as one text, the platform's log."""
-        environ = {**os.environ, **environ, "SAGEMAKER_BASE_DIR": str(self.paths.base), "PYTHONUNBUFFERED": "1"}
+    def start(self, stderr: int = subprocess.STDOUT, hold_at: str = "") -> subprocess.Popen[str]:
+        """Starts the job; stdout and, unless it has another place, stderr come as one text, the platform's log.
+
+        hold_at: words at which a job of the small network waits for a signal.
+        """
+        environ = os.environ | {"SAGEMAKER_BASE_DIR": str(self.paths.base), "PYTHONUNBUFFERED": "1", HOLD_AT: hold_at}
         return subprocess.Popen(self.command, env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def run_until(self, words: str, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         """Sends a signal at the line of the log that has these words; returns the exit code and the rest of the log."""
-        with self.start(**{small_train.HOLD_AT: words}) as process:
+        with self.start(hold_at=words) as process:
             assert process.stdout
             for line in process.stdout:
                 if words in line:
@@ -102,40 +107,38 @@ def new_mxnet_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree with a read-only model directory: an FCN on ResNet-50 of random weights, and strangers beside it."""
-    base = tmp_path_factory.mktemp("ml")
-    model = write_model(base / "model", num_classes=CLASSES)
-    (model / "code").mkdir()
-    (model / "hyperparams.json").write_text(json.dumps({"algorithm": "fcn", "num_classes": str(CLASSES)}))
-    (model / "classes.json").write_text(json.dumps({"classes": NAMES}))
-    (model / "model.tar.gz").write_bytes(b"unpacked already")
-    (model / "other.params").write_bytes(b"not ours")
-    model.chmod(0o555)
+def fcn_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with a read-only model directory: an FCN on ResNet-50 of random weights."""
+    base = tmp_path_factory.mktemp("fcn")
+    write_model(base / "model", num_classes=CLASSES).chmod(0o555)
     return base
 
 
 @pytest.fixture(scope="session")
 def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree with the model of a small network, which `small_server.py` serves."""
+    """A tree with the read-only model of a small network, which `small_server.py` serves, and other files beside it.
+
+    It gives each class a band of brightness.
+    """
     base = tmp_path_factory.mktemp("small")
-    write_small_model(base / "model")
+    model = write_small_model(base / "model", CLASSES, banded=True)
+    (model / "code").mkdir()
+    (model / "hyperparams.json").write_text(json.dumps({"algorithm": "fcn", "num_classes": str(CLASSES)}))
+    (model / "classes.json").write_text(json.dumps({"classes": NAMES}))
+    (model / "model.tar.gz").write_bytes(b"unpacked already")
+    (model / "other.params").write_bytes(b"of something else")
+    model.chmod(0o555)
     return base
 
 
 @pytest.fixture(scope="session")
-def picture() -> UInt8:
+def image() -> UInt8:
     """Smooth noise, uint8 (HEIGHT, WIDTH, 3)."""
     return smooth_noise(HEIGHT, WIDTH)
 
 
 @pytest.fixture(scope="session")
-def server(base: Path) -> Iterator[Server]:
-    """A server that is ready, for all tests that leave it as it is."""
-    server = start(base, base, **LIMITS, **EXACT)
-    try:
-        statuses_until_ready(server)
+def server(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the small network that is ready, for all tests that leave it as it is."""
+    with serving(small_base, tmp_path_factory.mktemp("logs"), small_server.__file__, **LIMITS, **EXACT) as server:
         yield server
-    finally:
-        server.process.terminate()
-        assert server.process.wait(timeout=30) == 0

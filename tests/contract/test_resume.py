@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_learner import SmallEngine, small_training
-from small_train import CONTINUE, HOLD_AT
+from small_train import CONTINUE
 
 from semseg.codecs.params import read_params, write_params
 from semseg.data.s3 import ObjectStore
@@ -161,7 +161,7 @@ def test_a_full_disk_ends_the_job_with_the_folder_and_the_way_out(job: Any) -> N
     """Half of a file on a full disk would pass for a model, and exit code 2 for a bug in this project."""
     job.paths.model.mkdir()
     place, name = configure(job, epochs="1"), "checkpoint-0000-000001.params.sagemaker-ignore"
-    with job.start(**{HOLD_AT: "Number of GPUs"}) as process:
+    with job.start(hold_at="Number of GPUs") as process:
         assert process.stdout
         next(line for line in process.stdout if "Number of GPUs" in line)
         (place / name).symlink_to("/dev/full")

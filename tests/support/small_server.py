@@ -1,16 +1,20 @@
-"""`serve` for a model directory made by `small_model.write_small_model`, which loads in a moment."""
+"""`serve` for a model directory made by `small_model.write_small_model`, which loads in a moment.
+
+The network goes by the names of declared ones, which are all that OpenAPI's description of /info allows.
+"""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
-from small_model import known
+from small_model import PIXELS, STACK, known
 
 from semseg import cli
 
 
 def main() -> int:
-    with known():
+    with known((replace(STACK, name="fcn"),), (replace(PIXELS, name="resnet-50"),)):
         return cli.main(["serve"])
 
 
