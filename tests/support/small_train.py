@@ -1,4 +1,4 @@
-"""`semseg`, which trains the network of `small_learner`.
+"""`semseg` for the network of `small_learner`, which numpy trains and OpenVINO serves.
 
 With HOLD_AT in its environment the process waits for a signal when it has written the first line with these words. The
 signal may be one that ends or stops the training, or CONTINUE, which has no other effect.
