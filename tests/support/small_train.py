@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from typing import Any, TextIO
 
 from small_learner import small_training
@@ -18,6 +19,9 @@ from semseg import cli
 
 HOLD_AT = "HOLD_AT"
 CONTINUE = signal.SIGUSR1
+FOR_GOOD = ExitStack()
+"""Never closed: a server's worker that is stopped leaves `main` while its thread may still load the model."""
+
 SECONDS = 60
 """The longest wait for a signal: a test that fails leaves no process behind."""
 
@@ -52,8 +56,8 @@ def main() -> int:
     if words := os.environ.get(HOLD_AT):
         output: Any = HoldingOutput(sys.stdout, words)
         sys.stdout = output
-    with small_training():
-        return cli.main()
+    FOR_GOOD.enter_context(small_training())
+    return cli.main()
 
 
 if __name__ == "__main__":
