@@ -81,7 +81,7 @@ def manifest_lines(street: Path, split: str, root: str, **more: Any) -> str:
 
 
 def batches_of(paths: Paths) -> Batches:
-    """The first three epochs of the job's training pictures, not shuffled, byte for byte."""
+    """The first three epochs of the job's training images, not shuffled, byte for byte."""
     with ObjectStore() as store:
         train, _ = open_inputs(read_channels(paths), 12, store)
         sampler = Sampler(train.label_map, CROP, BASE, seed=3, workers=2, checked=False)
@@ -118,18 +118,18 @@ def with_manifests(paths: Paths, train: str, validation: str) -> Paths:
 
 @contextmanager
 def fed(paths: Paths, manifests: dict[str, Path]) -> Iterator[None]:
-    """Plays the platform with `semseg pipe`, a process for each channel."""
-    feeders = [
+    """Writes to the pipes as the platform does: `semseg pipe`, a process for each channel."""
+    writers = [
         subprocess.Popen([SEMSEG, "pipe", str(path), str(paths.channel("")), "--channel", channel])
         for channel, path in manifests.items()
     ]
     try:
         yield
     finally:
-        for feeder in feeders:
-            feeder.send_signal(signal.SIGTERM)
-        for feeder in feeders:
-            feeder.wait(30)
+        for writer in writers:
+            writer.send_signal(signal.SIGTERM)
+        for writer in writers:
+            writer.wait(30)
     assert not [path for path in paths.channel("").iterdir() if path.is_fifo()]
 
 
@@ -236,7 +236,7 @@ def continued(new_job: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.req("R18", "R38", "R43", "R44", "R45", "R46", "R47", "R48")
-def test_training_goes_on_from_an_earlier_model_with_data_from_pipes(continued: tuple[Paths, Any, str]) -> None:
+def test_a_training_starts_from_an_earlier_model_with_data_from_pipes(continued: tuple[Paths, Any, str]) -> None:
     """At next to no learning rate the parameters stay where they were."""
     first, job, log = continued
     before, after = (read_params(paths.model / "model_best.params") for paths in (first, job.paths))
@@ -247,7 +247,7 @@ def test_training_goes_on_from_an_earlier_model_with_data_from_pipes(continued: 
     assert log.count("#quality_metric. host: algo-1, epoch: 1") == 5
 
 
-def test_names_of_classes_reach_the_artifact_and_the_next(continued: tuple[Paths, Any, str]) -> None:
+def test_names_of_classes_reach_the_artifact_and_that_of_the_next_training(continued: tuple[Paths, Any, str]) -> None:
     first, job, _ = continued
     for paths in (first, job.paths):
         assert json.loads((paths.model / "classes.json").read_text()) == {"classes": list(CLASSES)}
@@ -287,13 +287,13 @@ with open(pipe, "wb", buffering=0) as file:
 
 def test_a_writer_that_dies_amid_a_record_ends_the_job(job: Any) -> None:
     job.paths.input_data_config.write_text(json.dumps({"train": PIPE}))
-    picture = next(job.paths.channel("train").iterdir()).read_bytes()
+    image = next(job.paths.channel("train").iterdir()).read_bytes()
     for name in ("train", "train_annotation"):
         shutil.rmtree(job.paths.channel(name))
     job.configure(num_training_samples="8")
-    begun = struct.pack("<II", 0xCED7230A, len(picture)) + picture[:100]
+    begun = struct.pack("<II", 0xCED7230A, len(image)) + image[:100]
     with subprocess.Popen([sys.executable, "-c", WRITER, str(job.paths.channel("train_0")), begun.hex()]):
-        fails(job, "ClientError", "record 0 of train_0 is cut short", f"{len(picture) - 100} more bytes")
+        fails(job, "ClientError", "record 0 of train_0 is cut short", f"{len(image) - 100} more bytes")
 
 
 def into_pipes(job: Any) -> None:
@@ -331,7 +331,7 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-def test_what_s3_refuses_ends_the_job_with_the_line(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_s3_refuses_ends_the_job_with_its_line(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("train", "train_annotation"):
         shutil.rmtree(job.paths.channel(name))
     job.paths.channel("train").mkdir()
