@@ -292,8 +292,12 @@ def test_a_writer_that_dies_amid_a_record_ends_the_job(job: Any) -> None:
         shutil.rmtree(job.paths.channel(name))
     job.configure(num_training_samples="8")
     begun = struct.pack("<II", 0xCED7230A, len(image)) + image[:100]
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(job.paths.channel("train_0")), begun.hex()]):
-        fails(job, "ClientError", "record 0 of train_0 is cut short", f"{len(image) - 100} more bytes")
+    command = [sys.executable, "-c", WRITER, str(job.paths.channel("train_0")), begun.hex()]
+    with subprocess.Popen(command) as writer:
+        try:
+            fails(job, "ClientError", "record 0 of train_0 is cut short", f"{len(image) - 100} more bytes")
+        finally:
+            writer.kill()  # it still waits for a reader if the job has not opened the pipe
 
 
 def into_pipes(job: Any) -> None:
