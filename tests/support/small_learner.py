@@ -41,7 +41,7 @@ NETWORK = Network(
     auxiliary=None,
     classifier="last",
     stride=1,
-    bytes_per_pixel={"openvino": 100},
+    bytes_per_pixel={"small": 100, "openvino": 100},
 )
 """Four 1 x 1 convolutions of the pixels, by the names of hyperparameters."""
 
