@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that the demo wrote, and its output."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    done = subprocess.run([ROOT / "scripts/demo", out], capture_output=True, text=True, timeout=580)
+    done = subprocess.run([ROOT / "scripts/demo", out], capture_output=True, text=True, timeout=1000)
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout
 
