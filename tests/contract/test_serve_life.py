@@ -95,7 +95,7 @@ def test_a_read_only_model_onnx_is_served_by_openvino_alone(small_base: Path, tm
     model = tmp_path / "model"
     shutil.copytree(small_base / "model", model)
     model.chmod(0o755)
-    with known():
+    with known(*small_server.DECLARED):
         write_onnx(describe(model), model / "model.onnx")
     model.chmod(0o555)
     before = times_of_change(model)

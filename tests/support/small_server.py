@@ -1,7 +1,4 @@
-"""`serve` for a model directory made by `small_model.write_small_model`, which loads in a moment.
-
-The network goes by the names of declared ones, which are all that OpenAPI's description of /info allows.
-"""
+"""`serve` for a model directory made by `small_model.write_small_model`, which loads in a moment."""
 
 from __future__ import annotations
 
@@ -13,12 +10,15 @@ from small_model import PIXELS, STACK, known
 
 from semseg import cli
 
+DECLARED = (replace(STACK, name="fcn"),), (replace(PIXELS, name="resnet-50"),)
+"""The network and its backbone by names of declared ones, as OpenAPI's description of /info allows no others."""
+
 FOR_GOOD = ExitStack()
 """Never closed: a worker that is stopped leaves `main` while its thread may still load the model."""
 
 
 def main() -> int:
-    FOR_GOOD.enter_context(known((replace(STACK, name="fcn"),), (replace(PIXELS, name="resnet-50"),)))
+    FOR_GOOD.enter_context(known(*DECLARED))
     return cli.main(["serve"])
 
 
