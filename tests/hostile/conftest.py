@@ -27,7 +27,7 @@ def _little_memory() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Tells how many cases there were."""
+    """Reports the number of cases."""
     if counts := config.stash.get(COUNTS, {}):
         terminalreporter.section("hostile cases")
         for name, count in (*counts.items(), ("in all", sum(counts.values()))):

@@ -31,7 +31,7 @@ class Hunt:
     ) -> None:
         """Check what is made of the seeds `NAME 0`, `NAME 1` and so on, for a share (0 to 1) of the time for all.
 
-        check: raises for a case that breaks something. Raises AssertionError, which tells the case's seed and the file
+        check: raises for a case that breaks something. Raises AssertionError, which names the case's seed and the file
         with its bytes, and when there were fewer cases than `least` for each minute that all hunts have.
         """
         end = time.monotonic() + share * SECONDS

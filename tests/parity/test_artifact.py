@@ -33,6 +33,6 @@ def test_the_layouts_before_2018_are_read_as_mxnet_reads_them(mx: Any, tmp_path:
 
 def test_what_is_written_is_what_mxnet_writes_byte_by_byte(mx: Any, tmp_path: Path) -> None:
     arrays = {dtype: np.arange(-6, 18).astype(dtype).reshape(2, 3, 4) for dtype in ("float16", "float32", "uint8")}
-    write_params(tmp_path / "ours", arrays)
-    mx.nd.save(str(tmp_path / "theirs"), {name: runtime.to_device(array, mx.cpu()) for name, array in arrays.items()})
-    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+    write_params(tmp_path / "found", arrays)
+    mx.nd.save(str(tmp_path / "expected"), {name: runtime.to_device(array, mx.cpu()) for name, array in arrays.items()})
+    assert (tmp_path / "found").read_bytes() == (tmp_path / "expected").read_bytes()

@@ -157,15 +157,15 @@ def tiny_pair(mx: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_step_as_mxnets(mx: Any, tiny_pair: tuple[Any, Any], batch: Batch, name: str) -> None:
     """In float32, which some of them are bound to; so what most values do is compared, not what all do."""
-    ours, theirs = tiny_pair
-    before = _values(ours)
+    model, reference = tiny_pair
+    before = _values(model)
     wanted = specification("fcn", CLASSES, name, momentum=0.8, weight_decay=0.01, gamma1=0.7, gamma2=0.6)
-    learner = GluonLearner(wanted, mx.cpu(), ours)
+    learner = GluonLearner(wanted, mx.cpu(), model)
     for seed in range(2):
         learner.train_step(batch, RATE, seed)
-    _gluoncv_steps(mx, theirs, batch, 2, RATE, name, SETTINGS.get(name, {}))
-    after = _values(ours)
-    for parameter, array in _values(theirs).items():
+    _gluoncv_steps(mx, reference, batch, 2, RATE, name, SETTINGS.get(name, {}))
+    after = _values(model)
+    for parameter, array in _values(reference).items():
         step = array - before[parameter]
         differences = np.abs(after[parameter] - before[parameter] - step)
         assert np.median(differences) <= 0.01 * np.abs(step).max(), parameter
@@ -174,15 +174,15 @@ def test_optimizers_step_as_mxnets(mx: Any, tiny_pair: tuple[Any, Any], batch: B
 def test_without_aux_loss_the_auxiliary_head_stays_and_the_rest_is_gluoncvs(
     mx: Any, tiny_pair: tuple[Any, Any], batch: Batch
 ) -> None:
-    ours, theirs = tiny_pair
-    for model in tiny_pair:
-        model.cast("float64")
-    before = _values(ours)
-    learner = DoubleLearner(specification("fcn", CLASSES, aux_loss=False), mx.cpu(), ours)
+    model, reference = tiny_pair
+    for each in tiny_pair:
+        each.cast("float64")
+    before = _values(model)
+    learner = DoubleLearner(specification("fcn", CLASSES, aux_loss=False), mx.cpu(), model)
     losses = [float(learner.train_step(batch, RATE, seed)) for seed in range(2)]
-    expected = _gluoncv_steps(mx, theirs, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001}, aux=False)
+    expected = _gluoncv_steps(mx, reference, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001}, aux=False)
     assert losses == pytest.approx(expected, rel=1e-5)
-    after, wanted = _values(ours), _values(theirs)
+    after, wanted = _values(model), _values(reference)
     auxiliary = {name for name in after if name.startswith("auxlayer.")}
     assert auxiliary
     for name in auxiliary:
@@ -192,10 +192,10 @@ def test_without_aux_loss_the_auxiliary_head_stays_and_the_rest_is_gluoncvs(
 
 def test_the_value_stays_finite_where_gluoncvs_does_not(mx: Any, tiny_pair: tuple[Any, Any], batch: Batch) -> None:
     """Logits 1000 apart: the softmax of the others underflows to 0, whose logarithm GluonCV takes."""
-    ours, theirs = tiny_pair
-    for model in tiny_pair:
-        model.head[2].bias.set_data(_nd(mx, np.array([1000, 0, 0, 0], np.float32)))
+    model, reference = tiny_pair
+    for each in tiny_pair:
+        each.head[2].bias.set_data(_nd(mx, np.array([1000, 0, 0, 0], np.float32)))
     wrong = np.where(batch.labels == IGNORED, IGNORED, 1).astype(np.uint8)
-    value = GluonLearner(specification("fcn", CLASSES), mx.cpu(), ours).train_step(Batch(batch.images, wrong), RATE, 0)
+    value = GluonLearner(specification("fcn", CLASSES), mx.cpu(), model).train_step(Batch(batch.images, wrong), RATE, 0)
     assert float(value) == pytest.approx(500, rel=0.05)  # half the pixels are ignored and count as 0
-    assert _gluoncv_steps(mx, theirs, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]
+    assert _gluoncv_steps(mx, reference, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]

@@ -28,8 +28,8 @@ def test_the_colours_of_a_class_are_those_that_gluoncv_shows_it_in(name: str, cl
     viz = pytest.importorskip("gluoncv.utils.viz.segmentation")
     known_as = {"voc": "pascal_voc", "ade20k": "ade20k", "cityscapes": "citys"}[name]
     ids = np.array([list(classes)], np.uint8)
-    shown = np.array(viz.get_color_pallete(ids.astype(np.int64), known_as).convert("RGB"))
-    np.testing.assert_array_equal(palette(name)[ids], shown)
+    expected = np.array(viz.get_color_pallete(ids.astype(np.int64), known_as).convert("RGB"))
+    np.testing.assert_array_equal(palette(name)[ids], expected)
 
 
 def test_the_sky_of_cityscapes_is_that_of_its_own_scripts() -> None:

@@ -121,7 +121,7 @@ class TestReader:
 
     def test_mxnet_reads_what_we_frame(self, recordio: Any, tmp_path: Path) -> None:
         expected = [b"", b"a", b"AAAA" + MAGIC + b"BB", MAGIC]
-        path = tmp_path / "ours.rec"
+        path = tmp_path / "written.rec"
         path.write_bytes(b"".join(map(whole, expected)))
         reader = recordio.MXRecordIO(str(path), "r")
         assert [reader.read() for _ in expected] == expected
@@ -220,12 +220,12 @@ class TestReader:
         ],
         ids=["header", "payload", "padding", "between parts"],
     )
-    def test_a_cut_is_told_to_the_byte(self, stream: bytes, message: str) -> None:
+    def test_a_truncation_is_located_to_the_byte(self, stream: bytes, message: str) -> None:
         assert message in error_of(stream).message
         assert "stopped too early" in error_of(stream).hint
 
     @pytest.mark.req("R41")
-    def test_other_bytes_than_recordio_are_told_with_the_setting_to_mend(self) -> None:
+    def test_other_bytes_than_recordio_are_an_error_with_the_setting_to_change(self) -> None:
         error = error_of(whole(b"one") + b"\x89PNG\r\n\x1a\n" + bytes(100))
         assert error.message == "record 1 of train_0: at byte 12 it has 89504e47, not RecordIO's magic number 0a23d7ce."
         assert error.hint == "RecordWrapperType must be RecordIO."

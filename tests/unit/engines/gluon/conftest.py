@@ -23,7 +23,7 @@ def model(mx: Any) -> Any:
 
 @pytest.fixture
 def batch() -> Batch:
-    """Two pictures whose upper half is dark and of class 0, whose lower half is bright and of class 1."""
+    """Two images whose upper half is dark and of class 0, whose lower half is bright and of class 1."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.array([0, 1], np.uint8), 16)[None, :, None] + np.zeros((2, 32, 32), np.uint8)
     noise = rng.integers(0, 60, (2, 32, 32, 3))

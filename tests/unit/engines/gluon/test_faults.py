@@ -45,16 +45,16 @@ def traceback(mx: Any, text: str) -> Exception:
 
 
 @pytest.mark.parametrize("text", OUT_OF_MEMORY)
-def test_a_full_gpu_is_told_with_the_way_out(mx: Any, text: str) -> None:
+def test_a_full_gpu_is_an_error_with_a_hint(mx: Any, text: str) -> None:
     with pytest.raises(DeviceMemoryError) as caught, faults.translated("Buy more."):
         raise traceback(mx, text)
     assert str(caught.value) == "The GPU's memory is too small. Buy more."
     assert (caught.value.exit_code, caught.value.http_status) == (1, 507)
 
 
-def test_a_gpu_without_code_is_told_with_those_that_work(mx: Any) -> None:
-    told = r"The GPU is one for which MXNet has no machine code; .* P3, P4d, G4dn"
-    with pytest.raises(DeviceError, match=told) as caught, faults.translated(""):
+def test_a_gpu_without_code_is_an_error_that_names_those_that_work(mx: Any) -> None:
+    message = r"The GPU is one for which MXNet has no machine code; .* P3, P4d, G4dn"
+    with pytest.raises(DeviceError, match=message) as caught, faults.translated(""):
         raise traceback(mx, NO_CODE)
     assert not isinstance(caught.value, DeviceMemoryError)
 
@@ -77,7 +77,7 @@ class Full:
         raise traceback(self._mx, OUT_OF_MEMORY[0])
 
 
-def test_a_learner_tells_how_to_need_less(tiny_learner: Callable[..., Any], batch: Batch, mx: Any) -> None:
+def test_a_learner_says_how_to_need_less_memory(tiny_learner: Callable[..., Any], batch: Batch, mx: Any) -> None:
     full: Any = Full(mx)
     learner = tiny_learner("sgd")
     calls: list[Callable[[], Any]] = [
@@ -92,7 +92,7 @@ def test_a_learner_tells_how_to_need_less(tiny_learner: Callable[..., Any], batc
             call()
 
 
-def test_a_loss_that_waits_for_a_full_gpu_tells_it_too(mx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_waits_for_a_full_gpu_raises_the_same_error(mx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What went wrong in a step is raised where its loss is asked for."""
 
     def fail(_: Any) -> float:
@@ -106,7 +106,7 @@ def test_a_loss_that_waits_for_a_full_gpu_tells_it_too(mx: Any, monkeypatch: pyt
         float(loss)
 
 
-def test_a_backend_tells_of_tiles(model: Any, mx: Any) -> None:
+def test_a_backend_suggests_smaller_tiles(model: Any, mx: Any) -> None:
     full: Any = Full(mx)
     with pytest.raises(DeviceMemoryError, match="SEMSEG_MAX_TILE_PIXELS"):
         GluonBackend(model, NETWORKS[0], mx.cpu()).logits(full)

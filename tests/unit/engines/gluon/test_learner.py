@@ -62,23 +62,23 @@ def test_cudnn_times_its_algorithms_for_the_crops_of_training_alone(
     batch: Batch, mx: Any, monkeypatch: pytest.MonkeyPatch, tunes: bool
 ) -> None:
     """What the convolutions ask for shows while a graph is made of them; a CPU takes no notice."""
-    seen: list[str | None] = []
+    choices: list[str | None] = []
 
     def watch(layer: Any) -> None:
         if isinstance(layer, mx.gluon.nn.Conv2D):
-            layer.register_forward_pre_hook(lambda layer, _: seen.append(layer._kwargs.get("cudnn_tune")))
+            layer.register_forward_pre_hook(lambda layer, _: choices.append(layer._kwargs.get("cudnn_tune")))
 
     monkeypatch.setattr(runtime, "tunes", lambda: tunes)
     model = tiny_model(3)
     learner = GluonLearner(specification(), mx.cpu(), model)
     model.apply(watch)
     learner.train_step(batch, 0.001, 0)
-    assert len(seen) == 7
-    assert set(seen) == {"limited_workspace" if tunes else None}
-    seen.clear()
+    assert len(choices) == 7
+    assert set(choices) == {"limited_workspace" if tunes else None}
+    choices.clear()
     learner.evaluate(batch)
-    assert len(seen) == 6  # without the auxiliary head's
-    assert set(seen) == {None}
+    assert len(choices) == 6  # without the auxiliary head's
+    assert set(choices) == {None}
 
 
 def test_a_cpu_trains_the_same_whether_cudnn_is_to_time_or_not(
