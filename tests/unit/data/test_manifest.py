@@ -175,7 +175,7 @@ class TestLines:
         assert manifests.problem(line(), b" " * 1_000_001) == "line 2 of train/x.manifest is longer than 1000000 bytes."
 
     def test_lines_beyond_the_limit_are_not_read(self, manifests: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(manifest, "_MAX_LINES", 2)
+        monkeypatch.setattr(manifest, "MAX_LINES", 2)
         assert len(manifests.listing(line(), line()).pairs) == 2
         assert manifests.problem(line(), line(), line()) == "line 3 of train/x.manifest is beyond the limit of 2 lines."
 

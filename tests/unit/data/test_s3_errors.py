@@ -253,7 +253,7 @@ class TestFaults:
     def test_an_endless_list_is_not_read_for_ever(
         self, stub: Stub, steady: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(s3, "_MAX_PAGES", 3)
+        monkeypatch.setattr(s3, "MAX_PAGES", 3)
         page = b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>"
         stub.replies = [answer(page + b"</ListBucketResult>")]
         with pytest.raises(DataError, match="more than 1000000 objects"):

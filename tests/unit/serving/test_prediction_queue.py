@@ -313,18 +313,22 @@ def test_a_client_that_has_left_keeps_no_place_in_a_full_queue(model: LoadedMode
         queue.require_place()
 
 
-def test_a_refusal_says_how_long_the_queue_will_take(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = PredictionQueue(lambda: model, max_waiting=2)
-    clock = iter([100.0, 102.5])
-    queue.predict(pixel(0), later())
-    monkeypatch.setattr(queue, "_seconds", 0.0)
-    with monkeypatch.context() as patched:
-        patched.setattr("semseg.serving.prediction_queue.time.monotonic", lambda: next(clock))
-        queue._predict(model, pixel(0), lambda: False)
+@pytest.mark.parametrize(("seconds", "retry_after"), [(2.5, 8), (1000.0, 60)])
+def test_a_refusal_says_how_long_the_queue_will_take(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, seconds: float, retry_after: int
+) -> None:
+    """Three images, by the time that an earlier one took, and no more than a minute."""
+    now = [100.0]
+
+    class Slow(OnHost):
+        def logits(self, images: Float32) -> Float32:
+            now[0] += seconds
+            return images[:, :, ::8, ::8]
+
+    queue = PredictionQueue(lambda: loaded(Slow()), max_waiting=2)
+    assert queue.description
+    monkeypatch.setattr("semseg.serving.prediction_queue.time.monotonic", lambda: now[0])
+    queue.predict(pixel(0), until=now[0] + 60)
     with queue.place(), queue.place(), queue.place(), pytest.raises(BusyError) as caught:
         queue.require_place()
-    assert caught.value.retry_after == 8
-    monkeypatch.setattr(queue, "_seconds", 1000.0)
-    with queue.place(), queue.place(), queue.place(), pytest.raises(BusyError) as caught:
-        queue.require_place()
-    assert caught.value.retry_after == 60
+    assert caught.value.retry_after == retry_after
