@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import gluon_model
+from gluon_models import tiny_model
 
 from semseg.engines.gluon import runtime
 from semseg.types import Batch
@@ -18,7 +18,7 @@ def mx() -> Any:
 @pytest.fixture
 def model(mx: Any) -> Any:
     mx.random.seed(1)
-    return gluon_model("fcn", "resnet-50", 3, mx.cpu())
+    return tiny_model(3)
 
 
 @pytest.fixture
