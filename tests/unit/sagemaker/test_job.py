@@ -18,7 +18,6 @@ from semseg.data.loader import TrainingLoader
 from semseg.data.pairs import list_pairs
 from semseg.data.samples import Sampler
 from semseg.data.shapes import write_shapes
-from semseg.engines.gluon import runtime
 from semseg.errors import DataError, DeviceMemoryError, SemsegError, Stopped
 from semseg.sagemaker.job import run_job
 from semseg.sagemaker.paths import Paths
@@ -119,18 +118,6 @@ def test_a_long_message_keeps_the_end_of_the_traceback(failure: Path) -> None:
 def test_too_small_a_gpu_is_the_user_s_to_mend(failure: Path) -> None:
     assert raising(DeviceMemoryError("The GPU's memory is too small.", "Lower mini_batch_size.")) == 1
     assert failure.read_text() == "ClientError: The GPU's memory is too small. Lower mini_batch_size."
-
-
-def test_other_errors_of_mxnet_begin_with_what_went_wrong(failure: Path) -> None:
-    mx = runtime.load()
-
-    def job(_: threading.Event) -> None:
-        mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3))).wait_to_read()
-
-    assert run_job(job, Paths(failure.parents[1])) == 2
-    text = failure.read_text()
-    assert text.startswith("AlgorithmError: MXNetError: Check failed: ")
-    assert "dot shape error: [2,3] X [2,3]\n\nTraceback (most recent call last)" in text
 
 
 def test_what_nothing_can_write_is_escaped(failure: Path, capfd: pytest.CaptureFixture[str]) -> None:

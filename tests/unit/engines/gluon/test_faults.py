@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from semseg.engines.gluon.backend import GluonBackend
 from semseg.engines.gluon.losses import MixedCrossEntropy
 from semseg.errors import DeviceError, DeviceMemoryError
 from semseg.networks.definitions import NETWORKS
+from semseg.sagemaker.job import run_job
+from semseg.sagemaker.paths import Paths
 from semseg.types import Batch
 
 OUT_OF_MEMORY = [
@@ -111,3 +115,17 @@ def test_a_backend_suggests_smaller_tiles(model: Any, mx: Any) -> None:
     with pytest.raises(DeviceMemoryError, match="SEMSEG_MAX_TILE_PIXELS"):
         GluonBackend(model, NETWORKS[0], mx.cpu()).logits(full)
     assert GluonBackend(model, NETWORKS[0], mx.cpu()).logits(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3, 2, 2)
+
+
+def test_the_failure_file_begins_with_what_went_wrong_in_mxnet(mx: Any, tmp_path: Path) -> None:
+    """Not with the traceback that MXNet's errors begin with."""
+
+    def job(_: threading.Event) -> None:
+        mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3))).wait_to_read()
+
+    paths = Paths(tmp_path)
+    paths.failure.parent.mkdir()
+    assert run_job(job, paths) == 2
+    text = paths.failure.read_text()
+    assert text.startswith("AlgorithmError: MXNetError: Check failed: ")
+    assert "dot shape error: [2,3] X [2,3]\n\nTraceback (most recent call last)" in text
