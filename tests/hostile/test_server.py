@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hunt import Hunt
+from hunt import LONG, Hunt
 from image_files import good_images, hostile_image
 from messages import hostile_message
 from PIL import Image
@@ -25,7 +25,7 @@ from serve_process import Server, start, statuses_until_ready
 from untrained import write_model
 from wire import Answer, answers, drip, send
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("hunt", [LONG], indirect=True)]
 
 MAX_PIXELS = 64 * 64
 LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": str(MAX_PIXELS), "SEMSEG_PRECISION": "f32"}
@@ -155,7 +155,7 @@ def test_images(steady: Watched, hunt: Hunt) -> None:
         statuses.add(answer.status)
 
     with closing(Visitor(steady.port)) as client:
-        hunt.run("images", 0.35, 200, hostile_image, ask)
+        hunt.run("images", 60, hostile_image, ask)
     assert {200, 400, 413} <= statuses
 
 
@@ -173,7 +173,7 @@ def test_messages(steady: Watched, hunt: Hunt) -> None:
     with ThreadPoolExecutor() as others, ExitStack() as stalled:
         slow = others.submit(drip, steady.port, whole)
         clients = [stalled.enter_context(stalling(steady.port, beginning)) for beginning in unfinished(image)]
-        hunt.run("messages", 0.25, 200, lambda random: hostile_message(random, image), ask)
+        hunt.run("messages", 30, lambda random: hostile_message(random, image), ask)
         assert [answer.status for answer in answers(slow.result(600))] == [200]
         for client in clients:
             for answer in answers(client.makefile("rb").read()):
