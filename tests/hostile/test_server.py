@@ -155,7 +155,7 @@ def test_images(steady: Watched, hunt: Hunt) -> None:
         statuses.add(answer.status)
 
     with closing(Visitor(steady.port)) as client:
-        hunt.run("images", 60, hostile_image, ask)
+        hunt.run("images", 150, hostile_image, ask)
     assert {200, 400, 413} <= statuses
 
 
