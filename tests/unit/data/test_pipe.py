@@ -198,7 +198,7 @@ class TestWaiting:
 
 class TestEnding:
     def test_closing_early_stops_the_writer(self, channel: Path, fifo: Path) -> None:
-        writer = write_into(fifo, stream(*[JPEG, PNG] * 20_000))
+        writer = write_into(fifo, stream(*[JPEG + bytes(1000), PNG + bytes(1000)] * 5_000))
         pairs = Pipe(channel, never, 30).pairs(0, never)
         next(pairs)
         assert str(fifo) in open_files()
