@@ -60,7 +60,7 @@ def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, 
 
 @pytest.fixture
 def driver(compile_library: Callable[[str, str], Path]) -> Callable[..., ctypes.CDLL]:
-    """Makes a driver's library whose first GPU is as told."""
+    """Makes a driver's library with a first GPU of this name and capability."""
 
     def make(name: str = "NVIDIA A10G", capability: str = "8.6", init: int = 0, version: int = 12020) -> ctypes.CDLL:
         major, minor = capability.split(".")
