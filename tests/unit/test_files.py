@@ -44,7 +44,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_with_the_folder_and_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "parameters"
     path.write_text("old")
 

@@ -21,7 +21,7 @@ from semseg.data.s3 import ObjectStore
 from semseg.errors import DataError, one_line
 
 _MAX_LINE = 1_000_000  # bytes
-_MAX_LINES = 2_000_000
+MAX_LINES = 2_000_000
 _MAX_PROBLEMS = 1000
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # cannot occur in a file name or an S3 key
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
@@ -128,11 +128,11 @@ def _lines(path: Path, problems: list[DataError]) -> Iterator[tuple[int, bytes]]
                 line = file.readline(_MAX_LINE + 1)
                 if not line:
                     return
-                if len(line) > _MAX_LINE or number > _MAX_LINES:
+                if len(line) > _MAX_LINE or number > MAX_LINES:
                     fault = (
                         f"is longer than {_MAX_LINE} bytes"
                         if len(line) > _MAX_LINE
-                        else f"is beyond the limit of {_MAX_LINES} lines"
+                        else f"is beyond the limit of {MAX_LINES} lines"
                     )
                     problems.append(DataError(f"line {number} of {printable(path)} {fault}.", _EXAMPLE))
                     return

@@ -51,7 +51,7 @@ OFFERS: Offers = {
         "IMAGE/X-PNG\t; a=b",
     ],
 )
-def test_pictures_and_undeclared_bodies_are_accepted(header: str | None) -> None:
+def test_images_and_undeclared_bodies_are_accepted(header: str | None) -> None:
     check_content_type(header)
 
 

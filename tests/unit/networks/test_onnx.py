@@ -8,7 +8,6 @@ import onnx
 import onnxruntime
 import pytest
 from numpy_layers import NumpyLayers
-from onnx import helper
 from untrained import random_arrays
 
 from semseg.errors import ArtifactError
@@ -29,8 +28,7 @@ def values(*shape: int) -> Float32:
 
 def run(layers: _OnnxLayers, output: _Tensor, image: Float32) -> Float32:
     """The outputs that ONNX Runtime computes."""
-    graph = layers.graph(output, stride=1)
-    return run_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), image)
+    return run_model(layers.model(output, stride=1), image)
 
 
 def run_model(model: onnx.ModelProto, image: Float32) -> Float32:

@@ -73,7 +73,7 @@ def test_a_palette_colours_the_same_ids(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "name", "share"), [("overlay=0.25", "voc", 0.25), ("overlay=1;palette=ade20k", "ade20k", 1)]
 )
-def test_an_overlay_is_the_picture_under_colours(parameters: str, name: str, share: float) -> None:
+def test_an_overlay_is_the_image_under_colours(parameters: str, name: str, share: float) -> None:
     done = segmented()
     sent = Image.open(io.BytesIO(whole(f"image/png; {parameters}", done)))
     assert sent.mode == "RGB"

@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_the_earlier_ones_and_nothing_unfinished(directory: P
     assert checkpoints.newest()
 
 
-def test_a_directory_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_used_is_an_error_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file/below", Path("/proc/checkpoints"), Path("/proc")):
         with pytest.raises(UserError, match=f"Checkpoints cannot be kept in {path}: .* LocalPath"):
