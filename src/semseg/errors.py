@@ -5,7 +5,7 @@ SemsegError                     exit 2   500   this project or the machine: a de
 │   ├── HyperparameterError     exit 1   400   the value of a hyperparameter
 │   ├── ChannelError            exit 1   400   a channel: absent, empty, in an unsupported mode
 │   ├── DataError               exit 1   400   the content of a channel: files, label maps
-│   ├── DeviceError             exit 1   500   the machine: a GPU or driver that MXNet cannot use
+│   ├── DeviceError             exit 1   500   the machine: a GPU or driver that the engine cannot use
 │   │   └── DeviceMemoryError   exit 1   507   the machine or the workload: a GPU with too little memory
 │   ├── WeightsError            exit 1   400   the file of a pretrained backbone: unavailable, damaged, of another model
 │   ├── DivergedError           exit 1   400   the training: infinite or NaN values
@@ -64,7 +64,7 @@ class DataError(UserError):
 
 
 class DeviceError(UserError):
-    """The machine has a GPU or a driver that MXNet cannot use, or lacks one that is needed."""
+    """The machine has a GPU or a driver that the engine cannot use, or lacks one that is needed."""
 
     http_status = 500
 

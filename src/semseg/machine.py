@@ -1,6 +1,6 @@
 """What this process may use of the machine: cores, memory, threads, within its container's limits (cgroup v1 or v2).
 
-Also which GPUs there are, and whether a folder is safe from other users.
+Also which GPUs there are, whether the CPU computes in bfloat16, and whether a folder is safe from other users.
 """
 
 from __future__ import annotations
@@ -52,6 +52,12 @@ def free_threads(cgroup: Path = _CGROUP, proc: Path = _PROC) -> int | None:
 def gpu_files(dev: Path = Path("/dev")) -> list[Path]:
     """Return the device files of NVIDIA GPUs, such as /dev/nvidia0. Without one, no library finds a GPU."""
     return sorted(dev.glob("nvidia[0-9]*"))
+
+
+def has_bf16(cpuinfo: Path = _PROC / "cpuinfo") -> bool:
+    """Return whether the CPU computes in bfloat16: AVX512-BF16 or AMX. Libraries emulate it elsewhere, slowly."""
+    flags = next((line for line in _read(cpuinfo).splitlines() if line.startswith("flags")), "")
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
 
 
 def _left_to_user(proc: Path) -> int | None:

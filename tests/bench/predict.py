@@ -19,10 +19,10 @@ from gluon_models import gluon_model
 from semseg.artifact.model_dir import describe
 from semseg.engines.gluon import runtime
 from semseg.engines.gluon.backend import GluonBackend
-from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
+from semseg.engines.openvino.backend import OpenVinoBackend
 from semseg.engines.protocols import Backend
 from semseg.exporting.onnx_model import build_onnx
-from semseg.machine import usable_cores
+from semseg.machine import has_bf16, usable_cores
 from semseg.networks.definitions import NETWORKS, by_name
 from semseg.types import Float32
 

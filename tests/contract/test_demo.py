@@ -16,9 +16,9 @@ from readme import blocks
 
 from semseg.artifact.onnx_file import verify
 from semseg.cli import main
-from semseg.engines.openvino.backend import has_bf16
 from semseg.files import sha256
 from semseg.inference.load import load_predictor
+from semseg.machine import has_bf16
 from semseg.types import UInt8
 
 ROOT = Path(__file__).parents[2]

@@ -17,6 +17,7 @@ from small_train import CONTINUE
 
 from semseg.codecs.params import read_params, write_params
 from semseg.data.s3 import ObjectStore
+from semseg.engines.choose import Trainer
 from semseg.engines.protocols import Device
 from semseg.files import sha256
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
@@ -145,7 +146,7 @@ def test_a_stop_before_the_first_record_of_a_pipe_leaves_the_model_of_the_checkp
     with ObjectStore() as store:
         data = fingerprint(open_inputs(read_channels(job.paths), settings.num_classes, store))
     with small_training():
-        learner = build_learner(settings, None, None, None, SmallEngine(), Device("CPU"))
+        learner = build_learner(settings, None, None, None, Trainer(SmallEngine(), Device("CPU"), "float32"))
     write_params(tmp_path / "best", learner.parameters())
     trained, validated = EpochTrained(0, 2, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [None], 8.0)
     progress = Progress((EpochEnded(trained, validated, 2, True),))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gluon_models import tiny_model
+from gluon_models import DoubleLearner, gluoncv_steps, tiny_model, without_dropout
 from untrained import initial_arrays, specification
 
 from semseg.codecs.params import write_params
@@ -16,13 +16,6 @@ from semseg.sagemaker.optimizers import OPTIMIZERS
 from semseg.types import IGNORED, Arrays, Batch, UInt8
 
 CLASSES, SIZE, RATE = 4, 32, 1e-5
-
-
-class DoubleLearner(GluonLearner):
-    """Computes in float64, and the tests at a low rate: in float32 the order of a sum decides percents two steps on."""
-
-    def _normalised(self, images: UInt8) -> Any:
-        return super()._normalised(images).astype("float64")
 
 
 @pytest.fixture(scope="module")
@@ -43,49 +36,11 @@ def network(mx: Any, plain: Any, tmp_path: Path) -> Callable[[str], Any]:
         write_params(path, initial_arrays(algorithm, "resnet-50", CLASSES))
         model = plain(algorithm, "resnet-50", CLASSES, crop_size=SIZE)
         model.load_parameters(str(path))
-        _without_dropout(mx, model)
+        without_dropout(model)
         model.cast("float64")
         return model
 
     return network
-
-
-def _without_dropout(mx: Any, model: Any) -> None:
-    def switch_off(block: Any) -> None:
-        if isinstance(block, mx.gluon.nn.Dropout):
-            block._rate = 0
-
-    model.apply(switch_off)
-
-
-def _gluoncv_steps(
-    mx: Any,
-    model: Any,
-    batch: Batch,
-    steps: int,
-    rate: float,
-    optimizer: str,
-    settings: dict[str, Any],
-    aux: bool = True,
-) -> list[float]:
-    """GluonCV's scripts/segmentation/train.py, in short: its criterion, Trainer.step(batch)."""
-    from gluoncv.loss import MixSoftmaxCrossEntropyLoss
-
-    criterion = MixSoftmaxCrossEntropyLoss(aux, aux_weight=0.5)
-    left_out = set() if aux else set(model.auxlayer.collect_params())
-    trained = {name: value for name, value in model.collect_params().items() if name not in left_out}
-    trainer = mx.gluon.Trainer(trained, optimizer, {"learning_rate": rate, **settings})
-    images = _normalised(mx, batch.images).astype(next(iter(trained.values())).dtype)
-    labels = _nd(mx, np.where(batch.labels == IGNORED, -1, batch.labels.astype(np.int32)))
-    losses = []
-    for _ in range(steps):
-        with mx.autograd.record():
-            outputs = model(images)
-            loss = criterion(*outputs[: 1 + aux], labels)
-        loss.backward()
-        trainer.step(len(batch))
-        losses.append(float(loss.mean().asscalar()))
-    return losses
 
 
 def _normalised(mx: Any, images: UInt8) -> Any:
@@ -118,7 +73,7 @@ def test_sgd_gives_the_losses_parameters_and_classes_that_gluoncv_gives(
     """GluonCV trains a network, then this project's learner trains the same one from the same values."""
     model = network(algorithm)
     before = _values(model)
-    expected_losses = _gluoncv_steps(mx, model, batch, steps, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001})
+    expected_losses = gluoncv_steps(model, batch, steps, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001})
     expected = _values(model)
     unseen = [np.random.default_rng(5).integers(0, 256, (1, *size, 3)).astype(np.uint8) for size in ((9, 9), (33, 70))]
     expected_classes = [model.predict(_normalised(mx, images)).asnumpy().argmax(1) for images in unseen]
@@ -150,7 +105,7 @@ def tiny_pair(mx: Any) -> tuple[Any, Any]:
     for _ in range(2):
         mx.random.seed(11)
         models.append(tiny_model(CLASSES))
-        _without_dropout(mx, models[-1])
+        without_dropout(models[-1])
     return models[0], models[1]
 
 
@@ -163,7 +118,7 @@ def test_optimizers_step_as_mxnets(mx: Any, tiny_pair: tuple[Any, Any], batch: B
     learner = GluonLearner(wanted, mx.cpu(), model)
     for seed in range(2):
         learner.train_step(batch, RATE, seed)
-    _gluoncv_steps(mx, reference, batch, 2, RATE, name, SETTINGS.get(name, {}))
+    gluoncv_steps(reference, batch, 2, RATE, name, SETTINGS.get(name, {}))
     after = _values(model)
     for parameter, array in _values(reference).items():
         step = array - before[parameter]
@@ -180,7 +135,7 @@ def test_without_aux_loss_the_auxiliary_head_stays_and_the_rest_is_gluoncvs(
     before = _values(model)
     learner = DoubleLearner(specification("fcn", CLASSES, aux_loss=False), mx.cpu(), model)
     losses = [float(learner.train_step(batch, RATE, seed)) for seed in range(2)]
-    expected = _gluoncv_steps(mx, reference, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001}, aux=False)
+    expected = gluoncv_steps(reference, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001}, aux=False)
     assert losses == pytest.approx(expected, rel=1e-5)
     after, wanted = _values(model), _values(reference)
     auxiliary = {name for name in after if name.startswith("auxlayer.")}
@@ -198,4 +153,4 @@ def test_the_value_stays_finite_where_gluoncvs_does_not(mx: Any, tiny_pair: tupl
     wrong = np.where(batch.labels == IGNORED, IGNORED, 1).astype(np.uint8)
     value = GluonLearner(specification("fcn", CLASSES), mx.cpu(), model).train_step(Batch(batch.images, wrong), RATE, 0)
     assert float(value) == pytest.approx(500, rel=0.05)  # half the pixels are ignored and count as 0
-    assert _gluoncv_steps(mx, reference, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]
+    assert gluoncv_steps(reference, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]

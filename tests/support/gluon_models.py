@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from untrained import initial_arrays
 
-from semseg.engines.choose import training_engine
+from semseg.engines.choose import MXNET
 from semseg.engines.gluon import networks, runtime
+from semseg.engines.gluon.learner import GluonLearner
 from semseg.engines.protocols import Learner, LearnerSpecification
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.networks.parameters import initial_values, parameter_table
+from semseg.types import IGNORED, Batch, UInt8
 
 mx = runtime.load()
 nn = mx.gluon.nn
@@ -28,11 +31,10 @@ def gluon_model(algorithm: str, backbone: str, num_classes: int, device: Any, au
 
 def learner_from_scratch(specification: LearnerSpecification, seed: int = 0) -> Learner:
     """MXNet's learner on the CPU, with initial values."""
-    engine = training_engine()
     arrays = initial_values(
         parameter_table(specification.network, specification.backbone, specification.num_classes), seed
     )
-    return engine.learner(specification, arrays, "initial values", engine.cpu())
+    return MXNET.learner(specification, arrays, "initial values", MXNET.cpu())
 
 
 class FCN(HybridBlock):  # type: ignore[misc]
@@ -60,6 +62,61 @@ class FCN(HybridBlock):  # type: ignore[misc]
             c3 = layer(c3)
         outputs = self.head(self.layer4(c3)), self.auxlayer(c3)
         return tuple(F.contrib.BilinearResize2D(logits, like=x, mode="like") for logits in outputs)
+
+
+class DoubleLearner(GluonLearner):
+    """Computes in float64, and the tests at a low rate: in float32 the order of a sum decides percents two steps on.
+
+    Its model must be in float64 already.
+    """
+
+    def _normalised(self, images: UInt8) -> Any:
+        return super()._normalised(images).astype("float64")
+
+
+def without_dropout(model: Any) -> None:
+    """Switch off the dropout of a network."""
+
+    def switch_off(block: Any) -> None:
+        if isinstance(block, nn.Dropout):
+            block._rate = 0
+
+    model.apply(switch_off)
+
+
+def gluoncv_steps(
+    model: Any,
+    batch: Batch,
+    steps: int,
+    rate: float,
+    optimizer: str,
+    settings: dict[str, Any],
+    aux: bool = True,
+) -> list[float]:
+    """GluonCV's scripts/segmentation/train.py, in short: its criterion, Trainer.step(batch)."""
+    from gluoncv.loss import MixSoftmaxCrossEntropyLoss
+
+    criterion = MixSoftmaxCrossEntropyLoss(aux, aux_weight=0.5)
+    left_out = set() if aux else set(model.auxlayer.collect_params())
+    trained = {name: value for name, value in model.collect_params().items() if name not in left_out}
+    trainer = mx.gluon.Trainer(trained, optimizer, {"learning_rate": rate, **settings})
+    to_tensor, normalise = (
+        mx.gluon.data.vision.transforms.ToTensor(),
+        mx.gluon.data.vision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    )
+    images = mx.nd.stack(*[normalise(to_tensor(runtime.to_device(image, mx.cpu()))) for image in batch.images]).astype(
+        next(iter(trained.values())).dtype
+    )
+    labels = runtime.to_device(np.where(batch.labels == IGNORED, -1, batch.labels.astype(np.int32)), mx.cpu())
+    losses = []
+    for _ in range(steps):
+        with mx.autograd.record():
+            outputs = model(images)
+            loss = criterion(*outputs[: 1 + aux], labels)
+        loss.backward()
+        trainer.step(len(batch))
+        losses.append(float(loss.mean().asscalar()))
+    return losses
 
 
 def tiny_model(classes: int, channels: int = 4) -> Any:

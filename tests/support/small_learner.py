@@ -11,13 +11,14 @@ import numpy as np
 from fake_backend import OnHost
 from small_model import known
 
+from semseg.engines import choose
 from semseg.engines.protocols import Device, LearnerSpecification
 from semseg.errors import DeviceError
 from semseg.inference.predictor import normalise
 from semseg.networks.definitions import Backbone, Network
 from semseg.networks.layers import Layers, T
 from semseg.networks.parameters import require_fit
-from semseg.training import components, prepare
+from semseg.training import components
 from semseg.types import IGNORED, Arrays, Batch, Float32, UInt8
 
 _CHANNELS = 8
@@ -125,7 +126,10 @@ def _valid(labels: UInt8) -> Any:
 class SmallEngine:
     """Trains this network on the CPU."""
 
-    name, title = "small", "Small"
+    name, title, installation = "small", "Small", "install numpy"
+
+    def is_installed(self) -> bool:
+        return True
 
     def is_for_gpus(self) -> bool:
         return False
@@ -137,6 +141,9 @@ class SmallEngine:
 
     def cpu(self) -> Device:
         return Device("CPU")
+
+    def precisions(self, _: Device, /) -> tuple[str, ...]:
+        return ("float32",)
 
     def learner(self, _: LearnerSpecification, arrays: Arrays, origin: str, __: Device, /) -> SmallLearner:
         return SmallLearner(arrays)
@@ -151,6 +158,6 @@ def small_training() -> Iterator[None]:
     with (
         known((NETWORK,), (BACKBONE,)),
         patch.multiple(components, NETWORKS=(NETWORK,), BACKBONES=(BACKBONE,)),
-        patch.object(prepare, "training_engine", SmallEngine),
+        patch.object(choose, "WITH_LEARNERS", (SmallEngine(),)),
     ):
         yield

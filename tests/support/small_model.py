@@ -31,7 +31,7 @@ def _stack(layers: Layers[T], stages: Sequence[T], num_classes: int) -> T:
 
 
 PIXELS = Backbone("pixels", "Pixels", lambda layers, image: [image])
-STACK = Network("stack", "Stack", _stack, None, "last", stride=1, bytes_per_pixel={"openvino": 100})
+STACK = Network("stack", "Stack", _stack, None, "last", stride=1, bytes_per_pixel={"openvino": 100, "torch": 100})
 """A chain of 1 x 1 convolutions on the pixels."""
 
 

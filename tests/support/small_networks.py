@@ -19,7 +19,7 @@ SINGLE = Network(
     auxiliary=None,
     classifier="c",
     stride=1,
-    bytes_per_pixel={"openvino": 100},
+    bytes_per_pixel={"openvino": 100, "torch": 100},
 )
 """One convolution of the image itself, 1 x 1, with a bias."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semseg.machine import free_memory, free_threads, gpu_files, is_own, usable_cores
+from semseg.machine import free_memory, free_threads, gpu_files, has_bf16, is_own, usable_cores
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -181,3 +181,18 @@ def test_a_gpu_has_a_device_file(tmp_path: Path, files: list[str], expected: lis
     for name in files:
         (tmp_path / name).touch()
     assert [path.name for path in gpu_files(tmp_path)] == expected
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("model name : x\nflags\t\t: fpu avx512f avx512_bf16 amx\n\nflags : fpu\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", False),
+        ("Features : fp asimd bf16\n", False),
+        ("", False),
+    ],
+)
+def test_bf16_is_for_cpus_that_compute_in_it(tmp_path: Path, cpuinfo: str, expected: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert has_bf16(tmp_path / "cpuinfo") is expected

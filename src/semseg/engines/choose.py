@@ -4,53 +4,117 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 
 from semseg.engines.gluon.engine import MxnetEngine
 from semseg.engines.openvino.engine import OpenVinoEngine
 from semseg.engines.protocols import AUTO, Device, Engine
-from semseg.errors import DeviceError
+from semseg.engines.torch.engine import TorchEngine
+from semseg.errors import DeviceError, HyperparameterError, UserError
 from semseg.machine import gpu_files
 
 logger = logging.getLogger(__name__)
 
-MXNET, OPENVINO = MxnetEngine(), OpenVinoEngine()
-SERVING = (AUTO, MXNET.name, OPENVINO.name)
+MXNET, OPENVINO, TORCH = MxnetEngine(), OpenVinoEngine(), TorchEngine()
+ENGINES: tuple[Engine, ...] = (MXNET, OPENVINO, TORCH)
+WITH_LEARNERS: tuple[Engine, ...] = (MXNET, TORCH)
+"""The engines that train, and that use GPUs, in the order in which `auto` tries them."""
+
+SERVING = (AUTO, *(engine.name for engine in ENGINES))
 """The values of SEMSEG_BACKEND."""
 
 
-def training_engine() -> Engine:
-    """Return the engine that trains."""
-    return MXNET
+@dataclass(frozen=True)
+class Trainer:
+    """The engine that trains, its device, and what it computes in, one of the engine's `precisions`."""
+
+    engine: Engine
+    device: Device
+    precision: str
 
 
-def training_device(engine: Engine, wanted: str, instance: str) -> Device:
-    """Return the device to train on: the first GPU, or else the CPU. Logs it in the built-in algorithm's words.
+def choose_trainer(engine: str, device: str, precision: str, instance: str) -> Trainer:
+    """Return what trains a job, and log it, the GPUs in the built-in algorithm's words.
 
-    wanted: the hyperparameter `_device`; instance: the machine's type if that has a GPU, else empty. Where the type or
-    device files indicate a GPU, `auto` uses the CPU only if the installed engine supports nothing else, and then a
-    warning is logged.
-    Raises DeviceError, with the cause and ways out, when a GPU that is wanted or expected cannot be used, and when the
-    engine cannot even use the CPU.
+    engine, device, precision: the hyperparameters `_engine`, `_device` and `precision_dtype`; instance: the machine's
+    type if that has a GPU, else empty. `auto` is the first of WITH_LEARNERS that is installed and can use the device.
+    Where the instance or device files indicate a GPU, `auto` uses the CPU only if the installed engines support nothing
+    else, and then a warning is logged.
+    Raises UserError when no engine is installed, DeviceError, with the cause and ways out, when a GPU that is wanted or
+    expected cannot be used, and when the engine cannot even use the CPU, HyperparameterError for a precision that the
+    engine does not compute in.
     """
     start = time.perf_counter()
-    cpu, evidence = engine.cpu(), _evidence_of_gpu(instance)  # the CPU first: if it fails, errors must not suggest it
-    device = cpu if wanted == "cpu" else _expected_device(engine, wanted, evidence)
+    evidence = _evidence_of_gpu(instance)
+    candidates = _candidates("_engine", engine)
+    chosen, found, passed_over = _first_usable(candidates, device, evidence)
     logger.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
-    logger.info("nvidia-smi identified %d GPUs.", device.gpus)
-    logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
-    if device.gpus > 1:
-        logger.warning("%d GPUs found; only the first is used: several are not supported yet.", device.gpus)
-    if evidence and not device.gpus and wanted == AUTO:
+    logger.info("nvidia-smi identified %d GPUs.", found.gpus)
+    logger.info("Number of GPUs being used: %d", min(found.gpus, 1))
+    if found.gpus > 1:
+        logger.warning("%d GPUs found; only the first is used: several are not supported yet.", found.gpus)
+    if evidence and not found.gpus and device == AUTO:
         logger.warning(
-            "%s, but %s's cpu variant trains on the CPU. The gpu image, or the gpu variant, trains on the GPU; "
+            "%s, but %s's cpu variant trains on the CPU. The gpu or the torch variant, or image, trains on the GPU; "
             "_device=cpu selects the CPU without this warning.",
             evidence,
-            engine.title,
+            chosen.title,
         )
-    return device
+    resolved = _precision(chosen, found, precision)
+    only = f"_engine is {engine}" if engine != AUTO else "no other engine that trains is installed"
+    reason = passed_over or (only if len(candidates) == 1 else "it is the first choice")
+    logger.info("%s trains in %s: %s.", chosen.title, resolved, reason)
+    return Trainer(chosen, found, resolved)
 
 
-def _expected_device(engine: Engine, wanted: str, evidence: str) -> Device:
+def _candidates(setting: str, wanted: str) -> list[Engine]:
+    """The engine of this name, or for `auto` all of WITH_LEARNERS that are installed; setting: what names it.
+
+    Raises UserError if there is none.
+    """
+    candidates = [engine for engine in ENGINES if engine.name == wanted] or list(WITH_LEARNERS)
+    if installed := [engine for engine in candidates if engine.is_installed()]:
+        return installed
+    titles = [engine.title for engine in candidates]
+    missing = f"{titles[0]} is not" if len(titles) == 1 else f"neither {' nor '.join(titles)} is"
+    raise UserError(
+        f"{setting} is {wanted}, but {missing} installed.",
+        f"Install it: {'; or '.join(engine.installation for engine in candidates)}.",
+    )
+
+
+def _first_usable(candidates: list[Engine], wanted: str, evidence: str) -> tuple[Engine, Device, str]:
+    """The first engine that can use the device, and why those before it cannot.
+
+    If one that is for GPUs cannot use the expected GPU, and no other can, its error is raised; else, if none is for
+    GPUs, the first uses the CPU.
+    """
+    on_cpu: list[tuple[Engine, Device]] = []
+    refusals: list[tuple[Engine, DeviceError]] = []
+    for engine in candidates:
+        try:
+            device = _device(engine, wanted, evidence)
+        except DeviceError as error:
+            refusals.append((engine, error))
+            continue
+        if device.gpus or wanted == "cpu" or not evidence:
+            return engine, device, _passed_over(on_cpu, refusals)
+        on_cpu.append((engine, device))
+    if refusals:
+        raise next((error for engine, error in refusals if engine.is_for_gpus()), refusals[0][1])
+    return *on_cpu[0], ""
+
+
+def _passed_over(on_cpu: list[tuple[Engine, Device]], refusals: list[tuple[Engine, DeviceError]]) -> str:
+    reasons = [f"{engine.title}'s cpu variant does not use the GPU" for engine, _ in on_cpu]
+    reasons += [f"{engine.title} cannot ({error.message.rstrip('.')})" for engine, error in refusals]
+    return ", ".join(reasons)
+
+
+def _device(engine: Engine, wanted: str, evidence: str) -> Device:
+    cpu = engine.cpu()  # first: if it fails, errors must not suggest it
+    if wanted == "cpu":
+        return cpu
     try:
         return engine.find_device(required=wanted == "gpu" or (evidence != "" and engine.is_for_gpus()))
     except DeviceError as error:
@@ -61,38 +125,58 @@ def _expected_device(engine: Engine, wanted: str, evidence: str) -> Device:
         ) from error
 
 
+def _precision(engine: Engine, device: Device, wanted: str) -> str:
+    """What training computes in: bfloat16 for `auto` where the device computes in it, else float32."""
+    offered = engine.precisions(device)
+    precision = ("bfloat16" if "bfloat16" in offered else "float32") if wanted == AUTO else wanted
+    if precision in offered:
+        return precision
+    raise HyperparameterError(
+        f"precision_dtype is {wanted}, but {engine.title} computes on this device only in {' or '.join(offered)}.",
+        "Set it to one of these, or to auto. _engine=torch computes in bfloat16 on GPUs from A100 and A10G on, and on "
+        "CPUs with AVX512-BF16 or AMX; in float16 on GPUs.",
+    )
+
+
 def serving_engine(wanted: str) -> tuple[Engine, Device]:
     """Return the engine that serves, and its device; wanted: one of SERVING.
 
-    `auto` is MXNet on the first GPU, and OpenVINO without one. MXNet's import takes two seconds, so `auto` looks for
-    GPUs only where one has a device file. A GPU that cannot be used is not an error: a warning gives the reason.
+    `auto` is the first of WITH_LEARNERS that is installed and can use the first GPU, and OpenVINO without one. Their
+    imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that cannot be used is not an
+    error: warnings give the reasons. Raises UserError if the engine is not installed.
     """
     if wanted == OPENVINO.name or (wanted == AUTO and not gpu_files()):
         return OPENVINO, OPENVINO.cpu()
-    device = _device_or_cpu(MXNET)
-    if device and device.gpus > 1:
-        logger.warning("%d GPUs found; the first is used.", device.gpus)
-    if wanted == MXNET.name:
-        return MXNET, device or MXNET.cpu()
-    return (MXNET, device) if device and device.gpus else (OPENVINO, OPENVINO.cpu())
+    engines = (
+        _candidates("SEMSEG_BACKEND", wanted) if wanted != AUTO else [e for e in WITH_LEARNERS if e.is_installed()]
+    )
+    warnings = [] if engines else [f"Serving on the CPU: no engine that would use {gpu_files()[0]} is installed."]
+    for engine in engines:
+        device, warning = _gpu_or_cpu(engine)
+        if device and device.gpus:
+            if device.gpus > 1:
+                logger.warning("%d GPUs found; the first is used.", device.gpus)
+            return engine, device
+        warnings.append(warning)
+    for warning in filter(None, warnings):
+        logger.warning(warning)
+    return (OPENVINO, OPENVINO.cpu()) if wanted == AUTO else (engines[0], engines[0].cpu())
 
 
-def _device_or_cpu(engine: Engine) -> Device | None:
-    """The engine's first GPU, or else the CPU; logs a warning if there is a GPU that is not used.
+def _gpu_or_cpu(engine: Engine) -> tuple[Device | None, str]:
+    """The engine's first GPU, or else the CPU, and a warning if there is a GPU that is not used.
 
-    None if the engine fails because of a GPU: then it may not even load.
+    The device is None if the engine fails because of a GPU: then it may not even load.
     """
     files = gpu_files()
     try:
         device = engine.find_device(required=bool(files) and engine.is_for_gpus())
     except DeviceError as error:
-        logger.warning("Serving on the CPU. %s", error)
-        return None
+        return None, f"Serving on the CPU. {error}"
     if files and not device.gpus:
-        logger.warning(
-            "Serving on the CPU: %s's cpu variant, which is installed, does not use %s.", engine.title, files[0]
-        )
-    return device
+        unused = f"{engine.title}'s cpu variant, which is installed, does not use {files[0]}."
+        return device, f"Serving on the CPU: {unused}"
+    return device, ""
 
 
 def _evidence_of_gpu(instance: str) -> str:

@@ -92,6 +92,8 @@ class LearnerSpecification:
 
     loss: `cross_entropy`, `focal` or `dice+ce`; class_weights: the weight of a pixel of each class, None for 1 each.
     aux_loss: whether the auxiliary head is trained; aux_weight: its weight in the criterion's value.
+    precision: what the convolutions compute in, one of the engine's `precisions`; tf32: whether those of float32 may
+    round to TF32 where the device has it.
     """
 
     network: Network
@@ -102,6 +104,8 @@ class LearnerSpecification:
     class_weights: tuple[float, ...] | None = None
     aux_loss: bool = True
     aux_weight: float = 0.5
+    precision: str = "float32"
+    tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,15 @@ class Engine(Protocol):
         """Its name in messages."""
         ...
 
+    @property
+    def installation(self) -> str:
+        """How to install it, as part of a sentence that is an instruction."""
+        ...
+
+    def is_installed(self) -> bool:
+        """Whether its library is installed; it is not loaded."""
+        ...
+
     def is_for_gpus(self) -> bool:
         """Whether the installed variant can compute on a GPU at all."""
         ...
@@ -154,9 +167,17 @@ class Engine(Protocol):
         """The CPU, without looking for GPUs. Raises DeviceError if the engine cannot even use that."""
         ...
 
+    def precisions(self, device: Device, /) -> tuple[str, ...]:
+        """What training can compute in on a device: `float32`, and maybe `bfloat16` and `float16`.
+
+        Parameters, running statistics, interpolation and the criterion are in float32 in any case.
+        """
+        ...
+
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, /) -> Learner:
         """A learner that starts with these parameters, by structural name; `origin` names their file in errors.
 
+        The specification's precision must be one of `precisions`.
         Raises UserError when the engine does not train the network, ArtifactError when the parameters do not fit,
         DeviceMemoryError when the device's memory is too small.
         """

@@ -34,12 +34,12 @@ def load_predictor(
     cores: int | None = None,
     processes: int = 1,
 ) -> LoadedModel:
-    """Load the network of a model directory; takes a second with OpenVINO, several with MXNet.
+    """Load the network of a model directory; takes a second with OpenVINO, several with MXNet or PyTorch.
 
-    backend: one of `choose.SERVING`; precision: one of `protocols.PRECISIONS`, for OpenVINO.
+    backend: one of `choose.SERVING`; precision: one of `protocols.PRECISIONS`.
     max_tile_pixels: the most pixels that the network gets at a time, 0 for what the memory of the GPU or host allows.
     cache_dir: where OpenVINO keeps compiled models for the next start; ignored with a warning if it is not this user's
-    own. cores: the number that OpenVINO computes on, None for all of this process. processes: the number that share the
+    own. cores: the number to compute on, None for all of this process. processes: the number that share the
     memory. Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the
     engine or the CPU does not support the precision.
     """

@@ -153,9 +153,11 @@ BACKBONES = (
     Backbone("resnet-101", "ResNet-101", partial(_resnet, blocks=(3, 4, 23, 3))),
 )
 NETWORKS = (
-    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370}),
-    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700}),
-    Network("deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400}),
+    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370, "torch": 750}),
+    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700, "torch": 850}),
+    Network(
+        "deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400, "torch": 750}
+    ),
 )
 """The first three are the built-in algorithm's, in the order of its documentation."""
 

@@ -70,7 +70,13 @@ class Hyperparameters:
         may_differ=True,
     )
     syncbn: bool = boolean("syncbn", "False", "accepted, without effect")
-    precision_dtype: str = choice("precision_dtype", "float32", ("float32",), "precision of training")
+    precision_dtype: str = choice(
+        "precision_dtype",
+        "float32",
+        ("float32", "bfloat16", "float16", "auto"),
+        "what training computes in; auto: bfloat16 where engine and device have it, else float32",
+        may_differ=True,
+    )
     kvstore: str = text("_kvstore", "device", "accepted, without effect", may_differ=True)
     num_kv_servers: str = text("_num_kv_servers", "auto", "accepted, without effect", may_differ=True)
     workers: int = integer(
@@ -116,6 +122,16 @@ class Hyperparameters:
         ("auto", "cpu", "gpu"),
         "cpu: use no GPU; gpu: fail without one, on any instance",
         may_differ=True,
+    )
+    engine: str = choice(
+        "_engine",
+        "auto",
+        ("auto", "mxnet", "torch"),
+        "library that trains; auto: MXNet where it is installed and can use the device, else PyTorch",
+        may_differ=True,
+    )
+    tf32: bool = boolean(
+        "_tf32", "False", "torch: let GPUs round float32 to TF32's 10 bits in convolutions", may_differ=True
     )
 
     def as_strings(self) -> dict[str, str]:

@@ -22,7 +22,8 @@ class Rule:
     parse: converts text to the value; raises ValueError or KeyError if invalid, OverflowError for too large an integer.
     expects: the end of the sentence "... which ...".
     doc: one line of documentation.
-    may_differ: whether a resumed training may have another value, as it does not affect the updates already made.
+    may_differ: whether a resumed training may have another value: the updates mean the same, though the engine and the
+    precision round them differently.
     """
 
     name: str

@@ -111,7 +111,7 @@ class Processes(BaseApplication):  # type: ignore[misc]
             count_in_slot(self._slot)
         settings = self._settings
         cores = cores_of_a_worker(settings)
-        os.environ["OMP_NUM_THREADS"] = str(cores)  # for MXNet, which is imported later, if at all
+        os.environ["OMP_NUM_THREADS"] = str(cores)  # for MXNet and PyTorch, which are imported later, if at all
         load = partial(
             load_predictor,
             settings.model_dir,

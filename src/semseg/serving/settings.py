@@ -124,7 +124,8 @@ MAX_PIXELS = Number(
     50_000_000,
     1,
     10**9,
-    "the number of pixels of the largest image, its sides rounded up to multiples of 8",
+    "the number of pixels of the largest image, its sides rounded up to multiples of the network's stride (8 for all "
+    "three)",
 )
 MAX_TILE_PIXELS = Number(
     "SEMSEG_MAX_TILE_PIXELS",
@@ -134,13 +135,16 @@ MAX_TILE_PIXELS = Number(
     "the most pixels that the network gets at a time (0: what memory allows); a larger image is cut into tiles",
 )
 BACKEND = Choice(
-    "SEMSEG_BACKEND", SERVING, "the engine that runs the network; auto: MXNet where it finds a GPU, else OpenVINO"
+    "SEMSEG_BACKEND",
+    SERVING,
+    "the engine that runs the network; auto: MXNet or else PyTorch where it is installed and finds a GPU, else "
+    "OpenVINO",
 )
 PRECISION = Choice(
     "SEMSEG_PRECISION",
     PRECISIONS,
-    "the number format that OpenVINO computes in; auto: int8 where the model has it, else bf16 where the CPU "
-    "supports it, else f32",
+    "the number format that the network computes in; auto: with OpenVINO int8 where the model has it, else bf16 where "
+    "the CPU supports it, with PyTorch bf16 where the GPU supports it, else f32",
 )
 CACHE_DIR = Folder(
     "SEMSEG_CACHE_DIR",

@@ -136,7 +136,11 @@ class Checkpoints:
 
     def _require_same(self, stored: Mapping[str, str], path: Path) -> None:
         current = self._configuration
-        compared = (stored.keys() | current.keys()) - {rule.name for rule in rules() if rule.may_differ}
+        may_differ = {rule.name for rule in rules() if rule.may_differ}
+        for name in sorted(may_differ & stored.keys() & current.keys()):
+            if stored[name] != current[name]:
+                LOGGER.info("%s was %s before the checkpoint, now it is %s.", name, stored[name], current[name])
+        compared = (stored.keys() | current.keys()) - may_differ
         compared -= {name for name in current.keys() - stored.keys() if name.startswith(LOCATION_PREFIX)}
         if "step" not in (stored.get("lr_scheduler"), current.get("lr_scheduler")):
             compared.discard("lr_scheduler_step")  # earlier versions stored it although nothing used it

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from semseg.artifact.earlier import Earlier
 from semseg.data.report import Report, class_weights
-from semseg.engines.protocols import Device, Engine, Learner, LearnerSpecification, OptimizerSettings
+from semseg.engines.choose import Trainer
+from semseg.engines.protocols import Engine, Learner, LearnerSpecification, OptimizerSettings
 from semseg.errors import HyperparameterError
 from semseg.networks.backbones import find_backbone, read_backbone
 from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, by_name, listed
@@ -24,7 +25,7 @@ def require_network(settings: Hyperparameters, engine: Engine) -> None:
         names = [other.name for other in NETWORKS if engine.name in other.bytes_per_pixel]
         raise HyperparameterError(
             f"algorithm is {network.name}, but {engine.title} does not train {network.title}.",
-            f"Set algorithm to {listed(names, 'or')}.",
+            f"Set algorithm to {listed(names, 'or')}, or choose another engine with _engine.",
         )
 
 
@@ -56,8 +57,7 @@ def build_learner(
     earlier: Earlier | None,
     checkpoint: Checkpoint | None,
     weights: tuple[float, ...] | None,
-    engine: Engine,
-    device: Device,
+    trainer: Trainer,
 ) -> Learner:
     """Returns a learner with the checkpoint's state, else the earlier model's parameters, else initial values."""
     specification = LearnerSpecification(
@@ -76,9 +76,11 @@ def build_learner(
         class_weights=weights,
         aux_loss=settings.aux_loss,
         aux_weight=settings.aux_weight,
+        precision=trainer.precision,
+        tf32=settings.tf32,
     )
     arrays, origin = _first_arrays(specification, settings, earlier, checkpoint)
-    learner = engine.learner(specification, arrays, origin, device)
+    learner = trainer.engine.learner(specification, arrays, origin, trainer.device)
     if checkpoint:
         learner.restore(checkpoint.state, str(checkpoint.path))
     return learner

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 from semseg.artifact import model_dir
-from semseg.errors import Stopped
+from semseg.errors import DeviceMemoryError, Stopped
+from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.components import early_stopping
 from semseg.training.inputs import training_data, validation_data
 from semseg.training.loop import Fit, TrainingData, ValidationData
@@ -13,16 +15,23 @@ from semseg.training.loss_watch import require_finite
 from semseg.training.prepare import Run
 from semseg.training.progress import Progress
 
+_SMALLEST_CROP = 24
+"""The smallest crop_size is 17, which is rounded up to a multiple of 8."""
+
 
 def fit(run: Run, stop: threading.Event) -> None:
     """Trains until all epochs are done or `stop` is set, and saves the best model in the artifact.
 
-    Raises DivergedError, and Stopped if stopped before there is a model to save.
+    Raises DivergedError, DeviceMemoryError with a batch and a crop to try, and Stopped if stopped before there is a
+    model to save.
     """
     job = run.job
     training = training_data(job.inputs.train, job.settings, job.samples, stop.is_set)
     validation = validation_data(job.inputs.validation, job.settings, stop.is_set)
-    build_loop(run, training, validation).run(stop, run.progress)
+    try:
+        build_loop(run, training, validation).run(stop, run.progress)
+    except DeviceMemoryError as error:
+        raise DeviceMemoryError(error.message, f"{error.hint} {_half_of(job.settings)}".rstrip()) from error
     if stop.is_set() and run.keep_earlier and not run.artifact.has_model:
         raise Stopped(f"Stopped before the first validation: the earlier model is kept in {job.paths.model}.")
 
@@ -59,3 +68,12 @@ def build_loop(run: Run, training: TrainingData, validation: ValidationData) -> 
         checkpoint=checkpoint,
         checkpoint_seconds=60 * settings.checkpoint_minutes,
     )
+
+
+def _half_of(settings: Hyperparameters) -> str:
+    """Returns what leaves half of a batch's pixels, which take most of a training's memory: a sentence, or nothing."""
+    batch, crop = settings.mini_batch_size // 2, int(settings.crop_size / math.sqrt(2)) // 8 * 8
+    smaller = [f"mini_batch_size {batch}"] if batch else []
+    smaller += [f"crop_size {crop}"] if crop >= _SMALLEST_CROP else []
+    now = f"mini_batch_size is {settings.mini_batch_size} and crop_size {settings.crop_size}"
+    return f"Now {now}: half of a batch's pixels are left with {' or '.join(smaller)}." if smaller else ""

@@ -1,4 +1,4 @@
-"""Opens a job: its hyperparameters, hosts, data, checkpoints and, if given, an earlier model."""
+"""Opens a job: its hyperparameters, hosts, data, engine, checkpoints and, if given, an earlier model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from semseg.artifact.earlier import Earlier, load_earlier
 from semseg.data.pairs import Listing
 from semseg.data.s3 import ObjectStore
+from semseg.engines.choose import Trainer, choose_trainer
 from semseg.errors import HyperparameterError
 from semseg.sagemaker import hyperparameters, log_lines
 from semseg.sagemaker.channels import Channels, Hosts, read_channels, read_hosts
@@ -47,8 +48,9 @@ class JobInputs:
 class Job:
     """A training job, before any image is read.
 
-    folder: the job's folder outside SageMaker, else None. samples: the samples an epoch for the learning rate schedule;
-    equals settings.num_training_samples. checkpoints: None if the job keeps none.
+    folder: the job's folder outside SageMaker, else None. settings: those that take effect, with the engine and the
+    precision that `auto` stands for. samples: the samples an epoch for the learning rate schedule; equals
+    settings.num_training_samples. checkpoints: None if the job keeps none.
     """
 
     paths: Paths
@@ -57,13 +59,15 @@ class Job:
     settings: Hyperparameters
     samples: int
     inputs: JobInputs
+    trainer: Trainer
     checkpoints: Checkpoints | None
 
 
 def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch: Path) -> Job:
-    """Reads the configuration below `paths`, loads the earlier model and lists all files; reads no image.
+    """Reads the configuration below `paths`, loads the earlier model, lists all files and chooses the engine.
 
-    scratch: a directory for an earlier model's files, needed until the job ends. Raises UserError for bad input.
+    No image is read. scratch: a directory for an earlier model's files, needed until the job ends. Raises UserError for
+    bad input.
     """
     settings = read_hyperparameters(paths)
     hosts = read_hosts(paths)
@@ -73,9 +77,12 @@ def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch
     _announce_worker(checkpoint_directory)
     inputs = open_channels(channels, settings, store, scratch)
     samples = _training_samples(settings.num_training_samples, inputs.train.listing)
-    settings = dataclasses.replace(settings, num_training_samples=samples)
+    trainer = choose_trainer(settings.engine, settings.device, settings.precision_dtype, hosts.gpu_instance)
+    settings = dataclasses.replace(
+        settings, num_training_samples=samples, engine=trainer.engine.name, precision_dtype=trainer.precision
+    )
     checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs, folder)
-    return Job(paths, folder, hosts, settings, samples, inputs, checkpoints)
+    return Job(paths, folder, hosts, settings, samples, inputs, trainer, checkpoints)
 
 
 def read_hyperparameters(paths: Paths) -> Hyperparameters:

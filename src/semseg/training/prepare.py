@@ -12,7 +12,6 @@ from pathlib import Path
 from semseg.artifact import model_dir
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
-from semseg.engines.choose import training_device, training_engine
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.reporting.data_report import write_report
@@ -69,9 +68,7 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
     checkpoint = job.checkpoints.newest() if job.checkpoints else None
     progress = checkpoint.progress if checkpoint else BEGINNING
     keep_earlier = folder is not None and not progress.ended and bool(model_dir.files_of_model(paths.model))
-    engine = training_engine()
-    device = training_device(engine, settings.device, job.hosts.gpu_instance)
-    require_network(settings, engine)
+    require_network(settings, job.trainer.engine)
     require_backbone(settings, inputs.earlier, checkpoint)
     try:
         report = _check(inputs.splits, settings.workers, stop, None if keep_earlier else paths.output_data)
@@ -84,7 +81,7 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
     weights = choose_class_weights(settings, report) if report else None
     store.patience = _PATIENCE
 
-    learner = build_learner(settings, inputs.earlier, checkpoint, weights, engine, device)
+    learner = build_learner(settings, inputs.earlier, checkpoint, weights, job.trainer)
     schedule = build_schedule(settings, job.samples)
     sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, keep_earlier=keep_earlier)
     emit = resources.enter_context(sinks)

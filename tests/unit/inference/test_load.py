@@ -21,13 +21,15 @@ from semseg import machine
 from semseg.artifact.model_dir import describe, write_class_names
 from semseg.codecs.params import write_params
 from semseg.engines.openvino import backend as openvino
-from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
+from semseg.engines.openvino import engine as openvino_engine
+from semseg.engines.openvino.backend import OpenVinoBackend
 from semseg.engines.openvino.engine import OpenVinoEngine
 from semseg.engines.protocols import Device
 from semseg.errors import ArtifactError, UserError
 from semseg.exporting.onnx_model import write_onnx
 from semseg.inference import load
 from semseg.inference.load import load_predictor
+from semseg.machine import has_bf16
 from semseg.types import Float32
 
 
@@ -195,7 +197,7 @@ class Compiled(OnHost):
 def test_precision_follows_the_cpu(
     small_dir: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool, told: str, expected: str
 ) -> None:
-    monkeypatch.setattr(openvino, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(openvino_engine, "has_bf16", lambda: bf16)
     monkeypatch.setattr(openvino, "OpenVinoBackend", Compiled)
     found = load_predictor(small_dir, precision=told).predictor._backend
     assert isinstance(found, Compiled)
@@ -203,7 +205,7 @@ def test_precision_follows_the_cpu(
 
 
 def test_bf16_on_a_cpu_without_it_is_the_user_s_error(small_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "has_bf16", lambda: False)
+    monkeypatch.setattr(openvino_engine, "has_bf16", lambda: False)
     with pytest.raises(
         UserError, match=r"SEMSEG_PRECISION is bf16, but this CPU .* Set SEMSEG_PRECISION to auto or f32"
     ):

@@ -7,7 +7,7 @@ import pytest
 
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, by_name, titles
 
-ENGINES = {"mxnet", "openvino"}
+ENGINES = {"mxnet", "openvino", "torch"}
 FIRST = [by_name(name, NETWORKS) for name in ("fcn", "psp", "deeplab")]
 
 

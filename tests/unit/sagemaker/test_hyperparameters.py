@@ -54,6 +54,8 @@ def test_defaults_are_the_originals() -> None:
         "_checkpoint_minutes": "10.0",
         "_seed": "0",
         "_device": "auto",
+        "_engine": "auto",
+        "_tf32": "False",
     }
     assert defaults() == ORIGINAL_DEFAULTS | ours_alone
 
@@ -139,7 +141,9 @@ def test_reads_what_clients_send(name: str, field: str, text: Any, value: object
         ("_gradient_clip", "-1"),
         ("_checkpoint_minutes", "0"),
         ("_workers", "-1"),
-        ("precision_dtype", "float16"),
+        ("precision_dtype", "half"),
+        ("_engine", "pytorch"),
+        ("_tf32", "yes"),
         ("_aux_weight", "inf"),
     ],
 )
@@ -254,7 +258,7 @@ def test_every_hyperparameter_is_documented() -> None:
     assert all(rule.doc and rule.expects for rule in rules())
 
 
-def test_what_does_not_change_a_trainings_updates_may_differ_when_it_is_resumed() -> None:
+def test_what_leaves_the_meaning_of_an_update_alone_may_differ_when_a_training_is_resumed() -> None:
     assert {rule.name for rule in rules() if rule.may_differ} == {
         "epochs",
         "early_stopping",
@@ -270,6 +274,9 @@ def test_what_does_not_change_a_trainings_updates_may_differ_when_it_is_resumed(
         "_num_kv_servers",
         "_hybrid",
         "_device",
+        "_engine",
+        "_tf32",
+        "precision_dtype",
     }
 
 

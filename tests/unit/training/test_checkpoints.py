@@ -172,13 +172,17 @@ def test_damaged_ones_take_no_sound_ones_place(directory: Path, best: Path) -> N
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
-def test_only_what_is_declared_so_may_differ(directory: Path, best: Path, rule: Rule) -> None:
+def test_only_what_is_declared_so_may_differ_and_is_logged(
+    directory: Path, best: Path, rule: Rule, caplog: pytest.LogCaptureFixture
+) -> None:
     name = rule.name
     configuration = CONFIGURATION | {"lr_scheduler": "step"}
     Checkpoints(directory, configuration | {name: "1"}).save(AFTER_EPOCH, STATE, best)
     later = Checkpoints(directory, configuration | {name: "2"})
     if rule.may_differ:
-        assert later.newest()
+        with caplog.at_level("INFO", logger="semseg"):
+            assert later.newest()
+        assert f"{name} was 1 before the checkpoint, now it is 2." in caplog.messages
     else:
         with pytest.raises(HyperparameterError, match=f"{name} was 1, now it is 2"):
             later.newest()

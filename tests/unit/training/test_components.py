@@ -13,6 +13,7 @@ from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.split_statistics import PairStatistics, SplitStatistics
+from semseg.engines.choose import Trainer
 from semseg.engines.protocols import Device, LearnerSpecification, OptimizerSettings
 from semseg.errors import HyperparameterError
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
@@ -60,7 +61,8 @@ def built(given: Mapping[str, str], weights: tuple[float, ...] | None = None, **
     """Builds a learner, by default from scratch, and returns the recorded arguments."""
     engine: Any = Recording()
     settings, _ = parse({"num_classes": "3", "use_pretrained_model": "False", **given})
-    build_learner(settings, start.get("earlier"), start.get("checkpoint"), weights, engine, Device("here"))
+    trainer = Trainer(engine, Device("here"), "bfloat16")
+    build_learner(settings, start.get("earlier"), start.get("checkpoint"), weights, trainer)
     assert engine.device == Device("here")
     recorded: Recording = engine
     return recorded
@@ -70,7 +72,7 @@ def test_a_learner_is_specified_as_the_hyperparameters_say() -> None:
     """Each has a different value, so that mixing two up is noticed."""
     given = {"algorithm": "psp", "backbone": "resnet-101", "optimizer": "nag", "_loss": "focal"}
     rates = {"momentum": "0.11", "weight_decay": "0.12", "gamma1": "0.13", "gamma2": "0.14", "_gradient_clip": "0.15"}
-    engine = built({**given, **rates, "_aux_weight": "0.16", "_aux_loss": "False"}, (0.5, 1.0, 2.0))
+    engine = built({**given, **rates, "_aux_weight": "0.16", "_aux_loss": "False", "_tf32": "True"}, (0.5, 1.0, 2.0))
     assert engine.specification == LearnerSpecification(
         by_name("psp", NETWORKS),
         by_name("resnet-101", BACKBONES),
@@ -80,6 +82,8 @@ def test_a_learner_is_specified_as_the_hyperparameters_say() -> None:
         class_weights=(0.5, 1.0, 2.0),
         aux_loss=False,
         aux_weight=0.16,
+        precision="bfloat16",
+        tf32=True,
     )
 
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from semseg.errors import DivergedError
+from semseg.errors import DeviceMemoryError, DivergedError
 from semseg.sagemaker.hyperparameters import parse
 from semseg.sagemaker.paths import Paths
+from semseg.training import fit
 from semseg.training.artifact_writer import ArtifactWriter
 from semseg.training.checkpoints import Checkpoints
 from semseg.training.fit import build_loop
@@ -36,7 +39,7 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_be
     checkpoints = Checkpoints(tmp_path / "checkpoints", {}) if kept else None
     unused: Any = None
     learner: Any = Lost()
-    job = Job(Paths(tmp_path), None, unused, settings, 1, unused, checkpoints)
+    job = Job(Paths(tmp_path), None, unused, settings, 1, unused, unused, checkpoints)
     run = Run(job, BEGINNING, False, learner, unused, artifact, unused)
     loop = build_loop(run, unused, unused)
     for save in (partial(loop.checkpoint, Progress(iteration=3)), loop.keep_best):
@@ -44,3 +47,38 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_be
             save()
     assert not kept or not list((tmp_path / "checkpoints").iterdir())
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("batch", "crop", "advice"),
+    [
+        (
+            "16",
+            "480",
+            " Now mini_batch_size is 16 and crop_size 480: half of a batch's pixels are left with "
+            "mini_batch_size 8 or crop_size 336.",
+        ),
+        (
+            "1",
+            "240",
+            " Now mini_batch_size is 1 and crop_size 240: half of a batch's pixels are left with crop_size 168.",
+        ),
+        ("1", "24", ""),
+    ],
+)
+def test_a_full_gpu_ends_the_job_with_the_batch_and_the_crop_to_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: str, crop: str, advice: str
+) -> None:
+    class Full:
+        def run(self, *_: object) -> None:
+            raise DeviceMemoryError("The GPU's memory is too small.", "Lower them.")
+
+    unused: Any = SimpleNamespace(train=None, validation=None)
+    monkeypatch.setattr(fit, "training_data", lambda *_: None)
+    monkeypatch.setattr(fit, "validation_data", lambda *_: None)
+    monkeypatch.setattr(fit, "build_loop", lambda *_: Full())
+    settings, _ = parse({"num_classes": "4", "mini_batch_size": batch, "crop_size": crop})
+    job = Job(Paths(tmp_path), None, unused, settings, 1, unused, unused, None)
+    with pytest.raises(DeviceMemoryError) as caught:
+        fit.fit(Run(job, BEGINNING, False, unused, unused, unused, unused), threading.Event())
+    assert str(caught.value) == f"The GPU's memory is too small. Lower them.{advice}"

@@ -5,6 +5,7 @@ MXNet is loaded when it is first needed: that takes two seconds, and starts thre
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 
 from semseg.artifact.model_dir import ModelDescription
@@ -22,6 +23,11 @@ class MxnetEngine:
 
     name = "mxnet"
     title = "MXNet"
+    installation = "pip install 'semseg-container[cpu]', or [gpu] for NVIDIA's GPUs, on Python 3.11"
+
+    def is_installed(self) -> bool:
+        """Return whether either variant is installed."""
+        return importlib.util.find_spec("mxnet") is not None
 
     def is_for_gpus(self) -> bool:
         """Return whether the gpu variant is installed."""
@@ -35,9 +41,15 @@ class MxnetEngine:
         """Return the CPU. Raises DeviceError when MXNet cannot be loaded."""
         return Device(runtime.cpu())
 
+    def precisions(self, _: Device) -> tuple[str, ...]:
+        """Return float32 alone."""
+        return ("float32",)
+
     @faults.translated(faults.TRAINING_HINT)
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
         """Return a learner that starts with these parameters; see `protocols.Engine`."""
+        if specification.tf32:
+            logger.warning("The hyperparameter '_tf32' has no effect: MXNet computes in float32 alone.")
         from semseg.engines.gluon.learner import GluonLearner
 
         learner = GluonLearner(specification, device.handle)
@@ -49,7 +61,7 @@ class MxnetEngine:
         if options.precision not in (AUTO, "f32"):
             raise UserError(
                 f"SEMSEG_PRECISION is {options.precision}, but MXNet computes only in f32.",
-                "Set SEMSEG_BACKEND to openvino too, or leave SEMSEG_PRECISION out.",
+                "Set SEMSEG_BACKEND to openvino or torch too, or leave SEMSEG_PRECISION out.",
             )
         from semseg.engines.gluon.backend import load_backend
 

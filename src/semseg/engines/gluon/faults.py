@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from semseg.engines.gluon import cuda, runtime
-from semseg.errors import DeviceMemoryError
-
-TRAINING_HINT = (
-    "Lower mini_batch_size or crop_size (for validation: validation_mini_batch_size, but not to 1, which processes "
-    "whole images), or use an instance whose GPU has more memory."
-)
-SERVING_HINT = (
-    "Send a smaller image, set or lower SEMSEG_MAX_TILE_PIXELS, or serve on an instance whose GPU has more memory."
-)
-
-_OUT_OF_MEMORY = re.compile("out[ _]of[ _]memory|_ALLOC(?:ATION)?_FAILED", re.IGNORECASE)
-"""The wording of CUDA, cuDNN, cuBLAS, cuSOLVER and cuRAND; MXNet reports a lack of host memory in other words."""
-
-_NO_MACHINE_CODE = "no kernel image is available"
+from semseg.engines.gpu_faults import SERVING_HINT as SERVING_HINT
+from semseg.engines.gpu_faults import TRAINING_HINT as TRAINING_HINT
+from semseg.engines.gpu_faults import lacks_code, out_of_memory
 
 
 @contextmanager
@@ -33,8 +21,8 @@ def translated(hint: str) -> Iterator[None]:
     try:
         yield
     except runtime.load().base.MXNetError as error:
-        if _OUT_OF_MEMORY.search(str(error)):
-            raise DeviceMemoryError("The GPU's memory is too small.", hint) from error
-        if _NO_MACHINE_CODE in str(error):
+        if full := out_of_memory(error, hint):
+            raise full from error
+        if lacks_code(error):
             raise cuda.no_code() from error
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, SupportsFloat
 
+from semseg.engines import learner_state
 from semseg.engines.gluon import faults, networks, optimizer_state, runtime
 from semseg.engines.gluon.losses import BalancedLoss, Criterion, MixedCrossEntropy, log_likelihood
 from semseg.engines.gluon.optimizers import mxnet_arguments
@@ -12,9 +13,6 @@ from semseg.networks.definitions import AUXILIARY
 from semseg.types import IGNORED, IMAGENET_MEAN, IMAGENET_STD, Arrays, Batch, Float32, UInt8
 
 mx = runtime.load()
-
-_PARAMETER, _OPTIMIZER = "parameter/", "optimizer/"
-"""The prefixes of the names in a learner's state."""
 
 
 class GluonLearner:
@@ -119,7 +117,7 @@ class GluonLearner:
     def state(self) -> Arrays:
         """Return all that the next update depends on, by name: parameters, running statistics, optimizer state."""
         optimizer = optimizer_state.read(self._trainer, networks.parameters(self._model))
-        return _prefixed(_PARAMETER, self.parameters()) | _prefixed(_OPTIMIZER, optimizer)
+        return learner_state.joined(self.parameters(), optimizer)
 
     @faults.translated(faults.TRAINING_HINT)
     def restore(self, arrays: Arrays, origin: str) -> None:
@@ -128,21 +126,14 @@ class GluonLearner:
         Raises ArtifactError when an array is missing, unknown or of another shape.
         """
         named = networks.parameters(self._model)
-        networks.assign(named, _without_prefix(_PARAMETER, arrays), origin)
-        optimizer_state.write(self._trainer, named, _without_prefix(_OPTIMIZER, arrays), origin)
+        parameters, optimizer = learner_state.parted(arrays)
+        networks.assign(named, parameters, origin)
+        optimizer_state.write(self._trainer, named, optimizer, origin)
 
     def _normalised(self, images: UInt8) -> Any:
         """uint8 (N, H, W, 3) on the host -> float32 (N, 3, H, W) on the device, normalised as for ImageNet."""
         on_device = runtime.to_device(images, self._device)
         return mx.nd.image.normalize(mx.nd.image.to_tensor(on_device), IMAGENET_MEAN, IMAGENET_STD)
-
-
-def _prefixed(prefix: str, arrays: Arrays) -> Arrays:
-    return {prefix + name: array for name, array in arrays.items()}
-
-
-def _without_prefix(prefix: str, arrays: Arrays) -> Arrays:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _criterion(specification: LearnerSpecification) -> Criterion:

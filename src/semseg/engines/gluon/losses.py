@@ -7,18 +7,11 @@ from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 
+from semseg.engines.criteria import FOCUS, LEAST_WEIGHT, SMOOTH
 from semseg.engines.gluon import faults, runtime
 from semseg.types import IGNORED
 
 mx = runtime.load()
-
-FOCUS = 2.0
-"""The focal loss's exponent, by which it neglects pixels that are right already: the value that its authors chose."""
-
-_SMOOTH = 1.0
-"""Pixels added to the numerator and denominator of a dice coefficient, so that it is defined for absent classes."""
-
-_EPSILON = 1e-6
 
 
 class Objective(NamedTuple):
@@ -108,7 +101,7 @@ class BalancedLoss:
         weights = mx.nd.where(labels == IGNORED, mx.nd.zeros_like(labels), mx.nd.take(class_weights, labels))
         likelihood = log_likelihood(logits, labels)
         missed = (1 - mx.nd.exp(likelihood)) ** self._focus if self._focus else 1
-        loss = -(weights * missed * likelihood).sum() / mx.nd.maximum(weights.sum(), _EPSILON)
+        loss = -(weights * missed * likelihood).sum() / mx.nd.maximum(weights.sum(), LEAST_WEIGHT)
         return loss + self._dice * self._dice_loss(logits, labels, class_weights) if self._dice else loss
 
     def _dice_loss(self, logits: Any, labels: Any, class_weights: Any) -> Any:
@@ -117,9 +110,9 @@ class BalancedLoss:
         truth = mx.nd.transpose(mx.nd.one_hot(labels, len(self._class_weights)), (0, 3, 1, 2))  # all 0 for IGNORED
         found = mx.nd.softmax(logits, axis=1) * valid
         both, total, pixels = (array.sum(axis=1, exclude=True) for array in (found * truth, found + truth, truth))
-        coefficients = (2 * both + _SMOOTH) / (total + _SMOOTH)
+        coefficients = (2 * both + SMOOTH) / (total + SMOOTH)
         weights = class_weights * (pixels > 0)
-        return (weights * (1 - coefficients)).sum() / mx.nd.maximum(weights.sum(), _EPSILON)
+        return (weights * (1 - coefficients)).sum() / mx.nd.maximum(weights.sum(), LEAST_WEIGHT)
 
 
 class _WeightedSum:

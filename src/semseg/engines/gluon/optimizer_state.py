@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from semseg.engines.learner_state import UPDATES
 from semseg.networks.parameters import require_fit
 from semseg.types import Arrays
-
-UPDATES = "updates"
-"""The name of the number of updates so far, int64 (1,), by which adam corrects its moments."""
 
 
 def read(trainer: Any, named: Mapping[str, Any]) -> Arrays:
     """Return the number of updates and, after the first one, the state of each trained parameter.
 
-    named: the parameters by structural name. A state is called ``<parameter>/<number>``, in the optimizer's order.
+    named: the parameters by structural name. The arrays have the names that `learner_state` describes.
     """
     updates = np.array([trainer.optimizer.num_update], np.int64)
     return {UPDATES: updates} | {name: state.asnumpy() for name, state in _states(trainer, named).items()}

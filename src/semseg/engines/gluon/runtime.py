@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -40,8 +43,25 @@ def load() -> ModuleType:
         import mxnet
 
         module: ModuleType = mxnet
-        import gluoncv  # noqa: F401 after MXNet: if MXNet were missing, its error would blame torch too
+        with _without_torch():
+            import gluoncv  # noqa: F401 after MXNet: if MXNet were missing, its error would blame torch too
     return module
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Let no import find PyTorch, which GluonCV would import if it is there, to raise RuntimeError if it is 2 or newer.
+
+    It only uses PyTorch for networks of its own that this project does not use.
+    """
+    imported = sys.modules.get("torch")
+    sys.modules["torch"] = cast(ModuleType, None)  # what Python documents for this
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+        if imported:
+            sys.modules["torch"] = imported
 
 
 @cache
@@ -79,7 +99,7 @@ def devices(required: bool = False) -> tuple[Any, int]:
     if gpus:
         cuda.require_code_for_first_gpu(cuda.driver())
     elif required:
-        raise cuda.why_none(cuda.driver() if cuda.is_installed() else None)
+        raise cuda.why_none()
     return (mx.gpu(0) if gpus else cpu()), gpus
 
 

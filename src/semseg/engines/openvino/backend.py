@@ -83,12 +83,6 @@ def settings(precision: str, cores: int) -> dict[str, str | int | bool]:
     }
 
 
-def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU computes in bfloat16: AVX512-BF16 or AMX. OpenVINO would emulate it on any AVX-512."""
-    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
-
-
 def scalar_outputs(model: bytes, cores: int, images: Iterable[Float32], count: int) -> NDArray[np.float64]:
     """Run an ONNX model in f32, and return its first `count` outputs, single numbers, as float64 (images, count).
 

@@ -15,7 +15,7 @@ from semseg.artifact.model_dir import INT8, ONNX, ModelDescription
 from semseg.codecs.params import read_params
 from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner
 from semseg.errors import ArtifactError, DeviceError, UserError
-from semseg.machine import is_own
+from semseg.machine import has_bf16, is_own
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ class OpenVinoEngine:
 
     name = "openvino"
     title = "OpenVINO"
+    installation = "pip install openvino"
+
+    def is_installed(self) -> bool:
+        """Return True: every variant of this project needs it."""
+        return True
 
     def is_for_gpus(self) -> bool:
         """Return False: this project uses OpenVINO on CPUs only."""
@@ -36,12 +41,16 @@ class OpenVinoEngine:
     def find_device(self, required: bool) -> Device:
         """Return the CPU. Raises DeviceError when a GPU is required."""
         if required:
-            raise DeviceError("OpenVINO is used on CPUs only.", "Set SEMSEG_BACKEND to mxnet.")
+            raise DeviceError("OpenVINO is used on CPUs only.", "Set SEMSEG_BACKEND to mxnet or torch.")
         return _CPU
 
     def cpu(self) -> Device:
         """Return the CPU."""
         return _CPU
+
+    def precisions(self, _: Device) -> tuple[str, ...]:
+        """Return none: OpenVINO does not train."""
+        return ()
 
     def learner(self, *_: object) -> Learner:
         """Raise UserError: OpenVINO does not train."""
@@ -55,7 +64,7 @@ class OpenVinoEngine:
         """
         if self.name not in model.network.bytes_per_pixel:
             raise UserError(f"OpenVINO does not compute {model.network.title}.", "Use another engine.")
-        from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
+        from semseg.engines.openvino.backend import OpenVinoBackend
 
         precision, cores, directory = options.precision, options.cores, model.params.parent
         compiled = partial(

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from semseg.engines import cuda_driver
 from semseg.engines.gluon import cuda, runtime
 from semseg.errors import DeviceError
 from semseg.machine import usable_cores
@@ -34,6 +36,25 @@ def test_mxnet_that_is_missing_is_what_the_error_names() -> None:
     program = "import sys; sys.modules['mxnet'] = None; from semseg.engines.gluon import runtime; runtime.load()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of mxnet halted")
+
+
+@pytest.mark.parametrize("imported", [True, False])
+def test_mxnet_is_loaded_beside_a_newer_pytorch(tmp_path: Path, imported: bool) -> None:
+    """GluonCV 0.10.5 refuses to be imported where PyTorch 2 can be."""
+    (tmp_path / "torch.py").write_text("__version__ = '2.13.0'")
+    program = (
+        f"import sys; {'import torch; ' if imported else ''}from semseg.engines.gluon import runtime; runtime.load()\n"
+        f"assert ('torch' in sys.modules) is {imported}; import torch; print(torch.__version__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2.13.0\n", "")
 
 
 DEFAULTS = {
@@ -108,7 +129,7 @@ def test_a_gpu_that_is_required_and_not_there_is_an_error_with_the_cause(monkeyp
         runtime.devices(required=True)
     monkeypatch.setattr(cuda, "is_installed", lambda: True)
     monkeypatch.setattr(cuda, "driver", lambda: "the driver")
-    monkeypatch.setattr(cuda, "why_none", lambda library: DeviceError(f"{library} sleeps"))
+    monkeypatch.setattr(cuda_driver, "why_none", lambda driver, title, cuda: DeviceError(f"{driver} sleeps"))
     with pytest.raises(DeviceError, match="the driver sleeps"):
         runtime.devices(required=True)
 

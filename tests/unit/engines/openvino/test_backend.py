@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_networks import SINGLE, doubling
 
-from semseg.engines.openvino.backend import OpenVinoBackend, has_bf16
+from semseg.engines.openvino.backend import OpenVinoBackend
 from semseg.errors import ArtifactError
 from semseg.types import Float32
 
@@ -72,18 +72,3 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (0, "heard\n")
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "expected"),
-    [
-        ("model name : x\nflags\t\t: fpu avx512f avx512_bf16 amx\n\nflags : fpu\n", True),
-        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
-        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", False),
-        ("Features : fp asimd bf16\n", False),
-        ("", False),
-    ],
-)
-def test_bf16_is_for_cpus_that_compute_in_it(tmp_path: Path, cpuinfo: str, expected: bool) -> None:
-    (tmp_path / "cpuinfo").write_text(cpuinfo)
-    assert has_bf16(tmp_path / "cpuinfo") is expected

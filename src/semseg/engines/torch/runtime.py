@@ -1,0 +1,143 @@
+"""Loads PyTorch once, with the right settings, and finds its device and what that computes in."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from semseg.engines import cuda_driver
+from semseg.engines.cuda_driver import Gpu
+from semseg.errors import DeviceError
+from semseg.machine import has_bf16, usable_cores
+
+_ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([a-z]?)")
+
+_OTHERS = "Use an instance with another GPU, such as those of the families G4dn, G5, G6 or P5, or the engine mxnet."
+
+
+@cache
+def load() -> ModuleType:
+    """Return the module `torch`; the first call takes seconds. float32 is float32: TF32 is off.
+
+    Without OMP_NUM_THREADS, PyTorch would use all cores of the machine, whatever the container may use.
+    Raises DeviceError when it or a library that it needs cannot be loaded.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"PyTorch cannot be loaded: {' '.join(str(error).split())}",
+            "Install it again, its CUDA build with the packages of NVIDIA that it asks for.",
+        ) from error
+    module: ModuleType = torch
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "ieee"
+    return module
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let GPUs round what convolutions multiply in float32 to TF32's 10 bits, or not. Other products stay exact, such
+    as those of the interpolation.
+    """
+    load().backends.cudnn.conv.fp32_precision = "tf32" if allowed else "ieee"
+
+
+def is_for_gpus() -> bool:
+    """Return whether PyTorch's CUDA build is installed."""
+    return load().version.cuda is not None
+
+
+def devices(required: bool = False) -> tuple[Any, int]:
+    """Return the torch.device to compute on (the first GPU, else the CPU) and the number of GPUs found.
+
+    Raises DeviceError, with the cause and a way out, when PyTorch cannot use the first GPU, and when none is found
+    although one is `required`.
+    """
+    torch = load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the errors here explain
+        gpus: int = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if gpus:
+            _require_use(torch)
+    if required and not gpus:
+        raise _why_none(torch)
+    return (torch.device("cuda", 0) if gpus else cpu()), gpus
+
+
+def cpu() -> Any:
+    """Return the torch.device of the CPU, without looking for a GPU. Raises DeviceError as `load` does."""
+    return load().device("cpu")
+
+
+def precisions(device: Any) -> tuple[str, ...]:
+    """Return the number formats that training may compute in on a device, float32 first."""
+    if device.type == "cpu":
+        return ("float32", "bfloat16") if has_bf16() else ("float32",)
+    return ("float32", "bfloat16", "float16") if is_ampere(device) else ("float32", "float16")
+
+
+def is_ampere(device: Any) -> bool:
+    """Return whether a device is a GPU of the Ampere generation or newer, which multiply in bfloat16 and TF32."""
+    return bool(device.type == "cuda" and load().cuda.get_device_capability(device)[0] >= 8)
+
+
+def device_memory(device: Any) -> int | None:
+    """Return the free bytes of a GPU, or None for the CPU.
+
+    First releases the memory that PyTorch keeps for later use. Waits for the device.
+    """
+    if device.type == "cpu":
+        return None
+    cuda = load().cuda
+    cuda.synchronize(device)
+    cuda.empty_cache()
+    free: int = cuda.mem_get_info(device)[0]
+    return free
+
+
+def no_code(subject: str = "is one for which") -> DeviceError:
+    """Return the error that PyTorch has no machine code for a GPU; `subject` begins its sentence."""
+    built = " ".join(load().cuda.get_arch_list())
+    return DeviceError(f"The GPU {subject} this build of PyTorch has no machine code; it has for {built}.", _OTHERS)
+
+
+def has_code(architectures: list[str], major: int, minor: int) -> bool:
+    """Return whether a build for these architectures, such as sm_86, has code for a GPU of a compute capability.
+
+    Machine code (sm) also runs on later minor versions of the same major one, and code that the driver translates
+    (compute) on all later ones; with a letter after the number, as in sm_90a, neither does (CUDA C++ Programming Guide,
+    "Application Compatibility").
+    """
+    for kind, built_major, built_minor, letter in _ARCHITECTURE.findall(" ".join(architectures)):
+        version = int(built_major), int(built_minor)
+        if version == (major, minor):
+            return True
+        if not letter and version < (major, minor) and (kind == "compute" or version[0] == major):
+            return True
+    return False
+
+
+def _require_use(torch: ModuleType) -> None:
+    """Raise DeviceError unless the first GPU computes. Without this check the first kernel would fail obscurely."""
+    try:
+        major, minor = torch.cuda.get_device_capability(0)
+        if not has_code(torch.cuda.get_arch_list(), major, minor):
+            raise no_code(f"{Gpu(torch.cuda.get_device_name(0), major, minor)}, for which")
+        torch.zeros(1, device="cuda:0")  # another process may have it for itself
+    except RuntimeError as error:
+        raise DeviceError(
+            f"The GPU cannot be used: {str(error).strip().splitlines()[0]}",
+            "Check that nvidia-smi works on the machine, and that no other process holds the GPU.",
+        ) from error
+
+
+def _why_none(torch: ModuleType) -> DeviceError:
+    if torch.version.cuda is None:
+        return DeviceError(
+            "No GPU can be used: PyTorch's CPU build is installed.", "Use the torch image, or install its CUDA build."
+        )
+    return cuda_driver.why_none(cuda_driver.load_driver(), "PyTorch", int(torch.version.cuda.partition(".")[0]))

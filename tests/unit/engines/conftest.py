@@ -1,0 +1,65 @@
+"""Real shared libraries, made here, in place of NVIDIA's driver: no GPU and no CUDA are needed."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DRIVER = """
+#include <string.h>
+int cuInit(unsigned flags) {{ return {init}; }}
+int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}
+int cuGetErrorString(int code, const char **text) {{
+    *text = code == 100 ? "no CUDA-capable device is detected" : 0;
+    return code == 100 ? 0 : 1;
+}}
+int cuDeviceGet(int *device, int ordinal) {{ *device = 7 + ordinal; return 0; }}
+int cuDeviceGetName(char *name, int length, int device) {{
+    strncpy(name, device == 7 ? "{name}" : "?", length);
+    return 0;
+}}
+int cuDeviceGetAttribute(int *value, int attribute, int device) {{
+    *value = device != 7 ? 0 : attribute == 75 ? {major} : attribute == 76 ? {minor} : 0;
+    return 0;
+}}
+"""
+
+
+@pytest.fixture(scope="session")
+def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Makes a shared library of a name from C source."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or ""
+    if not compiler:
+        pytest.skip("there is no C compiler")
+
+    def make(source: str, name: str) -> Path:
+        library = tmp_path_factory.mktemp("libraries") / name
+        flags = ["-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{name}"]
+        command = [compiler, *flags, "-x", "c", "-", "-o", str(library)]
+        subprocess.run(command, input=source, text=True, timeout=300, check=True)
+        return library
+
+    return make
+
+
+@pytest.fixture
+def driver_file(compile_library: Callable[[str, str], Path]) -> Callable[..., Path]:
+    """Makes the file of a driver's library whose first GPU has this name and compute capability."""
+
+    def make(name: str = "NVIDIA A10G", capability: str = "8.6", init: int = 0, version: int = 12020) -> Path:
+        major, minor = capability.split(".")
+        source = DRIVER.format(init=init, version=version, name=name, major=major, minor=minor)
+        return compile_library(source, "libcuda.so.1")
+
+    return make
+
+
+@pytest.fixture
+def driver(driver_file: Callable[..., Path]) -> Callable[..., ctypes.CDLL]:
+    """Loads such a library."""
+    return lambda *arguments, **settings: ctypes.CDLL(str(driver_file(*arguments, **settings)))

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_network import MakeLearner, specification, tiny_arrays
+
+from semseg.engines.torch.learner import TorchLearner
+from semseg.types import Batch
+
+
+@pytest.fixture(scope="session")
+def tiny_learner() -> MakeLearner:
+    """Makes learners on the CPU, with initial values: `tiny_learner("adam", seed=1, precision="bfloat16")`."""
+
+    def tiny_learner(
+        optimizer: str, seed: int = 0, classes: int = 3, precision: str = "float32", **settings: Any
+    ) -> TorchLearner:
+        learner = TorchLearner(specification(optimizer, classes, **settings), torch.device("cpu"), precision)
+        learner.load(tiny_arrays(classes, seed), "initial values")
+        return learner
+
+    return tiny_learner
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Two images whose upper half is dark and of class 0, whose lower half is bright and of class 1."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.array([0, 1], np.uint8), 16)[None, :, None] + np.zeros((2, 32, 32), np.uint8)
+    noise = rng.integers(0, 60, (2, 32, 32, 3))
+    return Batch((labels[..., None] * 180 + noise).astype(np.uint8), labels)
