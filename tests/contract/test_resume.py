@@ -162,9 +162,9 @@ def test_a_full_disk_ends_the_job_with_the_folder_and_the_way_out(job: Any) -> N
     """Half of a file on a full disk would pass for a model, and exit code 2 for a bug in this project."""
     job.paths.model.mkdir()
     place, name = configure(job, epochs="1"), "checkpoint-0000-000001.params.sagemaker-ignore"
-    with job.start(hold_at="Number of GPUs") as process:
+    with job.start(hold_at="LRScheduler setup") as process:
         assert process.stdout
-        next(line for line in process.stdout if "Number of GPUs" in line)
+        next(line for line in process.stdout if "LRScheduler setup" in line)
         (place / name).symlink_to("/dev/full")
         process.send_signal(CONTINUE)
         process.communicate(timeout=60)
