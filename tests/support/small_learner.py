@@ -126,7 +126,7 @@ def _valid(labels: UInt8) -> Any:
 class SmallEngine:
     """Trains this network on the CPU."""
 
-    name, title, installation = "small", "Small", "nothing"
+    name, title, installation = "small", "Small", "install numpy"
 
     def is_installed(self) -> bool:
         return True
