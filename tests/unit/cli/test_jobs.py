@@ -42,7 +42,7 @@ def test_a_training_that_is_stopped_while_s3_is_busy_ends_well(
     assert training.returncode == 0
     assert "Stopped before the first training step" in log
     *_, told, again = log.splitlines()
-    assert told == "There is no checkpoint of this training. Start it again with:"
+    assert told == "This training has not saved a checkpoint yet. Start it again with:"
     assert sorted(shlex.split(again)) == sorted([*command, "--job", f"./{job}"])
 
 
@@ -70,7 +70,10 @@ def test_a_hyperparameter_without_a_channel_fails_the_job_that_is_laid_out(tmp_p
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     failure = (tmp_path / "output/failure").read_text()
-    assert failure == "ClientError: --learning-rate is given, but no channel. Give --train too."
+    assert (
+        failure
+        == "ClientError: --learning-rate is given, but no channel. Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs."
+    )
     assert not (tmp_path / ".semseg.lock").exists()
 
 
