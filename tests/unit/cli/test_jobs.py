@@ -70,10 +70,9 @@ def test_a_hyperparameter_without_a_channel_fails_the_job_that_is_laid_out(tmp_p
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     failure = (tmp_path / "output/failure").read_text()
-    assert (
-        failure
-        == "ClientError: --learning-rate is given, but no channel. Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs."
-    )
+    fault = "--learning-rate is given, but no channel."
+    way_out = "Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs."
+    assert failure == f"ClientError: {fault} {way_out}"
     assert not (tmp_path / ".semseg.lock").exists()
 
 
