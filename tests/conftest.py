@@ -42,7 +42,7 @@ def _fresh_log() -> None:
 
 @pytest.fixture(scope="session")
 def metric_definitions() -> dict[str, str]:
-    """The regexes by metric that the README gives to users of a bring-your-own container (algorithm.md section 2)."""
+    """The regexes by metric that the README gives to users of a bring-your-own container."""
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     definitions = dict(re.findall(r"^((?:train|validation):\w+) +(#.*)$", readme, re.MULTILINE))
     assert len(definitions) == 8

@@ -45,7 +45,7 @@ class SemsegError(Exception):
 
 
 class UserError(SemsegError):
-    """An error that the user can fix: whoever starts the job or sends the request."""
+    """An error that the person who starts the job or sends the request can fix."""
 
     exit_code = 1
     http_status = 400
@@ -88,7 +88,7 @@ class DiskFullError(UserError):
 
     def __init__(self, place: object) -> None:
         super().__init__(
-            f"The disk is full: there is no room in {place}.",
+            f"The disk is full: no space is left in {place}.",
             "Give the job a larger volume (VolumeSizeInGB on SageMaker), or free some space.",
         )
 

@@ -1,15 +1,16 @@
-"""Atomic writing of files, and their SHA-256."""
+"""Atomic writing of files, their SHA-256, and what is common to the readers of files that are not trusted."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from semseg.errors import DiskFullError
+from semseg.errors import DiskFullError, FormatError, SemsegError, one_line
 
 
 def sha256(path: Path) -> str:
@@ -45,3 +46,32 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_file(path: Path) -> None:
+    """Raise FormatError unless this is a regular file: reading a FIFO would wait for its writer."""
+    if not path.is_file():
+        raise FormatError("is not there" if not path.exists() else "is not a file")
+
+
+def map_file(path: Path) -> memoryview:
+    """Return the bytes of a file, which are read when they are used. Raises FormatError if it is not a regular file."""
+    require_file(path)
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:  # mmap refuses an empty file
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+@contextmanager
+def naming_file(path: Path, error: type[SemsegError], hint: str = "") -> Iterator[None]:
+    """Turn a FormatError in the block, or an OSError from reading, into an `error` that names the file.
+
+    hint: how to mend a FormatError.
+    """
+    try:
+        yield
+    except FormatError as fault:
+        raise error(f"{one_line(str(path))} {fault}.", hint) from None
+    except OSError as fault:
+        raise error(f"{one_line(str(path))} cannot be read: {fault.strerror or fault}.") from fault

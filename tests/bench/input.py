@@ -38,7 +38,7 @@ CHECK_BAR = 1.0
 IMAGES, ROUNDS, CHECK_ROUNDS = 8, 25, 5
 CROP, BASE, BATCH, WORKERS = 240, 520, 16, 16
 LABEL_MAP = parse_label_map(DEFAULT, 12, "the label map")  # CamVid's masks have values from 0 to 11
-OURS, UINT8, GLUONCV = "ours", "GluonCV to uint8", "GluonCV"
+THIS_PROJECT, UINT8, GLUONCV = "this project", "GluonCV to uint8", "GluonCV"
 Make = Callable[[IndexedPair], object]
 
 
@@ -48,7 +48,7 @@ def main() -> int:
     os.sched_setaffinity(0, {min(cores)})
     os.environ["OMP_NUM_THREADS"] = "1"
     bytearray(31 << 20)  # freeing it makes glibc keep memory that is freed later, for both, as in any training
-    makers = {OURS: semseg(), **gluoncv()}
+    makers = {THIS_PROJECT: semseg(), **gluoncv()}
     print(f"{'images a second, one core':28}" + "".join(f"{name:>18}" for name in makers))
     ratios = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def main() -> int:
             seconds = measure(makers, write_pairs(Path(folder) / str(size), size))
             rates = {name: IMAGES / statistics.median(rounds) for name, rounds in seconds.items()}
             print(f"{size[0]:>5} x {size[1]:<20}" + "".join(f"{rate:>18.0f}" for rate in rates.values()))
-            ratios[size] = statistics.median(np.divide(seconds[GLUONCV], seconds[OURS]))
+            ratios[size] = statistics.median(np.divide(seconds[GLUONCV], seconds[THIS_PROJECT]))
         os.sched_setaffinity(0, cores)
         pairs = camvid() or write_pairs(Path(folder) / "check", (480, 360))
         share = check_over_epoch(pairs)

@@ -1,4 +1,4 @@
-"""Loads `serve` with twice its capacity from 64 connections, for a quarter of an hour; needs wrk.
+"""Loads `serve` with twice its capacity from 64 connections, for 15 minutes by default; needs wrk.
 
     scripts/bench load [--seconds 900] [--check]
 
@@ -31,11 +31,13 @@ from semseg.codecs.images import decode_image
 from semseg.codecs.masks import encode_mask
 from semseg.inference.load import load_predictor
 
-CONNECTIONS, IMAGES, SIZE = 64, 16, (96, 72)
+CONNECTIONS, IMAGES, SIZE = 64, 16, (96, 72)  # width and height
 TIMEOUT = 1
-"""Seconds for a request: less than the queue takes, so that both kinds of refusal occur."""
+"""Seconds for a request: less than a full queue takes, so that both kinds of refusal occur."""
 
 QUEUE = 48
+"""SEMSEG_QUEUE: fewer than CONNECTIONS, so that some requests find it full."""
+
 PING_BAR, GROWTH_BAR = 0.250, 1.05
 LONGEST = TIMEOUT + 5.0
 """Seconds: the deadline, and time for the image in progress, for sending, and for a busy machine."""
@@ -45,7 +47,7 @@ SETTLED_AFTER = 120
 
 
 def main() -> int:
-    """Prints the results; returns 1 if a response was wrong or a bar is missed."""
+    """Prints the results; returns 1 if a response is wrong or a bar is missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, default=900)
     parser.add_argument("--check", action="store_true", help="check only that the responses are right")
@@ -56,21 +58,22 @@ def main() -> int:
     limits = {"SEMSEG_QUEUE": str(QUEUE), "SAGEMAKER_MODEL_SERVER_TIMEOUT": str(TIMEOUT), "SEMSEG_REQUEST_LOG": "none"}
     with tempfile.TemporaryDirectory() as folder, serving(job, **limits) as server:
         assert server
-        capacity = prepare(Path(folder), job, server)
-        # An accepted request waits in the queue until its deadline, a refused one not at all; both clients pause.
+        capacity = write_images_and_measure_capacity(Path(folder), job, server)
+        # An accepted request occupies its connection until the deadline, a refused one for no time: with this pause
+        # between requests, the load is twice the capacity.
         pause = max(0.02, (CONNECTIONS / capacity - TIMEOUT) / 2)
         print(f"capacity {capacity:.1f} images of {SIZE[0]}x{SIZE[1]} a second; {pause:.2f} s between requests")
         counts, pings, resident = under_load(server, folder, arguments.seconds, pause)
     rate = (counts["right"] + counts["wrong"] + counts["refused"] + counts["undocumented"]) / counts["seconds"]
     print(f"{rate:.1f} requests a second, {rate / capacity:.2f} of the capacity")
     print(f"{counts}; {len(pings)} pings, {sum(ping is None for ping in pings)} of them not answered with 200")
-    kept = not (counts["wrong"] or counts["undocumented"] or counts["broken"] or None in pings)
-    kept = kept and counts["right"] > 0 and counts["refused"] > 0 and counts["longest"] <= LONGEST
-    print(f"load: {'every response right' if kept else 'NOT every response right, refused or in time'}")
-    return int(not kept) if arguments.check else int(not all([kept, *figures(pings, resident)]))
+    all_right = not (counts["wrong"] or counts["undocumented"] or counts["broken"] or None in pings)
+    all_right = all_right and counts["right"] > 0 and counts["refused"] > 0 and counts["longest"] <= LONGEST
+    print(f"load: {'every response right' if all_right else 'NOT every response right, refused or in time'}")
+    return int(not all_right) if arguments.check else int(not all([all_right, *check_bars(pings, resident)]))
 
 
-def prepare(folder: Path, job: Path, server: Server) -> float:
+def write_images_and_measure_capacity(folder: Path, job: Path, server: Server) -> float:
     """Writes images with their masks, computed in this process; returns the server's capacity in images per second."""
     predictor = load_predictor(job / "model", "openvino", cores=2).predictor
     bodies = jpeg_images(SIZE, IMAGES)[:IMAGES]
@@ -126,14 +129,17 @@ def probe(parent: Connection, port: int) -> None:
     parent.send(pings)
 
 
-def figures(pings: list[float | None], resident: list[int]) -> list[bool]:
-    """Prints the bars; returns whether each is met."""
+def check_bars(pings: list[float | None], resident: list[int]) -> list[bool]:
+    """Prints each value with its bar; returns whether each is met."""
     slowest = float(np.percentile([ping for ping in pings if ping is not None], 99.9))
     settled = min(SETTLED_AFTER, len(resident) // 2)
     growth = statistics.median(resident[-10:]) / statistics.median(resident[settled : settled + 10])
     print(f"memory after {settled} s: {resident[settled] / 1e6:.0f} MB, at the end: {resident[-1] / 1e6:.0f} MB")
     kept = []
-    for name, value, bar in (("ping p99.9, seconds", slowest, PING_BAR), ("memory over settled", growth, GROWTH_BAR)):
+    for name, value, bar in (
+        ("ping p99.9, seconds", slowest, PING_BAR),
+        ("final over settled memory", growth, GROWTH_BAR),
+    ):
         kept.append(value <= bar)
         print(f"{name}: {value:.4g}, bar {bar:.4g}, {'ok' if kept[-1] else 'short'}")
     return kept

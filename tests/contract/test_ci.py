@@ -71,27 +71,27 @@ WRONG_IMPORTS = [
     ("artifact", "from botocore import exceptions", "boto3 is"),
     ("networks", "import onnx", "ONNX is"),
     ("exporting", "import onnxruntime", "ONNX Runtime is"),
-    ("training", "import semseg", "The public door is"),
-    ("training", "from semseg import __version__", "The public door is"),
+    ("training", "import semseg", "Only users import"),
+    ("training", "from semseg import __version__", "Only users import"),
     ("sagemaker", "import numpy", "The platform's contract and"),
     ("sagemaker", "from PIL import Image", "The platform's contract and"),
     ("sagemaker", "from semseg.types import Batch", "The platform's contract and"),
 ]
-"""A room, an import that is out of place in it, and how the heading of the contract that says so begins."""
+"""A package, an import that is not allowed in it, and the start of the violated contract's name."""
 
 
-def test_an_import_in_the_wrong_room_fails_the_check(tmp_path: Path) -> None:
+def test_an_import_in_the_wrong_package_fails_the_check(tmp_path: Path) -> None:
     """Also within a function, which puts it off. Each breaks one contract and no other."""
     package = tmp_path / "semseg"
     shutil.copytree(ROOT / "src/semseg", package, ignore=shutil.ignore_patterns("__pycache__"))
-    for number, (room, statement, _) in enumerate(WRONG_IMPORTS):
-        (package / room / f"odd{number}.py").write_text(f"def late() -> None:\n    {statement}\n")
+    for number, (package_name, statement, _) in enumerate(WRONG_IMPORTS):
+        (package / package_name / f"odd{number}.py").write_text(f"def late() -> None:\n    {statement}\n")
     program = Path(sys.executable).with_name("lint-imports")
     command: list[str | Path] = [program, "--no-cache", "--config", ROOT / "pyproject.toml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     _, *headings_and_texts = re.split(r"^(.+)\n-+\n", done.stdout, flags=re.MULTILINE)
     sections = list(zip(headings_and_texts[::2], headings_and_texts[1::2], strict=True))
-    for number, (room, statement, contract) in enumerate(WRONG_IMPORTS):
-        broken = [heading for heading, text in sections if f"semseg.{room}.odd{number} -> " in text]
-        assert [heading.startswith(contract) for heading in broken] == [True], (room, statement, broken)
+    for number, (package_name, statement, contract) in enumerate(WRONG_IMPORTS):
+        broken = [heading for heading, text in sections if f"semseg.{package_name}.odd{number} -> " in text]
+        assert [heading.startswith(contract) for heading in broken] == [True], (package_name, statement, broken)

@@ -21,7 +21,9 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
+import small_train
 from PIL import Image
+from quick_job import QUICK
 
 from semseg.codecs.params import read_params
 from semseg.data.loader import TrainingLoader
@@ -79,7 +81,7 @@ def manifest_lines(street: Path, split: str, root: str, **more: Any) -> str:
 
 
 def batches_of(paths: Paths) -> Batches:
-    """The first three epochs of the job's training pictures, not shuffled, byte for byte."""
+    """The first three epochs of the job's training images, not shuffled, byte for byte."""
     with ObjectStore() as store:
         train, _ = open_inputs(read_channels(paths), 12, store)
         sampler = Sampler(train.label_map, CROP, BASE, seed=3, workers=2, checked=False)
@@ -116,18 +118,18 @@ def with_manifests(paths: Paths, train: str, validation: str) -> Paths:
 
 @contextmanager
 def fed(paths: Paths, manifests: dict[str, Path]) -> Iterator[None]:
-    """Plays the platform with `semseg pipe`, a process for each channel."""
-    feeders = [
+    """Writes to the pipes as the platform does: `semseg pipe`, a process for each channel."""
+    writers = [
         subprocess.Popen([SEMSEG, "pipe", str(path), str(paths.channel("")), "--channel", channel])
         for channel, path in manifests.items()
     ]
     try:
         yield
     finally:
-        for feeder in feeders:
-            feeder.send_signal(signal.SIGTERM)
-        for feeder in feeders:
-            feeder.wait(30)
+        for writer in writers:
+            writer.send_signal(signal.SIGTERM)
+        for writer in writers:
+            writer.wait(30)
     assert not [path for path in paths.channel("").iterdir() if path.is_fifo()]
 
 
@@ -204,46 +206,37 @@ def test_pipes_give_the_same_batches(street: Path, expected: Batches, tmp_path: 
 
 @pytest.fixture(scope="module")
 def continued(new_job: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Paths, Any, str]:
-    """A model of Ground Truth data, and a run that went on from it with data from pipes: its job and its log."""
-    first = new_job(train=6, validation=2)
-    data = first.paths.channel("")
+    """A model of Ground Truth data, and a run that starts from it with data from pipes: its job and its log."""
+    data = new_job(train=6, validation=2).paths.channel("")
     colors = {str(number): {"class-name": name, "hex-color": f"#00000{number}"} for number, name in enumerate(CLASSES)}
     for mask in data.glob("*_annotation/*"):
         with Image.open(mask) as image:
             Image.fromarray(np.asarray(image)).save(mask)  # grey: only the values count
-    shapes = tmp_path_factory.mktemp("shapes")
     for split in ("train", "validation"):
         lines = manifest_lines(data, split, "", **{"streets-ref-metadata": {"internal-color-map": colors}})
         (data / f"{split}.manifest").write_text(lines)
-    command = [str(SEMSEG), "train", "--job", str(shapes / "first"), "--num-classes", "4", "--epochs", "1"]
+    first = Paths(tmp_path_factory.mktemp("shapes") / "first")
+    command = [sys.executable, small_train.__file__, "train", "--job", str(first.base)]
     command += ["--train", str(data / "train.manifest"), "--validation", str(data / "validation.manifest")]
-    command += ["--crop-size", "24", "--base-size", "48", "--mini-batch-size", "3", "--use-pretrained-model", "False"]
-    command += ["--export-onnx", "False"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | THREADS)
+    command += [word for name, value in QUICK.items() for word in (f"--{name.replace('_', '-')}", value)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
     job = new_job(train=1, validation=1)
-    for name in ("train", "train_annotation", "validation", "validation_annotation"):
-        shutil.rmtree(job.paths.channel(name))
-    job.paths.input_data_config.write_text(json.dumps({"train": PIPE, "validation": PIPE}))
+    into_pipes(job)
     job.paths.channel("model").mkdir()
-    model = Paths(shapes / "first").model
-    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz", compresslevel=0) as archive:
+    with tarfile.open(job.paths.channel("model") / "model.tar.gz", "w:gz") as archive:
         for name in ("hyperparams.json", "classes.json", "model_best.params"):
-            archive.add(model / name, name)
-    quick = {"mini_batch_size": "3", "epochs": "2", "_export_onnx": "False"}
-    job.configure(num_training_samples="6", learning_rate="1e-12", **quick)
+            archive.add(first.model / name, name)
+    job.configure(num_training_samples="6", learning_rate="1e-12")
     with fed(job.paths, {split: data / f"{split}.manifest" for split in ("train", "validation")}):
         code, log = job.run()
     assert code == 0, log
-    return Paths(shapes / "first"), job, log
-
-
-THREADS = {"OMP_NUM_THREADS": "2"}
+    return first, job, log
 
 
 @pytest.mark.req("R18", "R38", "R43", "R44", "R45", "R46", "R47", "R48")
-def test_training_goes_on_from_an_earlier_model_with_data_from_pipes(continued: tuple[Paths, Any, str]) -> None:
+def test_a_training_starts_from_an_earlier_model_with_data_from_pipes(continued: tuple[Paths, Any, str]) -> None:
     """At next to no learning rate the parameters stay where they were."""
     first, job, log = continued
     before, after = (read_params(paths.model / "model_best.params") for paths in (first, job.paths))
@@ -254,7 +247,7 @@ def test_training_goes_on_from_an_earlier_model_with_data_from_pipes(continued: 
     assert log.count("#quality_metric. host: algo-1, epoch: 1") == 5
 
 
-def test_names_of_classes_reach_the_artifact_and_the_next(continued: tuple[Paths, Any, str]) -> None:
+def test_names_of_classes_reach_the_artifact_and_that_of_the_next_training(continued: tuple[Paths, Any, str]) -> None:
     first, job, _ = continued
     for paths in (first, job.paths):
         assert json.loads((paths.model / "classes.json").read_text()) == {"classes": list(CLASSES)}
@@ -294,13 +287,17 @@ with open(pipe, "wb", buffering=0) as file:
 
 def test_a_writer_that_dies_amid_a_record_ends_the_job(job: Any) -> None:
     job.paths.input_data_config.write_text(json.dumps({"train": PIPE}))
-    picture = next(job.paths.channel("train").iterdir()).read_bytes()
+    image = next(job.paths.channel("train").iterdir()).read_bytes()
     for name in ("train", "train_annotation"):
         shutil.rmtree(job.paths.channel(name))
     job.configure(num_training_samples="8")
-    begun = struct.pack("<II", 0xCED7230A, len(picture)) + picture[:100]
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(job.paths.channel("train_0")), begun.hex()]):
-        fails(job, "ClientError", "record 0 of train_0 is cut short", f"{len(picture) - 100} more bytes")
+    begun = struct.pack("<II", 0xCED7230A, len(image)) + image[:100]
+    command = [sys.executable, "-c", WRITER, str(job.paths.channel("train_0")), begun.hex()]
+    with subprocess.Popen(command) as writer:
+        try:
+            fails(job, "ClientError", "record 0 of train_0 is cut short", f"{len(image) - 100} more bytes")
+        finally:
+            writer.kill()  # it still waits for a reader if the job has not opened the pipe
 
 
 def into_pipes(job: Any) -> None:
@@ -338,7 +335,7 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-def test_what_s3_refuses_ends_the_job_with_the_line(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_s3_refuses_ends_the_job_with_its_line(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("train", "train_annotation"):
         shutil.rmtree(job.paths.channel(name))
     job.paths.channel("train").mkdir()

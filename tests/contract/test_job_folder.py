@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import small_train
 from quick_job import QUICK
 
 from semseg.data.shapes import write_shapes
@@ -28,13 +28,14 @@ CHANNELS = ("train", "train_annotation", "validation", "validation_annotation")
 
 @dataclass(frozen=True)
 class Training:
-    """A quick training in a folder, as a process."""
+    """A quick training in a folder, as a process. program: `semseg`, with a small network."""
 
     folder: Path
     shapes: Path
+    program: Path
 
     def command(self, *options: str) -> list[str]:
-        words = [str(Path(sys.executable).with_name("semseg")), "train", "--job", str(self.folder)]
+        words = [str(self.program), "train", "--job", str(self.folder)]
         for name in CHANNELS:
             words += [f"--{name.replace('_', '-')}", str(self.shapes / name)]
         for name, value in QUICK.items():
@@ -42,7 +43,7 @@ class Training:
         return [*words, *options]
 
     def earlier(self) -> dict[str, str]:
-        """Puts a whole model of an earlier training there, whose files say so: the digests of all."""
+        """Writes a complete model of an earlier training, whose files say so; returns the digests of all."""
         for directory, names in (("model", MODEL), ("output/data", RESULTS)):
             (self.folder / directory).mkdir(parents=True)
             for name in names:
@@ -50,25 +51,30 @@ class Training:
         return self.digests()
 
     def digests(self) -> dict[str, str]:
-        """Of the model and what is told of it."""
+        """Returns the digests of the model's files and of the results, by name."""
         files = [path for name in ("model", "output/data") for path in sorted((self.folder / name).iterdir())]
         return {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture
 def training(tmp_path: Path) -> Training:
-    """In a folder with a space in its name, on generated pictures."""
-    write_shapes(
-        tmp_path / "shapes", train=32, validation=4, size=(48, 40), seed=1
-    )  # iterations for a signal to come in
-    return Training(tmp_path / "my job", tmp_path / "shapes")
+    """A training of two epochs with two iterations each, in a folder with a space in its name."""
+    write_shapes(tmp_path / "shapes", train=8, validation=4, size=(48, 40), seed=1)
+    program = tmp_path / "semseg"
+    program.symlink_to(small_train.__file__)
+    return Training(tmp_path / "my job", tmp_path / "shapes", program)
 
 
 @contextmanager
-def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process whose output can be read; it is killed after five minutes, and at the end."""
-    environ = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "2"}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+def started(command: Sequence[str], words: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A process whose output can be read, which waits for a signal at the first line with these words, if given.
+
+    It is killed after five minutes, and at the end.
+    """
+    environ = os.environ | {"PYTHONUNBUFFERED": "1", small_train.HOLD_AT: words}
+    with subprocess.Popen(
+        [sys.executable, *command], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         watch = threading.Timer(300, process.kill)
         watch.start()
         try:
@@ -79,8 +85,8 @@ def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def run(command: Sequence[str], words: str = "", number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
-    """Runs a command, to its end or to the line with these words, at which it gets a signal: exit code and output."""
-    with started(command) as process:
+    """Runs a command to its end, with a signal at the first line with these words; returns exit code and output."""
+    with started(command, words) as process:
         assert process.stdout
         output = ""
         for line in process.stdout:
@@ -107,10 +113,10 @@ def test_what_was_trained_stays_until_there_is_more_and_goes_on_where_it_was_sto
     assert code == 0, output
     assert f"Stopped before the first validation: the earlier model is kept in {training.folder}/model." in output
     assert training.digests() == earlier
-    *_, told, resuming = output.splitlines()
-    assert told == "Resume from the last checkpoint with:"
+    *_, before, resuming = output.splitlines()
+    assert before == "Resume from the last checkpoint with:"
     program, *words = shlex.split(resuming)
-    assert shutil.which(program) == command[0]
+    assert program == command[0]
     assert sorted(words) == sorted(command[1:])
 
     code, output = run(shlex.split(resuming), "epoch: 0, validation mIOU", signal.SIGTERM)
@@ -125,7 +131,7 @@ def test_what_was_trained_stays_until_there_is_more_and_goes_on_where_it_was_sto
     code, output = run([*command, "--optimizer", "adam"])
     assert code == 1
     assert "optimizer was sgd, now it is adam. Restore these values to resume it, or give --job " in output
-    assert f"--job '{training.folder}' --overwrite to start a new one" in output
+    assert f"--job '{training.folder}' --overwrite to start a new training" in output
     assert training.digests() == after
 
     code, output = run(command, "#label_map validation")
@@ -162,8 +168,8 @@ def test_a_killed_training_leaves_one_model_and_not_parts_of_two(
 
 
 def test_a_folder_in_use_is_refused_and_free_again_once_its_process_is_killed(training: Training) -> None:
-    command = training.command(*OFTEN, "--epochs", "1000")
-    with started(command) as first:
+    command = training.command(*OFTEN)
+    with started(command, "Checkpoint saved") as first:
         assert first.stdout
         next(line for line in first.stdout if "The folder of the job is" in line)
         checkpoints = ["--job", str(training.folder.with_name("other")), "--checkpoints"]

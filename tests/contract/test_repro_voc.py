@@ -30,12 +30,12 @@ REFERENCE = {
     "use-pretrained-model": "True",
     "validation-mini-batch-size": "16",
 }
-"""The hyperparameters of the log that has the reference numbers (algorithm.md section 6)."""
+"""The hyperparameters in the published log of a training with the built-in algorithm, whose mIOU is the reference."""
 
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """A tree like VOC2012's, of two pictures for training and one for validation; the fourth is not segmented."""
+    """A tree like VOC2012's, of two images for training and one for validation; the fourth is not segmented."""
     root = tmp_path / "VOC devkit/VOC2012"
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
@@ -51,7 +51,7 @@ def voc(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_dry_run_lays_the_data_out_and_tells_the_references_command(voc: Path, tmp_path: Path) -> None:
+def test_a_dry_run_lays_the_data_out_and_prints_the_references_command(voc: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [str(ROOT / "scripts/repro-voc"), "--dry-run", str(voc.relative_to(tmp_path)), out.name]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -68,7 +68,7 @@ def test_a_dry_run_lays_the_data_out_and_tells_the_references_command(voc: Path,
     assert [len(list((out / name).iterdir())) for name in ("train", "train_annotation", "validation")] == [2, 2, 1]
 
 
-def test_it_tells_what_it_needs(tmp_path: Path) -> None:
+def test_its_usage_says_what_it_needs(tmp_path: Path) -> None:
     done = subprocess.run([ROOT / "scripts/repro-voc", tmp_path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: scripts/repro-voc ")

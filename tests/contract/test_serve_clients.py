@@ -15,21 +15,21 @@ from serve_process import Server, encode, wait_until
 
 
 def serving(logs: Path, *does: str, **environ: str) -> AbstractContextManager[Server]:
-    """A ready server whose network does as told, and that ends well when the block does."""
+    """A ready server whose network misbehaves as its arguments say, and that ends well when the block does."""
     return serve_process.serving(logs, logs, faulty_server.__file__, *does, **environ)
 
 
-def told(server: Server, metric: str, **labels: str) -> float:
-    """What /metrics says; 0 of what it does not know."""
+def metric_of(server: Server, metric: str, **labels: str) -> float:
+    """A value of /metrics; 0 if it is not there."""
     families = text_string_to_metric_families(server.ask("GET", "/metrics")[2].decode())
     return sum(one.value for family in families for one in family.samples if (one.name, one.labels) == (metric, labels))
 
 
-def in_line(server: Server) -> float:
-    return told(server, "semseg_queue")
+def queued(server: Server) -> float:
+    return metric_of(server, "semseg_queue")
 
 
-def picture(width: int, height: int) -> bytes:
+def image(width: int, height: int) -> bytes:
     return encode(np.full((height, width, 3), 200, np.uint8))
 
 
@@ -50,44 +50,44 @@ def answer_to(client: socket.socket) -> tuple[int, bytes]:
         return response.status, response.read()
 
 
-def test_a_small_picture_does_not_wait_behind_a_large_one_that_waits_for_a_slow_taker(tmp_path: Path) -> None:
+def test_a_small_image_does_not_wait_behind_a_large_one_that_waits_for_a_slow_client(tmp_path: Path) -> None:
     """Two answers of 14 MB do not fit the memory together; it takes 30 s until the first client counts as gone."""
-    large, numbers = picture(1200, 1000), "application/x-npy"
+    large, numbers = image(1200, 1000), "application/x-npy"
     with serving(tmp_path, "thrifty", SAGEMAKER_MODEL_SERVER_TIMEOUT="20") as server, ExitStack() as opened:
         first = opened.enter_context(begin(server, large, numbers))
         assert first.recv(1 << 10, socket.MSG_PEEK).startswith(b"HTTP/1.1 200")
         second = opened.enter_context(begin(server, large, numbers))
-        wait_until(lambda: in_line(server) == 1)
-        assert server.invoke(picture(40, 30), Accept="image/png")[0] == 200
+        wait_until(lambda: queued(server) == 1)
+        assert server.invoke(image(40, 30), Accept="image/png")[0] == 200
         for client in (first, second):
             status, body = answer_to(client)
             assert (status, len(body) > 4 * 3 * 1200 * 1000) == (200, True)
 
 
 def test_nothing_is_computed_for_clients_that_have_left(tmp_path: Path) -> None:
-    """Not even their places in the full line are kept for them."""
+    """Their places in the full queue are not kept either."""
     with serving(tmp_path, "waits", str(tmp_path), SEMSEG_QUEUE="33") as server, ExitStack() as opened:
-        first = opened.enter_context(begin(server, picture(10, 10), "image/png"))
+        first = opened.enter_context(begin(server, image(10, 10), "image/png"))
         wait_until(lambda: (tmp_path / "seen").exists())
-        leaving = [begin(server, picture(20, 10), "image/png") for _ in range(33)]
-        wait_until(lambda: in_line(server) == 34)
-        assert server.invoke(picture(40, 10), Accept="image/png")[0] == 503
+        leaving = [begin(server, image(20, 10), "image/png") for _ in range(33)]
+        wait_until(lambda: queued(server) == 34)
+        assert server.invoke(image(40, 10), Accept="image/png")[0] == 503
         for client in leaving:
             client.close()
-        stays = opened.enter_context(begin(server, picture(30, 10), "image/png"))
-        wait_until(lambda: in_line(server) == 35)
+        stays = opened.enter_context(begin(server, image(30, 10), "image/png"))
+        wait_until(lambda: queued(server) == 35)
         (tmp_path / "go").touch()
         assert [answer_to(client)[0] for client in (first, stays)] == [200, 200]
-        wait_until(lambda: told(server, "semseg_requests_total", path="/invocations", status="499") == 33)
-        assert in_line(server) == 0
+        wait_until(lambda: metric_of(server, "semseg_requests_total", path="/invocations", status="499") == 33)
+        assert queued(server) == 0
     assert (tmp_path / "seen").read_text().split() == ["10", "30"]
 
 
-def test_who_only_sends_no_more_is_told_to_keep_the_connection_open(tmp_path: Path) -> None:
+def test_a_client_that_closes_only_its_sending_side_gets_the_hint_to_keep_it_open(tmp_path: Path) -> None:
     with serving(tmp_path, "waits", str(tmp_path)) as server, ExitStack() as opened:
-        first = opened.enter_context(begin(server, picture(10, 10), "image/png"))
+        first = opened.enter_context(begin(server, image(10, 10), "image/png"))
         wait_until(lambda: (tmp_path / "seen").exists())
-        half = opened.enter_context(begin(server, picture(20, 10), "image/png"))
+        half = opened.enter_context(begin(server, image(20, 10), "image/png"))
         half.shutdown(socket.SHUT_WR)
         (tmp_path / "go").touch()
         assert answer_to(first)[0] == 200

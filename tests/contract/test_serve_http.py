@@ -1,4 +1,4 @@
-"""What a real `serve` process makes of HTTP itself: of expectations, of headers for proxies, and of what is no HTTP."""
+"""HTTP at a real `serve` process: expectations, headers for proxies, and bytes that are not HTTP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve_process import HEIGHT, WIDTH, Answer, Server, assert_error, encode
 
 from semseg.types import UInt8
 
-LARGE = 2**20 + 1
+TOO_LARGE = 2**20 + 1
 """Bytes, one more than the server takes."""
 
 
@@ -32,8 +32,8 @@ def answer_on(connection: socket.socket) -> Answer:
     return response.status, response.headers, response.read()
 
 
-def told_to_go_on(connection: socket.socket) -> bool:
-    """Whether an interim answer comes next."""
+def is_asked_for_the_body(connection: socket.socket) -> bool:
+    """Whether the interim answer comes next, which asks for the body."""
     expected = b"HTTP/1.1 100 Continue\r\n\r\n"
     return connection.recv(len(expected), socket.MSG_WAITALL) == expected
 
@@ -45,7 +45,7 @@ def post(*headers: str, path: str = "/invocations", version: str = "1.1") -> str
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        (post(f"Content-Length: {LARGE}"), 413),
+        (post(f"Content-Length: {TOO_LARGE}"), 413),
         (post("Content-Length: 1000", "Content-Type: text/csv"), 415),
         (post("Content-Length: 100000", "Accept: text/csv"), 406),
         (post("Transfer-Encoding: chunked", "Accept: text/csv"), 406),
@@ -65,19 +65,19 @@ def test_a_body_that_is_not_wanted_is_answered_before_it_is_sent(server: Server,
 
 
 def test_a_client_that_does_not_wait_for_the_answer_gets_it(server: Server) -> None:
-    with send(server, post(f"Content-Length: {LARGE}"), bytes(LARGE)) as connection:
+    with send(server, post(f"Content-Length: {TOO_LARGE}"), bytes(TOO_LARGE)) as connection:
         assert_error(answer_on(connection), 413)
 
 
 @pytest.mark.parametrize("expectation", ["100-continue", "100-Continue", " 100-CONTINUE "])
 def test_a_body_that_is_wanted_is_asked_for_once_and_the_connection_is_kept(
-    server: Server, picture: UInt8, expectation: str
+    server: Server, image: UInt8, expectation: str
 ) -> None:
-    body = encode(picture)
+    body = encode(image)
     head = post(f"Content-Length: {len(body)}", "Accept: image/png").replace("100-continue", expectation)
     with send(server, head) as connection:
         for again in (True, False):
-            assert told_to_go_on(connection)
+            assert is_asked_for_the_body(connection)
             for start in range(0, len(body), 5000):
                 connection.sendall(body[start : start + 5000])
             status, headers, mask = answer_on(connection)
@@ -87,10 +87,10 @@ def test_a_body_that_is_wanted_is_asked_for_once_and_the_connection_is_kept(
                 connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
 
 
-def test_a_body_in_chunks_is_asked_for_as_well(server: Server, picture: UInt8) -> None:
-    body = encode(picture)
+def test_a_body_in_chunks_is_asked_for_as_well(server: Server, image: UInt8) -> None:
+    body = encode(image)
     with send(server, post("Transfer-Encoding: chunked", "Accept: image/png")) as connection:
-        assert told_to_go_on(connection)
+        assert is_asked_for_the_body(connection)
         connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
         assert answer_on(connection)[0] == 200
 

@@ -66,9 +66,9 @@ def kinds_of_shortage(worker: int) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize("lacking", [NO_FILE, NO_THREAD])
 def test_without_threads_or_files_a_worker_answers_those_it_has_and_recovers(
-    small_base: Path, tmp_path: Path, picture: UInt8, lacking: str
+    small_base: Path, tmp_path: Path, image: UInt8, lacking: str
 ) -> None:
-    body = encode(picture)
+    body = encode(image)
     with serving(small_base, tmp_path, PROGRAM) as server, ExitStack() as clients:
         (worker,) = workers(server)
         under_way = clients.enter_context(server.begin_post(body))
@@ -104,14 +104,14 @@ def limited(files: int) -> tuple[str, str]:
     return "-c", f"import os, resource, sys; {setting}; {serve}"
 
 
-def test_connections_are_fewer_where_files_are(small_base: Path, tmp_path: Path, picture: UInt8) -> None:
+def test_connections_are_fewer_where_files_are(small_base: Path, tmp_path: Path, image: UInt8) -> None:
     with serving(small_base, tmp_path, *limited(100)) as server, ExitStack() as clients:
         for number in range(60):  # more than can be had at a time, of which most have an answer and stay
             client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
             if number % 4:
                 client.sendall(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert client.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
-        assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+        assert server.invoke(encode(image), Accept="image/png")[0] == 200
     says = "SEMSEG_MAX_CONNECTIONS is 18 instead of 256, because of the limit of open files (ulimit -n).\n"
     assert says in (tmp_path / "stdout").read_text()
     assert NO_FILE not in (tmp_path / "stderr").read_text()
@@ -168,11 +168,11 @@ def may_mount() -> bool:
 
 
 @pytest.mark.skipif(not may_mount(), reason="needs namespaces of its own, for another /dev/shm")
-def test_a_full_dev_shm_is_not_used(small_base: Path, tmp_path: Path, picture: UInt8) -> None:
+def test_a_full_dev_shm_is_not_used(small_base: Path, tmp_path: Path, image: UInt8) -> None:
     with serving(small_base, tmp_path, "-c", SMALL, **TWO) as server:
         wait_until(lambda: (tmp_path / "stdout").read_text().count("...model loaded.") == 2)
         for _ in range(4):
-            assert server.invoke(encode(picture), Accept="image/png")[0] == 200
+            assert server.invoke(encode(image), Accept="image/png")[0] == 200
         assert b"semseg_megapixels_total" in server.ask("GET", "/metrics")[2]
         assert shared_folder(server).parent == Path("/tmp")
     assert "SIGBUS" not in (tmp_path / "stderr").read_text()

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hunt import Hunt
+from hunt import LONG, Hunt
 
 COUNTS = pytest.StashKey[dict[str, int]]()
 
 
-@pytest.fixture
+@pytest.fixture(params=[1, pytest.param(LONG, marks=pytest.mark.slow)], ids=["short", "long"])
 def hunt(tmp_path: Path, request: pytest.FixtureRequest) -> Hunt:
+    """A short hunt, and a long one among the slow tests."""
     (tmp_path / "cases").mkdir()
-    return Hunt(tmp_path / "cases", request.config.stash.setdefault(COUNTS, {}))
+    return Hunt(tmp_path / "cases", request.config.stash.setdefault(COUNTS, {}), request.param)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def _little_memory() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Tells how many cases there were."""
+    """Reports the number of cases."""
     if counts := config.stash.get(COUNTS, {}):
         terminalreporter.section("hostile cases")
         for name, count in (*counts.items(), ("in all", sum(counts.values()))):

@@ -72,9 +72,9 @@ _TRAILERS = ("a: b", "Content-Length: 5", "Transfer-Encoding: chunked", "a b: c"
 _LINE_ENDS = ("\r\n",) * 30 + ("\n", "\r", "\n\r", "\r\r\n", "\0\r\n", "\x0b")
 
 
-def hostile_message(random: Random, picture: bytes) -> bytes:
-    """What a client may send on a connection: one request or several, none quite right; `picture`: as its body."""
-    message = b"".join(_request(random, picture) for _ in range(random.choice((1, 1, 1, 2, 5))))
+def hostile_message(random: Random, image: bytes) -> bytes:
+    """What a client may send on a connection: one request or several, none quite right; `image`: as its body."""
+    message = b"".join(_request(random, image) for _ in range(random.choice((1, 1, 1, 2, 5))))
     kind = random.random()
     if kind < 0.15:
         return damaged(random, message)
@@ -83,7 +83,7 @@ def hostile_message(random: Random, picture: bytes) -> bytes:
     return message if kind < 0.99 else random.randbytes(random.choice((1, 100, 10_000)))
 
 
-def _request(random: Random, picture: bytes) -> bytes:
+def _request(random: Random, image: bytes) -> bytes:
     """One request with about one thing wrong."""
     odd = random.choice(("line", "host", "headers", "flood", "length", "coding", "chunks", "trailers", "media",
                          "attributes", "ends", "expect", "upgrade", "codings"))  # fmt: skip
@@ -101,7 +101,7 @@ def _request(random: Random, picture: bytes) -> bytes:
         "upgrade": _upgrades,
         "codings": _codings,
     }.get(odd, _media)(random)
-    framing, body = _body(random, odd, picture)
+    framing, body = _body(random, odd, image)
     head = [" ".join(line), *headers, *framing]
     if odd == "ends":
         random.shuffle(head)
@@ -147,9 +147,9 @@ def _upgrades(random: Random) -> list[str]:
             f"Upgrade: {random.choice(('h2c', 'websocket', 'TLS/1.0', ''))}", "HTTP2-Settings: AAMA"]  # fmt: skip
 
 
-def _body(random: Random, odd: str, picture: bytes) -> tuple[list[str], bytes]:
-    """The headers that tell how long a body is, and the body."""
-    body = random.choice((b"", b"no picture", picture, bytes(3000)))
+def _body(random: Random, odd: str, image: bytes) -> tuple[list[str], bytes]:
+    """The headers that say how long a body is, and the body."""
+    body = random.choice((b"", b"no image", image, bytes(3000)))
     if odd == "codings":
         body = random.choice((body, _packed(random, body)))
     length = f"Content-Length: {len(body)}"

@@ -17,23 +17,23 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hunt import Hunt
+from hunt import LONG, Hunt
+from image_files import good_images, hostile_image
 from messages import hostile_message
-from pictures import good_pictures, hostile_picture
 from PIL import Image
 from serve_process import Server, start, statuses_until_ready
 from untrained import write_model
 from wire import Answer, answers, drip, send
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("hunt", [LONG], indirect=True)]
 
 MAX_PIXELS = 64 * 64
 LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": str(MAX_PIXELS), "SEMSEG_PRECISION": "f32"}
 GROWTH = 1.03
-"""What the memory may be at the end, 1 being what it is after pictures of many sizes."""
+"""What the memory may be at the end, 1 being what it is after images of many sizes."""
 
 MANY_SIZES = 200
-"""Of pictures, for which OpenVINO keeps kernels until it has as many as it may: then memory grows no more."""
+"""Of images, for which OpenVINO keeps kernels until it has as many as it may: then memory grows no more."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def steady(server: Watched) -> Iterator[Watched]:
     """The server, which must be after the test what it was before: the same process, as large, without a word."""
     files = server.files()
     with closing(Visitor(server.port)) as client:
-        for body in (pixels(64, 64), pixels(1, MAX_PIXELS // 8), pixels(MAX_PIXELS // 8, 1), *good_pictures()):
+        for body in (pixels(64, 64), pixels(1, MAX_PIXELS // 8), pixels(MAX_PIXELS // 8, 1), *good_images()):
             for accept in ("image/png", "application/x-recordio-protobuf"):
                 assert client.invoke(body, accept).status == 200
         random = Random(0)
@@ -145,7 +145,7 @@ def check(answer: Answer) -> None:
             mask.load()
 
 
-def test_pictures(steady: Watched, hunt: Hunt) -> None:
+def test_images(steady: Watched, hunt: Hunt) -> None:
     """Whatever a body is, it gets its mask or an error that says why not."""
     statuses: set[int] = set()
 
@@ -155,14 +155,14 @@ def test_pictures(steady: Watched, hunt: Hunt) -> None:
         statuses.add(answer.status)
 
     with closing(Visitor(steady.port)) as client:
-        hunt.run("pictures", 0.35, 200, hostile_picture, ask)
+        hunt.run("images", 150, hostile_image, ask)
     assert {200, 400, 413} <= statuses
 
 
 def test_messages(steady: Watched, hunt: Hunt) -> None:
     """Whatever comes on a connection, it is answered in HTTP, or closed; slow clients are borne, or given up."""
-    picture = good_pictures()[0]
-    whole = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture
+    image = good_images()[0]
+    whole = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(image) + image
     statuses: set[int] = set()
 
     def ask(message: bytes) -> None:
@@ -172,8 +172,8 @@ def test_messages(steady: Watched, hunt: Hunt) -> None:
 
     with ThreadPoolExecutor() as others, ExitStack() as stalled:
         slow = others.submit(drip, steady.port, whole)
-        clients = [stalled.enter_context(stalling(steady.port, beginning)) for beginning in unfinished(picture)]
-        hunt.run("messages", 0.25, 200, lambda random: hostile_message(random, picture), ask)
+        clients = [stalled.enter_context(stalling(steady.port, beginning)) for beginning in unfinished(image)]
+        hunt.run("messages", 30, lambda random: hostile_message(random, image), ask)
         assert [answer.status for answer in answers(slow.result(600))] == [200]
         for client in clients:
             for answer in answers(client.makefile("rb").read()):
@@ -184,11 +184,11 @@ def test_messages(steady: Watched, hunt: Hunt) -> None:
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: a\r\n"
 
 
-def unfinished(picture: bytes) -> Iterator[bytes]:
+def unfinished(image: bytes) -> Iterator[bytes]:
     """Beginnings of requests, after which nothing more will come."""
     chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     yield from (HEAD[:1], HEAD[:20], HEAD, HEAD + b"a")
-    yield from (HEAD + b"Content-Length: 500\r\n\r\n" + picture[:size] for size in (0, 1, 499))
+    yield from (HEAD + b"Content-Length: 500\r\n\r\n" + image[:size] for size in (0, 1, 499))
     yield from (chunked + part for part in (b"", b"5", b"5\r\n", b"5\r\nabcde", b"0\r\n"))
 
 

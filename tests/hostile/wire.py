@@ -33,7 +33,7 @@ _MOMENT = 0.1
 def send(port: int, data: bytes, random: Random) -> bytes:
     """What the server answers until it closes; we send in up to four pieces, then say that no more comes, or vanish.
 
-    First it has a moment to answer: who sends no more counts as gone, and gets no picture computed.
+    First it has a moment to answer: who sends no more counts as gone, and gets no image computed.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

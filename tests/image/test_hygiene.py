@@ -77,7 +77,7 @@ def test_nothing_of_the_build_is_left(shell: Callable[..., str]) -> None:
     )
 
 
-def test_the_licence_of_every_package_is_told(shell: Callable[..., str]) -> None:
+def test_the_licence_of_every_package_is_listed(shell: Callable[..., str]) -> None:
     installed = shell("cd /opt/semseg/lib/python3.11/site-packages && ls -d *.dist-info").split()
     listed = shell("cat /usr/share/doc/semseg-container/python-packages.txt")
     assert len(installed) > 25

@@ -1,4 +1,4 @@
-"""Our transforms against GluonCV's own `SegmentationDataset`, fed with the same random draws."""
+"""This project's transforms against GluonCV's own `SegmentationDataset`, fed with the same random draws."""
 
 from __future__ import annotations
 
@@ -86,17 +86,17 @@ def test_training_transform_equals_gluoncv_but_for_rounding_and_the_padding(
 ) -> None:
     """The same labels. Pixels differ by at most 2 of 255 levels, by 5 after a blur, by 1 on average."""
     data, mask = noise(size)
-    theirs = dataset(crop_size, base_size)
+    reference = dataset(crop_size, base_size)
     padded = blurred = 0
     for seed in range(20):
         random.seed(seed)
-        expected_image, expected_mask = theirs._sync_transform(Image.open(io.BytesIO(data)), mask)
+        expected_image, expected_mask = reference._sync_transform(Image.open(io.BytesIO(data)), mask)
         state = random.getstate()
         rng = random.Random(seed)
-        our_image, our_mask = train_transform(open_image(data), np.asarray(mask), TABLE, crop_size, base_size, rng)
+        found_image, found_mask = train_transform(open_image(data), np.asarray(mask), TABLE, crop_size, base_size, rng)
         assert rng.getstate() == state  # draw for draw
-        np.testing.assert_array_equal(our_mask, np.where(expected_mask == 0, IGNORED, expected_mask))
-        difference = np.abs(our_image - expected_image.astype(int))
+        np.testing.assert_array_equal(found_mask, np.where(expected_mask == 0, IGNORED, expected_mask))
+        difference = np.abs(found_image - expected_image.astype(int))
         blur = blurs(seed, size, crop_size, base_size)
         assert difference.max() <= (5 if blur else 2)
         assert difference.mean() <= 1
@@ -114,11 +114,11 @@ def test_validation_transform_equals_gluoncv_but_for_rounding(
 ) -> None:
     """The same labels. Pixels differ by at most 1 of 255 levels, JPEG files or not."""
     data, mask = noise(size)
-    for picture in (data, encoded(Image.open(io.BytesIO(data)), "JPEG")):
-        expected_image, expected_mask = dataset(crop_size, 0)._val_sync_transform(Image.open(io.BytesIO(picture)), mask)
-        our_image, our_mask = validation_transform(open_image(picture), np.asarray(mask), TABLE, crop_size)
-        assert np.abs(our_image - expected_image.astype(int)).max() <= 1
-        np.testing.assert_array_equal(our_mask, expected_mask)
+    for file in (data, encoded(Image.open(io.BytesIO(data)), "JPEG")):
+        expected_image, expected_mask = dataset(crop_size, 0)._val_sync_transform(Image.open(io.BytesIO(file)), mask)
+        found_image, found_mask = validation_transform(open_image(file), np.asarray(mask), TABLE, crop_size)
+        assert np.abs(found_image - expected_image.astype(int)).max() <= 1
+        np.testing.assert_array_equal(found_mask, expected_mask)
 
 
 @pytest.mark.req("R3")
@@ -129,7 +129,7 @@ def test_jpeg_files_decoded_at_a_part_of_their_size_look_the_same(
 ) -> None:
     """Scaled down by 1.2 to 17, pixels differ by at most 32 of 255 levels, at edges, and by 1.5 on average.
 
-    On CamVid's pictures at the same scales it is 22, and 2.7 on average; scaled up to 2048 x 1024 and down again to
+    On CamVid's images at the same scales it is 22, and 2.7 on average; scaled up to 2048 x 1024 and down again to
     260 to 1040 in width, it is 16 and 0.6.
     """
     data = encoded(scene(size).convert(mode), "JPEG", quality=90)
@@ -142,9 +142,9 @@ def test_jpeg_files_decoded_at_a_part_of_their_size_look_the_same(
             Image.open(io.BytesIO(data)).convert("RGB"), mask
         )
         rng = random.Random(seed)
-        our_image, our_mask = train_transform(open_image(data), np.asarray(mask), TABLE, crop_size, base_size, rng)
-        np.testing.assert_array_equal(our_mask, np.where(expected_mask == 0, IGNORED, expected_mask))
-        difference = our_image - expected_image.astype(int)
+        found_image, found_mask = train_transform(open_image(data), np.asarray(mask), TABLE, crop_size, base_size, rng)
+        np.testing.assert_array_equal(found_mask, np.where(expected_mask == 0, IGNORED, expected_mask))
+        difference = found_image - expected_image.astype(int)
         assert np.abs(difference).max() <= 32
         assert abs(difference.mean()) <= 0.5  # neither brighter nor darker
         means.append(np.abs(difference).mean())
@@ -152,8 +152,8 @@ def test_jpeg_files_decoded_at_a_part_of_their_size_look_the_same(
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the pixels of crops tell about how they were made: float64 (N,) each."""
+class Measured:
+    """How crops were made, measured from their pixels: float64 (N,) each."""
 
     flipped: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -166,8 +166,8 @@ SIDE, CROP, BASE = 256, 48, 96
 Transform = Callable[[bytes, Image.Image, int], UInt8]
 
 
-def seen(transform: Transform, seeds: range) -> Seen:
-    """Measure crops of a picture that is redder to the right, greener to the bottom, and textured in blue."""
+def measured(transform: Transform, seeds: range) -> Measured:
+    """Measure crops of an image that is redder to the right, greener to the bottom, and textured in blue."""
     ramp = np.linspace(16, 239, SIDE)
     texture = np.random.default_rng(0).integers(0, 2, (SIDE // 4, SIDE // 4)).repeat(4, 0).repeat(4, 1)
     pixels = np.stack([np.tile(ramp, (SIDE, 1)), np.tile(ramp[:, None], SIDE), 64 + 128 * texture], axis=-1)
@@ -180,15 +180,15 @@ def seen(transform: Transform, seeds: range) -> Seen:
         slope_y, green = np.polyfit(np.arange(CROP), crop[..., 1].mean(1), 1)
         detail = np.abs(np.diff(crop[..., 2], axis=0)).mean() + np.abs(np.diff(crop[..., 2], axis=1)).mean()
         rows.append((slope_x < 0, 223 / slope_y, red / slope_y, green / slope_y, detail))
-    return Seen(*np.array(rows, float).T)
+    return Measured(*np.array(rows, float).T)
 
 
-def ours(data: bytes, mask: Image.Image, seed: int) -> UInt8:
+def this_project(data: bytes, mask: Image.Image, seed: int) -> UInt8:
     return train_transform(open_image(data), np.asarray(mask), TABLE, CROP, BASE, random.Random(seed))[0]
 
 
 @pytest.fixture(scope="module")
-def theirs(dataset: type[Any]) -> Transform:
+def gluoncv(dataset: type[Any]) -> Transform:
     def transform(data: bytes, mask: Image.Image, seed: int) -> UInt8:
         random.seed(seed)
         image: UInt8 = dataset(CROP, BASE)._sync_transform(Image.open(io.BytesIO(data)), mask)[0]
@@ -198,26 +198,26 @@ def theirs(dataset: type[Any]) -> Transform:
 
 
 @pytest.mark.req("R3")
-def test_the_same_draws_make_the_same_flip_scale_position_and_blur(theirs: Transform) -> None:
+def test_the_same_draws_make_the_same_flip_scale_position_and_blur(gluoncv: Transform) -> None:
     """Measured from the pixels, of a JPEG file of which a half or a quarter is decoded for some scales."""
-    our, their = seen(ours, range(150)), seen(theirs, range(150))
-    np.testing.assert_array_equal(our.flipped, their.flipped)
-    np.testing.assert_allclose(our.scale, their.scale, rtol=0.01)
-    for our_place, their_place in ((our.x, their.x), (our.y, their.y)):  # in pixels of the scaled picture
-        np.testing.assert_allclose(our_place, their_place, atol=1)
-        assert abs((our_place - their_place).mean()) < 0.05
-    np.testing.assert_allclose(our.detail, their.detail, rtol=0.25)
-    assert np.corrcoef(our.detail, their.detail)[0, 1] > 0.99
+    found, expected = measured(this_project, range(150)), measured(gluoncv, range(150))
+    np.testing.assert_array_equal(found.flipped, expected.flipped)
+    np.testing.assert_allclose(found.scale, expected.scale, rtol=0.01)
+    for found_place, expected_place in ((found.x, expected.x), (found.y, expected.y)):  # in pixels of the scaled image
+        np.testing.assert_allclose(found_place, expected_place, atol=1)
+        assert abs((found_place - expected_place).mean()) < 0.05
+    np.testing.assert_allclose(found.detail, expected.detail, rtol=0.25)
+    assert np.corrcoef(found.detail, expected.detail)[0, 1] > 0.99
 
 
 @pytest.mark.req("R3")
-def test_other_draws_make_flips_scales_positions_and_blurs_of_the_same_distribution(theirs: Transform) -> None:
+def test_other_draws_make_flips_scales_positions_and_blurs_of_the_same_distribution(gluoncv: Transform) -> None:
     count = 200
-    our, their = seen(ours, range(1000, 1000 + count)), seen(theirs, range(count))
+    found, expected = measured(this_project, range(1000, 1000 + count)), measured(gluoncv, range(count))
     limit = 1.95 * np.sqrt(2 / count)  # of Kolmogorov and Smirnov's distance: exceeded once in a thousand times
     for name in ("flipped", "scale", "x", "y", "detail"):
-        assert distance(getattr(our, name), getattr(their, name)) < limit, name
-    assert distance(our.scale, 1.2 * their.scale) > limit  # it would tell
+        assert distance(getattr(found, name), getattr(expected, name)) < limit, name
+    assert distance(found.scale, 1.2 * expected.scale) > limit  # the test would notice a wrong scale
 
 
 def distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -30,20 +30,29 @@ def test_names_digests_and_addresses_are_those_of_gluoncvs_store(
     assert file.url == model_store._url_format.format(repo_url=model_store.apache_repo_url, file_name=stem)
 
 
-@pytest.mark.req("R7", "R9")
-@EACH
-def test_a_file_that_gluoncv_saved_holds_the_backbone_and_a_classifier(
-    mx: Any, tmp_path: Path, backbone: Backbone
-) -> None:
+def classifier(backbone: Backbone) -> Any:
+    """GluonCV's network whose pretrained weights these are."""
     from gluoncv import model_zoo
 
-    classifier = getattr(model_zoo, PRETRAINED[backbone.name].gluon)()
-    classifier.initialize(mx.init.Normal(0.3))
-    classifier(mx.nd.zeros((1, 3, 32, 32)))
-    classifier.save_parameters(str(tmp_path / "file"))
+    return getattr(model_zoo, PRETRAINED[backbone.name].gluon)()
 
-    found = read_backbone(tmp_path / "file", backbone)
-    pretrained = classifier._collect_params_with_prefix()
-    assert found.keys() == backbone_table(backbone).keys() == pretrained.keys() - {"fc.weight", "fc.bias"}
-    for name, array in found.items():
+
+@pytest.mark.req("R7", "R9")
+@EACH
+def test_gluoncvs_file_holds_the_backbone_and_a_classifier(mx: Any, backbone: Backbone) -> None:
+    network = classifier(backbone)
+    network.infer_shape(mx.nd.zeros((1, 3, 32, 32)))
+    shapes = {name: parameter.shape for name, parameter in network._collect_params_with_prefix().items()}
+    assert (shapes.pop("fc.weight"), shapes.pop("fc.bias")) == ((1000, 2048), (1000,))
+    assert shapes == {name: parameter.shape for name, parameter in backbone_table(backbone).items()}
+
+
+@pytest.mark.req("R7", "R9")
+def test_the_backbone_is_read_from_a_file_that_gluoncv_saved(mx: Any, tmp_path: Path) -> None:
+    network = classifier(BACKBONES[0])
+    network.initialize(mx.init.Uniform(0.3))
+    network(mx.nd.zeros((1, 3, 32, 32)))
+    network.save_parameters(str(tmp_path / "file"))
+    pretrained = network._collect_params_with_prefix()
+    for name, array in read_backbone(tmp_path / "file", BACKBONES[0]).items():
         np.testing.assert_array_equal(array, pretrained[name].data().asnumpy(), err_msg=name)

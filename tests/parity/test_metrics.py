@@ -15,12 +15,12 @@ def test_pixel_accuracy_and_mean_iou_are_gluoncvs(mx: Any, classes: int, ignored
     from gluoncv.utils.metrics import SegmentationMetric
 
     rng = np.random.default_rng(classes)
-    ours, theirs = ConfusionMatrix(classes), SegmentationMetric(classes)
+    found, expected = ConfusionMatrix(classes), SegmentationMetric(classes)
     for height, width in ((17, 23), (8, 8), (31, 5)):
         labels = rng.integers(0, classes - 1, (2, height, width))  # the last class is never annotated
         labels[rng.random(labels.shape) < ignored] = -1
         scores = rng.random((2, classes, height, width), np.float32)
         scores[0, 0] += 0.5
-        theirs.update(mx.nd.from_numpy(labels), mx.nd.from_numpy(scores))
-        ours.update(np.where(labels < 0, IGNORED, labels).astype(np.uint8), scores.argmax(1).astype(np.uint8))
-        assert (ours.pixel_accuracy(), ours.mean_iou()) == pytest.approx(theirs.get(), rel=1e-12)
+        expected.update(mx.nd.from_numpy(labels), mx.nd.from_numpy(scores))
+        found.update(np.where(labels < 0, IGNORED, labels).astype(np.uint8), scores.argmax(1).astype(np.uint8))
+        assert (found.pixel_accuracy(), found.mean_iou()) == pytest.approx(expected.get(), rel=1e-12)

@@ -15,8 +15,8 @@ def test_every_rate_is_gluoncvs(name: str, iterations: int, epochs: int) -> None
 
     given = {"num_classes": "2", "epochs": str(epochs), "lr_scheduler": name, "lr_scheduler_step": "1, 2"}
     hyperparameters, _ = parse(given | {"learning_rate": "0.01", "lr_scheduler_factor": "0.3"})
-    ours = schedule(hyperparameters, iterations)
-    theirs = LRScheduler(
+    found = schedule(hyperparameters, iterations)
+    expected = LRScheduler(
         name,
         base_lr=0.01,
         nepochs=epochs,
@@ -26,4 +26,4 @@ def test_every_rate_is_gluoncvs(name: str, iterations: int, epochs: int) -> None
         step_factor=0.3,
     )
     updates = range(1, iterations * epochs + 3)
-    assert [ours(update) for update in updates] == pytest.approx([theirs(update) for update in updates], abs=1e-15)
+    assert [found(update) for update in updates] == pytest.approx([expected(update) for update in updates], abs=1e-15)

@@ -1,4 +1,4 @@
-"""Real networks on tiles against the same networks on whole pictures; exactness is shown in tests/unit/inference."""
+"""Real networks on tiles against the same networks on whole images; exactness is shown in tests/unit/inference."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ from semseg.networks.definitions import NETWORKS
 CLASSES = 5
 
 
-@pytest.mark.parametrize(("algorithm", "least"), [("fcn", 0.9), ("psp", 0.9), ("deeplab", 0.6)])
-def test_most_pixels_get_the_class_that_the_whole_picture_gives(tmp_path: Path, algorithm: str, least: float) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "least"),
+    [
+        pytest.param("fcn", 0.9, marks=pytest.mark.slow),
+        pytest.param("psp", 0.9, marks=pytest.mark.slow),
+        ("deeplab", 0.6),
+    ],
+)
+def test_most_pixels_get_the_class_that_the_whole_image_gives(tmp_path: Path, algorithm: str, least: float) -> None:
     """With random weights, and tiles as small as can be: a trained network agrees more, see tests/bench/tiles.py.
 
     What DeepLab pools is the mean of all it sees, which it weighs as much as each of its four convolutions.
@@ -30,9 +37,7 @@ def test_most_pixels_get_the_class_that_the_whole_picture_gives(tmp_path: Path, 
     write_params(tmp_path / "model_best.params", random_arrays(algorithm, "resnet-50", CLASSES))
     network = OpenVinoBackend(build_onnx(describe(tmp_path)), NETWORKS[0], CLASSES, "f32", usable_cores())
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (264, 403, 3), dtype=np.uint8))
-    picture = np.array(noise.filter(ImageFilter.GaussianBlur(12)).point(lambda value: (value - 112) * 8))
-    whole, tiles = (
-        Predictor(network, CLASSES, pixels).predict(picture).labels() for pixels in (10**6, SMALLEST_BUDGET)
-    )
+    image = np.array(noise.filter(ImageFilter.GaussianBlur(12)).point(lambda value: (value - 112) * 8))
+    whole, tiles = (Predictor(network, CLASSES, pixels).predict(image).labels() for pixels in (10**6, SMALLEST_BUDGET))
     assert len(set(whole.flat)) > 1
     assert least < (whole == tiles).mean() < 1

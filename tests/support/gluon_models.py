@@ -40,18 +40,19 @@ def learner_from_scratch(specification: LearnerSpecification, seed: int = 0) -> 
 class FCN(HybridBlock):  # type: ignore[misc]
     """A tiny network with the parts of GluonCV's FCN; the learner recognises networks by their class name."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, channels: int) -> None:
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2D(4, 3, 2, 1, in_channels=3, use_bias=False), nn.BatchNorm(in_channels=4)
+        self.conv1 = nn.Conv2D(channels, 3, 2, 1, in_channels=3, use_bias=False)
+        self.bn1 = nn.BatchNorm(in_channels=channels)
         self.relu, self.maxpool = nn.Activation("relu"), nn.MaxPool2D(3, 2, 1)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            nn.Conv2D(4, 3, 1, 1, in_channels=4, use_bias=False) for _ in "1234"
+            nn.Conv2D(channels, 3, 1, 1, in_channels=channels, use_bias=False) for _ in "1234"
         )
-        self.head, self.auxlayer = self._new_head(classes), self._new_head(classes)
+        self.head, self.auxlayer = self._new_head(classes, channels), self._new_head(classes, channels)
 
-    def _new_head(self, classes: int) -> Any:
+    def _new_head(self, classes: int, channels: int) -> Any:
         head = nn.HybridSequential()
-        head.add(nn.BatchNorm(in_channels=4), nn.Dropout(0.1), nn.Conv2D(classes, 1, in_channels=4))
+        head.add(nn.BatchNorm(in_channels=channels), nn.Dropout(0.1), nn.Conv2D(classes, 1, in_channels=channels))
         return head
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
@@ -118,8 +119,8 @@ def gluoncv_steps(
     return losses
 
 
-def tiny_model(classes: int) -> Any:
+def tiny_model(classes: int, channels: int = 4) -> Any:
     """The tiny network on the CPU; equal seeds of MXNet's random numbers give equal values."""
-    model = FCN(classes)
+    model = FCN(classes, channels)
     model.initialize(mx.init.Xavier())
     return model

@@ -56,15 +56,32 @@ def stack_arrays(num_classes: int = 3, seed: int = 0, outliers: Collection[int] 
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def write_small_model(directory: Path, num_classes: int = 3, seed: int = 0, outliers: Collection[int] = ()) -> Path:
+def banded_arrays(num_classes: int) -> Arrays:
+    """Parameters with which class 0 is predicted for the darkest pixels, the last one for the brightest.
+
+    The score of a class with the centre c at the brightness x is 2 c x - c * c, which is the greatest at the centre
+    nearest to x.
+    """
+    arrays = stack_arrays(num_classes)
+    centres = np.linspace(-1, 1, num_classes, dtype=np.float32)
+    sign = np.repeat([-1.0, 1.0], CHANNELS // 2)
+    arrays["last.weight"] = (2 * centres[:, None] * sign / (CHANNELS // 2))[..., None, None].astype(np.float32)
+    arrays["last.bias"] = -(centres**2)
+    return arrays
+
+
+def write_small_model(
+    directory: Path, num_classes: int = 3, seed: int = 0, outliers: Collection[int] = (), banded: bool = False
+) -> Path:
     """Writes such a network to a model directory, which can be read within `known`."""
     directory.mkdir(parents=True, exist_ok=True)
-    write_params(directory / "model_best.params", stack_arrays(num_classes, seed, outliers))
+    arrays = banded_arrays(num_classes) if banded else stack_arrays(num_classes, seed, outliers)
+    write_params(directory / "model_best.params", arrays)
     return directory
 
 
 @contextmanager
-def known() -> Iterator[None]:
-    """While it lasts a model directory may hold this network, as if it were declared, and no other."""
-    with patch.object(model_dir, "identify", partial(identify, networks=(STACK,), backbones=(PIXELS,))):
+def known(networks: Collection[Network] = (STACK,), backbones: Collection[Backbone] = (PIXELS,)) -> Iterator[None]:
+    """While it lasts a model directory may hold these networks, as if they were declared, and no others."""
+    with patch.object(model_dir, "identify", partial(identify, networks=networks, backbones=backbones)):
         yield

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from semseg.errors import DiskFullError
-from semseg.files import flush_to_disk, replacing, sha256
+from semseg.errors import ArtifactError, DiskFullError, FormatError
+from semseg.files import flush_to_disk, map_file, naming_file, replacing, require_file, sha256
 
 
 def test_the_sha256_of_a_file(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_with_the_folder_and_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "parameters"
     path.write_text("old")
 
@@ -53,7 +53,7 @@ def test_a_full_disk_is_told_with_the_folder_and_the_way_out(tmp_path: Path) -> 
             temporary.symlink_to("/dev/full")  # the disk says what a full one says
             temporary.write_text("new")
 
-    with pytest.raises(DiskFullError, match=f"The disk is full: there is no room in {tmp_path}.*larger volume"):
+    with pytest.raises(DiskFullError, match=f"The disk is full: no space is left in {tmp_path}.*larger volume"):
         fill()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -76,3 +76,38 @@ def test_what_is_written_is_on_the_disk_before_it_takes_the_name_and_the_name_is
 def test_what_is_not_there_cannot_be_flushed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         flush_to_disk(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("content", [b"", b"abc"])
+def test_a_mapped_file_has_the_bytes_of_the_file_even_when_it_is_removed(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    mapped = map_file(path)
+    path.unlink()
+    assert mapped == content
+    assert mapped.readonly
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # opening it would wait for a writer
+    for path, fault in (
+        (tmp_path / "absent", "is not there"),
+        (tmp_path / "fifo", "is not a file"),
+        (tmp_path, "is not a file"),
+    ):
+        with pytest.raises(FormatError, match=f"^{fault}$"):
+            require_file(path)
+        with pytest.raises(FormatError, match=f"^{fault}$"):
+            map_file(path)
+
+
+def test_a_fault_becomes_an_error_that_names_the_file_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a\n#quality_metric"
+    with pytest.raises(ArtifactError) as caught, naming_file(path, ArtifactError, "Copy it again."):
+        raise FormatError("is damaged")
+    assert caught.value.message.endswith(r"a\n#quality_metric' is damaged.")
+    assert caught.value.message.isprintable()
+    assert caught.value.hint == "Copy it again."
+    unread = r"^'.*a\\n#quality_metric' cannot be read: No such file or directory\.$"
+    with pytest.raises(ArtifactError, match=unread), naming_file(path, ArtifactError):
+        sha256(path)

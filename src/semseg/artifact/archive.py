@@ -1,26 +1,20 @@
 """Unpacks the model.tar.gz of an earlier training, without trusting it.
 
-Only the known files of a model are written, under their own names. This is not `tarfile`, because Python 3.11's keeps
-extended headers of any declared size in memory, and searches them in quadratic time (64 KiB take 4 seconds). The names
-of these files are short enough for the plain header.
-
-The format (POSIX.1-1988, ustar): for each member a header of 512 bytes, then its content, padded to a multiple of 512;
-at the end two blocks of zeros. In the header, with lengths in brackets: name at byte 0 (100), size at 124 (12, octal),
-checksum at 148 (8, octal: the sum of the header's bytes, with the checksum itself counted as spaces), type at 156,
-"ustar" at 257, and the prefix of the name at 345 (155).
+Only the known files of a model are written, under their own names. `tarfile` parses the headers, 512 bytes each, and
+nothing else: its reader keeps extended headers of any declared size in memory, and Python 3.11.7 searches one of 64 KiB
+for 4 seconds. They are skipped here, as the names of these files are short enough for the plain header.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
-import re
+import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 from semseg.artifact.misplaced import ARCHIVES
 from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, LAST
@@ -33,13 +27,16 @@ _MAX_HEADERS = 10_000
 _WANTED = {HYPERPARAMS: 1 << 20, CLASSES: 1 << 20, BEST: 2 << 30, LAST: 2 << 30}
 """The files that are unpacked, and the limit in bytes for each."""
 
-_BLOCK = 512
 _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
-_REGULAR = (b"0", b"\0", b"7")
-_WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, directories, FIFOs; their size is ignored
-_EXTENSIONS = (b"x", b"g", b"L", b"K")  # extended headers of POSIX.1-2001 and GNU: longer names, times and so on
-_SPARSE = b"S"
+_EXTENSIONS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+"""The types of headers that only extend the next one: by longer names, times and so on."""
 
 
 def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES) -> None:
@@ -94,9 +91,24 @@ class _Source:
         self._max_bytes = max_bytes
         self._offset = 0
 
-    def block(self) -> bytes:
-        """The next 512 bytes."""
-        return b"".join(self.pieces(_BLOCK))
+    def header(self) -> tarfile.TarInfo | None:
+        """The header in the next 512 bytes, without a leading `./` in its name; None at the end of the tar."""
+        position, block = self._offset, b"".join(self.pieces(tarfile.BLOCKSIZE))
+        if not any(block):
+            return None
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+        except tarfile.HeaderError:
+            header = None
+        if header is None or header.size < 0:
+            raise FormatError(
+                f"is damaged: at byte {position:,} of the tar there is no header of a member: this is not a tar, or "
+                "bytes were lost"
+            )
+        if header.issym() or header.islnk() or header.isdir() or header.isdev():
+            header.size = 0  # no content follows, whatever the header says: some give the size of a link's target
+        header.name = header.name.removeprefix("./")
+        return header
 
     def pieces(self, size: int) -> Iterator[bytes]:
         """The next `size` bytes, at most a megabyte at a time."""
@@ -122,10 +134,6 @@ class _Source:
             if self._offset > self._max_bytes:
                 raise FormatError(f"unpacks to more than the {self._max_bytes:,} bytes allowed")
 
-    def fail(self, fault: str) -> NoReturn:
-        """Raise the error for the block just read."""
-        raise FormatError(f"is damaged: at byte {self._offset - _BLOCK:,} of the tar there is {fault}")
-
 
 def _unpack(source: _Source, directory: Path) -> None:
     names: list[str] = []
@@ -136,7 +144,7 @@ def _unpack(source: _Source, directory: Path) -> None:
             raise FormatError(f"has {member.name} twice")
         else:
             _write(member, source, directory)
-        source.skip(-member.size % _BLOCK)
+        source.skip(-member.size % tarfile.BLOCKSIZE)
         names.append(member.name)
     source.finish()
     if BEST not in names and LAST not in names:
@@ -153,18 +161,9 @@ def _described(names: list[str]) -> str:
     return first_few([f"{name!r:.100}" for name in names])
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A member. name: without a leading `./`; kind: its type, one byte; size: of the content after the header."""
-
-    name: str
-    kind: bytes
-    size: int
-
-
-def _write(member: _Member, source: _Source, directory: Path) -> None:
+def _write(member: tarfile.TarInfo, source: _Source, directory: Path) -> None:
     name, limit = member.name, _WANTED[member.name]
-    if member.kind not in _REGULAR:
+    if not member.isfile():
         raise FormatError(f"has a {name} that is a link or device: pack the file itself")
     if member.size > limit:
         raise FormatError(f"has a {name} of {member.size:,} bytes, more than the {limit:,} allowed")
@@ -173,44 +172,16 @@ def _write(member: _Member, source: _Source, directory: Path) -> None:
             target.write(piece)
 
 
-def _members(source: _Source) -> Iterator[_Member]:
+def _members(source: _Source) -> Iterator[tarfile.TarInfo]:
     """The members, without extended headers. The caller must read or skip a member's content before the next."""
     for _ in range(_MAX_HEADERS):
-        block = source.block()
-        if not any(block):
+        member = source.header()
+        if member is None:
             return
-        member = _parse(block, source)
-        if member.kind in _EXTENSIONS:
-            source.skip(member.size + -member.size % _BLOCK)
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise FormatError(f"has the sparse file {member.name!r:.100}: pack without --sparse")
+        if member.type in _EXTENSIONS:
+            source.skip(member.size + -member.size % tarfile.BLOCKSIZE)
         else:
             yield member
     raise FormatError(f"has more than {_MAX_HEADERS:,} members")
-
-
-def _parse(block: bytes, source: _Source) -> _Member:
-    if _octal(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
-        source.fail("no header of a member: this is not a tar, or bytes were lost")
-    kind = block[156:157]
-    name = _text(block[:100])
-    if block[257:263] == b"ustar\0" and block[345]:  # GNU's format, "ustar  ", has other fields there
-        name = f"{_text(block[345:500])}/{name}"
-    if kind == _SPARSE:
-        raise FormatError(f"has the sparse file {name!r:.100}: pack without --sparse")
-    size = 0 if kind in _WITHOUT_CONTENT else _size(block[124:136])
-    if size is None:
-        source.fail("a member whose size is not a number")
-    return _Member(name.removeprefix("./"), kind, size)
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "backslashreplace")
-
-
-def _size(field: bytes) -> int | None:
-    """Parse a size: octal, or, from 8 GiB on, binary with the first bit set."""
-    return int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field)
-
-
-def _octal(field: bytes) -> int | None:
-    digits = field.strip(b" \0")
-    return int(digits, 8) if re.fullmatch(b"[0-7]+", digits) else None

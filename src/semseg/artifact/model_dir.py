@@ -12,8 +12,8 @@ from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
 from semseg.codecs.params import read_params
-from semseg.errors import ArtifactError, FormatError, UserError, first_few, one_line
-from semseg.files import replacing, sha256
+from semseg.errors import ArtifactError, UserError, first_few, one_line
+from semseg.files import naming_file, replacing, sha256
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.identify import Identity, identify
 from semseg.networks.parameters import unusable_parameters
@@ -55,10 +55,8 @@ class ModelDescription:
     @cached_property
     def digest(self) -> str:
         """The SHA-256 of `params` in hexadecimal digits, computed once. Raises ArtifactError if it cannot be read."""
-        try:
+        with naming_file(self.params, ArtifactError):
             return sha256(self.params)
-        except OSError as error:
-            raise ArtifactError(f"{one_line(str(self.params))} cannot be read: {error.strerror}.") from error
 
 
 def describe(model_dir: Path) -> ModelDescription:
@@ -121,14 +119,9 @@ def _parameter_file(model_dir: Path) -> Path:
 
 
 def _identify(arrays: Arrays, path: Path) -> Identity:
-    try:
+    known = f"{titles(NETWORKS)} on {titles(BACKBONES)} v1s, by the names that GluonCV gives them"
+    with naming_file(path, ArtifactError, f"It must be the parameters of {known}."):
         found = identify(arrays)
-    except FormatError as fault:
-        raise ArtifactError(
-            f"{path} {fault}.",
-            f"It must be the parameters of {titles(NETWORKS)} on {titles(BACKBONES)} v1s, "
-            "by the names that GluonCV gives them.",
-        ) from None
     if not 2 <= found.num_classes <= _MAX_CLASSES:
         raise ArtifactError(
             f"{path} holds a network of {found.num_classes} classes; a mask of 8 bits takes 2 to {_MAX_CLASSES}."

@@ -9,18 +9,18 @@ the fields listed here. A file that passes
   attributes of nodes are numbers and strings, not tensors, graphs or types;
 - has only operators of ONNX's own domain, at most MAX_BYTES bytes and at most 100,000 fields.
 
-This does not prove that this project made the file: whoever can write it can copy the digest beside other weights, just
-as whoever provides the model directory decides what is predicted. Operators, shapes and values are not checked: an
-engine may refuse the graph, and it may need more memory and time than there is.
+This does not prove that this project made the file: anyone who can write it can copy the digest beside other weights,
+just as anyone who provides the model directory decides what is predicted. Operators, shapes and values are not checked:
+an engine may refuse the graph, and it may need more memory and time than there is.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from semseg.errors import ArtifactError, FormatError, one_line
+from semseg.errors import ArtifactError, FormatError
+from semseg.files import map_file, naming_file
 
 DIGEST = "params_sha256"
 """The key of the metadata whose value is the SHA-256 of the parameter file."""
@@ -57,30 +57,17 @@ def verify(path: Path, digest: str) -> dict[str, str]:
     digest: the SHA-256 of its parameters, in hexadecimal digits. The file is mapped, and its weights are skipped.
     Raises ArtifactError, naming the file and the fault.
     """
-    try:
-        metadata = _metadata(_map(path))
+    with naming_file(path, ArtifactError, "Make it again with `semseg export` or `semseg quantize`."):
+        file = map_file(path)
+        if not 0 < len(file) <= MAX_BYTES:
+            raise FormatError(f"has {len(file):,} bytes, not 1 to {MAX_BYTES:,}")
+        metadata = _metadata(file)
         found = metadata.get(DIGEST)
         if found != digest:
             raise FormatError(
                 "was made from other parameters" if found else "does not say from which parameters it was made"
             )
-    except FormatError as fault:
-        raise ArtifactError(
-            f"{one_line(str(path))} {fault}.", "Make it again with `semseg export` or `semseg quantize`."
-        ) from None
-    except OSError as error:
-        raise ArtifactError(f"{one_line(str(path))} cannot be read: {error.strerror}.") from error
     return metadata
-
-
-def _map(path: Path) -> memoryview:
-    if not path.is_file():
-        raise FormatError("is not a file")
-    size = path.stat().st_size
-    if not 0 < size <= MAX_BYTES:
-        raise FormatError(f"has {size:,} bytes, not 1 to {MAX_BYTES:,}")
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _metadata(file: memoryview) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Bytes to arrays and back, nothing else: no files, no network, no model. Needs numpy and Pillow alone."""
+"""Bytes to arrays and back, nothing else: no network, no model. Needs numpy and Pillow alone."""

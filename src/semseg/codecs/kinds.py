@@ -32,7 +32,7 @@ CONVERT = "Convert it to PNG, or to JPEG if it is a photo."
 
 _UNPACK = "Unpack it first."
 _ITSELF = "Give the bytes of the JPEG or PNG file itself"
-_BINARY_MODE = "Some of its bytes are lost: copy the original again, always in binary mode."
+_BINARY_MODE = "Bytes are missing or altered: copy the file again in binary mode."
 
 
 def _image(name: str) -> Kind:

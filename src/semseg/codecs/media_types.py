@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import NamedTuple
 
 from semseg.errors import NotAcceptableError, UnsupportedMediaError
@@ -45,45 +44,31 @@ class Parameter:
     """The values that a parameter of a media type may have, and its default.
 
     pattern: matches a whole value in lower case; accepts: the values as errors list them; schema: the same as JSON
-    Schema. default: None for none; default_beside: other defaults, by name and value of a parameter declared earlier.
-    required: whether a request for the media type must give it.
+    Schema; default: None for none.
     """
 
     pattern: str
     accepts: str
     schema: Mapping[str, object]
     default: str | None = None
-    default_beside: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    required: bool = False
 
 
 SHARE = Parameter(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", "0 to 1", {"type": "number", "minimum": 0, "maximum": 1})
 
 Offers = Mapping[str, Mapping[str, Parameter]]
-"""The media types on offer, each with its parameters. Without an Accept header the first one is sent that requires no
-parameter, so there must be one."""
+"""The media types on offer, at least one, each with its parameters. The first is sent without an Accept header."""
 
 
-def choice(
-    *words: str,
-    default: str | None = None,
-    default_beside: Mapping[tuple[str, str], str] = MappingProxyType({}),
-    required: bool = False,
-) -> Parameter:
+def choice(*words: str, default: str | None = None) -> Parameter:
     """Return a parameter whose value is one of `words`."""
     accepts = "|".join(words)
-    return Parameter(accepts, accepts, {"enum": list(words)}, default, default_beside, required)
+    return Parameter(accepts, accepts, {"enum": list(words)}, default)
 
 
 def with_defaults(given: Mapping[str, str], parameters: Mapping[str, Parameter]) -> dict[str, str]:
     """Return the given parameters completed with defaults; parameters with neither are left out."""
-    values: dict[str, str] = {}
-    for name, parameter in parameters.items():
-        defaults = (parameter.default_beside[other] for other in values.items() if other in parameter.default_beside)
-        value = given.get(name, next(defaults, parameter.default))
-        if value is not None:
-            values[name] = value
-    return values
+    defaults = {name: parameter.default for name, parameter in parameters.items() if parameter.default is not None}
+    return defaults | dict(given)
 
 
 @dataclass(frozen=True)
@@ -113,9 +98,8 @@ def negotiate_accept(header: str | None, offers: Offers) -> Accepted:
     Raises NotAcceptableError, which lists the offers, if none is acceptable or the header has more than
     `LONGEST_ACCEPT` characters. Takes time linear in these.
     """
-    plain = [media_type for media_type, parameters in offers.items() if not _required(parameters)]
     if not header or not header.strip():
-        return Accepted(plain[0])
+        return Accepted(next(iter(offers)))
     if len(header) > LONGEST_ACCEPT:
         raise _not_acceptable(header, f"it has {len(header):,} characters, more than {LONGEST_ACCEPT:,}", offers)
     known = frozenset(name for parameters in offers.values() for name in parameters) | {"q"}
@@ -123,7 +107,7 @@ def negotiate_accept(header: str | None, offers: Offers) -> Accepted:
     faulty = [wanted for wanted in ranges if wanted.fault and wanted.quality]
     preferences = _preferences(ranges, max((wanted.quality for wanted in faulty), default=0))
     named = (kind for kind in preferences if kind.parameters)
-    preferred = max((*map(_Kind, plain), *named), key=lambda kind: _preference(kind, preferences))
+    preferred = max((*map(_Kind, offers), *named), key=lambda kind: _preference(kind, preferences))
     if _preference(preferred, preferences).quality == 0:
         reason = faulty[0].fault if faulty else "it names nothing this model answers with"
         raise _not_acceptable(header, reason, offers)
@@ -210,13 +194,7 @@ def _fault(media_type: str, parameters: Mapping[str, str], offered: Mapping[str,
             return f"{media_type} has no parameter {_quoted(name)}"
         if not re.fullmatch(offered[name].pattern, value):
             return f"{name} of {media_type} is {_quoted(value)}, not {offered[name].accepts}"
-    missing = [name for name in _required(offered) if name not in parameters]
-    return f"{missing[0]} of {media_type} is missing" if missing else ""
-
-
-def _required(parameters: Mapping[str, Parameter]) -> list[str]:
-    """The names of the required parameters."""
-    return [name for name, parameter in parameters.items() if parameter.required]
+    return ""
 
 
 def _unquoted(value: str) -> str:

@@ -15,7 +15,6 @@ The format is MXNet's NDArray list (`NDArray::Save` in mxnet 1.9.1, src/ndarray/
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semseg.errors import ArtifactError, FormatError
+from semseg.files import map_file, naming_file
 from semseg.types import Arrays
 
 _FILE_MAGIC = 0x112
@@ -42,14 +42,8 @@ def read_params(path: Path) -> Arrays:
     They are read-only views of the mapped file, read when they are used. Only dense arrays of float16, 32, 64, int8,
     32, 64 and uint8 are supported. Raises ArtifactError, naming the file and the fault.
     """
-    try:
-        return _parse(_Cursor(_map(path)))
-    except FormatError as fault:
-        raise ArtifactError(
-            f"{path} {fault}.", "It must be a file that GluonCV's save_parameters wrote, copied whole."
-        ) from None
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
+    with naming_file(path, ArtifactError, "It must be a file that GluonCV's save_parameters wrote, copied whole."):
+        return _parse(_Cursor(map_file(path)))
 
 
 def write_params(path: Path, arrays: Arrays) -> None:
@@ -74,19 +68,10 @@ def _header(array: NDArray[Any]) -> bytes:
     return struct.pack(f"<Iii{array.ndim}qiii", _V2, _DENSE, array.ndim, *array.shape, _CPU, 0, dtype)
 
 
-def _map(path: Path) -> mmap.mmap | bytes:
-    if not path.is_file():
-        raise FormatError("is not there" if not path.exists() else "is not a file")
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:  # mmap refuses an empty file
-            return b""
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
 class _Cursor:
     """A position in a buffer; moving past its end raises FormatError."""
 
-    def __init__(self, buffer: mmap.mmap | bytes) -> None:
+    def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
         self._offset = 0
 

@@ -1,4 +1,4 @@
-"""Summarises a prediction as JSON: the share of the image each class covers, its mean confidence and its region."""
+"""Summarises a prediction as JSON: each class's share of the image, mean confidence and, on request, region."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 from semseg.codecs.runs import run_lengths
 from semseg.types import Float32, UInt8
 
-_ROWS_AT_ONCE = 32  # np.bincount copies them as int64
-_RUNS_AT_ONCE = 1 << 13  # converted to Python's integers
-_DIGITS = 6
+_ROWS_AT_ONCE = 32  # bounds the int64 copy that np.bincount makes
+_RUNS_AT_ONCE = 1 << 13  # bounds the list of Python integers
+_DIGITS = 6  # decimal places in the JSON
 
 
-def encode_summary(labels: UInt8, confidence: Float32, names: Sequence[str | None], runs: bool) -> list[bytes]:
-    """Return the JSON object as buffers, to be sent one after the other.
+def encode_summary(labels: UInt8, confidence: Float32, names: Sequence[str | None], with_regions: bool) -> list[bytes]:
+    """Return the JSON object as buffers, to be sent in order.
 
-    labels: uint8 (H, W); confidence: float32 (H, W), the probability of each label; names: of all classes, None for
-    an unnamed one; runs: whether to add the region of each class, as COCO's uncompressed RLE.
+    labels: uint8 (H, W); confidence: float32 (H, W), the probability of each label; names: one per class,
+    None if it is unnamed; with_regions: whether to add the region of each class, as COCO's uncompressed RLE.
     Raises ValueError for a confidence that is infinite or NaN, which JSON cannot represent.
     """
     height, width = labels.shape
     counts, sums = _totals(labels, confidence, len(names))
-    whole = {"width": width, "height": height, "mean_confidence": _mean(sums.sum(), labels.size)}
-    regions = run_lengths(labels, len(names)) if runs else None
-    buffers = [json.dumps(whole, allow_nan=False)[:-1].encode(), b', "classes": [']
+    image_totals = {"width": width, "height": height, "mean_confidence": _mean(sums.sum(), labels.size)}
+    regions = run_lengths(labels, len(names)) if with_regions else None
+    buffers = [json.dumps(image_totals, allow_nan=False)[:-1].encode(), b', "classes": [']
     for class_id, name in enumerate(names):
         pixels = int(counts[class_id])
         entry = {
@@ -40,7 +40,11 @@ def encode_summary(labels: UInt8, confidence: Float32, names: Sequence[str | Non
         }
         buffers += [b", " if class_id else b"", json.dumps(entry, allow_nan=False)[:-1].encode()]
         if regions:
-            buffers += [f', "rle": {{"size": [{height}, {width}], "counts": ['.encode(), *_texts(next(regions)), b"]}"]
+            buffers += [
+                f', "rle": {{"size": [{height}, {width}], "counts": ['.encode(),
+                *_comma_separated(next(regions)),
+                b"]}",
+            ]
         buffers.append(b"}")
     return [*buffers, b"]}"]
 
@@ -59,8 +63,8 @@ def _mean(total: Any, pixels: int) -> float | None:
     return round(float(total) / pixels, _DIGITS) if pixels else None
 
 
-def _texts(numbers: NDArray[np.int32]) -> Iterator[bytes]:
-    """The numbers, separated by commas."""
+def _comma_separated(numbers: NDArray[np.int32]) -> Iterator[bytes]:
+    """Yields the numbers as comma-separated text, in chunks."""
     for start in range(0, len(numbers), _RUNS_AT_ONCE):
         text = ",".join(map(str, numbers[start : start + _RUNS_AT_ONCE].tolist()))
-        yield ("," * bool(start) + text).encode()
+        yield (("," if start else "") + text).encode()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
@@ -55,6 +55,12 @@ class _Side:
     def interval(self, length: float) -> tuple[float, float]:
         """Start and end of the cropped part in an image that was decoded at another `length`."""
         return self.start * length / self.scaled, min(length, (self.start + self.count) * length / self.scaled)
+
+    def sources(self, length: float, pixels: int) -> slice:
+        """The pixels, of the `pixels` of an image decoded at `length`, that scaling the cropped part reads."""
+        begin, end = self.interval(length)
+        reach = max(1.0, (end - begin) / self.count)  # of the bilinear filter, on both sides
+        return slice(max(0, floor(begin - reach)), min(pixels, ceil(end + reach)))
 
     def nearest(self) -> NDArray[np.intp]:
         """The index of the image's pixel that each pixel of the crop is copied from: intp (count,).
@@ -125,9 +131,12 @@ def _pixels(image: UInt8, stored: tuple[float, float], across: _Side, down: _Sid
     Within 2 levels of Pillow's `resize` with the bilinear filter, and several times as fast.
     """
     (left, right), (top, bottom) = across.interval(stored[0]), down.interval(stored[1])
-    source = ImageData(image.shape[1], image.shape[0], PixelType.U8x3, image.tobytes())
+    columns, rows = across.sources(stored[0], image.shape[1]), down.sources(stored[1], image.shape[0])
+    part = np.ascontiguousarray(image[rows, columns])  # tobytes is 50 times as slow on a view
+    source = ImageData(part.shape[1], part.shape[0], PixelType.U8x3, part.tobytes())
     scaled = ImageData(across.count, down.count, PixelType.U8x3)
-    kernel, box = ResizeAlg.convolution(FilterType.bilinear), CropBox(left, top, right - left, bottom - top)
+    box = CropBox(left - columns.start, top - rows.start, right - left, bottom - top)
+    kernel = ResizeAlg.convolution(FilterType.bilinear)
     Resizer().resize(source, scaled, ResizeOptions(kernel, crop_box=box))
     return np.frombuffer(scaled.get_buffer(), np.uint8).reshape(down.count, across.count, 3)
 

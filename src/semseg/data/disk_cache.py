@@ -22,7 +22,7 @@ class DiskCache:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._directory: Path | None = None
-        self._room = 0
+        self._space = 0
         self._full = False
 
     def get(self, name: str) -> bytes | None:
@@ -33,7 +33,7 @@ class DiskCache:
             return None
 
     def put(self, name: str, content: bytes) -> None:
-        """Store the content if there is room. If the disk cannot be written to, caching ends without an error."""
+        """Store the content if there is space. If the disk cannot be written to, caching ends without an error."""
         with self._lock:
             directory = None if self._full else self._reserve(len(content))
         if directory is None:
@@ -54,18 +54,18 @@ class DiskCache:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _reserve(self, size: int) -> Path | None:
-        """Reserve `size` bytes and return the directory; None if there is no room."""
+        """Reserve `size` bytes and return the directory; None if there is not enough space."""
         if self._directory is None:
             try:
                 self._directory = Path(tempfile.mkdtemp(prefix="semseg-cache-"))
-                self._room = shutil.disk_usage(self._directory).free // 2
+                self._space = shutil.disk_usage(self._directory).free // 2
             except OSError as error:
                 self._stop_caching(f"{error.strerror}")
                 return None
-        if size > self._room:
+        if size > self._space:
             self._stop_caching("half of the free space is used")
             return None
-        self._room -= size
+        self._space -= size
         return self._directory
 
     def _stop_caching(self, reason: str) -> None:

@@ -20,12 +20,12 @@ from semseg.data.pairs import Listing, Pair
 from semseg.data.s3 import ObjectStore
 from semseg.errors import DataError, one_line
 
-_MAX_LINE = 1_000_000
-_MAX_LINES = 2_000_000
+_MAX_LINE = 1_000_000  # bytes
+MAX_LINES = 2_000_000
 _MAX_PROBLEMS = 1000
-_UNFIT = re.compile("[\0\ud800-\udfff]")  # not possible in a file name or an S3 key
+_FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # cannot occur in a file name or an S3 key
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
-_EXAMPLE = 'Write one object a line, like {"source-ref": "s3://bucket/a.jpg", "street-ref": "s3://bucket/a.png"}.'
+_EXAMPLE = 'Write one object per line, like {"source-ref": "s3://bucket/a.jpg", "street-ref": "s3://bucket/a.png"}.'
 
 
 def list_manifest(name: str, path: Path, store: ObjectStore, label_attribute: str | None = None) -> Listing:
@@ -33,16 +33,16 @@ def list_manifest(name: str, path: Path, store: ObjectStore, label_attribute: st
 
     A line is an object with ``source-ref`` and one other key that ends in ``-ref``: the ``s3://bucket/key`` of image
     and mask, or paths relative to the manifest's directory (symbolic links resolved). Paths may lead to sibling
-    directories, but no further. Everything else is ignored except Ground Truth's class names and colours.
+    directories, but not beyond. Everything else is ignored except Ground Truth's class names and colours.
     label_attribute: the annotation's key, if lines have several. Unlabelled lines are skipped with a warning if there
     are labelled ones.
 
-    No file is opened. The first 1,000 invalid lines are returned as problems, as is a manifest without lines. Raises
-    Stopped if the store's `stop` says so.
+    None of the listed files is opened. The first 1,000 invalid lines are returned as problems, as is a manifest
+    without lines. Raises Stopped if the store's `stop` returns true.
     """
     problems: list[DataError] = []
     color_maps, attributes = ColorMaps(), LabelAttributes(label_attribute)
-    locations = _Locations(printable(path), path.resolve().parent, store)
+    locations = _FileLocator(printable(path), path.resolve().parent, store)
     listed: list[tuple[File, File, bool]] = []
     for line, text in _lines(path, problems):
         store.raise_if_stopped()
@@ -69,7 +69,7 @@ def list_manifest(name: str, path: Path, store: ObjectStore, label_attribute: st
 
 @dataclass(frozen=True, slots=True)
 class _ListedFile:
-    """A file on this machine that a manifest lists, whose name may be spelled in another Unicode normal form."""
+    """A local file listed in a manifest; its name may be in another Unicode normal form."""
 
     path: str
     name: str
@@ -86,7 +86,7 @@ class _ListedFile:
 
 
 @dataclass(frozen=True)
-class _Locations:
+class _FileLocator:
     """Locates the files that the lines of a manifest name.
 
     manifest: its name for errors. root: its directory, symbolic links resolved.
@@ -99,7 +99,7 @@ class _Locations:
 
     def file(self, line: int, key: str, value: Any) -> File:
         """The file that `value` names. Raises ValueError."""
-        if not isinstance(value, str) or not value or _UNFIT.search(value):
+        if not isinstance(value, str) or not value or _FORBIDDEN.search(value):
             raise ValueError(f"{key} is {value!r:.200}, not the path or address of a file")
         name = one_line(f"line {line} of {self.manifest}: {key} {value:.300}")
         if value.startswith("s3://"):
@@ -121,20 +121,20 @@ class _Locations:
 
 
 def _lines(path: Path, problems: list[DataError]) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers from 1; an error that ends reading is added to `problems`."""
+    """Yields the non-blank lines with their numbers from 1; an error that ends reading is added to `problems`."""
     try:
         with path.open("rb") as file:
             for number in count(1):
                 line = file.readline(_MAX_LINE + 1)
                 if not line:
                     return
-                if len(line) > _MAX_LINE or number > _MAX_LINES:
-                    what = (
+                if len(line) > _MAX_LINE or number > MAX_LINES:
+                    fault = (
                         f"is longer than {_MAX_LINE} bytes"
                         if len(line) > _MAX_LINE
-                        else f"is beyond the limit of {_MAX_LINES} lines"
+                        else f"is beyond the limit of {MAX_LINES} lines"
                     )
-                    problems.append(DataError(f"line {number} of {printable(path)} {what}.", _EXAMPLE))
+                    problems.append(DataError(f"line {number} of {printable(path)} {fault}.", _EXAMPLE))
                     return
                 if line.removeprefix(BOM_UTF8).strip():
                     yield number, line.rstrip()

@@ -32,8 +32,8 @@ Result = TypeVar("Result")
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _MAX_KEY_BYTES = 1024
-_MAX_OBJECTS = 1_000_000
-_MAX_PAGES = 10_000
+MAX_OBJECTS = 1_000_000
+MAX_PAGES = 10_000
 _DOWNLOADS = 16
 _CONNECTIONS = 32
 _CHUNK = 1 << 18
@@ -91,7 +91,7 @@ class ObjectStore:
     def file(self, uri: str, name: str) -> File:
         """The object at ``s3://bucket/key``; `name` is its name for errors. Raises DataError for an invalid `uri`.
 
-        Its bytes are fetched when they are read, and cached on disk while there is room.
+        Its bytes are fetched when they are read, and cached on disk while there is space.
         """
         bucket, key = parse_uri(uri)
         if not key:
@@ -141,15 +141,15 @@ class ObjectStore:
                 return [prefix]
         keys: list[str] = []
         following: dict[str, Any] = {}
-        for _ in range(_MAX_PAGES):
+        for _ in range(MAX_PAGES):
             page = self._retry(name, partial(_list, bucket, _folder(prefix), following))
             keys += [entry["Key"] for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
             if not page.get("NextContinuationToken"):
                 return keys
-            if len(keys) > _MAX_OBJECTS:
+            if len(keys) > MAX_OBJECTS:
                 break
             following = {"ContinuationToken": page["NextContinuationToken"]}
-        raise DataError(f"There are more than {_MAX_OBJECTS} objects at {name}.", "Give a longer prefix.")
+        raise DataError(f"There are more than {MAX_OBJECTS} objects at {name}.", "Give a longer prefix.")
 
     def _save(self, bucket: str, job: tuple[str, Path]) -> None:
         key, path = job

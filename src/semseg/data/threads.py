@@ -139,14 +139,14 @@ class _AheadQueue(Generic[Item]):
             self._changed.notify_all()
 
     def _put(self, item: Item) -> bool:
-        """Wait for room and put the item; returns whether the consumer is still there."""
+        """Wait for space and put the item; returns whether the consumer is still there."""
         size = self._size(item)
         with self._changed:
-            self._changed.wait_for(lambda: self._consumer_left or self._has_room(size))
+            self._changed.wait_for(lambda: self._consumer_left or self._fits(size))
             self._items.append(item)
             self._bytes_left -= size
             self._changed.notify_all()
             return not self._consumer_left
 
-    def _has_room(self, size: int) -> bool:
+    def _fits(self, size: int) -> bool:
         return not self._items or (size <= self._bytes_left and len(self._items) < self._max_items)

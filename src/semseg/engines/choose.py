@@ -48,9 +48,6 @@ def choose_trainer(engine: str, device: str, precision: str, instance: str) -> T
     evidence = _evidence_of_gpu(instance)
     candidates = _candidates("_engine", engine)
     chosen, found, passed_over = _first_usable(candidates, device, evidence)
-    reason = passed_over or ("it is the first choice" if len(candidates) > 1 else f"_engine is {engine}")
-    if engine == AUTO and len(candidates) == 1:
-        reason = "no other engine that trains is installed"
     logger.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
     logger.info("nvidia-smi identified %d GPUs.", found.gpus)
     logger.info("Number of GPUs being used: %d", min(found.gpus, 1))
@@ -64,6 +61,8 @@ def choose_trainer(engine: str, device: str, precision: str, instance: str) -> T
             chosen.title,
         )
     resolved = _precision(chosen, found, precision)
+    only = f"_engine is {engine}" if engine != AUTO else "no other engine that trains is installed"
+    reason = passed_over or (only if len(candidates) == 1 else "it is the first choice")
     logger.info("%s trains in %s: %s.", chosen.title, resolved, reason)
     return Trainer(chosen, found, resolved)
 
@@ -108,7 +107,7 @@ def _first_usable(candidates: list[Engine], wanted: str, evidence: str) -> tuple
 
 def _passed_over(on_cpu: list[tuple[Engine, Device]], refusals: list[tuple[Engine, DeviceError]]) -> str:
     reasons = [f"{engine.title}'s cpu variant does not use the GPU" for engine, _ in on_cpu]
-    reasons += [f"{engine.title} cannot ({error.message})" for engine, error in refusals]
+    reasons += [f"{engine.title} cannot ({error.message.rstrip('.')})" for engine, error in refusals]
     return ", ".join(reasons)
 
 

@@ -6,11 +6,11 @@ import re
 
 from semseg.errors import DeviceMemoryError
 
-TRAINING = (
-    "Lower mini_batch_size or crop_size (in validation validation_mini_batch_size, but not to 1, which takes whole "
-    "images), or use an instance whose GPU has more memory."
+TRAINING_HINT = (
+    "Lower mini_batch_size or crop_size (for validation: validation_mini_batch_size, but not to 1, which processes "
+    "whole images), or use an instance whose GPU has more memory."
 )
-SERVING = (
+SERVING_HINT = (
     "Send a smaller image, set or lower SEMSEG_MAX_TILE_PIXELS, or serve on an instance whose GPU has more memory."
 )
 """The ways out of a full GPU."""
@@ -21,7 +21,7 @@ _OUT_OF_MEMORY = re.compile(
     r"|unable to find a valid cuDNN algorithm|unable to find an engine to execute",
     re.IGNORECASE,
 )
-"""The wording of CUDA, cuDNN, cuBLAS, cuSOLVER and cuRAND; engines word a lack of host memory differently."""
+"""The wording of CUDA, cuDNN, cuBLAS, cuSOLVER and cuRAND; engines report a lack of host memory in other words."""
 
 _NO_CODE = "no kernel image is available"
 

@@ -2,7 +2,7 @@
 
 The backbones are GluonCV's `resnet50_v1s` and `resnet101_v1s`, dilated; the heads are those of FCN (Long et al., 2015),
 PSPNet (Zhao et al., 2017) and DeepLabV3 (Chen et al., 2017) as GluonCV builds and names them. Any head runs on any
-backbone, which makes six networks.
+backbone.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ class Network:
     name: the value of the hyperparameter `algorithm`; title: for messages; head: computes the logits; auxiliary:
     computes additional logits for training, None if there are none; classifier: the name of the layer with one output
     channel per class; stride: image pixels per position of the logits, in height and width.
-    bytes_per_pixel: the network's peak memory per image pixel, by engine, in f32 [measured as resident memory,
-    PyTorch's at 1024 x 1024; the two backbones differ little]; an engine that is left out does not run the network.
+    bytes_per_pixel: the network's peak memory per image pixel, by engine, in f32; an engine that is left out does not
+    run the network. [Measured on images of two sizes: the peak of the process's resident memory (VmHWM, after writing 5
+    to /proc/self/clear_refs) for the one minus that for the other, over the difference in pixels. The two backbones
+    differ little.]
     """
 
     name: str
@@ -151,13 +153,13 @@ BACKBONES = (
     Backbone("resnet-101", "ResNet-101", partial(_resnet, blocks=(3, 4, 23, 3))),
 )
 NETWORKS = (
-    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370, "torch": 800}),
-    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700, "torch": 900}),
+    Network("fcn", "FCN", _fcn, _auxiliary, "head.block.4", 8, {"mxnet": 1000, "openvino": 370, "torch": 750}),
+    Network("psp", "PSP", _psp, _auxiliary, "head.block.4", 8, {"mxnet": 1400, "openvino": 700, "torch": 850}),
     Network(
-        "deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400, "torch": 800}
+        "deeplab", "DeepLabV3", _deeplab, _auxiliary, "head.block.4", 8, {"mxnet": 1050, "openvino": 400, "torch": 750}
     ),
 )
-"""In the order of the built-in algorithm's documentation."""
+"""The first three are the built-in algorithm's, in the order of its documentation."""
 
 Named = TypeVar("Named", Backbone, Network)
 
@@ -169,5 +171,10 @@ def by_name(name: str, declared: Iterable[Named]) -> Named:
 
 def titles(declared: Iterable[Backbone] | Iterable[Network], word: str = "or") -> str:
     """Return the titles as part of a sentence: ``FCN, PSP or DeepLabV3``."""
-    *others, last = [entry.title for entry in declared]
+    return listed([entry.title for entry in declared], word)
+
+
+def listed(words: Sequence[str], word: str) -> str:
+    """Return one or more words as part of a sentence: ``a, b and c`` if `word` is ``and``."""
+    *others, last = words
     return f"{', '.join(others)} {word} {last}" if others else last

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 from numpy.typing import NDArray
 
 from semseg.errors import FormatError, first_few
 from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, Backbone, Network, titles
-from semseg.networks.parameters import parameter_table
+from semseg.networks.parameters import backbone_table, parameter_table
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,9 @@ def identify(
     otherwise the known networks.
     """
     named = {name for name in arrays if not name.startswith(AUXILIARY)}
-    candidates = [
-        (network, backbone, parameter_table(network, backbone, 2, auxiliary=False).keys())
-        for network, backbone in product(networks, backbones)
-    ]
-    network, backbone, wanted = min(candidates, key=lambda candidate: len(candidate[2] ^ named))
+    backbone = min(backbones, key=lambda backbone: len(backbone_table(backbone).keys() ^ named))
+    tables = [parameter_table(network, backbone, 2, auxiliary=False).keys() for network in networks]
+    network, wanted = min(zip(networks, tables, strict=True), key=lambda candidate: len(candidate[1] ^ named))
     if len(wanted & named) <= len(wanted) // 2:
         raise FormatError(f"does not hold one of the networks known here: {titles(networks)} on {titles(backbones)}")
     if wanted != named:

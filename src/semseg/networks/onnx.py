@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from semseg.networks.definitions import Backbone, Network
 from semseg.networks.parameters import EPSILON, parameter_table, require_fit, without_auxiliary
@@ -36,13 +36,7 @@ def onnx_model(network: Network, backbone: Backbone, num_classes: int, arrays: A
     require_fit(parameter_table(network, backbone, num_classes, auxiliary=False), needed, origin)
     layers = _OnnxLayers(needed)
     logits, _ = network.build(layers, _Tensor("image", 3), backbone, num_classes, auxiliary=False)
-    return helper.make_model(
-        layers.graph(logits, network.stride),
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
-        producer_name="semseg-container",
-        producer_version=__version__,
-    )
+    return layers.model(logits, network.stride)
 
 
 @dataclass(frozen=True)
@@ -54,12 +48,18 @@ class _Tensor:
 
 
 class _OnnxLayers:
-    """Layers that append nodes to a graph. arrays: the parameters by name, already checked."""
+    """Layers that append nodes to the graph of a model. arrays: the parameters by name, already checked."""
 
     def __init__(self, arrays: Arrays) -> None:
         self._arrays = arrays
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[TensorProto] = []
+        self._model = helper.make_model(
+            helper.make_graph([], "semseg", [], []),
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+            producer_name="semseg-container",
+            producer_version=__version__,
+        )
+        self._graph = self._model.graph  # filled here: making a model of a full graph would copy all weights
 
     def convolution(
         self,
@@ -75,7 +75,8 @@ class _OnnxLayers:
         weight = self._arrays[f"{name}.weight"]
         if norm:
             scale, bias = self._normalisation(norm)
-            weight = (weight * scale[:, None, None, None]).astype(np.float32)
+            scaled = np.empty(weight.shape, np.float32)
+            weight = np.multiply(weight, scale[:, None, None, None], out=scaled, casting="same_kind")
         else:
             bias = self._arrays[f"{name}.bias"]
         constants = [self._constant(weight, f"{name}.weight"), self._constant(bias, f"{name}.bias")]
@@ -141,13 +142,13 @@ class _OnnxLayers:
         width = self._node("Cast", [self._node("Sub", [after, first])], to=TensorProto.FLOAT)
         return self._node("Div", [self._node("Cast", [inside], to=TensorProto.FLOAT), width])
 
-    def graph(self, x: _Tensor, stride: int) -> onnx.GraphProto:
-        """The graph from `image` to `logits`; `x` must be the layer added last."""
-        self._nodes[-1].output[0] = "logits"
-        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, "H", "W"])
+    def model(self, x: _Tensor, stride: int) -> onnx.ModelProto:
+        """The model from `image` to `logits`; `x` must be the layer added last."""
+        self._graph.node[-1].output[0] = "logits"
         size = [f"ceil({side}/{stride})" for side in "HW"]
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", x.channels, *size])
-        return helper.make_graph(self._nodes, "semseg", [image], [logits], self._constants)
+        self._graph.input.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, "H", "W"]))
+        self._graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", x.channels, *size]))
+        return self._model
 
     def dropout(self, x: _Tensor, rate: float) -> _Tensor:  # noqa: ARG002 inference drops nothing
         return x
@@ -162,16 +163,17 @@ class _OnnxLayers:
         return scale, (beta - mean * scale).astype(np.float32)
 
     def _node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
-        output = f"{operator}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+        output = f"{operator}_{len(self._graph.node)}"
+        self._graph.node.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
     def _integers(self, values: Any) -> str:
         array = np.asarray(values, np.int64)
-        return self._constant(array, f"integers_{len(self._constants)}")
+        return self._constant(array, f"integers_{len(self._graph.initializer)}")
 
     def _constant(self, array: NDArray[Any], name: str) -> str:
         if array.dtype != np.int64:
-            array = array.astype(np.float32)
-        self._constants.append(numpy_helper.from_array(array, name))
+            array = array.astype(np.float32, copy=False)
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        self._graph.initializer.add(name=name, data_type=kind, dims=array.shape, raw_data=array.tobytes())
         return name

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from semseg.codecs.params import write_params
-from semseg.errors import FormatError, WeightsError, first_few, one_line
+from semseg.errors import FormatError, WeightsError, first_few
+from semseg.files import naming_file, require_file
 from semseg.networks.backbones import PRETRAINED, imported_name
 from semseg.networks.definitions import BACKBONES, Backbone, titles
 from semseg.networks.parameters import backbone_table
@@ -38,15 +39,9 @@ def import_backbone(source: Path, folder: Path) -> Path:
     with the names and shapes of the backbone; in addition only the classifier (`fc`) and `num_batches_tracked`, which
     are ignored, may be there. Raises WeightsError, which names what does not fit, and writes nothing then.
     """
-    try:
+    ports = " or ".join(pretrained.timm for pretrained in PRETRAINED.values())
+    with naming_file(source, WeightsError, f"Give the model.safetensors of timm's {ports}, copied whole."):
         backbone, arrays = _read(source)
-    except FormatError as fault:
-        ports = " or ".join(pretrained.timm for pretrained in PRETRAINED.values())
-        raise WeightsError(
-            f"{one_line(str(source))} {fault}.", f"Give the model.safetensors of timm's {ports}, copied whole."
-        ) from None
-    except OSError as error:
-        raise WeightsError(f"{one_line(str(source))} cannot be read: {error.strerror or error}.") from error
     path = folder / imported_name(backbone.name)
     with writing_file(path, "--out names another folder.") as temporary:
         write_params(temporary, arrays)
@@ -57,8 +52,7 @@ def _read(source: Path) -> tuple[Backbone, Arrays]:
     """The backbone in a file, and its arrays, float32, by GluonCV's names."""
     from safetensors import SafetensorError, safe_open
 
-    if not source.is_file():
-        raise FormatError("is not there" if not source.exists() else "is not a file")
+    require_file(source)
     if (size := source.stat().st_size) > MAX_BYTES:
         raise FormatError(f"has {size:,} bytes, more than the {MAX_BYTES:,} allowed")
     try:

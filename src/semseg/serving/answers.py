@@ -61,10 +61,10 @@ class Answer:
     """One way to encode a prediction.
 
     media_type: the Content-Type, without parameters. encode: returns the bytes as pieces to be sent in order. memory:
-    bytes per pixel of everything made from the logits until the answer is sent. length: bytes per pixel of the encoded
-    answer, None if it is known only after encoding. check_length: raises TooLargeError for more bytes than the media
-    type can hold. compressible: whether gzip is worth its time: float32 probabilities of all classes shrink by a tenth,
-    in thirty times the time of the softmax, and PNG is compressed already.
+    bytes per pixel of everything made from the logits until the answer is sent, for the worst image. length: bytes per
+    pixel of the encoded answer, None if it is known only after encoding. check_length: raises TooLargeError for more
+    bytes than the media type can hold. compressible: whether gzip is worth its time: float32 probabilities of all
+    classes shrink by a tenth, in thirty times the time of the softmax, and PNG is compressed already.
     """
 
     media_type: str
@@ -114,8 +114,8 @@ def _png(media_type: str, parameters: Mapping[str, str]) -> Answer:
 
 
 def _mask(media_type: str, colours: UInt8 | None) -> Answer:
-    """The class ids as a PNG file, which is no larger than their array."""
-    return Answer(media_type, lambda done: [encode_mask(done.prediction.labels(), colours)], lambda _: 2)
+    """The class ids as a PNG file. Bytes per pixel: class ids 1, at worst the file as many and its buffer's spare."""
+    return Answer(media_type, lambda done: [encode_mask(done.prediction.labels(), colours)], lambda _: 3)
 
 
 def _overlay(media_type: str, colours: UInt8, share: float) -> Answer:
@@ -181,9 +181,10 @@ def _record(media_type: str, parameters: Mapping[str, str]) -> Answer:
 def _npy(media_type: str, parameters: Mapping[str, str]) -> Answer:
     """A .npy file: PROBABILITIES (C, H, W); CLASSES (H, W); CONFIDENCE (2, H, W), the ids first.
 
-    Probabilities as uint8 are in units of 1/255.
+    Probabilities as uint8 are in units of 1/255. Without a dtype, ids alone are uint8, and the other arrays float32.
     """
-    values, dtype = parameters["values"], np.dtype[Any](parameters["dtype"])
+    values = parameters["values"]
+    dtype = np.dtype[Any](parameters.get("dtype", "uint8" if values == CLASSES else "float32"))
     item_bytes = dtype.itemsize
     if values == PROBABILITIES:
         return Answer(
@@ -241,22 +242,18 @@ OFFERS: Mapping[str, Offer] = {
         },
     ),
     NPY: Offer(
-        {
-            "values": _VALUES,
-            "dtype": choice(
-                "float32", "float16", "uint8", default="float32", default_beside={("values", CLASSES): "uint8"}
-            ),
-        },
+        {"values": _VALUES, "dtype": choice("float32", "float16", "uint8")},
         _npy,
         {
             "description": "A .npy file. values=probabilities: (C, H, W). values=classes: the class ids, (H, W), uint8 "
             "if dtype is not given. values=confidence: (2, H, W), first the class ids, then the probability of each "
-            "pixel's class. Probabilities are 0 to 1; as uint8, round(255 p)."
+            "pixel's class. Without dtype, arrays with probabilities are float32. Probabilities are 0 to 1; as uint8, "
+            "round(255 p)."
         },
     ),
     JSON: Offer({"rle": choice("false", "true", default="false")}, _summary, {"$ref": "#/components/schemas/Summary"}),
 }
-"""The media types that Accept may ask for; the first is sent when there is no Accept header."""
+"""The media types that Accept may request; the first is sent when there is no Accept header."""
 
 
 def answer_to(accept: str | None, offers: Mapping[str, Offer] = OFFERS) -> Answer:

@@ -170,7 +170,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         return PatientThreads(self.cfg.threads)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Called in a loop that enables accepting before each call if there is room."""
+        """Called in a loop that enables accepting before each call if another connection is allowed."""
         if shortage := self._shortage():
             self._warn(shortage)
             timeout = min(timeout, _PAUSE)

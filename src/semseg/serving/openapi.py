@@ -30,6 +30,4 @@ def _schema(parameter: Parameter) -> dict[str, object]:
     schema = dict(parameter.schema)
     if parameter.default is not None:
         schema["default"] = parameter.default
-    if parameter.required:
-        schema["required"] = True
     return schema

@@ -29,7 +29,7 @@ a CUDA error lasts as long as the process, and so may a lack of memory."""
 
 _STUCK_SECONDS, _STUCK_SECONDS_PER_PIXEL = 600.0, 3e-4
 """A prediction counts as stuck after the larger of the two: ten times a request's usual time, and ten times what PSP on
-ResNet-101 takes with MXNet on one core, 31 microseconds a pixel [measured]."""
+ResNet-101 takes with MXNet on one core, 31 microseconds per pixel [measured]."""
 
 _WARM_UP_SIZE = 64
 _MAX_RETRY_AFTER = 60

@@ -100,7 +100,7 @@ class Processes(BaseApplication):  # type: ignore[misc]
 
     def run(self) -> None:
         """Ends with SystemExit."""
-        _Master(self).run()
+        Master(self).run()
 
     def load(self) -> Flask:
         """Called in the worker, because neither the queue's thread nor a GPU context would survive the fork."""
@@ -186,7 +186,7 @@ class Processes(BaseApplication):  # type: ignore[misc]
             self._counts.remove()
 
 
-class _Master(Arbiter):  # type: ignore[misc]
+class Master(Arbiter):  # type: ignore[misc]
     """gunicorn's master; if it cannot fork or open a file for a worker, it tries again instead of ending."""
 
     def spawn_worker(self) -> int | None:
@@ -202,6 +202,14 @@ class _Master(Arbiter):  # type: ignore[misc]
             return None
         except SystemExit as end:
             raise SystemExit(self.app.exit_code(end.code)) from None
+
+    def reap_workers(self) -> None:
+        """Called when a worker has ended. How one ends while the server ends, when it has no listeners, is no error."""
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if self.LISTENERS:
+                raise
 
     def handle_usr2(self) -> None:
         """Called for SIGUSR2, at which gunicorn would start a second master on the same sockets."""

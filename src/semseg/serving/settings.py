@@ -124,7 +124,8 @@ MAX_PIXELS = Number(
     50_000_000,
     1,
     10**9,
-    "the number of pixels of the largest image, its sides rounded up to multiples of 8",
+    "the number of pixels of the largest image, its sides rounded up to multiples of the network's stride (8 for all "
+    "three)",
 )
 MAX_TILE_PIXELS = Number(
     "SEMSEG_MAX_TILE_PIXELS",

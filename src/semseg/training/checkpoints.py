@@ -2,8 +2,8 @@
 
 A checkpoint is one file in MXNet's parameter format, `checkpoint-<epoch>-<iteration>.params`: the learner's state, the
 file of the best parameters, the run's progress, its configuration, and a SHA-256 of all these. This project's reader of
-that format validates everything and maps the file instead of copying it. As a checkpoint is a single file, the platform
-cannot upload part of it.
+that format validates everything and maps the file instead of copying it. Because a checkpoint is a single file, the
+platform never uploads half of one.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ KEPT = 3
 _NAME = re.compile(r"checkpoint-(\d{1,9})-(\d{1,9})\.params")
 _UNFINISHED = ".sagemaker-ignore"  # the platform does not upload files with this suffix
 _LEARNER, _PROGRESS, _CONFIGURATION, _BEST, _DIGEST = "learner/", "progress", "configuration", "best", "sha256"
-_MAX_TEXT = 1 << 26
+_MAX_TEXT = 1 << 26  # bytes of a JSON text
 
-PLACE_PREFIX = "the place of "
-"""Prefix of the configuration entries for data locations, which checkpoints of earlier versions lack."""
+LOCATION_PREFIX = "the place of "
+"""Prefix of the configuration entries for data locations; checkpoints of earlier versions lack these entries."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Checkpoints:
         self,
         directory: Path,
         configuration: Mapping[str, str],
-        mismatch_hint: str = "give an empty checkpoint location to start a new one",
+        mismatch_hint: str = "give an empty checkpoint location to start a new training",
         overwrite: bool = False,
     ) -> None:
         self._directory = directory
@@ -78,8 +78,8 @@ class Checkpoints:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             (directory / f"checkpoint{_UNFINISHED}").touch()  # fail now, not at the first checkpoint
-            for left in directory.glob(f"checkpoint*{_UNFINISHED}"):
-                left.unlink()
+            for leftover in directory.glob(f"checkpoint*{_UNFINISHED}"):
+                leftover.unlink()
         except OSError as error:
             raise UserError(
                 f"Checkpoints cannot be kept in {one_line(str(directory))}: {error.strerror}.",
@@ -87,9 +87,9 @@ class Checkpoints:
             ) from error
 
     def newest(self) -> Checkpoint | None:
-        """Returns the newest undamaged checkpoint, or None; warns of damaged ones.
+        """Returns the newest undamaged checkpoint, or None; logs a warning for each damaged one.
 
-        Raises HyperparameterError, which lists the differences, if it was saved with another configuration.
+        Raises HyperparameterError, which lists the differences, if its configuration was another one.
         """
         for path in () if self._overwrite else checkpoint_files(self._directory):
             try:
@@ -105,7 +105,7 @@ class Checkpoints:
         return None
 
     def save(self, progress: Progress, state: Arrays, best: Path) -> None:
-        """Writes a checkpoint atomically, and removes all but the newest three.
+        """Writes a checkpoint atomically, and removes all but the newest KEPT undamaged ones.
 
         best: the file of the best parameters, which exists once an epoch has ended. Raises DiskFullError.
         """
@@ -126,28 +126,28 @@ class Checkpoints:
         self._prune()
 
     def _prune(self) -> None:
-        sound_first = sorted(checkpoint_files(self._directory), key=self._damaged.__contains__)
-        for path in sound_first[KEPT:]:
+        undamaged_first = sorted(checkpoint_files(self._directory), key=self._damaged.__contains__)
+        for path in undamaged_first[KEPT:]:
             uploading, uploaded = (
                 path.with_name(f"{path.name}.sagemaker-{word}") for word in ("uploading", "uploaded")
             )
-            if uploaded.exists() or not uploading.exists():
+            if uploaded.exists() or not uploading.exists():  # not while the platform is uploading it
                 path.unlink(missing_ok=True)
 
-    def _require_same(self, found: Mapping[str, str], path: Path) -> None:
-        now = self._configuration
+    def _require_same(self, stored: Mapping[str, str], path: Path) -> None:
+        current = self._configuration
         may_differ = {rule.name for rule in rules() if rule.may_differ}
-        for name in sorted(may_differ & found.keys() & now.keys()):
-            if found[name] != now[name]:
-                LOGGER.info("%s was %s before the checkpoint, now it is %s.", name, found[name], now[name])
-        compared = (found.keys() | now.keys()) - may_differ
-        compared -= {name for name in now.keys() - found.keys() if name.startswith(PLACE_PREFIX)}
-        if "step" not in (found.get("lr_scheduler"), now.get("lr_scheduler")):
+        for name in sorted(may_differ & stored.keys() & current.keys()):
+            if stored[name] != current[name]:
+                LOGGER.info("%s was %s before the checkpoint, now it is %s.", name, stored[name], current[name])
+        compared = (stored.keys() | current.keys()) - may_differ
+        compared -= {name for name in current.keys() - stored.keys() if name.startswith(LOCATION_PREFIX)}
+        if "step" not in (stored.get("lr_scheduler"), current.get("lr_scheduler")):
             compared.discard("lr_scheduler_step")  # earlier versions stored it although nothing used it
         differing = [
-            f"{name} was {found.get(name, 'not set')}, now it is {now.get(name, 'not set')}"
+            f"{name} was {stored.get(name, 'not set')}, now it is {current.get(name, 'not set')}"
             for name in sorted(compared)
-            if found.get(name) != now.get(name)
+            if stored.get(name) != current.get(name)
         ]
         if differing:
             raise HyperparameterError(
@@ -166,7 +166,7 @@ def checkpoint_files(directory: Path) -> list[Path]:
 
 
 def remove(checkpoints: Iterable[Path]) -> None:
-    """Removes checkpoints, given newest first, in reverse: a process killed meanwhile leaves the newest."""
+    """Removes checkpoints, given newest first, from the oldest on: a process killed meanwhile leaves the newest."""
     for path in reversed(list(checkpoints)):
         path.unlink(missing_ok=True)
 
@@ -188,11 +188,11 @@ def _read(path: Path) -> tuple[Checkpoint, dict[str, str]]:
 
 def _digest(arrays: Arrays) -> UInt8:
     """The SHA-256 of names, shapes, dtypes and values: uint8 (32,)."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, array in arrays.items():
-        found.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return np.frombuffer(found.digest(), np.uint8)
+        digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _encoded(text: str) -> UInt8:
@@ -201,5 +201,5 @@ def _encoded(text: str) -> UInt8:
 
 def _decoded(array: UInt8) -> str:
     if array.nbytes > _MAX_TEXT:
-        raise ValueError(f"a text of {array.nbytes} bytes")
+        raise ValueError(f"a text of {array.nbytes} bytes is too long")
     return array.tobytes().decode()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from semseg.artifact.earlier import Earlier
 from semseg.data.report import Report, class_weights
 from semseg.engines.choose import Trainer
-from semseg.engines.protocols import Learner, LearnerSpecification, OptimizerSettings
+from semseg.engines.protocols import Engine, Learner, LearnerSpecification, OptimizerSettings
+from semseg.errors import HyperparameterError
 from semseg.networks.backbones import find_backbone, read_backbone
-from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, by_name
+from semseg.networks.definitions import AUXILIARY, BACKBONES, NETWORKS, by_name, listed
 from semseg.networks.parameters import initial_values, parameter_table
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
@@ -15,6 +16,17 @@ from semseg.training.checkpoints import Checkpoint
 from semseg.training.schedules import Schedule, iterations_per_epoch, schedule
 from semseg.training.stopping import EarlyStopping
 from semseg.types import Arrays
+
+
+def require_network(settings: Hyperparameters, engine: Engine) -> None:
+    """Raises HyperparameterError if the engine does not run the network, to fail before weights and data are read."""
+    network = by_name(settings.algorithm, NETWORKS)
+    if engine.name not in network.bytes_per_pixel:
+        names = [other.name for other in NETWORKS if engine.name in other.bytes_per_pixel]
+        raise HyperparameterError(
+            f"algorithm is {network.name}, but {engine.title} does not train {network.title}.",
+            f"Set algorithm to {listed(names, 'or')}, or choose another engine with _engine.",
+        )
 
 
 def require_backbone(settings: Hyperparameters, earlier: Earlier | None, checkpoint: Checkpoint | None) -> None:

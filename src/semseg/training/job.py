@@ -19,7 +19,7 @@ from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
-from semseg.training.checkpoints import PLACE_PREFIX, Checkpoints
+from semseg.training.checkpoints import LOCATION_PREFIX, Checkpoints
 from semseg.training.inputs import Input, class_names, fingerprint, open_inputs, open_test, require_files
 from semseg.training.job_folder import JobFolder
 
@@ -161,5 +161,5 @@ def _open_checkpoints(
     configuration = settings.as_strings() | fingerprint((inputs.train, inputs.validation))
     if not folder:
         return Checkpoints(directory, configuration)
-    places = {f"{PLACE_PREFIX}{name}": place for name, place in folder.places.items()}
+    places = {f"{LOCATION_PREFIX}{name}": place for name, place in folder.places.items()}
     return Checkpoints(directory, configuration | places, folder.mismatch_hint, folder.overwrite)

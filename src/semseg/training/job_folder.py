@@ -64,7 +64,7 @@ class JobFolder:
     def mismatch_hint(self) -> str:
         """What to suggest if the checkpoints belong to another training."""
         folder = shlex.quote(one_line(str(self.paths.base)))
-        return f"give --job {folder} --overwrite to start a new one in their place, or another --job"
+        return f"give --job {folder} --overwrite to start a new training in their place, or another --job"
 
     def has_progress(self) -> bool:
         """Whether there is a checkpoint from which this training would resume."""
@@ -188,8 +188,8 @@ def _require_free(paths: Paths, checkpoints: Path | None, own: Path) -> None:
         if _checkpoints_in(directory):
             raise JobFolderError(
                 f"{folder} holds an unfinished training, with its checkpoints in {one_line(str(directory))}.",
-                "Leave out --checkpoints and --no-checkpoints to resume it, give --overwrite to start a new one in its "
-                "place, or another --job.",
+                "Leave out --checkpoints and --no-checkpoints to resume it, give --overwrite to start a new training "
+                "in its place, or another --job.",
             )
 
 

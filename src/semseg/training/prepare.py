@@ -19,7 +19,13 @@ from semseg.reporting.events import Emit
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
-from semseg.training.components import build_learner, build_schedule, choose_class_weights, require_backbone
+from semseg.training.components import (
+    build_learner,
+    build_schedule,
+    choose_class_weights,
+    require_backbone,
+    require_network,
+)
 from semseg.training.inputs import Input, check_inputs
 from semseg.training.job import Job, open_job
 from semseg.training.job_folder import JobFolder
@@ -62,6 +68,7 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
     checkpoint = job.checkpoints.newest() if job.checkpoints else None
     progress = checkpoint.progress if checkpoint else BEGINNING
     keep_earlier = folder is not None and not progress.ended and bool(model_dir.files_of_model(paths.model))
+    require_network(settings, job.trainer.engine)
     require_backbone(settings, inputs.earlier, checkpoint)
     try:
         report = _check(inputs.splits, settings.workers, stop, None if keep_earlier else paths.output_data)

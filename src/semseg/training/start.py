@@ -1,4 +1,4 @@
-"""Starts what the command `train` runs: the job that the platform laid out, or one in a local folder."""
+"""Implements the command `train`: runs the job that the platform laid out, or one in a local folder."""
 
 from __future__ import annotations
 
@@ -24,27 +24,32 @@ def start(command: TrainCommand, environ: Mapping[str, str]) -> int:
     """Runs a training on the given channels, or else the job in SAGEMAKER_BASE_DIR, and returns its exit code.
 
     Raises ChannelError for options that need channels, JobFolderError if the training would replace another one, and
-    UserError if its folder cannot be used; neither of the last two changes the folder, except for the lock file.
+    UserError if its folder cannot be used; in both cases the folder is unchanged, except for the lock file.
     """
     print("Docker entrypoint called with argument(s): train", flush=True)
     set_up_logging()
-    return _train_locally(command) if command.channels else _train_laid_out(command, Paths.from_environment(environ))
+    return _train_locally(command) if command.channels else _train_platform(command, Paths.from_environment(environ))
 
 
-def _train_laid_out(command: TrainCommand, paths: Paths) -> int:
-    places = {"job": command.job, "checkpoints": command.checkpoints, "no-checkpoints": not command.keep_checkpoints}
-    for option, given in (places | {"overwrite": command.overwrite}).items():
-        if given:
+def _train_platform(command: TrainCommand, paths: Paths) -> int:
+    options = {
+        "job": command.job,
+        "checkpoints": command.checkpoints,
+        "no-checkpoints": not command.keep_checkpoints,
+        "overwrite": command.overwrite,
+    }
+    for option, value in options.items():
+        if value:
             raise ChannelError(
                 f"--{option} is given, but no channel.",
                 "Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs.",
             )
 
     def job(stop: threading.Event) -> None:
-        if command.arguments:
+        if command.arguments:  # raised inside the job, so that output/failure reports it
             raise ChannelError(
                 f"{command.arguments[0].partition('=')[0]} is given, but no channel.",
-                "Give --train too.",
+                "Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs.",
             )
         _train(paths, stop)
 
@@ -52,10 +57,10 @@ def _train_laid_out(command: TrainCommand, paths: Paths) -> int:
 
 
 def _train_locally(command: TrainCommand) -> int:
-    """Trains in a folder of its own; if stopped, prints the command that resumes the training."""
+    """Trains in a local job folder; if stopped, prints the command that resumes the training."""
     with job_folder(command) as folder:
         LOGGER.info("The folder of the job is %s.", one_line(str(folder.paths.base.resolve())))
-        ended = threading.Event()
+        finished = threading.Event()
 
         def job(stop: threading.Event) -> None:
             with ObjectStore(stop=stop.is_set) as store:
@@ -63,17 +68,17 @@ def _train_locally(command: TrainCommand) -> int:
             _train(folder.paths, stop, folder)
             if not stop.is_set():
                 folder.finish()
-                ended.set()
+                finished.set()
 
         code = run_job(job, folder.paths)
-        if code == 0 and not ended.is_set():
+        if code == 0 and not finished.is_set():
             _print_bytes(_resume_instructions(command, folder))
     return code
 
 
 def _train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) -> None:
     from semseg.machine import keep_memory_flat
-    from semseg.training.recipe import MMAP_THRESHOLD, train  # imported late: SIGTERM is handled by now
+    from semseg.training.recipe import MMAP_THRESHOLD, train  # imported late, when SIGTERM is handled
 
     keep_memory_flat(MMAP_THRESHOLD, kept=MMAP_THRESHOLD)
     train(paths, stop, folder)
@@ -91,7 +96,7 @@ def _resume_instructions(command: TrainCommand, folder: JobFolder) -> str:
         return f"Resume from the last checkpoint with:\n{shlex.join(words)}"
     if folder.overwrite or files_of_model(folder.paths.model):
         words += ["--overwrite"]
-    return f"There is no checkpoint of this training. Start it again with:\n{shlex.join(words)}"
+    return f"This training has not saved a checkpoint yet. Start it again with:\n{shlex.join(words)}"
 
 
 def _path_argument(path: Path) -> str:
@@ -107,7 +112,7 @@ def _print_bytes(text: str) -> None:
 
 
 def _program() -> list[str]:
-    """Returns the words with which this shell runs the command `train`."""
+    """Returns the start of the command line that runs `train` from this shell."""
     called = Path(sys.argv[0])
     if called.name not in ("semseg", "train"):
         return [sys.executable, "-m", "semseg", "train"]

@@ -160,7 +160,7 @@ def test_every_difference_is_named_with_both_values(
 
 @pytest.mark.req("R46")
 @pytest.mark.parametrize("stated", [None, {"algorithm": "fcn", "backbone": "resnet-50"}])
-def test_a_crop_size_that_is_not_told_is_not_compared(
+def test_an_unknown_crop_size_is_not_compared(
     channel: Path, scratch: Path, files: dict[str, bytes], stated: dict[str, str] | None
 ) -> None:
     del files["hyperparams.json"]

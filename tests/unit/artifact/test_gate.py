@@ -12,13 +12,13 @@ def test_half_a_point_may_be_lost(int8: float, passed: bool) -> None:
     assert Gate(0.7, int8, 9).passed is passed
 
 
-def test_a_file_tells_its_gate() -> None:
+def test_the_gate_is_read_from_a_file() -> None:
     gate = Gate(0.123456789, 0.7, 9)
     assert read_gate(gate.metadata()) == gate
 
 
 @pytest.mark.parametrize("change", [{"mIOU_f32": None}, {"mIOU_int8": "good"}, {"gate_pictures": "1.5"}])
-def test_a_file_that_does_not_tell_it_has_none(change: dict[str, Any]) -> None:
+def test_a_file_without_its_numbers_has_no_gate(change: dict[str, Any]) -> None:
     metadata = Gate(0.5, 0.5, 9).metadata() | change
     assert read_gate({key: value for key, value in metadata.items() if value}) is None
 

@@ -33,7 +33,7 @@ STATED = {"algorithm": "psp", "backbone": "resnet-101", "num_classes": "7", "cro
 @pytest.mark.parametrize("found", NETWORKS, ids=lambda found: found.name)
 @pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: backbone.name)
 @pytest.mark.parametrize("aux", [False, True])
-def test_parameters_alone_tell_the_network(
+def test_parameters_alone_identify_the_network(
     tmp_path: Path, write: Write, network: Parameters, found: Network, backbone: Backbone, aux: bool
 ) -> None:
     path = write(tmp_path / LAST, network(found.name, backbone.name, classes=9, aux=aux))

@@ -17,7 +17,7 @@ from small_networks import model_of
 from semseg.artifact.onnx_file import DIGEST, MAX_BYTES, verify
 from semseg.errors import ArtifactError
 
-OURS = "ab" * 32
+DIGEST_OF_PARAMS = "ab" * 32
 
 
 def pooled(layers: Any, stages: Sequence[Any], num_classes: int) -> Any:
@@ -28,16 +28,16 @@ def small_model() -> Any:
     """A convolution and a pooling, as in the networks."""
     arrays = {"c.weight": np.ones((4, 3, 1, 1), np.float32), "c.bias": np.ones(4, np.float32)}
     model = model_of(pooled, 4, arrays)
-    helper.set_model_props(model, {"classes": "[]", DIGEST: OURS})
+    helper.set_model_props(model, {"classes": "[]", DIGEST: DIGEST_OF_PARAMS})
     return model
 
 
 GOOD: bytes = small_model().SerializeToString()
 
 
-def test_a_file_of_ours_passes(tmp_path: Path) -> None:
+def test_a_file_written_here_passes(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(GOOD)
-    verify(tmp_path / "model.onnx", OURS)
+    verify(tmp_path / "model.onnx", DIGEST_OF_PARAMS)
 
 
 def elsewhere(tensor: Any, location: str) -> Any:
@@ -124,7 +124,7 @@ def test_what_reaches_outside_or_nests_is_refused(tmp_path: Path, change: Callab
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ArtifactError) as caught:
-        verify(path, OURS)
+        verify(path, DIGEST_OF_PARAMS)
     assert str(path) in caught.value.message
     assert says in caught.value.message
     assert "semseg export" in caught.value.hint
@@ -135,7 +135,7 @@ def test_a_file_that_onnx_saved_with_its_weights_in_another_is_refused(tmp_path:
     onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert (tmp_path / "weights.bin").stat().st_size > 0
     with pytest.raises(ArtifactError, match=r"has the tensor field 1[34]"):
-        verify(path, OURS)
+        verify(path, DIGEST_OF_PARAMS)
 
 
 def test_operators_need_not_be_known_here_and_attributes_may_be_numbers_and_texts(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_operators_need_not_be_known_here_and_attributes_may_be_numbers_and_text
     values = {"f": 0.5, "i": 3, "s": "text", "floats": [0.5, 1.5], "ints": [1, 2], "strings": ["a", "b"]}
     model.graph.node.append(helper.make_node("TensorScatter", ["logits"], ["further"], **values))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    assert verify(tmp_path / "model.onnx", OURS) == {"classes": "[]", DIGEST: OURS}
+    assert verify(tmp_path / "model.onnx", DIGEST_OF_PARAMS) == {"classes": "[]", DIGEST: DIGEST_OF_PARAMS}
 
 
 @pytest.mark.parametrize(
@@ -155,26 +155,26 @@ def test_a_file_of_other_parameters_is_refused(tmp_path: Path, metadata: dict[st
     helper.set_model_props(model, metadata)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ArtifactError, match=says):
-        verify(tmp_path / "model.onnx", OURS)
+        verify(tmp_path / "model.onnx", DIGEST_OF_PARAMS)
 
 
 def test_a_file_too_large_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "model.onnx").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(ArtifactError, match="1,073,741,825 bytes"):
-        verify(tmp_path / "model.onnx", OURS)
+        verify(tmp_path / "model.onnx", DIGEST_OF_PARAMS)
 
 
 def test_a_file_of_countless_fields_is_given_up(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"\x08\x01" * 200_000)
     with pytest.raises(ArtifactError, match="more than 100,000 fields"):
-        verify(tmp_path / "model.onnx", OURS)
+        verify(tmp_path / "model.onnx", DIGEST_OF_PARAMS)
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.onnx")
     with pytest.raises(ArtifactError, match="is not a file"):
-        verify(tmp_path / "model.onnx", OURS)
+        verify(tmp_path / "model.onnx", DIGEST_OF_PARAMS)
 
 
 def test_every_shorter_file_is_refused(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_every_shorter_file_is_refused(tmp_path: Path) -> None:
     for size in range(len(GOOD)):
         path.write_bytes(GOOD[:size])
         with pytest.raises(ArtifactError):
-            verify(path, OURS)
+            verify(path, DIGEST_OF_PARAMS)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -191,4 +191,4 @@ def test_bytes_of_any_kind_pass_or_are_refused(tmp_path: Path, start: int, conte
     path = tmp_path / "model.onnx"
     path.write_bytes(GOOD[:start] + content + GOOD[start + len(content) :])
     with contextlib.suppress(ArtifactError):
-        verify(path, OURS)
+        verify(path, DIGEST_OF_PARAMS)

@@ -20,7 +20,7 @@ def test_a_pipe_of_no_epochs_is_refused(epochs: str, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == f"semseg: --epochs is {epochs}. Give 1 or more, or leave it out.\n"
 
 
-def test_a_training_that_is_told_to_stop_while_s3_is_busy_ends_well(
+def test_a_training_that_is_stopped_while_s3_is_busy_ends_well(
     store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -75,6 +75,6 @@ def test_what_says_nothing(wrap: type[bytes], exif: bytes) -> None:
     assert orientation(wrap(exif)) == 1
 
 
-def test_what_is_no_picture() -> None:
+def test_what_is_no_image() -> None:
     for data in (b"", b"GIF89a", plain("JPEG")[:9], plain("PNG")[:9], plain("JPEG"), plain("PNG")):
         assert orientation(data) == 1

@@ -218,7 +218,7 @@ class TestReduction:
         assert size == (16.5, 12.75)
         assert image.shape == (13, 17, 3)
 
-    def test_a_least_size_above_that_of_the_picture(self) -> None:
+    def test_a_least_size_above_that_of_the_image(self) -> None:
         data = encode(smooth(), "JPEG")
         image, size = decode_reduced(open_image(data), (1000, 1))
         assert size == (64, 48)
@@ -284,7 +284,7 @@ class TestRefusals:
             read(data[: int(len(data) * kept)])
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-    def test_truncated_files_though_gluoncv_tells_pillow_to_accept_them(
+    def test_truncated_files_though_gluoncv_makes_pillow_accept_them(
         self, monkeypatch: pytest.MonkeyPatch, read: Callable[..., object], kind: str
     ) -> None:
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
@@ -313,7 +313,7 @@ class TestRefusals:
         assert not isinstance(raised.value, TooLargeError)
 
 
-def test_pixels_come_back_from_an_encoded_picture() -> None:
+def test_pixels_come_back_from_an_encoded_image() -> None:
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(encode_image(PIXELS)))), PIXELS)
 
 
@@ -328,7 +328,7 @@ def test_a_jpeg_of_endless_scans_is_refused_unread() -> None:
         decode_image(data[:first] + data[first:end] * (52 - scans) + data[end:])
 
 
-def test_only_the_scans_of_the_picture_count() -> None:
+def test_only_the_scans_of_the_image_count() -> None:
     """Not what phones append, such as a video, nor other segments, such as a thumbnail."""
     data, scans = encode(smooth(), "JPEG"), 100 * b"\xff\xda\0\x02"
     segment = b"\xff\xe5" + struct.pack(">H", 2 + len(scans)) + scans
@@ -347,7 +347,7 @@ def test_a_jpeg_of_endless_segments_is_refused_unread() -> None:
             open_image(data[:2] + 10_000 * segment + data[2:])
 
 
-def test_what_a_png_tells_beside_its_pixels_takes_no_memory() -> None:
+def test_the_metadata_of_a_png_take_no_memory() -> None:
     """A text of 73 kB unpacks to 64 million letters, and stayed in memory as long as the image."""
     text = b"Comment\0\0" + zlib.compress(b"\xf0\x9f\x99\x82" + 100_000 * b"a")
     others = [chunk(b"iTXt", b"Comment\0\1\0\0\0" + text[9:]), chunk(b"zTXt", text), chunk(b"tEXt", b"a\0b")]

@@ -4,43 +4,19 @@ import io
 import tracemalloc
 from collections.abc import Callable
 from itertools import chain, repeat
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from mxnet_records import MAGIC, as_mxnet_writes
 
 from semseg.codecs.recordio import MAX_PAYLOAD, frame, read_records
-from semseg.engines.gluon import runtime
 from semseg.errors import DataError, TooLargeError
 
-MAGIC = b"\x0a\x23\xd7\xce"
 MANY = 10_000_000
 
 payloads = st.lists(st.sampled_from([MAGIC, b"\x0a\x23", b"\xd7\xce", b"A", b"BCD", b"\0"]), max_size=8).map(b"".join)
 streams = st.lists(payloads, max_size=5)
-
-
-@pytest.fixture(scope="module")
-def recordio() -> Any:
-    return runtime.load().recordio
-
-
-def as_mxnet_writes(payload: bytes) -> bytes:
-    """A record split as MXRecordIO does it: wherever the magic number occurs at a multiple of 4."""
-    words = [payload[place : place + 4] for place in range(0, len(payload), 4)]
-    parts = [bytearray()]
-    for word in words:
-        if word == MAGIC:
-            parts.append(bytearray())
-        else:
-            parts[-1] += word
-    flags = [0] if len(parts) == 1 else [1, *repeat(2, len(parts) - 2), 3]
-    return b"".join(
-        MAGIC + (flag << 29 | len(part)).to_bytes(4, "little") + part + bytes(-len(part) % 4)
-        for flag, part in zip(flags, parts, strict=True)
-    )
 
 
 def whole(payload: bytes) -> bytes:
@@ -85,49 +61,6 @@ class TestFrame:
 
 
 class TestReader:
-    @pytest.mark.req("R18", "R41")
-    @pytest.mark.parametrize(
-        ("payload", "stream"),
-        [
-            (b"", "0a23d7ce 00000000"),
-            (b"a", "0a23d7ce 01000000 61000000"),
-            (b"hello", "0a23d7ce 05000000 68656c6c 6f000000"),
-            (b"AAAA" + MAGIC + b"BB", "0a23d7ce 04000020 41414141 0a23d7ce 02000060 42420000"),
-            (MAGIC, "0a23d7ce 00000020 0a23d7ce 00000060"),
-            (b"A" + MAGIC + b"BBB", "0a23d7ce 08000000 410a23d7 ce424242"),
-            (MAGIC + MAGIC + b"Z", "0a23d7ce 00000020 0a23d7ce 00000040 0a23d7ce 01000060 5a000000"),
-        ],
-        ids=["empty", "padded", "two words", "split", "nothing but magic", "unaligned", "three parts"],
-    )
-    def test_the_bytes_that_mxnet_writes_are_read(
-        self, recordio: Any, tmp_path: Path, payload: bytes, stream: str
-    ) -> None:
-        written = recordio.MXRecordIO(str(tmp_path / "oracle.rec"), "w")
-        written.write(payload)
-        written.close()
-        assert (tmp_path / "oracle.rec").read_bytes() == bytes.fromhex(stream) == as_mxnet_writes(payload)
-        assert read_all(bytes.fromhex(stream)) == [payload]
-
-    def test_long_streams_of_mxnet_are_read(self, recordio: Any, tmp_path: Path) -> None:
-        expected = [bytes([number]) * number + MAGIC * (number % 4) + b"end" for number in range(200)]
-        expected.append(bytes(range(256)) * 10_000 + MAGIC * 3)
-        written = recordio.MXRecordIO(str(tmp_path / "oracle.rec"), "w")
-        for payload in expected:
-            written.write(payload)
-        written.close()
-        stream = (tmp_path / "oracle.rec").read_bytes()
-        assert read_all(stream) == expected
-        assert stream == b"".join(map(as_mxnet_writes, expected))
-
-    def test_mxnet_reads_what_we_frame(self, recordio: Any, tmp_path: Path) -> None:
-        expected = [b"", b"a", b"AAAA" + MAGIC + b"BB", MAGIC]
-        path = tmp_path / "ours.rec"
-        path.write_bytes(b"".join(map(whole, expected)))
-        reader = recordio.MXRecordIO(str(path), "r")
-        assert [reader.read() for _ in expected] == expected
-        assert reader.read() is None
-        reader.close()
-
     @given(streams, st.sampled_from([whole, as_mxnet_writes]), st.integers(1, 9))
     def test_any_payloads_come_back_however_short_the_reads(
         self, records: list[bytes], write: Callable[[bytes], bytes], at_most: int
@@ -220,12 +153,12 @@ class TestReader:
         ],
         ids=["header", "payload", "padding", "between parts"],
     )
-    def test_a_cut_is_told_to_the_byte(self, stream: bytes, message: str) -> None:
+    def test_a_truncation_is_located_to_the_byte(self, stream: bytes, message: str) -> None:
         assert message in error_of(stream).message
         assert "stopped too early" in error_of(stream).hint
 
     @pytest.mark.req("R41")
-    def test_other_bytes_than_recordio_are_told_with_the_setting_to_mend(self) -> None:
+    def test_other_bytes_than_recordio_are_an_error_with_the_setting_to_change(self) -> None:
         error = error_of(whole(b"one") + b"\x89PNG\r\n\x1a\n" + bytes(100))
         assert error.message == "record 1 of train_0: at byte 12 it has 89504e47, not RecordIO's magic number 0a23d7ce."
         assert error.hint == "RecordWrapperType must be RecordIO."

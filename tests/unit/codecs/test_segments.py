@@ -58,7 +58,7 @@ EXIF = segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + b"\xff" * 60_000)
 TABLES = segment(0xDB, (b"\0" + bytes(range(1, 65))) * 1000)
 REFUSED = {
     "fill": b"\xff\xd8" + MANY * b"\xff",
-    "fill before a picture": b"\xff\xd8" + MANY * b"\xff" + JPEG[2:],
+    "fill before an image": b"\xff\xd8" + MANY * b"\xff" + JPEG[2:],
     "zeros": after_start(bytes(MANY)),
     "stuffed": after_start(MANY // 2 * b"\xff\0"),
     "a little before each segment": JPEG[:2] + 4000 * (segment(0xEE, b"") + bytes(20)) + JPEG[2:],

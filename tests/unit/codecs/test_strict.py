@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from pictures import good_pictures
+from image_files import good_images
 from PIL import Image
 
 from semseg.codecs.colors import decode_colors, decode_indices, main_colors
@@ -18,8 +18,8 @@ from semseg.codecs.masks import decode_mask, encode_mask
 from semseg.errors import ImageError
 from semseg.types import UInt8
 
-PNGS = tuple(file for file in good_pictures() if file.startswith(b"\x89PNG"))
-JPEGS = tuple(file for file in good_pictures() if file.startswith(b"\xff\xd8"))
+PNGS = tuple(file for file in good_images() if file.startswith(b"\x89PNG"))
+JPEGS = tuple(file for file in good_images() if file.startswith(b"\xff\xd8"))
 MAGIC, END = PNGS[0][:8], b"\xff\xd9"
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3)).astype(np.uint8)
 LABELS = (np.indices((17, 23)).sum(0) % 5).astype(np.uint8)
@@ -205,7 +205,7 @@ class TestJpeg:
                     read(file[:-missing] + tail)
 
     @pytest.mark.parametrize("read", READERS)
-    def test_an_end_marker_in_a_thumbnail_is_not_the_pictures(self, read: Read) -> None:
+    def test_an_end_marker_in_a_thumbnail_is_not_the_images(self, read: Read) -> None:
         file = jpeg(NOISE)
         thumbnail = b"Exif\0\0" + JPEGS[0]
         file = file[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + file[2:]

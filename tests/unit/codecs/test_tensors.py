@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,24 +32,6 @@ def test_the_bytes_are_those_of_google_protobuf(record_class: Any, size: tuple[i
     assert framed[:8] == struct.pack("<II", 0xCED7230A, len(payload))
     assert framed[8 : 8 + len(payload)] == payload
     assert framed[8 + len(payload) :] == bytes(-len(payload) % 4)
-
-
-@pytest.mark.req("R52", "R53")
-def test_the_notebook_of_aws_reads_the_record(record_class: Any, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("semseg.engines.gluon.runtime")
-    probabilities = softmax(4, 6, 5)
-    file = tmp_path / "results.rec"
-    file.write_bytes(b"".join(encode_probabilities(probabilities)))
-
-    reader = runtime.load().recordio.MXRecordIO(str(file), "r")
-    record = record_class()
-    record.ParseFromString(reader.read())
-    reader.close()
-
-    values = list(record.features["target"].float32_tensor.values)
-    shape = list(record.features["shape"].int32_tensor.values)
-    assert shape == [1, 4, 6, 5]
-    np.testing.assert_array_equal(np.reshape(np.array(values), shape)[0], probabilities)
 
 
 @pytest.mark.parametrize("sure", [False, True])

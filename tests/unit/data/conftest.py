@@ -21,7 +21,7 @@ PairWriter = Callable[..., Pair]
 
 @pytest.fixture
 def write_pair(tmp_path: Path) -> PairWriter:
-    """Writes train/<stem>.png and train_annotation/<stem>.png: a image of a size, random from the stem, and a mask.
+    """Writes train/<stem>.png and train_annotation/<stem>.png: an image of a size, random from the stem, and a mask.
 
     Both are `LocalFile`s.
     """

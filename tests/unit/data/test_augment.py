@@ -28,7 +28,7 @@ def opened(image: Image.Image | UInt8, kind: str = "PNG") -> ImageFile:
     return open_image(file.getvalue())
 
 
-def picture(width: int, height: int, kind: str = "PNG") -> tuple[ImageFile, UInt8, UInt8]:
+def random_image(width: int, height: int, kind: str = "PNG") -> tuple[ImageFile, UInt8, UInt8]:
     """White, all of class 1."""
     return opened(Image.new("RGB", (width, height), "white"), kind), np.ones((height, width), np.uint8), TABLE
 
@@ -47,10 +47,10 @@ kinds = st.sampled_from(["PNG", "JPEG"])
 
 
 @given(small | thin, st.sampled_from([6, 17, 32]), st.integers(2, 80), st.integers(0, 999), kinds)
-def test_what_lies_beyond_the_picture_is_black_and_ignored(
+def test_what_lies_beyond_the_image_is_black_and_ignored(
     size: tuple[int, int], crop_size: int, base_size: int, seed: int, kind: str
 ) -> None:
-    image, labels = train_transform(*picture(*size, kind), crop_size, base_size, seeded(seed))
+    image, labels = train_transform(*random_image(*size, kind), crop_size, base_size, seeded(seed))
     assert (image.shape, labels.shape) == ((crop_size, crop_size, 3), (crop_size, crop_size))
     assert image.dtype == labels.dtype == np.uint8
     height, width = covered(size, crop_size, base_size, seeded(seed))
@@ -62,8 +62,8 @@ def test_what_lies_beyond_the_picture_is_black_and_ignored(
 
 
 @given(small | thin, st.sampled_from([1, 8, 33]), kinds)
-def test_validation_shows_nothing_beyond_the_picture(size: tuple[int, int], crop_size: int, kind: str) -> None:
-    image, labels = validation_transform(*picture(*size, kind), crop_size)
+def test_validation_shows_nothing_beyond_the_image(size: tuple[int, int], crop_size: int, kind: str) -> None:
+    image, labels = validation_transform(*random_image(*size, kind), crop_size)
     assert image.shape == (crop_size, crop_size, 3)
     assert labels.shape == (crop_size, crop_size)
     assert (image == 255).all()
@@ -80,7 +80,7 @@ def test_only_the_generator_decides() -> None:
 
 
 def test_the_inputs_stay_as_they_are() -> None:
-    image, values, table = picture(30, 20)
+    image, values, table = random_image(30, 20)
     train_transform(image, values, table, 64, 40, seeded(0))
     validation_transform(opened(Image.new("RGB", (30, 20))), values, table, 16)
     assert values.min() == values.max() == 1
@@ -101,22 +101,22 @@ def test_labels_are_those_of_the_table() -> None:
     np.testing.assert_array_equal(labels, table[values])
 
 
-def test_picture_and_mask_stay_one_upon_the_other() -> None:
+def test_image_and_mask_stay_one_upon_the_other() -> None:
     """A mask that marks the bright half of its image does so after any transform, at any resolution of decoding."""
     bright = np.zeros((96, 640), np.uint8)
     bright[:, 200:] = 1
     for seed in range(40):
-        picture = opened(Image.fromarray(bright * np.uint8(255)).convert("RGB"), "JPEG")
-        image, labels = train_transform(picture, bright, TABLE, 32, 60, seeded(seed))
-        seen = image[..., 1].astype(int)
-        assert (abs(seen - 255 * (labels == 1)) < 128)[labels != IGNORED].mean() > 0.98
+        file = opened(Image.fromarray(bright * np.uint8(255)).convert("RGB"), "JPEG")
+        image, labels = train_transform(file, bright, TABLE, 32, 60, seeded(seed))
+        green = image[..., 1].astype(int)
+        assert (abs(green - 255 * (labels == 1)) < 128)[labels != IGNORED].mean() > 0.98
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 20_000), (20_000, 1), (1, 1)])
-def test_thin_pictures_need_no_more_memory_than_others(width: int, height: int) -> None:
+def test_thin_images_need_no_more_memory_than_others(width: int, height: int) -> None:
     for image, labels in (
-        train_transform(*picture(width, height), 48, 64, seeded(0)),
-        validation_transform(*picture(width, height), 48),
+        train_transform(*random_image(width, height), 48, 64, seeded(0)),
+        validation_transform(*random_image(width, height), 48),
     ):
         assert (image.shape, labels.shape) == ((48, 48, 3), (48, 48))
         assert (labels == 1).any()
@@ -131,7 +131,7 @@ def test_validation_takes_the_middle() -> None:
     assert (cut_labels == 1).all()
 
 
-def test_a_picture_cut_short_is_an_error_at_any_resolution_of_decoding() -> None:
+def test_an_image_cut_short_is_an_error_at_any_resolution_of_decoding() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "JPEG")

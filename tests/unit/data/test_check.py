@@ -122,7 +122,7 @@ class TestProblems:
         cut.write_bytes(cut.read_bytes()[:-500])
         write_pair("coloured", np.random.default_rng(0).integers(0, 9, (8, 10, 3)).astype(np.uint8))
         write_pair("wrong", mask(3, 7))
-        path_of(write_pair("text", split="validation").mask).write_text("no picture")
+        path_of(write_pair("text", split="validation").mask).write_text("no image")
         error = error_of(tmp_path)
         lines = error.message.splitlines()
         assert lines[0] == "6 problems in the data:"
@@ -166,7 +166,7 @@ class TestProblems:
         path.with_suffix(".jpg").write_bytes(path.with_suffix(".jpg").read_bytes()[:-100])
         assert "train/a.jpg: The image cannot be decoded" in error_of(tmp_path).message
 
-    def test_a_turned_picture_is_explained(self, tmp_path: Path, write_pair: PairWriter) -> None:
+    def test_a_turned_image_is_explained(self, tmp_path: Path, write_pair: PairWriter) -> None:
         path = path_of(write_pair("a", np.zeros((10, 8), np.uint8)).image)
         exif = Image.Exif()
         exif[0x0112] = 6
@@ -259,7 +259,7 @@ class TestMasksOfColours:
         assert "train_annotation/a.png: The image cannot be decoded" in error_of(tmp_path).message
 
 
-def test_it_stops_when_told(tmp_path: Path, write_pair: PairWriter) -> None:
+def test_it_stops_on_request(tmp_path: Path, write_pair: PairWriter) -> None:
     for number in range(9):
         write_pair(str(number))
     asked: list[bool] = []
@@ -283,7 +283,7 @@ def test_nothing_is_printed_or_warned_of_without_a_terminal(
     assert not caplog.messages
 
 
-def test_the_log_tells_the_number_of_pairs_and_each_minute_how_many_are_read(
+def test_the_number_of_pairs_is_logged_and_each_minute_how_many_are_read(
     tmp_path: Path, write_pair: PairWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each pair takes 25 seconds."""
@@ -308,7 +308,7 @@ def test_the_log_tells_the_number_of_pairs_and_each_minute_how_many_are_read(
     ]
 
 
-def test_pipes_are_not_checked_and_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_pipes_are_neither_checked_nor_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "semseg"):
         check([], workers=2)
     assert not caplog.messages

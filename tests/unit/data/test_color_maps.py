@@ -67,12 +67,12 @@ def test_colours_keep_the_classes_of_another_split_s_map(tmp_path: Path, write_p
 
 
 def test_colours_keep_the_classes_of_ground_truth(write_pair: PairWriter) -> None:
-    told = ColorMap(((0, "BACKGROUND", 0xFFFFFF), (1, "road", 0x2CA02C), (2, "car", 0x1F77B4)))
+    colors = ColorMap(((0, "BACKGROUND", 0xFFFFFF), (1, "road", 0x2CA02C), (2, "car", 0x1F77B4)))
     palette_mask = write_pair("a", np.zeros((4, 3), np.uint8), (4, 3))
     edited = write_pair("b", pixels((0x2C, 0xA0, 0x2C), (255, 255, 255), BLACK), (4, 3))
-    pairs = tuple(Pair(pair.image, pair.mask, told) for pair in (palette_mask, edited))
+    pairs = tuple(Pair(pair.image, pair.mask, colors) for pair in (palette_mask, edited))
     label_map = parse_label_map({"map": {"2": 0, "0": 1, "1": 2}}, 4, "map.json")
-    report = check([(Listing("train", pairs, (), told), label_map)], workers=0)
+    report = check([(Listing("train", pairs, (), colors), label_map)], workers=0)
     assert report.suggested_label_map == {"colors": {"0": "#2ca02c", "1": "#1f77b4", "2": "#ffffff", "3": "#000000"}}
 
 

@@ -92,14 +92,14 @@ class TestFewBitsOfGrey:
         assert read_values(mask, parse_label_map({"scale": scale}, 4, "map.json")).tolist() == [[0, 1, 2, 3]]
 
 
-class TestPictures:
+class TestImages:
     def test_the_header_or_the_whole_is_read(self) -> None:
         jpeg = encoded(Image.new("RGB", (30, 20)), "JPEG")
-        picture = open_image(pair(image=jpeg))
-        assert picture.size == (30, 20)
-        assert verify_image(pair(image=jpeg), picture) == (20, 30)
+        image = open_image(pair(image=jpeg))
+        assert image.size == (30, 20)
+        assert verify_image(pair(image=jpeg), image) == (20, 30)
 
-    def test_errors_name_the_picture(self) -> None:
+    def test_errors_name_the_image(self) -> None:
         cut = encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-200]
         with pytest.raises(DataError, match=r"^train/a\.jpg: The image cannot be decoded"):
             verify_image(pair(image=cut), open_image(pair(image=cut)))
@@ -111,14 +111,14 @@ class TestSizes:
     def test_equal_sizes_are_fine(self) -> None:
         require_same_size(pair(), (20, 30), (20, 30))
 
-    def test_both_are_told(self) -> None:
+    def test_both_sizes_are_named(self) -> None:
         with pytest.raises(DataError) as raised:
             require_same_size(pair(), (20, 30), (20, 31))
         assert raised.value.message == "train_annotation/a.png has 31 x 20 pixels, train/a.jpg 30 x 20."
         assert "one pixel for each" in raised.value.hint
 
     @pytest.mark.parametrize(("orientation", "word"), [(1, "one pixel for each"), (6, "EXIF")])
-    def test_a_turned_picture_is_explained(self, orientation: int, word: str) -> None:
+    def test_a_turned_image_is_explained(self, orientation: int, word: str) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
         jpeg = encoded(Image.new("RGB", (30, 20)), "JPEG", exif=exif)
@@ -128,7 +128,7 @@ class TestSizes:
 
 
 class TestClasses:
-    def test_values_that_are_no_class_are_told(self) -> None:
+    def test_values_that_are_no_class_are_named(self) -> None:
         pixels = np.bincount(np.array([0, 2, 3, 9, 255]), minlength=256)
         with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3, 9 are not classes under"):
             require_classes(pair().mask, pixels, SCALE)

@@ -82,7 +82,7 @@ def test_without_a_temporary_directory_nothing_is_kept(
     assert len(caplog.messages) == 1
 
 
-def test_a_cache_that_somebody_removed_is_empty(cache: DiskCache, temporary: Path) -> None:
+def test_a_cache_whose_folder_was_removed_is_empty(cache: DiskCache, temporary: Path) -> None:
     cache.put("a", b"bytes")
     for directory in temporary.iterdir():
         shutil.rmtree(directory)

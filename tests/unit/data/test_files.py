@@ -41,7 +41,7 @@ def test_a_loaded_file_needs_the_disk_no_more(path: Path) -> None:
     assert loaded.read() == b"12345"
 
 
-def test_what_could_not_be_loaded_is_told_whenever_it_is_asked_for(path: Path) -> None:
+def test_what_could_not_be_loaded_raises_each_time_it_is_read(path: Path) -> None:
     loaded = load(LocalFile(path.with_name("b.png")))
     for _ in range(2):
         with pytest.raises(DataError, match=r"^train/b\.png cannot be read"):
@@ -58,15 +58,15 @@ def test_other_errors_note_the_name_and_those_for_the_user_stay(path: Path) -> N
     with pytest.raises(ZeroDivisionError) as raised, naming(LocalFile(path)):
         raise ZeroDivisionError
     assert raised.value.__notes__ == ["while reading train/a b.png"]
-    with pytest.raises(DataError, match=r"^told$"), naming(LocalFile(path)):
-        raise DataError("told")
+    with pytest.raises(DataError, match=r"^wrong$"), naming(LocalFile(path)):
+        raise DataError("wrong")
 
 
 @pytest.mark.parametrize("name", ["a\nERROR", "a\x1b[31m", "a\udcff", "a\u2028b"])
 def test_names_cannot_forge_lines(name: str) -> None:
-    shown = printable(Path("train") / name)
-    assert shown.isprintable()
-    assert "train/a" in shown
+    text = printable(Path("train") / name)
+    assert text.isprintable()
+    assert "train/a" in text
 
 
 @pytest.mark.parametrize("name", ["a b", "straße", "图片", "100%+"])

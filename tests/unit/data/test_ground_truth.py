@@ -106,8 +106,8 @@ def test_masks_that_a_manifest_lists_are_corrected_and_the_line_is_logged(
 
 class TestNames:
     def test_names_are_those_of_the_values_where_the_label_map_changes_none(self) -> None:
-        told = ColorMap(((1, "scratch", GREEN), (3, "dent", BLUE), (255, "void", 0)))
-        assert told.class_names(parse_label_map({"scale": 1}, 4, "map.json")) == {1: "scratch", 3: "dent"}
+        colors = ColorMap(((1, "scratch", GREEN), (3, "dent", BLUE), (255, "void", 0)))
+        assert colors.class_names(parse_label_map({"scale": 1}, 4, "map.json")) == {1: "scratch", 3: "dent"}
 
     def test_names_of_values_that_are_no_class_are_left_out(self) -> None:
         assert ColorMap(CLASSES).class_names(parse_label_map({"scale": 1}, 2, "m")) == {0: "BACKGROUND", 1: "scratch"}

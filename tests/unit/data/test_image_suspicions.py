@@ -86,7 +86,7 @@ class TestOrientation:
         assert line.startswith("train: ")
 
     @pytest.mark.parametrize("orientation", [0, 1, 5, 6, 7, 8, 9, 300])
-    def test_none_that_is_no_turn_or_that_the_size_tells(
+    def test_none_that_is_no_turn_or_that_the_size_shows(
         self, tmp_path: Path, turn: Callable[..., None], orientation: int
     ) -> None:
         turn("a", orientation)

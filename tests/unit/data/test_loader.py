@@ -56,8 +56,8 @@ def equal(one: Batch, other: Batch) -> bool:
     return np.array_equal(one.images, other.images) and np.array_equal(one.labels, other.labels)
 
 
-def require_equal(ours: Iterable[Batch], expected: list[Batch]) -> None:
-    assert [equal(one, other) for one, other in zip(ours, expected, strict=True)] == [True] * len(expected)
+def require_equal(found: Iterable[Batch], expected: list[Batch]) -> None:
+    assert [equal(one, other) for one, other in zip(found, expected, strict=True)] == [True] * len(expected)
 
 
 def no_threads_left() -> bool:
@@ -73,7 +73,7 @@ class TestTraining:
             assert batch.labels.shape == (4, 8, 8)
             assert batch.images.dtype == batch.labels.dtype == np.uint8
 
-    def test_batches_know_the_files_of_their_pictures(self, pairs: list[Pair]) -> None:
+    def test_batches_know_the_files_of_their_images(self, pairs: list[Pair]) -> None:
         batches = [*training(pairs).epoch(0), *ValidationLoader(pairs, Sampler(LABEL_MAP, 8, 16, 0, 0), 3).epoch(0)]
         assert len(batches) == 2 + 4
         for batch in batches:
@@ -129,12 +129,12 @@ class TestTraining:
         orders = {tuple(row(training(pairs, seed=seed, batch_size=10), 1)) for seed in range(5)}
         assert len(orders) == 5
 
-    def test_a_picture_is_augmented_anew_each_time(self, pairs: list[Pair]) -> None:
+    def test_an_image_is_augmented_anew_each_time(self, pairs: list[Pair]) -> None:
         loader = training(pairs[:1], batch_size=1)
         images = [batch.images.tobytes() for epoch in range(8) for batch in loader.epoch(epoch)]
         assert len(set(images)) > 4
 
-    def test_every_picture_equally_often(self, pairs: list[Pair]) -> None:
+    def test_every_image_equally_often(self, pairs: list[Pair]) -> None:
         assert set(Counter(row(training(pairs, batch_size=3), 3)).values()) == {3}
 
     @pytest.mark.req("R28", "R33")
@@ -236,7 +236,7 @@ class TestValidation:
         return ValidationLoader(pairs, Sampler(LABEL_MAP, 8, 16, 0, workers), batch_size)
 
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_every_picture_once_in_order_the_last_batch_short(self, pairs: list[Pair], workers: int) -> None:
+    def test_every_image_once_in_order_the_last_batch_short(self, pairs: list[Pair], workers: int) -> None:
         loader = self.load(pairs, 4, workers)
         for epoch in range(2):
             batches = list(loader.epoch(epoch))
@@ -244,7 +244,7 @@ class TestValidation:
             assert batches[0].images.shape == (4, 8, 8, 3)
         assert loader.iterations() == 3
 
-    def test_alone_a_picture_stays_whole(self, write_pair: PairWriter) -> None:
+    def test_alone_an_image_stays_whole(self, write_pair: PairWriter) -> None:
         sizes = [(8, 10), (5, 31), (40, 3)]
         pairs = [write_pair(f"{number}", size=size) for number, size in enumerate(sizes)]
         for pair, size, batch in zip(pairs, sizes, self.load(pairs, 1).epoch(0), strict=True):
@@ -253,7 +253,7 @@ class TestValidation:
             np.testing.assert_array_equal(batch.images[0], stored)
             np.testing.assert_array_equal(batch.labels[0], np.asarray(Image.open(path_of(pair.mask))))
 
-    def test_masks_that_nobody_checked_are_checked(self, write_pair: PairWriter) -> None:
+    def test_masks_that_were_not_checked_are_checked(self, write_pair: PairWriter) -> None:
         pair = write_pair("a", np.full((8, 10), 3, np.uint8))
         sampler = Sampler(parse_label_map({"scale": 1}, 3, "map.json"), 8, 16, 0, 2, checked=False)
         with pytest.raises(DataError, match=r"^train_annotation/a\.png: pixel values 3 are not classes"):

@@ -20,8 +20,8 @@ from semseg.sagemaker.paths import Paths
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A folder of images, a manifest and a label map."""
-    (tmp_path / "data/pictures").mkdir(parents=True)
-    for name in ("pictures/a.jpg", "my.manifest", "my labels.json"):
+    (tmp_path / "data/images").mkdir(parents=True)
+    for name in ("images/a.jpg", "my.manifest", "my labels.json"):
         (tmp_path / "data" / name).write_text("{}")
     return tmp_path / "data"
 
@@ -35,8 +35,8 @@ def lay(job: Path, channels: dict[str, Path]) -> Paths:
 def test_folders_and_files_become_channels(data: Path, tmp_path: Path) -> None:
     channels = {
         "train": data / "my.manifest",
-        "validation": data / "pictures",
-        "validation_annotation": data / "pictures",
+        "validation": data / "images",
+        "validation_annotation": data / "images",
         "label_map": data / "my labels.json",
     }
     paths = lay(tmp_path / "new/job", channels)
@@ -52,38 +52,38 @@ def test_folders_and_files_become_channels(data: Path, tmp_path: Path) -> None:
 def test_checkpoints_have_a_directory_if_one_is_given(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = lay(tmp_path / "without", {"train": data / "pictures"})
+    paths = lay(tmp_path / "without", {"train": data / "images"})
     assert read_checkpoint_directory(paths) is None
     monkeypatch.chdir(tmp_path)
     paths = Paths(tmp_path / "job")
     with ObjectStore() as store:
-        lay_out(paths, {"train": str(data / "pictures")}, {}, store, checkpoints=Path("kept"))
+        lay_out(paths, {"train": str(data / "images")}, {}, store, checkpoints=Path("kept"))
     assert read_checkpoint_directory(paths) == tmp_path / "kept"
 
 
 def test_the_default_directory_of_checkpoints_moves_with_the_job(data: Path, tmp_path: Path) -> None:
     paths = Paths(tmp_path / "job")
     with ObjectStore() as store:
-        lay_out(paths, {"train": str(data / "pictures")}, {}, store, paths.checkpoints)
+        lay_out(paths, {"train": str(data / "images")}, {}, store, paths.checkpoints)
     paths.base.rename(tmp_path / "moved")
     assert read_checkpoint_directory(Paths(tmp_path / "moved")) == tmp_path / "moved/checkpoints"
 
 
-def test_it_tells_what_a_job_was_laid_out_from(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = lay(tmp_path / "job", {"train": data / "pictures"})
+def test_it_knows_what_a_job_was_laid_out_from(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = lay(tmp_path / "job", {"train": data / "images"})
     monkeypatch.chdir(data)
     for channels, hyperparameters, same in (
-        ({"train": "pictures"}, {"num_classes": "4"}, True),
+        ({"train": "images"}, {"num_classes": "4"}, True),
         ({"train": "."}, {"num_classes": "4"}, False),
-        ({"train": "pictures", "test": "pictures"}, {"num_classes": "4"}, False),
-        ({"train": "pictures"}, {"num_classes": "5"}, False),
-        ({"train": "pictures"}, {}, False),
+        ({"train": "images", "test": "images"}, {"num_classes": "4"}, False),
+        ({"train": "images"}, {"num_classes": "5"}, False),
+        ({"train": "images"}, {}, False),
     ):
         assert is_laid_out_for(paths, channels, hyperparameters) == same
     (mark,) = (path for path in (paths.base / "input").iterdir() if path.is_file())
     for damaged in ("", "{", "[]", "{}"):  # an earlier version left it empty
         mark.write_text(damaged)
-        assert not is_laid_out_for(paths, {"train": "pictures"}, {"num_classes": "4"})
+        assert not is_laid_out_for(paths, {"train": "images"}, {"num_classes": "4"})
         assert not is_foreign(paths)
 
 
@@ -97,7 +97,7 @@ def test_killed_at_any_moment_it_can_be_called_again(
     """As while it removes what was downloaded for an earlier call: what is left would not be known as its own."""
     for moment in itertools.count(1):
         job, moments = tmp_path / f"job {moment}", itertools.count(1)
-        lay(job, {"train": data / "pictures", "validation": data / "my.manifest"})
+        lay(job, {"train": data / "images", "validation": data / "my.manifest"})
 
         def killable(method: Any, moments: Iterator[int] = moments, kill_at: int = moment) -> Any:
             def call(*arguments: Any, **options: Any) -> Any:
@@ -123,7 +123,7 @@ def test_killed_at_any_moment_it_can_be_called_again(
 
 def test_relative_paths_are_those_of_the_caller(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data)
-    paths = lay(tmp_path / "job", {"train": Path("pictures")})
+    paths = lay(tmp_path / "job", {"train": Path("images")})
     monkeypatch.chdir(tmp_path)
     assert (paths.channel("train") / "a.jpg").exists()
 
@@ -136,48 +136,48 @@ def test_a_label_map_of_one_split_stays_that(data: Path, tmp_path: Path, name: s
 
 
 def test_a_folder_of_label_maps_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
-    paths = lay(tmp_path / "job", {"label_map": data / "pictures"})
+    paths = lay(tmp_path / "job", {"label_map": data / "images"})
     assert [path.name for path in paths.channel("label_map").iterdir()] == ["a.jpg"]
 
 
 def test_a_second_call_replaces_the_first_and_leaves_the_data_alone(data: Path, tmp_path: Path) -> None:
-    lay(tmp_path / "job", {"train": data / "pictures", "label_map": data / "my labels.json"})
+    lay(tmp_path / "job", {"train": data / "images", "label_map": data / "my labels.json"})
     model = tmp_path / "job/model/model_best.params"
     model.parent.mkdir()
     model.touch()
     paths = lay(tmp_path / "job", {"train": data / "my.manifest"})
-    assert (data / "pictures/a.jpg").exists()
+    assert (data / "images/a.jpg").exists()
     assert model.exists()
     assert not paths.channel("label_map").exists()
     assert [path.name for path in paths.channel("train").iterdir()] == ["my.manifest"]
 
 
-def test_an_input_that_somebody_else_laid_out_is_left_alone(data: Path, tmp_path: Path) -> None:
-    theirs = tmp_path / "job/input/data/train/a.jpg"
-    theirs.parent.mkdir(parents=True)
-    theirs.touch()
+def test_an_input_that_was_not_laid_out_here_is_left_alone(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "job/input/data/train/a.jpg"
+    other.parent.mkdir(parents=True)
+    other.touch()
     with pytest.raises(ChannelError, match="job/input exists, but was not made by semseg"):
-        lay(tmp_path / "job", {"train": data / "pictures"})
-    assert theirs.exists()
+        lay(tmp_path / "job", {"train": data / "images"})
+    assert other.exists()
 
 
 def test_a_channel_that_is_not_there_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match=r"The channel validation: .*/nowhere does not exist"):
-        lay(tmp_path / "job", {"train": data / "pictures", "validation": data / "nowhere"})
+        lay(tmp_path / "job", {"train": data / "images", "validation": data / "nowhere"})
 
 
-def test_a_place_whose_name_is_too_long_is_told_as_such(data: Path, tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_is_named_as_such(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match=r"^The channel train: .*a+ cannot be read: File name too long\. Check the"):
         lay(tmp_path / "job", {"train": Path("a" * 300)})
     with pytest.raises(ChannelError, match=r"^The job cannot be laid out in .*a+: File name too long\. Choose another"):
-        lay(tmp_path / ("a" * 300), {"train": data / "pictures"})
+        lay(tmp_path / ("a" * 300), {"train": data / "images"})
 
 
 def test_nothing_is_removed_before_all_channels_are_found(data: Path, tmp_path: Path) -> None:
-    paths = lay(tmp_path / "job", {"train": data / "pictures"})
+    paths = lay(tmp_path / "job", {"train": data / "images"})
     kept = paths.channel("train") / "a.jpg"
     for wrong in (data / "nowhere", paths.channel("") / "train2", Path()):
-        channels = {"train": str(wrong) if wrong.parts else "", "validation": str(data / "pictures")}
+        channels = {"train": str(wrong) if wrong.parts else "", "validation": str(data / "images")}
         with ObjectStore() as store, pytest.raises(ChannelError, match=r"The channel train: .* does not exist"):
             lay_out(paths, channels, {}, store)
         assert kept.exists()
@@ -193,7 +193,7 @@ def test_the_data_of_an_earlier_job_are_not_lost(data: Path, tmp_path: Path) -> 
 
 def test_a_job_that_is_a_file_is_named(data: Path) -> None:
     with pytest.raises(ChannelError, match=r"The job cannot be laid out in .*/my\.manifest: Not a directory"):
-        lay(data / "my.manifest", {"train": data / "pictures"})
+        lay(data / "my.manifest", {"train": data / "images"})
 
 
 def test_objects_of_s3_are_downloaded(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,4 +230,4 @@ def test_a_hidden_file_that_is_given_is_not_hidden(data: Path, tmp_path: Path) -
 def test_checkpoints_may_not_lie_in_what_is_made_anew(data: Path, tmp_path: Path) -> None:
     place = tmp_path / "job/input/kept"
     with ObjectStore() as store, pytest.raises(ChannelError, match=r"The checkpoints, .*/kept, would be inside"):
-        lay_out(Paths(tmp_path / "job"), {"train": str(data / "pictures")}, {}, store, checkpoints=place)
+        lay_out(Paths(tmp_path / "job"), {"train": str(data / "images")}, {}, store, checkpoints=place)

@@ -76,7 +76,7 @@ def line(image: Any = "a.jpg", mask: Any = "a.png", **more: Any) -> dict[str, An
     return {"source-ref": image, "city-ref": mask} | more
 
 
-def test_reading_ends_when_told(channel: Path) -> None:
+def test_reading_ends_on_request(channel: Path) -> None:
     asked: list[bool] = []
 
     def stop() -> bool:
@@ -153,16 +153,18 @@ class TestLines:
             ('{"source-ref": "a", "b-ref": "s3://bucket"}', "b-ref: s3://bucket names a bucket, not an object"),
         ],
     )
-    def test_wrong_lines_are_told_with_their_number(self, manifests: Manifests, text: str | bytes, said: str) -> None:
+    def test_wrong_lines_are_reported_with_their_number(
+        self, manifests: Manifests, text: str | bytes, said: str
+    ) -> None:
         problem = manifests.problem(line(), text, line())
         assert problem.startswith("line 2 of train/x.manifest: ")
         assert said in problem
 
-    def test_all_wrong_lines_are_told_and_the_others_listed(self, manifests: Manifests) -> None:
+    def test_all_wrong_lines_are_reported_and_the_others_listed(self, manifests: Manifests) -> None:
         found = manifests.listing("{", line(), "[]")
         assert [problem.message[:7] for problem in found.problems] == ["line 1 ", "line 3 "]
         assert len(found.pairs) == 1
-        assert "one object a line" in found.problems[0].hint
+        assert "one object per line" in found.problems[0].hint
 
     def test_after_a_thousand_wrong_lines_it_ends(self, manifests: Manifests) -> None:
         found = manifests.listing(*["{"] * 1500)
@@ -173,7 +175,7 @@ class TestLines:
         assert manifests.problem(line(), b" " * 1_000_001) == "line 2 of train/x.manifest is longer than 1000000 bytes."
 
     def test_lines_beyond_the_limit_are_not_read(self, manifests: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(manifest, "_MAX_LINES", 2)
+        monkeypatch.setattr(manifest, "MAX_LINES", 2)
         assert len(manifests.listing(line(), line()).pairs) == 2
         assert manifests.problem(line(), line(), line()) == "line 3 of train/x.manifest is beyond the limit of 2 lines."
 
@@ -318,7 +320,7 @@ class TestPaths:
         (pair,) = manifests.listing(line("images/a.jpg")).pairs
         assert pair.image.read() == b"bytes"
 
-    def test_what_is_no_file_is_told_with_its_line_and_not_waited_for(
+    def test_what_is_no_file_is_reported_with_its_line_and_not_waited_for(
         self, channel: Path, manifests: Manifests
     ) -> None:
         os.mkfifo(channel / "fifo")
@@ -371,6 +373,6 @@ class TestGroundTruth:
             problem = manifests.problem(ignored % f', "internal-color-map": {wrong}')
             assert re.fullmatch(r"line 1 of train/x\.manifest: key '(2|class-name)' is given twice\.", problem)
 
-    def test_a_malformed_map_is_told_with_its_line(self, manifests: Manifests) -> None:
+    def test_a_malformed_map_is_reported_with_its_line(self, manifests: Manifests) -> None:
         problem = manifests.problem(line(**{"city-ref-metadata": {"internal-color-map": {"x": 1}}}))
         assert problem == "line 1 of train/x.manifest: key 'x' of internal-color-map is not a class from 0 to 255."

@@ -55,14 +55,14 @@ def grey(depth: int, *samples: int, transparent: int | None = None, interlaced: 
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def picture(width: int = 4) -> bytes:
+def image_file(width: int = 4) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (width, 1)).save(file, "PNG")
     return file.getvalue()
 
 
 def pair(mask: bytes, colors: ColorMap | None = None) -> Pair:
-    return Pair(LoadedFile("train/a.png", picture()), LoadedFile("train_annotation/a.png", mask), colors)
+    return Pair(LoadedFile("train/a.png", image_file()), LoadedFile("train_annotation/a.png", mask), colors)
 
 
 def sampler(source: dict[str, Any]) -> Sampler:
@@ -92,7 +92,7 @@ def whole(_: Path, mask: bytes, source: dict[str, Any]) -> list[int]:
 
 def from_a_manifest(folder: Path, mask: bytes, source: dict[str, Any]) -> list[int]:
     (folder / "a.png").write_bytes(mask)
-    (folder / "b.png").write_bytes(picture())
+    (folder / "b.png").write_bytes(image_file())
     entry = {"source-ref": "b.png", "x-ref": "a.png", "x-ref-metadata": {"internal-color-map": INTERNAL}}
     (folder / "x.manifest").write_text(json.dumps(entry))
     with ObjectStore() as store:
@@ -102,7 +102,7 @@ def from_a_manifest(folder: Path, mask: bytes, source: dict[str, Any]) -> list[i
 
 
 def from_a_pipe(folder: Path, mask: bytes, source: dict[str, Any]) -> list[int]:
-    (folder / "train_0").write_bytes(b"".join(part for file in (picture(), mask) for part in frame([file])))
+    (folder / "train_0").write_bytes(b"".join(part for file in (image_file(), mask) for part in frame([file])))
     (batch,) = PipeValidationLoader(folder / "train", sampler(source), 1, lambda: False, timeout=10).epoch(0)
     labels: list[int] = batch.labels[0, 0].tolist()
     return labels
@@ -165,7 +165,10 @@ def test_indices_of_palettes_are_never_spread(tmp_path: Path) -> None:
 @pytest.mark.parametrize("depths", [(8, 8), (1, 1), (8, 1), (1, 8)])
 def test_a_folder_of_0_and_255_has_the_same_classes_in_any_depths(tmp_path: Path, depths: Sequence[int]) -> None:
     for stem, depth in zip("ab", depths, strict=True):
-        for channel, content in (("train", picture()), ("train_annotation", grey(depth, 0, *[(1 << depth) - 1] * 3))):
+        for channel, content in (
+            ("train", image_file()),
+            ("train_annotation", grey(depth, 0, *[(1 << depth) - 1] * 3)),
+        ):
             (tmp_path / channel).mkdir(exist_ok=True)
             (tmp_path / channel / f"{stem}.png").write_bytes(content)
     listing = list_pairs("train", tmp_path / "train", tmp_path / "train_annotation")

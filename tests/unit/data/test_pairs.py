@@ -212,18 +212,18 @@ def test_control_characters_in_names_stay_out_of_messages(
     assert all(message.isprintable() for message in messages(found) + caplog.messages)
 
 
-def test_a_loaded_pair_keeps_its_colours_and_tells_of_a_lost_file_when_asked(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"picture")
+def test_a_loaded_pair_keeps_its_colours_and_raises_for_a_lost_file_when_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"image")
     colors = ColorMap(((0, "BACKGROUND", 0xFFFFFF),))
     pair = Pair(LocalFile(tmp_path / "a.jpg"), LocalFile(tmp_path / "a.png"), colors).loaded()
     (tmp_path / "a.jpg").unlink()
     assert isinstance(pair.image, LoadedFile)
-    assert (pair.image.read(), pair.colors) == (b"picture", colors)
+    assert (pair.image.read(), pair.colors) == (b"image", colors)
     with pytest.raises(DataError, match=r"a\.png cannot be read"):
         pair.mask.read()
 
 
-def test_pictures_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
         (tmp_path / name).touch()
     assert [file.name.split("/")[1] for file in list_images(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
@@ -263,14 +263,14 @@ def test_two_files_of_one_normal_form_stay_two(channels: tuple[Path, Path]) -> N
     assert not found.problems
 
 
-def test_a_lone_file_that_looks_like_another_is_told_apart(channels: tuple[Path, Path]) -> None:
+def test_a_file_without_partner_that_looks_like_another_is_recognised(channels: tuple[Path, Path]) -> None:
     found = listing(channels, [f"{NFC}.jpg", f"{NFD}.jpg"], [f"{NFC}.png"])
     assert names(found) == [(f"train/{NFC}.jpg", f"train_annotation/{NFC}.png")]
     assert messages(found) == [f"train/{NFD}.jpg has no annotation in train_annotation."]
     assert r"'Gro\u0308\xdfe.jpg', looks like that of another file" in found.problems[0].hint
 
 
-def test_forms_that_are_not_told_apart_by_their_partners_are_not_guessed(channels: tuple[Path, Path]) -> None:
+def test_forms_that_partners_do_not_distinguish_are_not_guessed(channels: tuple[Path, Path]) -> None:
     """Three spellings: both accents composed, or the first or none of them."""
     spellings = ["\u00f6\u00e4", "\u00f6a\u0308", "o\u0308a\u0308"]
     found = listing(channels, [f"{spellings[0]}.jpg", f"{spellings[1]}.jpg"], [f"{spellings[2]}.png"])

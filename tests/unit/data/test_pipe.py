@@ -19,7 +19,7 @@ from semseg.data.pairs import Pair
 from semseg.data.pipe import Pipe
 from semseg.errors import DataError
 
-JPEG = b"\xff\xd8\xff\xe0 a picture"
+JPEG = b"\xff\xd8\xff\xe0 an image"
 PNG = b"\x89PNG\r\n\x1a\n a mask"
 ATTRIBUTES = "AttributeNames must be [image, annotation]"
 
@@ -197,8 +197,8 @@ class TestWaiting:
 
 
 class TestEnding:
-    def test_closing_early_tells_the_writer(self, channel: Path, fifo: Path) -> None:
-        writer = write_into(fifo, stream(*[JPEG, PNG] * 200_000))
+    def test_closing_early_stops_the_writer(self, channel: Path, fifo: Path) -> None:
+        writer = write_into(fifo, stream(*[JPEG + bytes(1000), PNG + bytes(1000)] * 5_000))
         pairs = Pipe(channel, never, 30).pairs(0, never)
         next(pairs)
         assert str(fifo) in open_files()
@@ -234,7 +234,7 @@ class TestEnding:
         with pytest.raises(DataError, match=r"^train_0 ended without a record\."):
             read(channel)
 
-    def test_what_breaks_as_the_job_is_told_to_end_is_no_error(self, channel: Path) -> None:
+    def test_what_breaks_while_the_job_stops_is_no_error(self, channel: Path) -> None:
         file = channel.with_name("train_0")
         file.write_bytes(stream(JPEG, PNG, JPEG, PNG)[:-10])
         opened: list[bool] = []
@@ -276,7 +276,7 @@ class TestKinds:
             (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
         ],
     )
-    def test_what_came_instead_of_an_annotation_is_told(
+    def test_what_came_instead_of_an_annotation_is_named(
         self, channel: Path, fifo: Path, record: bytes, kind: str
     ) -> None:
         write_into(fifo, stream(*[JPEG, PNG] * 8, JPEG, record))
@@ -287,7 +287,7 @@ class TestKinds:
             next(pairs)
         assert str(caught.value) == f"record 17 of train_0: expected a PNG file, got {kind}; {ATTRIBUTES}"
 
-    def test_what_came_instead_of_an_image_is_told_at_once(self, channel: Path) -> None:
+    def test_what_came_instead_of_an_image_is_an_error_at_once(self, channel: Path) -> None:
         with stalled(channel.with_name("train_0"), stream(b"GIF89a\x01\x00")), pytest.raises(DataError) as caught:
             read(channel)
         assert (

@@ -75,8 +75,8 @@ def row(loader: PipeTrainingLoader, epochs: int) -> list[int]:
     return [number for epoch in range(epochs) for batch in loader.epoch(epoch) for number in numbers(batch)]
 
 
-def require_equal(ours: Generator[Batch, None, None], expected: Generator[Batch, None, None]) -> None:
-    for one, other in itertools.zip_longest(ours, expected):
+def require_equal(found: Generator[Batch, None, None], expected: Generator[Batch, None, None]) -> None:
+    for one, other in itertools.zip_longest(found, expected):
         np.testing.assert_array_equal(one.images, other.images)
         np.testing.assert_array_equal(one.labels, other.labels)
 
@@ -92,8 +92,8 @@ class Platform:
     """Feeds a channel in a thread, epoch after epoch."""
 
     def __init__(self, pairs: list[Pair], directory: Path, channel: str = "train") -> None:
-        self._told = threading.Event()
-        self._arguments = (self._told.is_set, pairs, directory, channel, None)
+        self._stop = threading.Event()
+        self._arguments = (self._stop.is_set, pairs, directory, channel, None)
         self._thread = threading.Thread(target=write_pipe_until, args=self._arguments, daemon=True)
 
     def __enter__(self) -> Platform:
@@ -101,7 +101,7 @@ class Platform:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._told.set()
+        self._stop.set()
         self._thread.join(30)
         assert not self._thread.is_alive()
 
@@ -123,20 +123,20 @@ class TestTraining:
     @pytest.mark.req("R18", "R35")
     def test_batches_are_those_of_files(self, channel: Path) -> None:
         with Platform(PAIRS, channel.parent):
-            ours = training(channel, 17, shuffle=False)
+            found = training(channel, 17, shuffle=False)
             files = TrainingLoader(PAIRS, SAMPLER, 4, shuffle=False)
             for epoch in range(5):
-                require_equal(ours.epoch(epoch), files.epoch(epoch))
+                require_equal(found.epoch(epoch), files.epoch(epoch))
 
     @pytest.mark.parametrize("workers", [0, 1, 5])
     @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (1, 4), (2, 3), (5, 2), (7, 4), (11, 3), (16, 4)])
     def test_of_any_number_and_batch_size(self, channel: Path, count: int, batch_size: int, workers: int) -> None:
         put(channel, *[stream(PAIRS[:count])] * 3)
         sampler = Sampler(LABEL_MAP, 8, 16, 3, workers)
-        ours = training(channel, count, batch_size, sampler=sampler, shuffle=False)
+        found = training(channel, count, batch_size, sampler=sampler, shuffle=False)
         files = TrainingLoader(PAIRS[:count], sampler, batch_size, shuffle=False)
         for epoch in range(3):
-            require_equal(ours.epoch(epoch), files.epoch(epoch))
+            require_equal(found.epoch(epoch), files.epoch(epoch))
 
     @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 8))
     def test_iterations_are_those_of_files(self, count: int, batch_size: int, epoch: int) -> None:
@@ -145,8 +145,8 @@ class TestTraining:
 
     def test_a_later_epoch_of_a_restarted_job_reads_the_first_fifo(self, channel: Path) -> None:
         put(channel, stream(PAIRS[:8]))
-        ours = training(channel, 8, shuffle=False).epoch(5)
-        require_equal(ours, TrainingLoader(PAIRS[:8], SAMPLER, 4, shuffle=False).epoch(5))
+        found = training(channel, 8, shuffle=False).epoch(5)
+        require_equal(found, TrainingLoader(PAIRS[:8], SAMPLER, 4, shuffle=False).epoch(5))
 
     def test_an_epoch_is_a_permutation_drawn_from_seed_and_epoch(self, channel: Path) -> None:
         put(channel, *[stream(PAIRS)] * 2)
@@ -166,7 +166,7 @@ class TestTraining:
         (mixed,) = training(channel, 17, 17).epoch(0)
         np.testing.assert_array_equal(mixed.images, straight.images[numbers(mixed)])
 
-    def test_the_stream_is_drained_while_nobody_asks(self, channel: Path) -> None:
+    def test_the_stream_is_drained_while_no_batch_is_taken(self, channel: Path) -> None:
         pairs = [pair(number, 300, 300) for number in range(20)]
         data = stream(pairs)
         assert len(data) > 4 * 2**20
@@ -198,7 +198,7 @@ class TestTraining:
         with pytest.raises(KeyboardInterrupt):
             consume()
 
-    def test_a_broken_picture_is_named_by_its_record(self, channel: Path) -> None:
+    def test_a_broken_image_is_named_by_its_record(self, channel: Path) -> None:
         broken = Pair(LoadedFile("", PAIRS[3].image.read()[:60]), PAIRS[3].mask)
         put(channel, stream([*PAIRS[:3], broken, *PAIRS[4:]]))
         with pytest.raises(DataError, match=r"^record 6 of train_0: The image cannot be decoded"):
@@ -224,7 +224,9 @@ class TestTraining:
         with pytest.raises(DataError, match=message):
             row(training(channel, 17, 4), 1)
 
-    def test_another_number_than_announced_is_told_once(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_another_number_than_announced_is_logged_once(
+        self, channel: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         put(channel, *[stream(PAIRS)] * 3)
         with caplog.at_level(logging.WARNING, "semseg"):
             order = row(training(channel, 20, 5), 3)
@@ -232,7 +234,7 @@ class TestTraining:
         (message,) = caplog.messages
         assert message.startswith("num_training_samples is 20, but train_0 held 17 samples; the learning rate")
 
-    def test_smaller_batches_than_asked_for_are_told_at_the_start(
+    def test_smaller_batches_than_asked_for_are_logged_at_the_start(
         self, channel: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         loader = training(channel, 3, batch_size=4)
@@ -242,7 +244,7 @@ class TestTraining:
         put(channel, stream(PAIRS))
         assert [len(batch) for batch in loader.epoch(0)] == [3] * 5
 
-    def test_batches_as_asked_for_are_not_told(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_batches_as_asked_for_are_not_logged(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
         training(channel, 4, batch_size=4)
         assert not caplog.messages
 
@@ -290,11 +292,11 @@ class TestValidation:
         pairs = [pair(number, 5 + number, 40 - number) for number in range(17)]
         path = channel.with_name("validation")
         with Platform(pairs, channel.parent, "validation"):
-            ours, files = validation(path, batch_size), ValidationLoader(pairs, SAMPLER, batch_size)
-            assert ours.iterations() is None
+            found, files = validation(path, batch_size), ValidationLoader(pairs, SAMPLER, batch_size)
+            assert found.iterations() is None
             for epoch in range(3):
-                require_equal(ours.epoch(epoch), files.epoch(epoch))
-                assert ours.iterations() == files.iterations()
+                require_equal(found.epoch(epoch), files.epoch(epoch))
+                assert found.iterations() == files.iterations()
 
     def test_a_pass_that_is_left_early_is_not_counted(self, channel: Path) -> None:
         put(channel, stream(PAIRS), stream(PAIRS[:3]))

@@ -21,7 +21,7 @@ from semseg.data.pipe import Pipe
 from semseg.data.pipe_writer import write_pipe_until
 from semseg.errors import DataError, UserError
 
-JPEG = b"\xff\xd8\xff\xe0 a picture"
+JPEG = b"\xff\xd8\xff\xe0 an image"
 PNG = b"\x89PNG\r\n\x1a\n a mask"
 
 
@@ -52,7 +52,7 @@ class Feeding:
         self.stop = threading.Event()
         self.created = threading.Event()
         self.error: BaseException | None = None
-        self._arguments = (self._told, pairs, directory, "train", epochs)
+        self._arguments = (self._should_stop, pairs, directory, "train", epochs)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -62,7 +62,7 @@ class Feeding:
         except BaseException as error:
             self.error = error
 
-    def _told(self) -> bool:
+    def _should_stop(self) -> bool:
         if (self._arguments[2] / "train_0").is_fifo():
             self.created.set()
         return self.stop.is_set()
@@ -104,7 +104,7 @@ class TestFeeding:
         assert feeding.error is None
         assert not list(tmp_path.iterdir())
 
-    def test_without_a_number_epochs_go_on_until_told_to_stop(self, tmp_path: Path) -> None:
+    def test_without_a_number_epochs_go_on_until_stopped(self, tmp_path: Path) -> None:
         feeding = Feeding(some_pairs(2), tmp_path, epochs=None)
         for epoch in range(5):
             assert len(read(tmp_path, epoch)) == 2
@@ -112,7 +112,7 @@ class TestFeeding:
         assert feeding.ended()
         assert not list(tmp_path.iterdir())
 
-    def test_told_to_stop_while_nobody_reads(self, tmp_path: Path) -> None:
+    def test_it_stops_while_nothing_is_read(self, tmp_path: Path) -> None:
         looks = count(1)
         there: list[bool] = []
 
@@ -144,9 +144,9 @@ class TestFeeding:
         assert not list(tmp_path.iterdir())
 
     def test_a_full_pipe_does_not_end_cleanly_either(self, tmp_path: Path) -> None:
-        """The first pair fills it to the last byte; the reader takes that when the feeder looks whether to stop."""
-        picture = b"".join(frame([JPEG]))
-        mask = PNG.ljust(65536 - len(picture) - 8)
+        """The first pair fills it to the last byte; the reader takes that when the writer looks whether to stop."""
+        record = b"".join(frame([JPEG]))
+        mask = PNG.ljust(65536 - len(record) - 8)
         pairs = [
             Pair(LoadedFile("a", JPEG), LoadedFile("b", mask)),
             Pair(LoadedFile("c", DataError("c is gone.")), LoadedFile("d", PNG)),
@@ -165,7 +165,7 @@ class TestFeeding:
             write_pipe_until(stop, pairs, tmp_path, "train", 1)
         with readers[0] as reader:
             received.append(reader.read())
-        assert b"".join(filter(None, received)) == picture + b"".join(frame([mask])) + MAGIC.to_bytes(4, "little")
+        assert b"".join(filter(None, received)) == record + b"".join(frame([mask])) + MAGIC.to_bytes(4, "little")
 
     def test_what_has_the_name_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "train_0").write_text("precious")
@@ -207,12 +207,12 @@ class TestSignals:
         (tmp_path / "a.jpg").write_bytes(JPEG)
         (tmp_path / "a.png").write_bytes(PNG + bytes(2_000_000))
         command = [sys.executable, "-c", self.PROGRAM, *map(str, (tmp_path / "a.jpg", tmp_path / "a.png", data))]
-        with subprocess.Popen(command) as feeder:
+        with subprocess.Popen(command) as writer:
             for epoch in range(epochs):
                 assert len(read(data, epoch)) == 3
             with closing(Pipe(data / "train", never, 30).pairs(0, never)) as begun:
                 if not epochs:
                     next(begun)
-                feeder.send_signal(number)
-                assert feeder.wait(30) == 0
+                writer.send_signal(number)
+                assert writer.wait(30) == 0
         assert not list(data.iterdir())

@@ -189,7 +189,7 @@ class TestDownload:
     def test_too_many_objects_are_refused(
         self, bucket: Any, patient: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(s3, "_MAX_OBJECTS", 5)
+        monkeypatch.setattr(s3, "MAX_OBJECTS", 5)
         for number in range(11):
             bucket.put_object(Key=str(number), Body=b"")
         with pytest.raises(DataError, match="more than 5 objects at s3://bucket"):

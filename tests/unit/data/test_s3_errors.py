@@ -175,14 +175,14 @@ class TestFaults:
         ],
         ids=["503", "cut", "garbage"],
     )
-    def test_what_stays_is_told_in_the_end(self, stub: Stub, hasty: ObjectStore, fault: Reply, said: str) -> None:
+    def test_what_stays_is_an_error_in_the_end(self, stub: Stub, hasty: ObjectStore, fault: Reply, said: str) -> None:
         stub.replies = [fault]
         with pytest.raises(DataError, match=f"^{NAME}: {said}"):
             self.read(hasty)
         assert len(stub.requests) > 1
 
     @pytest.mark.parametrize("begun", [b"", STALLED_BODY], ids=["header", "body"])
-    def test_a_stall_that_stays_is_told(self, stub: Stub, restless: ObjectStore, begun: bytes) -> None:
+    def test_a_stall_that_stays_is_an_error(self, stub: Stub, restless: ObjectStore, begun: bytes) -> None:
         stub.replies = [stub.stall(begun)]
         with pytest.raises(DataError, match=f"^{NAME}: S3 has stopped answering"):
             self.read(restless)
@@ -253,7 +253,7 @@ class TestFaults:
     def test_an_endless_list_is_not_read_for_ever(
         self, stub: Stub, steady: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(s3, "_MAX_PAGES", 3)
+        monkeypatch.setattr(s3, "MAX_PAGES", 3)
         page = b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>"
         stub.replies = [answer(page + b"</ListBucketResult>")]
         with pytest.raises(DataError, match="more than 1000000 objects"):
@@ -292,19 +292,19 @@ class TestPatience:
         assert len(pauses) == 20
         assert max(pauses) <= 5
 
-    def test_a_job_that_is_told_to_stop_does_not_wait(self, stub: Stub) -> None:
-        told = threading.Event()
+    def test_a_job_that_is_to_stop_does_not_wait(self, stub: Stub) -> None:
+        stop = threading.Event()
 
         def busy(handler: BaseHTTPRequestHandler) -> None:
-            told.set()
+            stop.set()
             refusal(503, "SlowDown")(handler)
 
         stub.replies = [busy]
-        with ObjectStore(patience=600, stop=told.is_set) as store, pytest.raises(Stopped):
+        with ObjectStore(patience=600, stop=stop.is_set) as store, pytest.raises(Stopped):
             store.file("s3://bucket/a.jpg", NAME).read()
         assert len(stub.requests) == 1
 
-    def test_a_job_that_was_told_to_stop_asks_for_nothing(self, stub: Stub, tmp_path: Path) -> None:
+    def test_a_job_that_is_to_stop_asks_for_nothing(self, stub: Stub, tmp_path: Path) -> None:
         stub.replies = [answer(b"whole")]
         with ObjectStore(stop=lambda: True) as store:
             with pytest.raises(Stopped):
@@ -314,14 +314,14 @@ class TestPatience:
         assert not stub.requests
 
     @pytest.mark.parametrize("whole", [False, True], ids=["read", "download"])
-    def test_a_job_that_is_told_to_stop_breaks_off_what_comes(self, stub: Stub, tmp_path: Path, whole: bool) -> None:
+    def test_a_job_that_is_to_stop_breaks_off_what_comes(self, stub: Stub, tmp_path: Path, whole: bool) -> None:
         """An object whose bytes keep coming, until the reader goes."""
-        told, left = threading.Event(), threading.Event()
+        stop, left = threading.Event(), threading.Event()
 
         def endless(handler: BaseHTTPRequestHandler) -> None:
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
             handler.close_connection = True
-            told.set()
+            stop.set()
             try:
                 for _ in range(100):
                     handler.wfile.write(bytes(1_000_000))
@@ -330,7 +330,7 @@ class TestPatience:
 
         listed = b"<ListBucketResult><Contents><Key>data/a</Key></Contents></ListBucketResult>"
         stub.replies = [*[answer(listed)] * whole, endless]
-        with ObjectStore(stop=told.is_set) as store:
+        with ObjectStore(stop=stop.is_set) as store:
             read = store.file("s3://bucket/a.jpg", NAME).read
             with pytest.raises(Stopped):
                 store.download("s3://bucket/data/", tmp_path) if whole else read()
@@ -361,7 +361,7 @@ class TestCredentials:
         assert store.file("s3://bucket/a.jpg", NAME).read() == b"whole"
         assert "Credential=new/" in stub.requests[-1]["Authorization"]
 
-    def test_a_renewal_that_never_comes_is_told(self, stub: Stub, store: ObjectStore) -> None:
+    def test_a_renewal_that_never_comes_is_an_error(self, stub: Stub, store: ObjectStore) -> None:
         stub.replies = [self.given("old", 1), answer(b"busy", 500)]
         with pytest.raises(DataError, match=f"^{NAME}: Error when retrieving credentials") as raised:
             store.file("s3://bucket/a.jpg", NAME).read()

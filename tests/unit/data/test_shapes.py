@@ -38,7 +38,7 @@ def test_the_seed_decides_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (31, 97), (200, 40)])
-def test_shapes_lie_inside_pictures_of_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_shapes_lie_inside_images_of_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
     write_shapes(tmp_path, train=8, validation=0, size=size, seed=1)
     for path in (tmp_path / "train_annotation").iterdir():
         with Image.open(path) as image:

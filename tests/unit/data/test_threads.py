@@ -113,7 +113,7 @@ class TestReadAhead:
         assert list(read_ahead(produce, lambda item: item, max_bytes, max_items)) == list(range(200))
         assert not data_threads()
 
-    def test_items_are_produced_though_nobody_asks(self) -> None:
+    def test_items_are_produced_before_they_are_taken(self) -> None:
         all_produced = threading.Event()
 
         def produce(_: Cancelled) -> Generator[int, None, None]:
@@ -167,7 +167,7 @@ class TestReadAhead:
         assert not data_threads()
 
     @pytest.mark.parametrize("max_items", [1, 1000], ids=["full", "waiting for data"])
-    def test_closing_tells_and_closes_the_producer(self, max_items: int) -> None:
+    def test_closing_stops_and_closes_the_producer(self, max_items: int) -> None:
         closed: list[int] = []
 
         def produce(cancelled: Cancelled) -> Generator[int, None, None]:

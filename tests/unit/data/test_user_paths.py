@@ -34,8 +34,8 @@ def test_a_file_stands_for_what_it_was_made(paths: Paths, tmp_path: Path) -> Non
     file.parent.mkdir()
     file.touch()
     given = {"label_map": str(file)}
-    for told in (f"{paths.channel('label_map')}/label_map.json", "label_map/label_map.json", str(file)):
-        assert renamed(paths, given, f"'{told}' is wrong.") == f"'{file}' is wrong."
+    for named in (f"{paths.channel('label_map')}/label_map.json", "label_map/label_map.json", str(file)):
+        assert renamed(paths, given, f"'{named}' is wrong.") == f"'{file}' is wrong."
 
 
 def test_the_log_is_as_it_was_afterwards(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,7 +38,7 @@ def computed(network: onnx.ModelProto, names: list[str], image: Float32) -> list
     return found
 
 
-def test_ranges_are_those_of_all_pictures(network: onnx.ModelProto, images: list[Float32]) -> None:
+def test_ranges_are_those_of_all_images(network: onnx.ModelProto, images: list[Float32]) -> None:
     ranges = activation_ranges(network, images, cores=1)
     assert set(ranges) == {node.input[0] for node in inner_convolutions(network).values()}
     values = [computed(network, list(ranges), image) for image in images]

@@ -24,7 +24,7 @@ from semseg.types import UInt8
 from semseg.version import __version__
 
 
-def pictures() -> list[UInt8]:
+def calibration_images() -> list[UInt8]:
     return [image for image, _ in labelled()]
 
 
@@ -62,7 +62,7 @@ def test_layers_that_lose_too_much_keep_f32(small_dir: Path, caplog: pytest.LogC
     """Three convolutions take in an outlier: the second attempt leaves one of them in f32, the third all."""
     model = describe(write_small_model(small_dir, outliers=(2, 6, 10)))
     with caplog.at_level(logging.INFO):
-        gate = quantize(model, small_dir / INT8, pictures(), labelled)
+        gate = quantize(model, small_dir / INT8, calibration_images(), labelled)
     assert gate.passed
     assert attempts(caplog.messages) == [0, 1, 4]
     assert caplog.messages[0].startswith("mIOU 0.1667 in int8, 0.6667 in f32, on 6 images;")
@@ -78,7 +78,7 @@ def test_a_network_that_loses_too_much_at_last_is_not_kept(small_dir: Path, capl
     before = model.params.read_bytes()
     (small_dir / INT8).write_text("old")
     with caplog.at_level(logging.INFO):
-        gate = quantize(model, small_dir / INT8, pictures(), labelled)
+        gate = quantize(model, small_dir / INT8, calibration_images(), labelled)
     assert not gate.passed
     assert gate.f32 == pytest.approx(2 / 3)
     assert attempts(caplog.messages) == [0, 1, 4]
@@ -87,7 +87,7 @@ def test_a_network_that_loses_too_much_at_last_is_not_kept(small_dir: Path, capl
     assert model.params.read_bytes() == before
 
 
-def test_pictures_of_another_kind_calibrate_badly_and_the_gate_tells(
+def test_images_of_another_kind_calibrate_badly_and_the_gate_notices(
     small_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if all that they cause were a thousandfold: what the others cause is rounded to nothing."""
@@ -98,10 +98,10 @@ def test_pictures_of_another_kind_calibrate_badly_and_the_gate_tells(
     monkeypatch.setattr(module, "activation_ranges", stretched)
     monkeypatch.setattr(module, "_F32_SHARES", (0,))
     images = [(noisy_image(level, seed), None) for seed, level in enumerate((40, 120, 200))]
-    assert not quantize(describe(small_dir), small_dir / INT8, pictures(), lambda: images).passed
+    assert not quantize(describe(small_dir), small_dir / INT8, calibration_images(), lambda: images).passed
 
 
-def test_a_picture_that_cannot_be_read_leaves_all_as_it_was(small_dir: Path) -> None:
+def test_a_image_that_cannot_be_read_leaves_all_as_it_was(small_dir: Path) -> None:
     def damaged() -> Iterator[UInt8]:
         yield noisy_image(40)
         raise DataError("7.png is damaged.")

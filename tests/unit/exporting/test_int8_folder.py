@@ -1,4 +1,4 @@
-"""`semseg quantize`: which pictures do what, and what the user is told."""
+"""`semseg quantize`: which images calibrate, which compare, and what the messages say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from semseg.exporting.int8_folder import quantize_folder
 
 
 class Asked:
-    """Stands in for `quantize`, which takes its time: remembers the pictures and passes, or not."""
+    """Stands in for `quantize`, which takes its time: remembers the images and passes, or not."""
 
     def __init__(self, int8: float = 0.5) -> None:
         self.int8 = int8
@@ -39,8 +39,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     return asked
 
 
-def write_pictures(directory: Path, count: int) -> tuple[Path, Path]:
-    """Pictures of one grey, their number, and masks of class number modulo 3."""
+def write_images(directory: Path, count: int) -> tuple[Path, Path]:
+    """Images of one grey, their number, and masks of class number modulo 3."""
     images, masks = directory / "images", directory / "masks"
     for folder in (images, masks):
         folder.mkdir()
@@ -50,17 +50,17 @@ def write_pictures(directory: Path, count: int) -> tuple[Path, Path]:
     return images, masks
 
 
-def numbers(pictures: list[Any]) -> list[int]:
-    return [int(picture[0, 0, 0]) for picture in pictures]
+def numbers(images: list[Any]) -> list[int]:
+    return [int(image[0, 0, 0]) for image in images]
 
 
-def test_some_pictures_calibrate_and_others_compare(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
-    images, _ = write_pictures(tmp_path, 140)
+def test_some_images_calibrate_and_others_compare(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
+    images, _ = write_images(tmp_path, 140)
     assert quantize_folder(small_dir, images).images == 100
     assert asked.path == small_dir / "model_int8.onnx"
     calibration, validation = (
         numbers(asked.calibration),
-        numbers([picture for picture, _ in asked.validation]),
+        numbers([image for image, _ in asked.validation]),
     )
     assert calibration == [number * 140 // 16 for number in range(16)]
     assert len(validation) == len(set(validation)) == 100
@@ -69,15 +69,15 @@ def test_some_pictures_calibrate_and_others_compare(small_dir: Path, tmp_path: P
     assert all(labels is None for _, labels in asked.validation)
 
 
-def test_of_few_pictures_half_calibrate(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
-    images, _ = write_pictures(tmp_path, 3)
+def test_of_few_images_half_calibrate(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
+    images, _ = write_images(tmp_path, 3)
     quantize_folder(small_dir, images)
     assert numbers(asked.calibration) == [0]
-    assert numbers([picture for picture, _ in asked.validation]) == [1, 2]
+    assert numbers([image for image, _ in asked.validation]) == [1, 2]
 
 
 def test_annotations_are_read_under_their_label_map(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
-    images, masks = write_pictures(tmp_path, 6)
+    images, masks = write_images(tmp_path, 6)
     quantize_folder(small_dir, images, masks)
     assert [int(labels[0, 0]) for _, labels in asked.validation] == [1, 0, 2]
     (tmp_path / "given.json").write_text('{"map": {"0": 2, "2": 1}}')
@@ -103,16 +103,16 @@ def test_the_command_prints_both_numbers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked.int8 = int8
-    images, masks = write_pictures(tmp_path, 4)
+    images, masks = write_images(tmp_path, 4)
     assert command(small_dir, "--images", images, "--annotations", masks) == code
     said = capsys.readouterr().out.splitlines()[-1]
     assert said == f"{word}: mIOU {int8:.4f} in int8, 0.5000 in f32, on 2 images"
 
 
-def test_what_is_wrong_with_the_pictures_is_told(
+def test_errors_say_what_is_wrong_with_the_images(
     small_dir: Path, tmp_path: Path, asked: Asked, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images, masks = write_pictures(tmp_path, 3)
+    images, masks = write_images(tmp_path, 3)
 
     def told(*arguments: object) -> str:
         assert command(*arguments) == 1
@@ -124,7 +124,7 @@ def test_what_is_wrong_with_the_pictures_is_told(
     assert re.search("masks/002.png.*9.*not classes", told(small_dir, "--images", images, "--annotations", masks))
     (masks / "001.png").unlink()
     assert "images/001.png has no annotation" in told(small_dir, "--images", images, "--annotations", masks)
-    (images / "001.png").write_bytes(b"no picture")
+    (images / "001.png").write_bytes(b"no image")
     assert "images/001.png" in told(small_dir, "--images", images)
     with pytest.raises(ArtifactError):
         quantize_folder(tmp_path, images)
@@ -132,7 +132,7 @@ def test_what_is_wrong_with_the_pictures_is_told(
 
 def write_one(directory: Path) -> Path:
     directory.mkdir()
-    return write_pictures(directory, 1)[0]
+    return write_images(directory, 1)[0]
 
 
 def test_a_file_comes_of_it(small_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def test_unknown_class_names_are_left_out(small_dir: Path) -> None:
     assert "classes" not in {entry.key for entry in model.metadata_props}
 
 
-def test_the_file_passes_our_own_look_through_it(small_dir: Path) -> None:
+def test_the_file_passes_this_projects_own_verification(small_dir: Path) -> None:
     write_onnx(describe(small_dir), small_dir / "model.onnx")
     digest = hashlib.sha256((small_dir / "model_best.params").read_bytes()).hexdigest()
     onnx_file.verify(small_dir / "model.onnx", digest)
@@ -78,7 +78,7 @@ def test_parameters_of_another_network_are_an_error_that_names_their_file(
     assert not (copy / "model.onnx").exists()
 
 
-def test_the_command_writes_beside_the_parameters_or_where_it_is_told(
+def test_the_command_writes_beside_the_parameters_or_where_out_says(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(copy)]) == 0

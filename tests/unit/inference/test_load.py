@@ -135,7 +135,7 @@ def test_an_int8_model_that_passed_is_used(quantized: Path, precision: str, capl
 @pytest.mark.parametrize(
     "precision", ["f32", pytest.param("bf16", marks=pytest.mark.skipif(not has_bf16(), reason="a CPU without bf16"))]
 )
-def test_another_precision_can_be_told(quantized: Path, precision: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_precision_can_be_chosen(quantized: Path, precision: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         load_predictor(quantized, precision=precision)
     assert f"computes in {precision} on" in caplog.text
@@ -249,9 +249,9 @@ def test_to_serve_an_onnx_file_neither_mxnet_nor_onnx_is_imported(quantized: Pat
 
 
 def probabilities(directory: Path, cache: Path | None) -> Float32:
-    """Of one picture, in f32."""
-    picture = np.random.default_rng(0).integers(0, 256, (40, 57, 3), dtype=np.uint8)
-    return load_predictor(directory, "openvino", "f32", cache_dir=cache).predictor.predict(picture).probabilities()
+    """Of one image, in f32."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 57, 3), dtype=np.uint8)
+    return load_predictor(directory, "openvino", "f32", cache_dir=cache).predictor.predict(image).probabilities()
 
 
 def blobs(folder: Path) -> dict[str, int]:
@@ -334,7 +334,7 @@ def with_infinite_bias(path: Path) -> bytes:
     "precision",
     ["f32", "int8", pytest.param("bf16", marks=pytest.mark.skipif(not has_bf16(), reason="a CPU without bf16"))],
 )
-def test_an_onnx_file_that_computes_no_numbers_is_found_out_by_the_first_picture(
+def test_an_onnx_file_that_computes_no_numbers_is_noticed_at_the_first_image(
     quantized: Path, tmp_path: Path, precision: str
 ) -> None:
     (tmp_path / "model_best.params").symlink_to(quantized / "model_best.params")

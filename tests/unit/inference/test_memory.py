@@ -42,7 +42,7 @@ def test_a_tile_on_a_gpu_has_fewer_numbers_than_32_bits_count_and_a_place_on_the
 
 
 @pytest.mark.parametrize("size", [(21, 100, 130), (254, 1, 5000), (2, 333, 1)])
-def test_a_request_counts_its_picture_its_logits_and_its_answer(size: tuple[int, int, int]) -> None:
+def test_a_request_counts_its_image_its_logits_and_its_answer(size: tuple[int, int, int]) -> None:
     classes, height, width = size
     logits, sides = 4 * classes * -(-height // 8) * -(-width // 8), 32 * (height + width)
     assert request_bytes(*size, 8, answer=4 * classes) >= (3 + 4 * classes) * height * width + logits + sides
@@ -63,7 +63,7 @@ def test_a_prediction_of_any_shape_takes_no_more_than_is_counted(size: tuple[int
 
 
 @pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1)])
-def test_the_sides_of_a_narrow_picture_are_counted(size: tuple[int, int]) -> None:
+def test_the_sides_of_a_narrow_image_are_counted(size: tuple[int, int]) -> None:
     logits = np.zeros((3, *(-(-side // 8) for side in size)), np.float32)
     tracemalloc.start()
     next(upsampled_blocks(logits, *size))

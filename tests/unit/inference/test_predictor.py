@@ -13,15 +13,15 @@ from semseg.inference.upsampling import upsampled_blocks
 from semseg.types import Float32, UInt8
 
 
-class EighthOfPicture(OnHost):
-    """A backend whose logits are the picture's normalised channels at every eighth pixel."""
+class EighthOfImage(OnHost):
+    """A backend whose logits are the image's normalised channels at every eighth pixel."""
 
     def logits(self, images: Float32) -> Float32:
         assert images.dtype == np.float32
         return images[:, :, ::8, ::8]
 
 
-def random_picture(height: int, width: int) -> UInt8:
+def random_image(height: int, width: int) -> UInt8:
     return np.random.default_rng(2).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -37,9 +37,9 @@ def upsampled(scores: Float32, height: int, width: int) -> Float32:
 
 
 def test_normalise_is_the_input_transform_of_gluoncv() -> None:
-    picture = random_picture(5, 7)
-    expected = (picture / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    normalised = normalise(picture)
+    image = random_image(5, 7)
+    expected = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    normalised = normalise(image)
     assert normalised.dtype == np.float32
     np.testing.assert_allclose(normalised[0], expected.transpose(2, 0, 1), rtol=0, atol=1e-6)
 
@@ -47,9 +47,7 @@ def test_normalise_is_the_input_transform_of_gluoncv() -> None:
 @pytest.mark.req("R2", "R10")
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (8, 8), (17, 30), (64, 33)])
 def test_every_size_gets_labels_and_probabilities_of_that_size(height: int, width: int) -> None:
-    prediction = Predictor(EighthOfPicture(), num_classes=3, max_tile_pixels=10**6).predict(
-        random_picture(height, width)
-    )
+    prediction = Predictor(EighthOfImage(), num_classes=3, max_tile_pixels=10**6).predict(random_image(height, width))
     labels, probabilities = prediction.labels(), prediction.probabilities()
     assert labels.shape == (height, width)
     assert labels.dtype == np.uint8
@@ -169,5 +167,5 @@ def test_a_network_that_computes_no_numbers_is_an_error(value: float, size: tupl
     """Softmax of them would be no numbers either, and the class of each pixel the first."""
     predictor = Predictor(Sometimes(value, tiles), 3, max_tile_pixels=SMALLEST_BUDGET, origin="/opt/ml/model")
     with pytest.raises(ArtifactError, match=r"The network of /opt/ml/model computes values that are infinite or NaN"):
-        predictor.predict(random_picture(*size))
-    assert predictor.predict(random_picture(*size)).labels().shape == size
+        predictor.predict(random_image(*size))
+    assert predictor.predict(random_image(*size)).labels().shape == size

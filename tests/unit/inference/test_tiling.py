@@ -19,7 +19,7 @@ STRIDES = st.sampled_from([4, 8, 16])
 
 
 class Neighbourhood(OnHost):
-    """A network that sees `radius` cells around each cell, and zeros beyond the picture's edge, as convolutions do."""
+    """A network that sees `radius` cells around each cell, and zeros beyond the image's edge, as convolutions do."""
 
     def __init__(self, radius: int, stride: int = 8) -> None:
         self._radius = radius
@@ -38,12 +38,12 @@ class Neighbourhood(OnHost):
         return np.asarray(cells[None], dtype=np.float32)
 
 
-def random_picture(height: int, width: int) -> UInt8:
+def random_image(height: int, width: int) -> UInt8:
     return np.random.default_rng(4).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @given(SIZES, SIZES, BUDGETS, STRIDES)
-def test_tiles_cover_the_picture_overlap_and_keep_to_the_budget(
+def test_tiles_cover_the_image_overlap_and_keep_to_the_budget(
     height: int, width: int, budget: int, stride: int
 ) -> None:
     axes = plan(height, width, budget, stride)
@@ -80,11 +80,11 @@ def test_one_tile_fades_into_the_next() -> None:
 
 
 @pytest.mark.parametrize(("size", "budget"), [((1024, 1024), 1024**2), ((1, 1), SMALLEST_BUDGET), ((9, 8188), 131_072)])
-def test_a_picture_within_the_budget_is_one_tile(size: tuple[int, int], budget: int) -> None:
+def test_a_image_within_the_budget_is_one_tile(size: tuple[int, int], budget: int) -> None:
     assert [axis.tiles for axis in plan(*size, budget, 8)] == [1, 1]
 
 
-def test_a_thin_picture_counts_in_whole_cells() -> None:
+def test_a_thin_image_counts_in_whole_cells() -> None:
     """A network computes no less than a row of cells for a row of pixels."""
     assert plan(1, SMALLEST_BUDGET, SMALLEST_BUDGET, 8)[1].tiles == 8 + 1
 
@@ -95,21 +95,21 @@ def test_both_sides_count_in_whole_cells(height: int, width: int, counted: int) 
 
 
 @given(st.integers(1, 100_000), st.integers(1, 100_000), BUDGETS)
-def test_tiles_cost_at_most_four_times_what_the_picture_counts(height: int, width: int, budget: int) -> None:
+def test_tiles_cost_at_most_four_times_what_the_image_counts(height: int, width: int, budget: int) -> None:
     down, across = plan(height, width, budget, 8)
     assert 64 * down.tiles * down.length * across.tiles * across.length <= 4 * computed_pixels(height, width, 8)
 
 
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (9, 30_000), (30_000, 9), (7, 7), (257, 257), (300, 1001)])
-def test_the_network_is_given_little_more_than_the_picture_counts(size: tuple[int, int]) -> None:
+def test_the_network_is_given_little_more_than_the_image_counts(size: tuple[int, int]) -> None:
     network = Neighbourhood(0)
-    Predictor(network, 3, max_tile_pixels=SMALLEST_BUDGET).predict(random_picture(*size))
+    Predictor(network, 3, max_tile_pixels=SMALLEST_BUDGET).predict(random_image(*size))
     given = sum(computed_pixels(height, width, 8) for height, width in network.shapes)
     assert given <= 4 * computed_pixels(*size, 8)
     assert len(network.shapes) <= 1 + 4 * computed_pixels(*size, 8) / SMALLEST_BUDGET
 
 
-def test_the_plan_of_a_very_high_picture_is_found_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_of_a_very_high_image_is_found_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 125,000 rows of cells."""
     made = []
 
@@ -124,7 +124,7 @@ def test_the_plan_of_a_very_high_picture_is_found_in_few_steps(monkeypatch: pyte
 
 
 def test_no_more_is_computed_than_needs_be() -> None:
-    """Tiles as large as the budget allows would compute 2 x 1024 x 1024 pixels here, twice the picture."""
+    """Tiles as large as the budget allows would compute 2 x 1024 x 1024 pixels here, twice the image."""
     down, across = plan(1100, 1000, 1024 * 1024, 8)
     assert (down.tiles, across.tiles) in {(2, 1), (1, 2)}
     assert 64 * down.tiles * down.length * across.tiles * across.length < 1.2 * 1100 * 1000
@@ -135,49 +135,49 @@ def test_no_more_is_computed_than_needs_be() -> None:
 def test_a_network_that_sees_no_further_than_the_overlap_says_the_same_of_tiles(
     size: tuple[int, int], stride: int
 ) -> None:
-    picture, reach = random_picture(*size), OVERLAP // stride // 4
+    image, reach = random_image(*size), OVERLAP // stride // 4
     whole, tiles = Neighbourhood(reach, stride), Neighbourhood(reach, stride)
-    expected = Predictor(whole, 3, max_tile_pixels=10**7).predict(picture)
-    found = Predictor(tiles, 3, max_tile_pixels=SMALLEST_BUDGET).predict(picture)
+    expected = Predictor(whole, 3, max_tile_pixels=10**7).predict(image)
+    found = Predictor(tiles, 3, max_tile_pixels=SMALLEST_BUDGET).predict(image)
     assert (len(whole.shapes), len(tiles.shapes) > 1) == (1, True)
     np.testing.assert_array_equal(found.labels(), expected.labels())
     np.testing.assert_allclose(found.probabilities(), expected.probabilities(), atol=1e-4)
 
 
 def test_a_network_that_sees_further_shows_why_they_overlap() -> None:
-    picture, far = random_picture(700, 500), OVERLAP // 8 // 4 + 1
-    whole = Predictor(Neighbourhood(far), 3, max_tile_pixels=10**7).predict(picture)
-    tiles = Predictor(Neighbourhood(far), 3, max_tile_pixels=SMALLEST_BUDGET).predict(picture)
+    image, far = random_image(700, 500), OVERLAP // 8 // 4 + 1
+    whole = Predictor(Neighbourhood(far), 3, max_tile_pixels=10**7).predict(image)
+    tiles = Predictor(Neighbourhood(far), 3, max_tile_pixels=SMALLEST_BUDGET).predict(image)
     assert (whole.labels() != tiles.labels()).any()
 
 
 @pytest.mark.parametrize("size", [(700, 500), (701, 507), (50, 4003)])
-def test_all_tiles_of_a_picture_have_one_shape(size: tuple[int, int]) -> None:
+def test_all_tiles_of_a_image_have_one_shape(size: tuple[int, int]) -> None:
     network = Neighbourhood(0)
-    Predictor(network, 3, max_tile_pixels=SMALLEST_BUDGET).predict(random_picture(*size))
+    Predictor(network, 3, max_tile_pixels=SMALLEST_BUDGET).predict(random_image(*size))
     assert len(network.shapes) > 1
     assert len(set(network.shapes)) == 1
 
 
 def test_memory_is_that_of_a_tile_and_of_the_logits() -> None:
-    """The whole picture as the network's float32 input would be 96 MB."""
-    picture = np.zeros((2000, 4000, 3), np.uint8)
+    """The whole image as the network's float32 input would be 96 MB."""
+    image = np.zeros((2000, 4000, 3), np.uint8)
     predictor = Predictor(Neighbourhood(0), 3, max_tile_pixels=SMALLEST_BUDGET)
     tracemalloc.start()
-    predictor.predict(picture).labels()
+    predictor.predict(image).labels()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 24 << 20
 
 
-def test_the_tiles_are_views_of_the_picture() -> None:
-    picture = random_picture(300, 300)
+def test_the_tiles_are_views_of_the_image() -> None:
+    image = random_image(300, 300)
     bases = []
 
-    def logits(image: UInt8) -> Float32:
-        bases.append(image.base is picture)
-        return np.zeros((2, -(-image.shape[0] // 8), -(-image.shape[1] // 8)), np.float32)
+    def logits(tile: UInt8) -> Float32:
+        bases.append(tile.base is image)
+        return np.zeros((2, -(-tile.shape[0] // 8), -(-tile.shape[1] // 8)), np.float32)
 
-    assert blended(picture, plan(300, 300, SMALLEST_BUDGET, 8), 2, 8, logits).shape == (2, 38, 38)
+    assert blended(image, plan(300, 300, SMALLEST_BUDGET, 8), 2, 8, logits).shape == (2, 38, 38)
     assert len(bases) > 1
     assert all(bases)

@@ -75,7 +75,7 @@ def test_the_scores_are_left_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("size", [(100_000, 1), (1, 100_000), (50_000, 2), (316, 316)])
-def test_pictures_of_as_many_pixels_have_about_as_many_blocks_whatever_their_shape(size: tuple[int, int]) -> None:
+def test_images_of_as_many_pixels_have_about_as_many_blocks_whatever_their_shape(size: tuple[int, int]) -> None:
     scores = np.zeros((2, *(-(-side // 8) for side in size)), np.float32)
     sizes = [block[0].size for _, _, block in upsampled_blocks(scores, *size)]
     assert sum(sizes) == size[0] * size[1]

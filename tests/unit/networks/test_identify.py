@@ -56,7 +56,7 @@ def test_the_nearest_network_says_what_is_missing_or_unknown(
 
 
 @pytest.mark.parametrize("names", [[], ["fc.weight"], ["auxlayer.block.4.weight"], ["conv1.0.weight", CLASSIFIER]])
-def test_foreign_arrays_are_told_the_networks_there_are(names: list[str]) -> None:
+def test_other_arrays_are_an_error_that_lists_the_networks(names: list[str]) -> None:
     with pytest.raises(FormatError) as caught:
         identify({name: np.ones((5, 1, 1, 1)) for name in names})
     known = f"{titles(NETWORKS)} on {titles(BACKBONES)}"

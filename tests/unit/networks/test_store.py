@@ -156,7 +156,7 @@ def test_a_server_that_says_nothing_is_given_up(store: Any, tmp_path: Path) -> N
             fetch(StoredFile(NAME, SHA1, url), tmp_path / "models", 0.1)
 
 
-def test_an_absent_server_is_told_in_few_words(store: Any, tmp_path: Path) -> None:
+def test_an_absent_server_is_a_short_error(store: Any, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/{NAME}.zip"
     with pytest.raises(WeightsError, match=f"{url} failed: ConnectionRefusedError") as caught:

@@ -80,9 +80,9 @@ def test_a_file_of_float16_without_classifier_or_counts_will_do(tmp_path: Path, 
     path = timm.import_backbone(write(tmp_path / "half", half), tmp_path / "a/new/folder")
     imported = read_params(path)
     assert len(imported) == len(half)
-    for ours, timms in (("conv1.0.weight", "conv1.0.weight"), ("layer4.2.bn3.gamma", "layer4.2.bn3.weight")):
-        assert imported[ours].dtype == np.float32
-        np.testing.assert_array_equal(imported[ours], half[timms].astype(np.float32))
+    for name, source in (("conv1.0.weight", "conv1.0.weight"), ("layer4.2.bn3.gamma", "layer4.2.bn3.weight")):
+        assert imported[name].dtype == np.float32
+        np.testing.assert_array_equal(imported[name], half[source].astype(np.float32))
 
 
 def without(name: str) -> Callable[[dict[str, Array]], dict[str, Array]]:

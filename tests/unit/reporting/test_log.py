@@ -158,7 +158,7 @@ def test_a_validation_loss_that_is_no_number_is_a_warning(
     assert "validation loss:" not in out
 
 
-def test_the_measures_on_whole_pictures_are_lines_that_the_originals_regexes_do_not_find(
+def test_the_measures_on_whole_images_are_not_found_by_the_published_regexes(
     capsys: pytest.CaptureFixture[str], clock: Iterator[float], metric_definitions: dict[str, str]
 ) -> None:
     set_up_logging()
@@ -187,7 +187,7 @@ def test_a_saved_model_is_named(capsys: pytest.CaptureFixture[str], clock: Itera
 
 
 @pytest.mark.parametrize(("kept", "word"), [(True, "kept"), (False, "discarded")])
-def test_int8_is_told_with_both_numbers(
+def test_int8_is_logged_with_both_numbers(
     kept: bool, word: str, capsys: pytest.CaptureFixture[str], clock: Iterator[float]
 ) -> None:
     set_up_logging()

@@ -81,7 +81,7 @@ def test_the_numbers_of_int8_come_to_the_summary(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics.json").read_text()) == before | {"int8": int8}
 
 
-def test_the_measures_on_whole_pictures_come_to_the_summary(tmp_path: Path) -> None:
+def test_the_measures_on_whole_images_come_to_the_summary(tmp_path: Path) -> None:
     sink = MetricsFile(tmp_path)
     for split in ("validation", "test"):
         sink(Scored(split, 7, 0.75, 0.5, 0.625, [0.5, None]))

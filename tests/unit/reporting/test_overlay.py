@@ -20,7 +20,7 @@ from semseg.reporting.overlay import overlay, write_overlay
         ("ade20k", 0.25, [[105, 105, 105], [120, 105, 105]]),
     ],
 )
-def test_classes_show_their_colour_and_the_picture_but_black_ones_the_picture_alone(
+def test_classes_show_their_colour_and_the_image_but_black_ones_the_image_alone(
     name: str, share: float, blended: list[list[int]]
 ) -> None:
     image = np.full((1, 2, 3), 100, np.uint8)
@@ -36,7 +36,7 @@ def test_every_row_is_blended_without_overflow() -> None:
     np.testing.assert_allclose(overlay(image, mask, colours, 0.7), exact, atol=2)
 
 
-def test_writes_a_png_of_the_pictures_size(tmp_path: Path) -> None:
+def test_writes_a_png_of_the_images_size(tmp_path: Path) -> None:
     image, mask, out = tmp_path / "i.jpg", tmp_path / "m.png", tmp_path / "o.png"
     Image.new("RGB", (7, 5), (9, 9, 9)).save(image)
     Image.new("L", (7, 5), 2).save(mask)

@@ -215,7 +215,7 @@ def test_one_host_only(paths: Paths) -> None:
         ({"current_instance_type": "ml.g5." + 1000 * "x"}, "", False),
     ],
 )
-def test_the_instance_tells_whether_it_has_a_gpu(
+def test_the_instance_type_says_whether_there_is_a_gpu(
     paths: Paths, config: dict[str, object], instance: str, has_gpu: bool
 ) -> None:
     paths.resource_config.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"]} | config))

@@ -197,7 +197,7 @@ def test_refusal_of_a_choice_is_in_the_originals_words() -> None:
     )
 
 
-def test_a_missing_one_is_told_in_the_originals_words() -> None:
+def test_a_missing_one_is_an_error_in_the_built_in_algorithms_words() -> None:
     with pytest.raises(HyperparameterError) as error:
         parse({})
     assert str(error.value) == (

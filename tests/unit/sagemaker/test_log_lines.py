@@ -41,7 +41,7 @@ def test_a_metrics_line_is_json_of_values_seen_once() -> None:
     }
 
 
-def test_whole_numbers_of_a_metrics_line_are_written_as_the_original_wrote_them() -> None:
+def test_whole_numbers_of_a_metrics_line_are_written_as_the_built_in_algorithm_does() -> None:
     """The last line of the built-in algorithm's training log."""
     values = {"epochs": 10.0, "setuptime": 13.821125030517578, "totaltime": 684147.8126049042}
     line = log_lines.metrics(1736726227.476801, 1736726910.3292582, {"Host": "algo-1", "Operation": "training"}, values)

@@ -22,7 +22,7 @@ def test_what_it_reads_can_be_given_and_reaches_the_engine(name: str) -> None:
 
 
 def test_the_documentation_names_all_that_read_a_hyperparameter() -> None:
-    told = {rule.name: rule.doc for rule in rules()}
+    documented = {rule.name: rule.doc for rule in rules()}
     for name in set().union(*OPTIMIZERS.values()):
-        assert told[name].startswith(f"{readers(name)}: ")
+        assert documented[name].startswith(f"{readers(name)}: ")
     assert readers("momentum") == "sgd and nag"

@@ -1,8 +1,9 @@
+"""What is particular to the answer of each media type; what holds for all of them is tested in test_offers.py."""
+
 from __future__ import annotations
 
 import io
 import json
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,14 @@ from PIL import Image
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.palettes import palette
-from semseg.codecs.recordio import total_bytes
-from semseg.codecs.tensors import ENVELOPE, encode_probabilities
+from semseg.codecs.tensors import encode_probabilities
 from semseg.errors import NotAcceptableError, TooLargeError
 from semseg.inference.predictor import LogitsPrediction
 from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.reporting.overlay import overlay
-from semseg.serving.answers import OFFERS, Answer, Segmented, answer_to
+from semseg.serving.answers import OFFERS, Segmented, answer_to
 
 HEIGHT, WIDTH = 61, 83
-ARRAYS = [
-    *(
-        f"application/x-npy; values={values}; dtype={dtype}"
-        for values in ("probabilities", "classes", "confidence")
-        for dtype in ("float32", "float16", "uint8")
-    ),
-    *(f"application/x-protobuf; values={values}" for values in ("probabilities", "classes", "confidence")),
-]
-CODED = ["image/png", "image/png; palette=voc", "image/png; overlay=0.5", "application/json"]
 CODED_REGIONS = "application/json; rle=true"
 
 
@@ -82,7 +73,7 @@ def test_a_palette_colours_the_same_ids(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "name", "share"), [("overlay=0.25", "voc", 0.25), ("overlay=1;palette=ade20k", "ade20k", 1)]
 )
-def test_an_overlay_is_the_picture_under_colours(parameters: str, name: str, share: float) -> None:
+def test_an_overlay_is_the_image_under_colours(parameters: str, name: str, share: float) -> None:
     done = segmented()
     sent = Image.open(io.BytesIO(whole(f"image/png; {parameters}", done)))
     assert sent.mode == "RGB"
@@ -152,23 +143,6 @@ def test_what_is_not_on_offer_is_refused_with_all_that_is(accept: str) -> None:
     assert len(str(caught.value)) < 1000
 
 
-class Softmax:
-    """A prediction that fails the test if all probabilities are requested."""
-
-    def __init__(self, done: Segmented) -> None:
-        self.labels = done.prediction.labels
-        self.confidence = done.prediction.confidence
-
-    def probabilities(self, dtype: object = None) -> Any:
-        raise AssertionError("all probabilities")
-
-
-@pytest.mark.parametrize("accept", [*CODED, CODED_REGIONS, *(one for one in ARRAYS if "probabilities" not in one)])
-def test_only_answers_with_all_probabilities_compute_them(accept: str) -> None:
-    done = segmented()
-    assert whole(accept, replace(done, prediction=Softmax(done)))
-
-
 @pytest.mark.parametrize(
     "accept", ["image/png", "image/png; palette=voc", "image/png; overlay=0.5", "application/x-npy; values=classes"]
 )
@@ -176,26 +150,6 @@ def test_class_ids_alone_need_no_softmax(monkeypatch: pytest.MonkeyPatch, accept
     done = segmented()
     monkeypatch.delattr(np, "exp")
     assert whole(accept, done)
-
-
-@pytest.mark.parametrize("classes", [5, 128, 129, 254])
-@pytest.mark.parametrize("accept", ARRAYS)
-def test_the_length_of_an_array_is_known_before(accept: str, classes: int) -> None:
-    answer, done = answer_to(accept), segmented(classes)
-    assert answer.length
-    values, sent = answer.length(classes) * HEIGHT * WIDTH, total_bytes(answer.encode(done))
-    assert values - (HEIGHT * WIDTH if classes > 128 else 0) < sent <= values + ENVELOPE
-    answer.check(classes, HEIGHT, WIDTH, limit=values + ENVELOPE)
-    answer.check(classes, HEIGHT, WIDTH, limit=0)
-    with pytest.raises(TooLargeError) as caught:
-        answer.check(classes, HEIGHT, WIDTH, limit=values + ENVELOPE - 1)
-    assert f"{values:,} bytes" in caught.value.message
-    assert all(way in caught.value.hint for way in ("float16", "classes", "image/png", "SEMSEG_MAX_RESPONSE_MB"))
-
-
-@pytest.mark.parametrize("accept", [*CODED, CODED_REGIONS])
-def test_what_is_coded_has_no_limit(accept: str) -> None:
-    answer_to(accept).check(254, 10_000, 10_000, limit=1)
 
 
 def test_a_record_has_a_limit_of_its_own() -> None:
@@ -224,38 +178,3 @@ def test_a_record_has_a_limit_of_its_own() -> None:
 )
 def test_gzip_is_for_all_but_png_and_float32_of_all_classes(accept: str, compressible: bool) -> None:
     assert answer_to(accept).compressible == compressible
-
-
-class Noise:
-    """The prediction that takes most memory to encode: labels that change with every pixel."""
-
-    def __init__(self, classes: int, side: int) -> None:
-        self._classes, self._side = classes, side
-
-    def labels(self) -> Any:
-        return np.random.default_rng(0).integers(0, self._classes, (self._side, self._side), np.uint8)
-
-    def confidence(self, dtype: Any = np.float32) -> Any:
-        return self.labels(), np.ones((self._side, self._side), dtype)
-
-    def probabilities(self, dtype: Any = np.float32) -> Any:
-        return np.ones((self._classes, self._side, self._side), dtype)
-
-
-@pytest.mark.parametrize("classes", [2, 21, 254])
-@pytest.mark.parametrize("accept", [*ARRAYS, *CODED, CODED_REGIONS])
-def test_the_memory_of_an_answer_is_what_it_takes_at_the_worst(accept: str, classes: int) -> None:
-    """As traced by Python and numpy, which do not see the 4 bytes of Pillow's own copy of an overlay."""
-    side = 700
-    answer: Answer = answer_to(accept)
-    done = replace(
-        segmented(classes, 8, 8), image=np.full((side, side, 3), 7, np.uint8), prediction=Noise(classes, side)
-    )
-    answer.encode(segmented(classes, 8, 8))  # modules imported and objects cached on first use do not count
-    tracemalloc.start()
-    encoded = answer.encode(done)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert encoded
-    unseen = 4 if "overlay" in accept else 0
-    assert peak <= (answer.memory(classes) - unseen) * side**2 + (1 << 20)

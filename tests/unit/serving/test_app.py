@@ -159,9 +159,7 @@ def test_otherwise_it_is_the_record_of_all_probabilities(
         None,
     ],
 )
-def test_the_bytes_not_the_content_type_decide_what_the_picture_is(
-    client: FlaskClient, content_type: str | None
-) -> None:
+def test_the_bytes_not_the_content_type_decide_what_the_image_is(client: FlaskClient, content_type: str | None) -> None:
     for form in ("JPEG", "PNG"):
         assert client.post("/invocations", data=encoded(form=form), content_type=content_type).status_code == 200
 
@@ -176,7 +174,7 @@ def test_an_empty_body_is_answered_with_nothing(client: FlaskClient) -> None:
     [b"GIF89a", b"hello", encoded()[:70], encoded(form="JPEG")[:-400]],
     ids=["GIF", "text", "cut PNG", "cut JPEG"],
 )
-def test_what_is_no_whole_picture_is_400(client: FlaskClient, body: bytes) -> None:
+def test_what_is_no_whole_image_is_400(client: FlaskClient, body: bytes) -> None:
     assert_error(client.post("/invocations", data=body), 400)
 
 
@@ -193,7 +191,7 @@ def test_what_is_no_whole_picture_is_400(client: FlaskClient, body: bytes) -> No
         (bytes(90_000), "a run of zero bytes"),
     ],
 )
-def test_what_is_no_picture_is_400_and_named(client: FlaskClient, body: bytes, says: str) -> None:
+def test_what_is_no_image_is_400_and_named(client: FlaskClient, body: bytes, says: str) -> None:
     response = client.post("/invocations", data=body, content_type="application/octet-stream")
     assert_error(response, 400, f"This is {says}, neither JPEG nor PNG.")
 
@@ -301,19 +299,19 @@ def test_a_body_of_exactly_the_limit_is_read(client: FlaskClient) -> None:
     assert client.post("/invocations", data=body[:100_000]).status_code == 200
 
 
-def test_a_picture_of_too_many_pixels_is_413(client: FlaskClient) -> None:
+def test_an_image_of_too_many_pixels_is_413(client: FlaskClient) -> None:
     assert_error(client.post("/invocations", data=encoded((101, 50))), 413)
     assert client.post("/invocations", data=encoded((104, 48))).status_code == 200
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 632), (105, 41)])
-def test_the_sides_of_a_picture_count_in_whole_cells_of_the_network(client: FlaskClient, size: tuple[int, int]) -> None:
+def test_the_sides_of_an_image_count_in_whole_cells_of_the_network(client: FlaskClient, size: tuple[int, int]) -> None:
     """A row of pixels counts as eight: none of these images has more than 5,000 pixels, but all count as more."""
     assert_error(client.post("/invocations", data=encoded(size)), 413, "multiples of 8", "SEMSEG_MAX_PIXELS")
 
 
 @pytest.mark.parametrize("size", [(1, 624), (624, 1), (624, 8)])
-def test_narrow_pictures_that_count_little_are_segmented(client: FlaskClient, size: tuple[int, int]) -> None:
+def test_narrow_images_that_count_little_are_segmented(client: FlaskClient, size: tuple[int, int]) -> None:
     assert client.post("/invocations", data=encoded(size)).status_code == 200
 
 
@@ -551,7 +549,7 @@ def test_every_error_fits_what_the_platform_passes_on(message: str, hint: str) -
     ("workers", "limit", "reported"),
     [(1, 6 << 20, 6), (1, 100 << 20, 100), (1, 1024 << 20, 100), (3, 6 << 20, 6), (3, 100 << 20, 33), (64, 6 << 20, 1)],
 )
-def test_execution_parameters_are_for_one_picture_at_a_time_in_each_process(
+def test_execution_parameters_are_for_one_image_at_a_time_in_each_process(
     model: LoadedModel, workers: int, limit: int, reported: int
 ) -> None:
     """The platform allows up to 100 MB for all concurrent requests together."""
@@ -564,7 +562,7 @@ def test_execution_parameters_are_for_one_picture_at_a_time_in_each_process(
     }
 
 
-def test_the_readme_tells_the_execution_parameters(model: LoadedModel) -> None:
+def test_the_readme_shows_the_execution_parameters(model: LoadedModel) -> None:
     """The README shows those of a server with default settings."""
     client = client_of(PredictionQueue(lambda: model, max_waiting=0), Settings(Path("/nowhere")))
     readme = (Path(__file__).parents[3] / "README.md").read_text()
@@ -647,7 +645,7 @@ def test_metrics_count_answers_by_path_and_status_stages_and_megapixels(client: 
     assert reported["semseg_in_flight[]"] == reported["semseg_queue[]"] == 0
 
 
-def test_metrics_tell_what_is_under_way(loaded: Loaded) -> None:
+def test_metrics_count_requests_in_flight(loaded: Loaded) -> None:
     class Asks(OnHost):
         """Requests the metrics while it segments an image."""
 
@@ -677,7 +675,9 @@ def logged(model: LoadedModel, log: str, caplog: pytest.LogCaptureFixture, **hea
     return caplog.messages
 
 
-def test_an_invocation_is_logged_as_the_original_did(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invocation_is_logged_as_the_built_in_algorithm_does(
+    model: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = logged(model, "metrics", caplog)
     assert len(lines) == 2
     reported = json.loads(lines[0].removeprefix("#metrics "))

@@ -148,14 +148,16 @@ def test_a_client_at_the_least_rate_gets_all(
     assert answer_at(connections.MIN_RATE, 1000, pair, monkeypatch) == 1000
 
 
-def test_who_was_fast_may_not_be_slower_for_it(
+def test_a_fast_start_does_not_allow_a_slow_rest(
     pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert answer_at(10**9, 500, pair, monkeypatch) == 500
     assert answer_at(80_000, 500, pair, monkeypatch) < 40
 
 
-def test_who_sends_no_more_has_left_be_it_with_a_request_unread(pair: tuple[ClientSocket, socket.socket]) -> None:
+def test_a_client_that_sends_no_more_has_left_even_with_a_request_unread(
+    pair: tuple[ClientSocket, socket.socket],
+) -> None:
     server, client = pair
     assert not server.closed_by_client()
     client.sendall(b"the next request")

@@ -82,7 +82,7 @@ def test_too_few_connections_are_the_user_s_error(
     assert "--pids-limit" in caught.value.hint
 
 
-def test_workers_share_the_cores_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_the_cores_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "usable_cores", lambda: 7)
     assert cores_of_a_worker(Settings(Path("/nowhere"), workers=2)) == 3
     assert cores_of_a_worker(Settings(Path("/nowhere"), workers=8)) == 1

@@ -16,7 +16,7 @@ def later() -> float:
     return time.monotonic() + 60
 
 
-def test_those_under_way_never_hold_more_than_there_is() -> None:
+def test_requests_never_hold_more_than_the_budget() -> None:
     memory, total, peak, counting = Reservations(100), 0, 0, threading.Lock()
 
     def use(size: int) -> None:
@@ -33,7 +33,7 @@ def test_those_under_way_never_hold_more_than_there_is() -> None:
     assert peak <= 100
 
 
-def test_who_finds_too_little_waits_until_it_is_given_back() -> None:
+def test_a_request_waits_for_memory_until_it_is_released() -> None:
     memory, entered = Reservations(100), threading.Event()
 
     def wait() -> None:
@@ -56,7 +56,7 @@ def test_an_error_gives_back_too() -> None:
         pass
 
 
-def test_what_can_never_be_had_is_an_error_at_once() -> None:
+def test_more_than_the_budget_is_an_error_at_once() -> None:
     with (
         pytest.raises(TooLargeError, match="takes 2 MB of memory; the server has 1 MB") as caught,
         Reservations(1_000_000).reserve(1_000_001, until=later()),
@@ -66,7 +66,7 @@ def test_what_can_never_be_had_is_an_error_at_once() -> None:
 
 
 class Requests:
-    """Requests that share 100 bytes, each until the test ends it; `inside`: those that hold theirs."""
+    """Requests that share 100 bytes, each until the test ends it; `inside`: those that hold memory."""
 
     def __init__(self) -> None:
         self.memory, self._changed = Reservations(100), threading.Condition()
@@ -125,7 +125,7 @@ def requests() -> Iterator[Requests]:
     begun.end_all()
 
 
-def test_who_comes_first_is_served_first(requests: Requests) -> None:
+def test_the_first_to_wait_is_the_first_to_get_memory(requests: Requests) -> None:
     requests.begin("all", 100)
     requests.begin("first", 60)
     requests.begin("second", 60)
@@ -176,7 +176,7 @@ def test_of_several_large_ones_none_waits_for_ever(requests: Requests) -> None:
     requests.expect("large", "later")
 
 
-def test_when_the_time_is_over_who_waits_is_refused_and_leaves_the_queue() -> None:
+def test_a_request_that_waits_past_its_deadline_is_refused_and_leaves_the_queue() -> None:
     memory = Reservations(100)
     with memory.reserve(60, until=later()):
         with pytest.raises(BusyError, match="memory"), memory.reserve(50, until=time.monotonic()):
@@ -209,7 +209,7 @@ def test_the_model_that_leaves_least_sets_the_budget() -> None:
         assert budget.images.limit == expected
 
 
-def test_what_waits_when_the_budget_shrinks_below_it_is_in_nobody_s_way(requests: Requests) -> None:
+def test_a_request_larger_than_a_reduced_budget_does_not_block_others(requests: Requests) -> None:
     requests.begin("slow", 60)
     requests.begin("large", 80)
     requests.memory.limit = 70

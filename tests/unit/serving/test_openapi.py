@@ -85,13 +85,13 @@ def test_every_value_that_is_listed_is_answered_under_its_media_type(described: 
             assert answer_to(f"{media_type}; {name}={value}").media_type == media_type
 
 
-def test_a_parameter_that_is_required_is_so_described() -> None:
-    parameters = {"size": choice("1", "2", required=True)}
+def test_a_response_type_is_described_with_its_parameters() -> None:
+    parameters = {"size": choice("1", "2", default="1")}
     offer = Offer(parameters, OFFERS["image/png"].build, {"description": "Of a size."})
     described = json.loads(description({"image/x": offer}))
     assert described["paths"]["/invocations"]["post"]["responses"]["200"]["content"]["image/x"] == {
         "schema": {"description": "Of a size."},
-        "x-accept-parameters": {"size": {"enum": ["1", "2"], "required": True}},
+        "x-accept-parameters": {"size": {"enum": ["1", "2"], "default": "1"}},
     }
 
 

@@ -67,7 +67,7 @@ def test_predictions_come_from_the_model(model: LoadedModel) -> None:
     assert PredictionQueue(lambda: model, max_waiting=64).predict(green, later()).labels().tolist() == [[1] * 5] * 4
 
 
-def test_one_thread_loads_and_predicts_one_picture_after_the_other(loaded: Loaded) -> None:
+def test_one_thread_loads_and_predicts_one_image_after_the_other(loaded: Loaded) -> None:
     threads = set()
     at_work = threading.Lock()
 
@@ -89,7 +89,7 @@ def test_one_thread_loads_and_predicts_one_picture_after_the_other(loaded: Loade
     assert threading.current_thread().name not in threads
 
 
-def test_the_first_picture_after_loading_is_the_queue_s_own(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_image_after_loading_is_the_queue_s_own(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
     sizes = []
 
     class Recorder(OnHost):
@@ -159,7 +159,7 @@ def test_a_network_that_computes_no_numbers_counts_as_a_failed_load(loaded: Load
     assert recorded.events == [caught.value]
 
 
-def test_an_error_of_one_picture_reaches_its_client_alone(model: LoadedModel) -> None:
+def test_an_error_of_one_image_reaches_its_client_alone(model: LoadedModel) -> None:
     queue = PredictionQueue(lambda: model, max_waiting=64)
     with pytest.raises(ValueError, match="unpack"):
         queue.predict(np.zeros((2, 2), np.uint8), later())
@@ -172,17 +172,17 @@ class Gate(OnHost):
 
     def __init__(self) -> None:
         self.begun, self.may_end = threading.Semaphore(0), threading.Event()
-        self.seen: list[int] = []
+        self.widths: list[int] = []
 
     def logits(self, images: Float32) -> Float32:
         if images.shape[2] != 64:
-            self.seen.append(images.shape[3])
+            self.widths.append(images.shape[3])
             self.begun.release()
             self.may_end.wait(60)
         return images[:, :, ::8, ::8]
 
 
-def test_a_picture_that_the_network_does_not_come_to_in_time_is_dropped(loaded: Loaded) -> None:
+def test_an_image_that_the_network_does_not_come_to_in_time_is_dropped(loaded: Loaded) -> None:
     gate = Gate()
     queue = PredictionQueue(lambda: loaded(gate), max_waiting=64)
     with ThreadPoolExecutor(1) as client:
@@ -194,7 +194,7 @@ def test_a_picture_that_the_network_does_not_come_to_in_time_is_dropped(loaded: 
         gate.may_end.set()
         assert first.result(60).labels().shape == (1, 1)
     assert queue.predict(np.zeros((1, 3, 3), np.uint8), later()).labels().shape == (1, 3)
-    assert gate.seen == [1, 3]
+    assert gate.widths == [1, 3]
 
 
 def test_what_has_begun_is_finished_though_its_time_is_over(loaded: Loaded) -> None:
@@ -241,7 +241,7 @@ def test_ten_failures_in_a_row_are_reported(loaded: Loaded, error: Exception) ->
     [((1, 1), 600), ((1000, 4000), 1200), ((1, 500_000), 1200)],
     ids=["small image", "large image", "narrow image"],
 )
-def test_a_prediction_without_end_is_reported_when_somebody_asks(
+def test_a_prediction_without_end_is_reported_on_request(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], patience: float
 ) -> None:
     gate, recorded = Gate(), Recorded()
@@ -267,7 +267,7 @@ def test_a_prediction_without_end_is_reported_when_somebody_asks(
     assert recorded.events[1:] == ["stuck"]
 
 
-def test_the_queue_has_so_many_places_and_one_for_the_picture_at_work(model: LoadedModel) -> None:
+def test_the_queue_has_so_many_places_and_one_for_the_image_at_work(model: LoadedModel) -> None:
     queue = PredictionQueue(lambda: model, max_waiting=2)
     with queue.place(), queue.place():
         queue.require_place()
@@ -296,11 +296,11 @@ def test_nothing_is_predicted_for_a_client_that_has_left_when_its_turn_comes(loa
             with pytest.raises(ClientLeftError):
                 future.result(60)
     assert queue.predict(np.zeros((1, 3, 3), np.uint8), until).labels().shape == (1, 3)
-    assert gate.seen == [1, 3]
+    assert gate.widths == [1, 3]
     assert len(recorded.events) == 1  # loaded; clients that leave are not failures of the engine
 
 
-def test_who_has_left_keeps_no_place_in_a_full_queue(model: LoadedModel) -> None:
+def test_a_client_that_has_left_keeps_no_place_in_a_full_queue(model: LoadedModel) -> None:
     queue, left = PredictionQueue(lambda: model, max_waiting=1), threading.Event()
     with queue.place(left.is_set), queue.place():
         with pytest.raises(BusyError):
@@ -313,20 +313,22 @@ def test_who_has_left_keeps_no_place_in_a_full_queue(model: LoadedModel) -> None
         queue.require_place()
 
 
-def test_who_is_refused_learns_how_long_the_queue_will_take(
-    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seconds", "retry_after"), [(2.5, 8), (1000.0, 60)])
+def test_a_refusal_says_how_long_the_queue_will_take(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, seconds: float, retry_after: int
 ) -> None:
-    queue = PredictionQueue(lambda: model, max_waiting=2)
-    clock = iter([100.0, 102.5])
-    queue.predict(pixel(0), later())
-    monkeypatch.setattr(queue, "_seconds", 0.0)
-    with monkeypatch.context() as patched:
-        patched.setattr("semseg.serving.prediction_queue.time.monotonic", lambda: next(clock))
-        queue._predict(model, pixel(0), lambda: False)
+    """Three images, by the time that an earlier one took, and no more than a minute."""
+    now = [100.0]
+
+    class Slow(OnHost):
+        def logits(self, images: Float32) -> Float32:
+            now[0] += seconds
+            return images[:, :, ::8, ::8]
+
+    queue = PredictionQueue(lambda: loaded(Slow()), max_waiting=2)
+    assert queue.description
+    monkeypatch.setattr("semseg.serving.prediction_queue.time.monotonic", lambda: now[0])
+    queue.predict(pixel(0), until=now[0] + 60)
     with queue.place(), queue.place(), queue.place(), pytest.raises(BusyError) as caught:
         queue.require_place()
-    assert caught.value.retry_after == 8
-    monkeypatch.setattr(queue, "_seconds", 1000.0)
-    with queue.place(), queue.place(), queue.place(), pytest.raises(BusyError) as caught:
-        queue.require_place()
-    assert caught.value.retry_after == 60
+    assert caught.value.retry_after == retry_after

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -57,3 +59,34 @@ def test_a_stuck_prediction_is_logged_and_ends_the_process(caplog: pytest.LogCap
     worker.policy.stuck()
     assert worker.exits == [ENGINE_FAILED]
     assert caplog.messages == ["The engine is stuck in a prediction: this process ends, and another takes over."]
+
+
+MASTER_WITH_A_WORKER_THAT_FAILED = """
+import os
+import sys
+from types import SimpleNamespace
+from gunicorn.errors import HaltServer
+from semseg.serving.processes import LOAD_FAILED, Master, Processes
+from semseg.serving.settings import Settings
+
+master = Master(Processes(Settings.from_environment({})))
+master.LISTENERS = sys.argv[1:]
+pid = os.fork() or os._exit(LOAD_FAILED)
+os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+master.WORKERS = {pid: SimpleNamespace()}
+try:
+    master.reap_workers()
+    print("goes on")
+except HaltServer as end:
+    print("ends with", end.exit_status)
+"""
+
+
+@pytest.mark.parametrize(("listeners", "result"), [(["socket"], "ends with 3"), ([], "goes on")])
+def test_a_worker_that_cannot_load_ends_the_server_unless_it_is_ending_already(
+    listeners: list[str], result: str
+) -> None:
+    """In a process of its own, because a master waits for all its children."""
+    command = [sys.executable, "-c", MASTER_WITH_A_WORKER_THAT_FAILED, *listeners]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.strip() == result

@@ -69,7 +69,7 @@ def test_every_variable_is_read() -> None:
 
 
 @pytest.mark.parametrize("batch", ["true", "True"])
-def test_batches_have_the_longest_time_unless_told_otherwise(batch: str) -> None:
+def test_batches_have_the_longest_time_unless_set(batch: str) -> None:
     environ = {"SAGEMAKER_BATCH": batch, "SAGEMAKER_MODEL_SERVER_TIMEOUT": ""}
     assert Settings.from_environment(environ).timeout == 3600
     assert Settings.from_environment(environ | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "90"}).timeout == 90

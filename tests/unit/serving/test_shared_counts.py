@@ -47,7 +47,7 @@ def sizes(folder: Path) -> set[tuple[int, int]]:
     return {(file.stat().st_size, 512 * file.stat().st_blocks) for file in folder.iterdir()}
 
 
-def test_all_that_can_be_counted_has_its_room_beforehand(counts: SharedCounts) -> None:
+def test_files_have_their_full_size_beforehand(counts: SharedCounts) -> None:
     """A mapped file that had to grow, or had holes, could end the process on a full disk."""
     before = sizes(counts.path)
     assert len(list(counts.path.iterdir())) == 8
@@ -62,7 +62,7 @@ def test_all_that_can_be_counted_has_its_room_beforehand(counts: SharedCounts) -
     assert sizes(counts.path) == before
 
 
-def test_who_takes_a_place_counts_on_and_has_gauges_of_its_own(counts: SharedCounts) -> None:
+def test_a_new_worker_in_a_slot_continues_its_counts_with_its_own_gauges(counts: SharedCounts) -> None:
     first, second = worker_in(0), worker_in(1)
     for worker, requests, waiting in ((first, 3, 5), (second, 4, 7)):
         worker.requests.labels("/ping", 200).inc(requests)

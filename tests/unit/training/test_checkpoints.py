@@ -18,7 +18,7 @@ from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Ev
 from semseg.sagemaker.hyperparameters import rules
 from semseg.sagemaker.optimizers import OPTIMIZERS
 from semseg.sagemaker.rules import Rule
-from semseg.training.checkpoints import PLACE_PREFIX, Checkpoints, checkpoint_files, remove
+from semseg.training.checkpoints import LOCATION_PREFIX, Checkpoints, checkpoint_files, remove
 from semseg.training.loop import Fit
 from semseg.training.progress import BEGINNING, Progress
 from semseg.types import Batch
@@ -254,13 +254,13 @@ def test_a_full_disk_leaves_the_earlier_ones_and_nothing_unfinished(directory: P
     checkpoints = Checkpoints(directory, CONFIGURATION)
     checkpoints.save(AFTER_EPOCH, STATE, best)
     (directory / "checkpoint-0001-000004.params.sagemaker-ignore").symlink_to("/dev/full")
-    with pytest.raises(DiskFullError, match=f"no room in {directory}"):
+    with pytest.raises(DiskFullError, match=f"no space is left in {directory}"):
         checkpoints.save(within_epoch(4), STATE, best)
     assert names(directory) == ["checkpoint-0001-000000.params"]
     assert checkpoints.newest()
 
 
-def test_a_directory_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_used_is_an_error_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file/below", Path("/proc/checkpoints"), Path("/proc")):
         with pytest.raises(UserError, match=f"Checkpoints cannot be kept in {path}: .* LocalPath"):
@@ -390,11 +390,11 @@ def test_checkpoints_of_version_0_1_0_are_gone_on_from(directory: Path, best: Pa
     """They store steps that no schedule used, but no data locations."""
     earlier = CONFIGURATION | {"lr_scheduler": "poly", "lr_scheduler_step": "10, 20"}
     Checkpoints(directory, earlier).save(AFTER_EPOCH, STATE, best)
-    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{PLACE_PREFIX}train": "/data"}).newest()
+    assert Checkpoints(directory, CONFIGURATION | {"lr_scheduler": "poly", f"{LOCATION_PREFIX}train": "/data"}).newest()
 
 
 def test_data_in_another_place_is_another_training(directory: Path, best: Path) -> None:
     """With the same file names, but perhaps other content."""
-    Checkpoints(directory, CONFIGURATION | {f"{PLACE_PREFIX}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
+    Checkpoints(directory, CONFIGURATION | {f"{LOCATION_PREFIX}train": "/v1"}).save(AFTER_EPOCH, STATE, best)
     with pytest.raises(HyperparameterError, match="the place of train was /v1, now it is /v2"):
-        Checkpoints(directory, CONFIGURATION | {f"{PLACE_PREFIX}train": "/v2"}).newest()
+        Checkpoints(directory, CONFIGURATION | {f"{LOCATION_PREFIX}train": "/v2"}).newest()

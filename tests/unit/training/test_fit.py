@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,7 @@ class Lost:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_epoch_and_are_not_kept(
+def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_best_model_and_are_not_kept(
     tmp_path: Path, kept: bool
 ) -> None:
     settings, _ = parse({"num_classes": "4"})
@@ -40,9 +41,12 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_ep
     learner: Any = Lost()
     job = Job(Paths(tmp_path), None, unused, settings, 1, unused, unused, checkpoints)
     run = Run(job, BEGINNING, False, learner, unused, artifact, unused)
-    with pytest.raises(DivergedError, match=r"layer2\.weight of its network have values that are not finite"):
-        build_loop(run, unused, unused).checkpoint(Progress(iteration=3))
+    loop = build_loop(run, unused, unused)
+    for save in (partial(loop.checkpoint, Progress(iteration=3)), loop.keep_best):
+        with pytest.raises(DivergedError, match=r"layer2\.weight of its network have values that are not finite"):
+            save()
     assert not kept or not list((tmp_path / "checkpoints").iterdir())
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_names_follow_a_label_map_of_colours() -> None:
     assert class_names((turned, one(None))) == ("tree", "road")
 
 
-def test_of_several_values_the_first_that_is_told_names_the_class() -> None:
+def test_of_several_values_the_first_with_a_name_names_the_class() -> None:
     scaled = one({0: "a", 1: "a, too", 3: "b, too"}, '{"scale": 2}', num_classes=2)
     assert class_names((scaled, one(None))) == ("a", "b, too")
 

@@ -59,20 +59,20 @@ class Asked:
         return Gate(0.5, 0.4, len(self.validation))
 
 
-def test_whole_training_pictures_calibrate_and_whole_validation_pictures_compare(
+def test_whole_training_images_calibrate_and_whole_validation_images_compare(
     model_dir: Path, inputs: tuple[Input, Input], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, events = Asked(), list[Event]()
     monkeypatch.setattr(recipe, "quantize", asked)
     quantize_model(model_dir, inputs, SETTINGS, lambda: False, events.append)
     assert (asked.model.params, asked.path) == (model_dir / "model_best.params", model_dir / "model_int8.onnx")
-    assert [picture.shape for picture in asked.calibration] == [(40, 48, 3)] * 16
-    assert [(picture.shape, labels.shape) for picture, labels in asked.validation] == [((40, 48, 3), (40, 48))] * 3
+    assert [image.shape for image in asked.calibration] == [(40, 48, 3)] * 16
+    assert [(image.shape, labels.shape) for image, labels in asked.validation] == [((40, 48, 3), (40, 48))] * 3
     assert set(np.unique([labels for _, labels in asked.validation])) <= {0, 1, 2, 3}
     assert events == [Quantized(0.5, 0.4, 3, kept=False)]
 
 
-def test_its_numbers_are_told_and_the_file_is_there(
+def test_the_result_has_both_numbers_and_the_file_is_written(
     model_dir: Path, inputs: tuple[Input, Input], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With real quantization, but a gate that always passes, as the network is untrained."""
@@ -99,7 +99,7 @@ def test_a_failure_leaves_the_model_and_a_warning(
     assert events == []
 
 
-def test_a_job_that_is_told_to_stop_does_without(
+def test_a_job_that_is_stopped_does_without(
     model_dir: Path, inputs: tuple[Input, Input], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Before the images are read, or while they are."""

@@ -61,7 +61,7 @@ def finish(command: TrainCommand) -> JobFolder:
 
 
 @pytest.mark.parametrize("name", ["model_best.params", "model_algo-1", "model.onnx", "model_int8.onnx"])
-def test_a_model_is_not_replaced_unless_told(name: str) -> None:
+def test_a_model_is_not_replaced_without_overwrite(name: str) -> None:
     have_model(Path("job"), name)
     with pytest.raises(JobFolderError, match=rf"^job holds a trained model \({name} in job/model\)\. Give --overwrite"):
         taken(IN_JOB)
@@ -163,7 +163,7 @@ def test_checkpoints_of_another_folder_s_training_do_not_replace_a_model() -> No
 
 
 @pytest.mark.parametrize("elsewhere", [{"checkpoints": Path("empty")}, {"keep_checkpoints": False}])
-def test_an_unfinished_training_is_not_begun_again_unless_told(elsewhere: dict[str, Path]) -> None:
+def test_an_unfinished_training_is_not_started_anew_without_overwrite(elsewhere: dict[str, Path]) -> None:
     begin(IN_JOB)
     command = replace(IN_JOB, **elsewhere)  # type: ignore[arg-type]
     with pytest.raises(JobFolderError, match="job holds an unfinished training, with its checkpoints in job/checkpoin"):
@@ -258,5 +258,5 @@ def test_of_a_refused_folder_the_lock_is_free() -> None:
 
 
 def test_the_way_out_names_the_folder() -> None:
-    assert taken(IN_JOB).mismatch_hint.startswith("give --job job --overwrite to start a new one")
+    assert taken(IN_JOB).mismatch_hint.startswith("give --job job --overwrite to start a new training")
     assert Paths(Path("job")).checkpoints == Path("job/checkpoints")

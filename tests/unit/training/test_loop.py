@@ -26,7 +26,7 @@ def batch(size: int) -> Batch:
 
 
 @dataclass
-class Pictures:
+class Images:
     """Batches of two images; the list gives their number in each epoch."""
 
     iterations_of: list[int]
@@ -43,7 +43,7 @@ class Pictures:
         return self.iterations_of[epoch % len(self.iterations_of)]
 
 
-class Uncounted(Pictures):
+class Uncounted(Images):
     """Validation images of unknown number."""
 
     def iterations(self, epoch: int | None = None) -> Any:
@@ -52,7 +52,7 @@ class Uncounted(Pictures):
 
 @dataclass
 class FakeLearner(OnHost):
-    """Predicts the right class for the given share of each epoch's images; loss 2, then 1, 2, 1, ..."""
+    """Predicts the right class for a share of pixels, one entry of `right` an evaluation; its losses are 1, 2, 1, 2."""
 
     right: list[float]
     rates: list[float] = field(default_factory=list)
@@ -106,7 +106,7 @@ class Run:
 
 def run(
     learner: FakeLearner,
-    training: Pictures,
+    training: Images,
     epochs: int,
     early_stopping: EarlyStopping | None = None,
     validation: Uncounted | None = None,
@@ -126,7 +126,7 @@ def run(
     return done
 
 
-def fit_of(learner: FakeLearner, training: Pictures, epochs: int = 1, validation: Uncounted | None = None) -> Fit:
+def fit_of(learner: FakeLearner, training: Images, epochs: int = 1, validation: Uncounted | None = None) -> Fit:
     return Fit(
         learner=learner,
         training=training,
@@ -144,7 +144,7 @@ def fit_of(learner: FakeLearner, training: Pictures, epochs: int = 1, validation
 def test_the_learning_rate_follows_the_updates_of_all_epochs() -> None:
     """Epochs of one and two iterations, as with a remainder that rolls over."""
     learner = FakeLearner([1.0])
-    done = run(learner, Pictures([1, 2]), epochs=3)
+    done = run(learner, Images([1, 2]), epochs=3)
     assert learner.rates == [1.0, 2.0, 3.0, 4.0]
     assert [step.iteration for step in done.of(Step, "training")] == [1, 1, 2, 1]
 
@@ -152,7 +152,7 @@ def test_the_learning_rate_follows_the_updates_of_all_epochs() -> None:
 def test_the_learning_rate_follows_the_batches_that_came() -> None:
     """A pipe may deliver fewer images than announced."""
 
-    class Fewer(Pictures):
+    class Fewer(Images):
         def iterations(self, epoch: int) -> int:
             return 5
 
@@ -165,7 +165,7 @@ def test_the_learning_rate_follows_the_batches_that_came() -> None:
 
 
 def test_an_epoch_reports_the_mean_loss_and_the_last_rate() -> None:
-    (trained,) = run(FakeLearner([1.0]), Pictures([3]), epochs=1).of(EpochTrained)
+    (trained,) = run(FakeLearner([1.0]), Images([3]), epochs=1).of(EpochTrained)
     assert (trained.epoch, trained.learning_rate) == (0, 3.0)
     assert trained.loss == pytest.approx(4 / 3)
     assert trained.samples_per_second > 0
@@ -175,7 +175,7 @@ def test_an_epoch_reports_how_long_it_waited_for_data(monkeypatch: pytest.Monkey
     """With a clock that advances three seconds a batch and one a step, and a restart in between."""
     now = 0.0
 
-    class Slow(Pictures):
+    class Slow(Images):
         def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
             nonlocal now
             for found in super().epoch(epoch, done):
@@ -196,7 +196,7 @@ def test_an_epoch_reports_how_long_it_waited_for_data(monkeypatch: pytest.Monkey
 
 
 def test_validation_reports_the_originals_miou_and_the_present_classes() -> None:
-    (validated,) = run(FakeLearner([0.5]), Pictures([1]), epochs=1).of(EpochValidated)
+    (validated,) = run(FakeLearner([0.5]), Images([1]), epochs=1).of(EpochValidated)
     assert validated.pixel_accuracy == pytest.approx(0.5)
     assert validated.mean_iou == pytest.approx(0.25)  # class 1, absent from the annotations, counts as 0
     assert validated.mean_iou_present == pytest.approx(0.5)
@@ -213,13 +213,13 @@ def test_the_validation_loss_is_the_mean_over_the_pixels_that_count() -> None:
             second.labels[:, :2] = IGNORED
             yield second
 
-    (validated,) = run(FakeLearner([1.0]), Pictures([1]), 1, validation=Two([2])).of(EpochValidated)
+    (validated,) = run(FakeLearner([1.0]), Images([1]), 1, validation=Two([2])).of(EpochValidated)
     assert validated.loss == pytest.approx((1 * 4 + 2 * 3) / 7)
 
 
 def test_keeps_the_model_at_the_first_validation_and_at_each_improvement() -> None:
     """A first mIOU of 0 is kept too, so that there is always a best model."""
-    done = run(FakeLearner([0.0, 0.5, 0.25, 1.0, 1.0]), Pictures([1]), epochs=5)
+    done = run(FakeLearner([0.0, 0.5, 0.25, 1.0, 1.0]), Images([1]), epochs=5)
     assert done.kept == [1, 2, 4]
     assert [epoch.improved for epoch in done.of(EpochEnded)] == [True, True, False, True, False]
 
@@ -227,9 +227,9 @@ def test_keeps_the_model_at_the_first_validation_and_at_each_improvement() -> No
 def test_early_stopping_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="semseg")
     learner = FakeLearner([1.0, 0.5])
-    done = run(learner, Pictures([1]), epochs=10, early_stopping=EarlyStopping(1, 2, 0.0))
+    done = run(learner, Images([1]), epochs=10, early_stopping=EarlyStopping(1, 2, 0.0))
     assert len(done.of(EpochEnded)) == 3
-    again = run(FakeLearner([0.9]), Pictures([1]), 10, EarlyStopping(1, 2, 0.0), progress=done.saved[-1])
+    again = run(FakeLearner([0.9]), Images([1]), 10, EarlyStopping(1, 2, 0.0), progress=done.saved[-1])
     assert again.events == []  # a restart knows of it
     said = "Early stopping after epoch 2: the best mIOU is 0.5 and has not improved enough in 2 epochs"
     told = [message.split(" (")[0] for message in caplog.messages if message.startswith("Early")]
@@ -238,8 +238,8 @@ def test_early_stopping_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_steps_have_seeds_of_their_own_that_a_second_run_repeats() -> None:
     first, second = FakeLearner([1.0]), FakeLearner([1.0])
-    run(first, Pictures([3]), epochs=2)
-    run(second, Pictures([3]), epochs=2)
+    run(first, Images([3]), epochs=2)
+    run(second, Images([3]), epochs=2)
     assert first.seeds == second.seeds
     assert len(set(first.seeds)) == 6
     assert all(0 <= seed < 2**31 for seed in first.seeds)
@@ -247,7 +247,7 @@ def test_steps_have_seeds_of_their_own_that_a_second_run_repeats() -> None:
 
 def test_a_stop_in_training_ends_within_the_step_and_closes_the_loader() -> None:
     learner = FakeLearner([1.0], stop_at=2)
-    training = Pictures([5])
+    training = Images([5])
     done = run(learner, training, epochs=3)
     assert len(learner.rates) == 2
     assert training.closed == 1
@@ -274,7 +274,7 @@ def test_a_stop_while_waiting_for_a_batch_ends_the_run(source: type[Stopped] | N
     assert [progress.iteration for progress in done.saved] == [2]
     learner.stop.clear()
     trained = Progress(iteration=1, trained=TRAINED)
-    done = run(learner, Pictures([0]), epochs=3, validation=Waiting([1]), progress=trained)
+    done = run(learner, Images([0]), epochs=3, validation=Waiting([1]), progress=trained)
     assert not done.of(EpochValidated)
     assert done.saved == [trained]
 
@@ -293,12 +293,12 @@ def test_a_stop_before_the_first_batch_of_all_leaves_nothing_to_save(source: typ
     with pytest.raises(Stopped):
         run(learner, Waiting([0]), epochs=3)
     learner.stop.clear()
-    before = run(FakeLearner([1.0]), Pictures([1]), epochs=1).saved[-1]
+    before = run(FakeLearner([1.0]), Images([1]), epochs=1).saved[-1]
     assert run(learner, Waiting([0]), epochs=3, progress=before) == Run()
 
 
 def test_a_stop_before_the_run_leaves_everything_as_it_is() -> None:
-    learner, training = FakeLearner([1.0]), Pictures([2])
+    learner, training = FakeLearner([1.0]), Images([2])
     learner.stop.set()
     assert run(learner, training, epochs=3, progress=Progress(iteration=1), checkpoint_seconds=0) == Run()
     with pytest.raises(Stopped):
@@ -309,7 +309,7 @@ def test_a_stop_before_the_run_leaves_everything_as_it_is() -> None:
 def test_a_stop_in_validation_ends_within_the_batch() -> None:
     """The pass over the training data is done by then: a restart begins with the validation."""
     learner = FakeLearner([1.0], stop_at=2)
-    first = run(learner, Pictures([2]), epochs=1, validation=Uncounted([3]))
+    first = run(learner, Images([2]), epochs=1, validation=Uncounted([3]))
     assert (learner.evaluations, len(first.saved)) == (0, 1)
     learner = FakeLearner([1.0])
 
@@ -320,21 +320,21 @@ def test_a_stop_in_validation_ends_within_the_batch() -> None:
             yield batch(2)
             yield batch(2)
 
-    first = run(learner, Pictures([2]), epochs=1, validation=Stopping([3]))
+    first = run(learner, Images([2]), epochs=1, validation=Stopping([3]))
     assert learner.evaluations == 2
     assert not first.of(EpochValidated)
     (saved,) = first.saved
     second = FakeLearner([1.0])
-    done = run(second, Pictures([2]), epochs=1, progress=saved)
+    done = run(second, Images([2]), epochs=1, progress=saved)
     assert second.rates == []
     assert done.of(EpochEnded)[0].trained == first.of(EpochTrained)[0]
 
 
 def test_each_epoch_and_each_so_many_seconds_end_with_a_checkpoint() -> None:
-    done = run(FakeLearner([1.0]), Pictures([2, 1]), epochs=2)
+    done = run(FakeLearner([1.0]), Images([2, 1]), epochs=2)
     assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(1, 0), (2, 0)]
     assert done.saved[-1].ended == tuple(done.of(EpochEnded))
-    done = run(FakeLearner([1.0]), Pictures([2, 1]), epochs=2, checkpoint_seconds=0)
+    done = run(FakeLearner([1.0]), Images([2, 1]), epochs=2, checkpoint_seconds=0)
     places = [(progress.epoch, progress.iteration, progress.trained is not None) for progress in done.saved]
     first = (0, 1, False), (0, 2, False), (0, 2, True), (1, 0, False)
     assert places == [*first, (1, 1, False), (1, 1, True), (2, 0, False)]
@@ -342,17 +342,28 @@ def test_each_epoch_and_each_so_many_seconds_end_with_a_checkpoint() -> None:
 
 def test_what_comes_through_a_pipe_is_not_left_in_the_midst() -> None:
     learner = FakeLearner([1.0], stop_at=4)
-    done = run(learner, Pictures([3], seekable=False), epochs=2, checkpoint_seconds=0)
+    done = run(learner, Images([3], seekable=False), epochs=2, checkpoint_seconds=0)
     assert [(progress.epoch, progress.iteration) for progress in done.saved] == [(0, 3), (1, 0)]
     assert done.saved[0].trained == done.of(EpochTrained)[0]
 
 
-@pytest.mark.parametrize("seekable", [True, False], ids=["files", "pipe"])
-@pytest.mark.parametrize(("minutes", "before_validation"), [(3, []), (9, [9])])
-def test_a_long_validation_puts_no_long_training_at_risk(
-    minutes: int, before_validation: list[int], seekable: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("steps", "seekable", "places"),
+    [
+        (3, True, [(0, 3, 5), (1, 0, 20)]),
+        (3, False, [(0, 3, 5), (1, 0, 20)]),
+        (9, True, [(0, 8, 0), (0, 9, 7), (1, 0, 20)]),
+        (9, False, [(0, 9, 0), (1, 0, 20)]),
+    ],
+)
+def test_a_pass_over_the_training_data_is_saved_during_a_long_validation(
+    steps: int, seekable: bool, places: list[tuple[int, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock that advances a minute a step, and a minute for each of ten validation batches."""
+    """With a clock that advances by a second a step and a validation batch, and checkpoints after 8 seconds.
+
+    A place is the epoch, the iteration, and how many of the 20 validation batches were done when it was saved. What
+    comes through a pipe, which is not seekable, is not saved before the end of the pass.
+    """
     now = 0.0
 
     class Timed(FakeLearner):
@@ -364,19 +375,18 @@ def test_a_long_validation_puts_no_long_training_at_risk(
         def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
             nonlocal now
             now += 1
-            found.append([progress.iteration for progress in saved if progress.trained])
             return super().evaluate(batch)
 
-    found: list[list[int]] = []
-    saved: list[Progress] = []
+    saved: list[tuple[int, int, int]] = []
+
+    def checkpoint(progress: Progress) -> None:
+        saved.append((progress.epoch, progress.iteration, learner.evaluations))
+
     monkeypatch.setattr("time.perf_counter", lambda: now)
     learner = Timed([1.0])
-    fit = fit_of(learner, Pictures([minutes], seekable=seekable), validation=Uncounted([20]))
-    dataclasses.replace(fit, checkpoint=saved.append, checkpoint_seconds=8).run(learner.stop)
-    within = [8] if seekable and minutes > 8 else []
-    due = 8 - minutes if minutes < 8 else 0
-    assert found == (due * [[]] + (20 - due) * [[minutes]] if not within else (7 * [[]] + 13 * [[minutes]]))
-    assert [progress.iteration for progress in saved] == [*within, minutes, 0]
+    fit = fit_of(learner, Images([steps], seekable=seekable), validation=Uncounted([20]))
+    dataclasses.replace(fit, checkpoint=checkpoint, checkpoint_seconds=8).run(learner.stop)
+    assert saved == places
 
 
 @pytest.mark.parametrize("number", range(10))
@@ -384,11 +394,11 @@ def test_a_run_goes_on_from_any_checkpoint(number: int) -> None:
     """Rates, seeds, events and kept models are the same as in a single run."""
     right = [0.5, 1.0, 0.75]
     straight = FakeLearner(right)
-    expected = run(straight, Pictures([1, 2]), epochs=3, checkpoint_seconds=0)
+    expected = run(straight, Images([1, 2]), epochs=3, checkpoint_seconds=0)
     assert len(expected.saved) == 10
     progress = expected.saved[number]
     second = FakeLearner(right[progress.epoch :], begun_with=progress.updates)
-    done = run(second, Pictures([1, 2]), epochs=3, progress=progress)
+    done = run(second, Images([1, 2]), epochs=3, progress=progress)
     assert second.rates == straight.rates[progress.updates :]
     assert second.seeds == straight.seeds[progress.updates :]
     assert [told(epoch) for epoch in done.of(EpochEnded)] == [
@@ -428,7 +438,7 @@ class SlowLearner(FakeLearner):
 
 def test_a_loss_is_waited_for_when_the_next_step_has_begun() -> None:
     learner = SlowLearner([1.0], values=(3.0, 2.0, 1.0))
-    (trained,) = run(learner, Pictures([3]), epochs=1).of(EpochTrained)
+    (trained,) = run(learner, Images([3]), epochs=1).of(EpochTrained)
     assert learner.asked == [2, 3, 3]
     assert trained.loss == 2.0
 
@@ -441,7 +451,7 @@ def test_a_step_is_reported_with_its_loss_once_that_is_known() -> None:
         step = (event.phase, event.iteration, event.loss) if isinstance(event, Step) else ()
         seen.append((len(learner.rates), type(event).__name__, *step))
 
-    dataclasses.replace(fit_of(learner, Pictures([3])), emit=emit).run(learner.stop)
+    dataclasses.replace(fit_of(learner, Images([3])), emit=emit).run(learner.stop)
     assert seen == [
         (2, "Step", "training", 1, 3.0),
         (3, "Step", "training", 2, 2.0),
@@ -455,7 +465,7 @@ def test_a_step_is_reported_with_its_loss_once_that_is_known() -> None:
 
 def test_a_loss_that_is_a_number_is_reported_before_the_next_step_begins() -> None:
     learner, begun = FakeLearner([1.0]), list[int]()
-    fit = fit_of(learner, Pictures([3]))
+    fit = fit_of(learner, Images([3]))
     dataclasses.replace(fit, emit=lambda _: begun.append(len(learner.rates))).run(learner.stop)
     assert begun[:3] == [1, 2, 3]
 
@@ -463,13 +473,13 @@ def test_a_loss_that_is_a_number_is_reported_before_the_next_step_begins() -> No
 @pytest.mark.parametrize("slow", [True, False])
 def test_a_stopped_run_reports_each_of_its_updates(slow: bool) -> None:
     learner = SlowLearner([1.0], stop_at=2, values=(3.0, 2.0)) if slow else FakeLearner([1.0], stop_at=2)
-    steps = run(learner, Pictures([5]), epochs=3).of(Step)
+    steps = run(learner, Images([5]), epochs=3).of(Step)
     assert [(step.iteration, step.loss) for step in steps] == [(1, 3.0 if slow else 1.0), (2, 2.0)]
 
 
 def test_a_checkpoint_holds_no_update_that_was_not_reported() -> None:
     learner, order = SlowLearner([1.0], values=(3.0, 2.0)), list[tuple[str, int]]()
-    fit = fit_of(learner, Pictures([2]))
+    fit = fit_of(learner, Images([2]))
     dataclasses.replace(
         fit,
         emit=lambda event: order.append(("step", event.iteration)) if isinstance(event, Step) else None,
@@ -480,7 +490,7 @@ def test_a_checkpoint_holds_no_update_that_was_not_reported() -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_no_checkpoint_has_it() -> None:
-    class Named(Pictures):
+    class Named(Images):
         def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:
             for number in range(4):
                 yield dataclasses.replace(batch(2), names=(f"train/{number}a.jpg", f"train/{number}b.jpg"))
@@ -500,6 +510,6 @@ def test_a_loss_that_is_no_number_ends_the_run_and_no_checkpoint_has_it() -> Non
 
 
 def test_a_loss_that_does_not_move_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
-    run(SlowLearner([1.0]), Pictures([1]), epochs=5)
+    run(SlowLearner([1.0]), Images([1]), epochs=5)
     (warning,) = (record.getMessage() for record in caplog.records)
     assert "hardly moved in 3 epochs: 1, 1, 1" in warning

@@ -10,7 +10,7 @@ from semseg.training.loss_watch import require_finite, require_finite_loss, stag
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_no_number_is_told_with_its_place_files_and_causes(loss: float) -> None:
+def test_a_loss_that_is_no_number_is_an_error_with_its_place_files_and_causes(loss: float) -> None:
     names = [f"train/{number}.jpg" for number in range(20)]
     with pytest.raises(DivergedError) as raised:
         require_finite_loss(loss, 3, 17, names, 0.1)

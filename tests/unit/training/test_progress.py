@@ -23,7 +23,7 @@ def test_progress_counts_epochs_and_updates() -> None:
     assert Progress().best < 0
 
 
-def test_a_step_adds_its_loss_and_its_pictures() -> None:
+def test_a_step_adds_its_loss_and_its_images() -> None:
     progress = Progress().stepped(2.0, 4, 0.5, 0.1).stepped(1.0, 3, 1.25, 0.2)
     assert progress == Progress(iteration=2, samples=7, loss=3.0, seconds=1.25, waiting=0.2)
 

@@ -72,7 +72,7 @@ def scores(
 
 
 @pytest.mark.parametrize("size", [(70, 50), (600, 400)])
-def test_whole_pictures_are_scored_one_by_one_and_large_ones_in_tiles(
+def test_whole_images_are_scored_one_by_one_and_large_ones_in_tiles(
     tmp_path: Path, best: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     monkeypatch.setattr("semseg.training.scoring.free_memory", lambda: 0)

@@ -21,7 +21,7 @@ class GluonBackend:
         self._layers = networks.LowResolutionLogits(model)
         self._layers.hybridize()
 
-    @faults.translated(faults.SERVING)
+    @faults.translated(faults.SERVING_HINT)
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W.
 
@@ -36,7 +36,7 @@ class GluonBackend:
         return runtime.device_memory(self._device)
 
 
-@faults.translated(faults.SERVING)
+@faults.translated(faults.SERVING_HINT)
 def load_backend(
     network: Network, backbone: Backbone, num_classes: int, arrays: Arrays, origin: str, device: Any
 ) -> GluonBackend:

@@ -45,7 +45,7 @@ class MxnetEngine:
         """Return float32 alone."""
         return ("float32",)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
         """Return a learner that starts with these parameters; see `protocols.Engine`."""
         if specification.tf32:

@@ -1,4 +1,4 @@
-"""Translates MXNet's errors about the GPU to this project's, the only ones that code outside this folder knows."""
+"""Translates MXNet's GPU errors into this project's errors, so that other packages never see MXNet's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from semseg.engines.gluon import cuda, runtime
-from semseg.engines.gpu_faults import SERVING as SERVING
-from semseg.engines.gpu_faults import TRAINING as TRAINING
+from semseg.engines.gpu_faults import SERVING_HINT as SERVING_HINT
+from semseg.engines.gpu_faults import TRAINING_HINT as TRAINING_HINT
 from semseg.engines.gpu_faults import lacks_code, out_of_memory
 
 
@@ -16,7 +16,7 @@ def translated(hint: str) -> Iterator[None]:
     """Translate MXNet's errors in the block: to DeviceMemoryError, with this hint, if the GPU's memory is full, and to
     DeviceError if MXNet has no machine code for the GPU. Other errors pass unchanged.
 
-    For every function that waits for the device, because MXNet raises the errors of earlier calls there.
+    Wrap every function that waits for the device: MXNet raises the errors of earlier calls there.
     """
     try:
         yield

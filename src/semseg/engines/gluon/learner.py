@@ -43,7 +43,7 @@ class GluonLearner:
             self._training.collect_params(), optimizer.name, mxnet_arguments(optimizer), kvstore=None
         )
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
         """Make one update, and return the criterion's value before it, the mean over the images.
 
@@ -71,7 +71,7 @@ class GluonLearner:
             trained = [value for value in self._training.collect_params().values() if value.grad_req != "null"]
             mx.gluon.utils.clip_global_norm([value.grad() for value in trained], self._gradient_clip, False)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
         """Return the most probable class of each pixel, uint8 (N, H, W), for any H and W, as GluonCV's `predict`, and
         the main head's mean cross entropy over the pixels that are not ignored, 0 if all are.
@@ -84,24 +84,24 @@ class GluonLearner:
         counted = max(1, int((batch.labels != IGNORED).sum()))
         return classes, -float(log_likelihood(scores, labels).sum().asscalar()) / counted
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
         (logits,) = self._inference(runtime.to_device(images, self._device))
         found: Float32 = logits.asnumpy()
         return found
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def device_memory(self) -> int | None:
         """Return the free bytes of the GPU; None on a CPU."""
         return runtime.device_memory(self._device)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def parameters(self) -> Arrays:
         """Return copies of all parameters, including the auxiliary head's, by the names in GluonCV's files."""
         return {name: value.data().asnumpy() for name, value in networks.parameters(self._model).items()}
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def load(self, arrays: Arrays, origin: str) -> None:
         """Set all parameters from host arrays by structural name; `origin` names their file in errors.
 
@@ -113,13 +113,13 @@ class GluonLearner:
             targets = {name: target for name, target in targets.items() if not name.startswith(AUXILIARY)}
         networks.assign(targets, arrays, origin)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def state(self) -> Arrays:
         """Return all that the next update depends on, by name: parameters, running statistics, optimizer state."""
         optimizer = optimizer_state.read(self._trainer, networks.parameters(self._model))
         return learner_state.joined(self.parameters(), optimizer)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def restore(self, arrays: Arrays, origin: str) -> None:
         """Set the state that `state` of an equal learner returned; `origin` names its file in errors.
 

@@ -121,7 +121,7 @@ class _WeightedSum:
     def __init__(self, values: list[Any], weights: tuple[float, ...]) -> None:
         self._terms = list(zip(values, weights, strict=False))
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def __float__(self) -> float:
         return sum(weight * float(value.asscalar()) for value, weight in self._terms)
 

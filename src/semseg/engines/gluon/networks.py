@@ -123,7 +123,7 @@ def build(network: Network, backbone: Backbone, num_classes: int, device: Any, a
     if network.name not in _CLASSES or backbone.name not in _BACKBONES:
         raise UserError(
             f"MXNet does not compute {network.title} on {backbone.title}: GluonCV has no such network.",
-            f"It has {', '.join(_CLASSES)} on {' and '.join(_BACKBONES)}. Or use another engine.",
+            f"It has {', '.join(_CLASSES)} on {' and '.join(_BACKBONES)}. SEMSEG_BACKEND=openvino serves this network.",
         )
     with contextlib.redirect_stdout(io.StringIO()):  # PSPNet prints its crop size; stdout carries the metric lines
         model = getattr(model_zoo, _CLASSES[network.name])(

@@ -1,4 +1,8 @@
-"""Saves and restores the state of MXNet's optimizers as named arrays; `Trainer.save_states` would pickle it."""
+"""Saves and restores the state of MXNet's optimizers as named arrays; `Trainer.save_states` would pickle it.
+
+The state is arrays for each parameter, and the number of updates. An optimizer that keeps another number for all
+parameters together, as MXNet's nadam does, needs it here too.
+"""
 
 from __future__ import annotations
 

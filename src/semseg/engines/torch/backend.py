@@ -34,7 +34,7 @@ class TorchBackend:
                 if isinstance(layer, nn.Conv2d):
                     layer.to(torch.bfloat16)
 
-    @faults.translated(faults.SERVING)
+    @faults.translated(faults.SERVING_HINT)
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/stride), ceil(W/stride)), any H and W.
 
@@ -46,13 +46,13 @@ class TorchBackend:
         logits: Float32 = result.to("cpu", torch.float32).contiguous().numpy()
         return logits
 
-    @faults.translated(faults.SERVING)
+    @faults.translated(faults.SERVING_HINT)
     def device_memory(self) -> int | None:
         """Return the free bytes of the GPU; None on a CPU."""
         return runtime.device_memory(self._device)
 
 
-@faults.translated(faults.SERVING)
+@faults.translated(faults.SERVING_HINT)
 def load_backend(
     network: Network, backbone: Backbone, num_classes: int, arrays: Arrays, origin: str, device: Any, bf16: bool
 ) -> TorchBackend:

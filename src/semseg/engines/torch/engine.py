@@ -39,14 +39,14 @@ class TorchEngine:
         return Device(*runtime.devices(required))
 
     def cpu(self) -> Device:
-        """Return the CPU."""
+        """Return the CPU. Raises DeviceError when PyTorch cannot be loaded."""
         return Device(runtime.cpu())
 
     def precisions(self, device: Device) -> tuple[str, ...]:
         """Return the precisions of training; see `protocols.Engine`."""
         return runtime.precisions(device.handle)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
         """Return a learner that starts with these parameters; see `protocols.Engine`."""
         self._require(specification.network)

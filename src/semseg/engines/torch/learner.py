@@ -51,7 +51,7 @@ class TorchLearner:
             torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
         )
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
         """Make one update, and return the criterion's value before it, the mean over the images.
 
@@ -77,7 +77,7 @@ class TorchLearner:
             self._updater.update(learning_rate, images)
         self._updater.drop_gradients()
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
         """Return the most probable class of each pixel, uint8 (N, H, W), for any H and W, and the main head's mean
         cross entropy over the pixels that are not ignored, 0 if all are.
@@ -89,7 +89,7 @@ class TorchLearner:
             counted = max(1, int((batch.labels != IGNORED).sum()))
             return classes, float(cross_entropy(scores, labels).sum()) / counted
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, classes, ceil(H/8), ceil(W/8)), any H and W."""
         with torch.inference_mode():
@@ -97,17 +97,17 @@ class TorchLearner:
             found: Float32 = logits.to("cpu", torch.float32, memory_format=torch.contiguous_format).numpy()
             return found
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def device_memory(self) -> int | None:
         """Return the free bytes of the GPU; None on a CPU."""
         return runtime.device_memory(self._device)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def parameters(self) -> Arrays:
         """Return copies of all parameters, including the auxiliary head's, by the names in GluonCV's files."""
         return arrays_of(self._network.tensors())
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def load(self, arrays: Arrays, origin: str) -> None:
         """Set all parameters from host arrays by structural name; `origin` names their file in errors.
 
@@ -119,13 +119,13 @@ class TorchLearner:
             targets = {name: target for name, target in targets.items() if not name.startswith(AUXILIARY)}
         assign(targets, arrays, origin)
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def state(self) -> Arrays:
         """Return all that the next update depends on, by name: parameters, running statistics, optimizer state."""
         own = self._loss_scale.read() if self._loss_scale else {}
         return learner_state.joined(self.parameters(), self._updater.read()) | own
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def restore(self, arrays: Arrays, origin: str) -> None:
         """Set the state that `state` of an equal learner returned, or MXNet's; `origin` names its file in errors.
 

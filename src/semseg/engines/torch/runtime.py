@@ -14,6 +14,11 @@ from semseg.engines.cuda_driver import Gpu
 from semseg.errors import DeviceError
 from semseg.machine import has_bf16, usable_cores
 
+_SPINS = "1000"
+"""How often OpenMP's threads look for work before they sleep; libgomp's own default is 300,000. With that, threads that
+wait hold the cores that others need, such as those that decode images: beside other processes a training step on two
+cores took 2 to 10 times as long [measured]."""
+
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([a-z]?)")
 
 _OTHERS = "Use an instance with another GPU, such as those of the families G4dn, G5, G6 or P5, or the engine mxnet."
@@ -24,10 +29,18 @@ def load() -> ModuleType:
     """Return the module `torch`; the first call takes seconds. float32 is float32: TF32 is off.
 
     Without OMP_NUM_THREADS, PyTorch would use all cores of the machine, whatever the container may use.
+    Raises DeviceError when it or a library that it needs cannot be loaded.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
-    import torch
-
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"PyTorch cannot be loaded: {' '.join(str(error).split())}",
+            "Install it again, its CUDA build with the packages of NVIDIA that it asks for.",
+        ) from error
     module: ModuleType = torch
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "ieee"
     return module
@@ -63,7 +76,7 @@ def devices(required: bool = False) -> tuple[Any, int]:
 
 
 def cpu() -> Any:
-    """Return the torch.device of the CPU, without looking for a GPU."""
+    """Return the torch.device of the CPU, without looking for a GPU. Raises DeviceError as `load` does."""
     return load().device("cpu")
 
 

@@ -31,7 +31,7 @@ class Late:
         self._copied = torch.cuda.Event(blocking=True)
         self._copied.record(torch.cuda.current_stream(value.device))
 
-    @faults.translated(faults.TRAINING)
+    @faults.translated(faults.TRAINING_HINT)
     def __float__(self) -> float:
         self._copied.synchronize()
         return float(self._value)

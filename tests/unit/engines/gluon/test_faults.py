@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from semseg.engines.gluon.backend import GluonBackend
 from semseg.engines.gluon.losses import MixedCrossEntropy
 from semseg.errors import DeviceError, DeviceMemoryError
 from semseg.networks.definitions import NETWORKS
+from semseg.sagemaker.job import run_job
+from semseg.sagemaker.paths import Paths
 from semseg.types import Batch
 
 OUT_OF_MEMORY = [
@@ -45,16 +49,16 @@ def traceback(mx: Any, text: str) -> Exception:
 
 
 @pytest.mark.parametrize("text", OUT_OF_MEMORY)
-def test_a_full_gpu_is_told_with_the_way_out(mx: Any, text: str) -> None:
+def test_a_full_gpu_is_an_error_with_a_hint(mx: Any, text: str) -> None:
     with pytest.raises(DeviceMemoryError) as caught, faults.translated("Buy more."):
         raise traceback(mx, text)
     assert str(caught.value) == "The GPU's memory is too small. Buy more."
     assert (caught.value.exit_code, caught.value.http_status) == (1, 507)
 
 
-def test_a_gpu_without_code_is_told_with_those_that_work(mx: Any) -> None:
-    told = r"The GPU is one for which MXNet has no machine code; .* P3, P4d, G4dn"
-    with pytest.raises(DeviceError, match=told) as caught, faults.translated(""):
+def test_a_gpu_without_code_is_an_error_that_names_those_that_work(mx: Any) -> None:
+    message = r"The GPU is one for which MXNet has no machine code; .* P3, P4d, G4dn"
+    with pytest.raises(DeviceError, match=message) as caught, faults.translated(""):
         raise traceback(mx, NO_CODE)
     assert not isinstance(caught.value, DeviceMemoryError)
 
@@ -77,7 +81,7 @@ class Full:
         raise traceback(self._mx, OUT_OF_MEMORY[0])
 
 
-def test_a_learner_tells_how_to_need_less(tiny_learner: Callable[..., Any], batch: Batch, mx: Any) -> None:
+def test_a_learner_says_how_to_need_less_memory(tiny_learner: Callable[..., Any], batch: Batch, mx: Any) -> None:
     full: Any = Full(mx)
     learner = tiny_learner("sgd")
     calls: list[Callable[[], Any]] = [
@@ -92,7 +96,7 @@ def test_a_learner_tells_how_to_need_less(tiny_learner: Callable[..., Any], batc
             call()
 
 
-def test_a_loss_that_waits_for_a_full_gpu_tells_it_too(mx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_waits_for_a_full_gpu_raises_the_same_error(mx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What went wrong in a step is raised where its loss is asked for."""
 
     def fail(_: Any) -> float:
@@ -106,8 +110,22 @@ def test_a_loss_that_waits_for_a_full_gpu_tells_it_too(mx: Any, monkeypatch: pyt
         float(loss)
 
 
-def test_a_backend_tells_of_tiles(model: Any, mx: Any) -> None:
+def test_a_backend_suggests_smaller_tiles(model: Any, mx: Any) -> None:
     full: Any = Full(mx)
     with pytest.raises(DeviceMemoryError, match="SEMSEG_MAX_TILE_PIXELS"):
         GluonBackend(model, NETWORKS[0], mx.cpu()).logits(full)
-    assert GluonBackend(model, NETWORKS[0], mx.cpu()).logits(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3, 1, 1)
+    assert GluonBackend(model, NETWORKS[0], mx.cpu()).logits(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3, 2, 2)
+
+
+def test_the_failure_file_begins_with_what_went_wrong_in_mxnet(mx: Any, tmp_path: Path) -> None:
+    """Not with the traceback that MXNet's errors begin with."""
+
+    def job(_: threading.Event) -> None:
+        mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3))).wait_to_read()
+
+    paths = Paths(tmp_path)
+    paths.failure.parent.mkdir()
+    assert run_job(job, paths) == 2
+    text = paths.failure.read_text()
+    assert text.startswith("AlgorithmError: MXNetError: Check failed: ")
+    assert "dot shape error: [2,3] X [2,3]\n\nTraceback (most recent call last)" in text

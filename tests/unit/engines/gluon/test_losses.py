@@ -26,7 +26,7 @@ def on_device(values: Any) -> Any:
 
 @pytest.fixture
 def outputs() -> list[Any]:
-    """Logits of the two heads for two pictures."""
+    """Logits of the two heads for two images."""
     rng = np.random.default_rng(0)
     found = [on_device(2 * rng.standard_normal((2, CLASSES, 5, 6))) for _ in range(2)]
     for logits in found:
@@ -54,9 +54,9 @@ def test_the_default_is_gluoncvs_criterion(mx: Any, outputs: list[Any], labels: 
     from gluoncv.loss import MixSoftmaxCrossEntropyLoss
 
     found = gradients(mx, MixedCrossEntropy(0.3), outputs[:heads], labels)
-    theirs = MixSoftmaxCrossEntropyLoss(heads > 1, aux_weight=0.3, ignore_label=IGNORED)
+    reference = MixSoftmaxCrossEntropyLoss(heads > 1, aux_weight=0.3, ignore_label=IGNORED)
     with mx.autograd.record():
-        losses = theirs(*outputs[:heads], labels)
+        losses = reference(*outputs[:heads], labels)
     losses.backward()
     for gradient, logits in zip(found, outputs[:heads], strict=True):
         np.testing.assert_array_equal(gradient, logits.grad.asnumpy())
@@ -120,7 +120,7 @@ def test_nothing_to_learn_is_no_gradient(mx: Any, outputs: list[Any], labels: An
 # A rare class: 98 pixels of the ground to 2 of a patch of stripes, which are as bright as the ground
 
 
-def pictures(rng: np.random.Generator) -> Batch:
+def striped_images(rng: np.random.Generator) -> Batch:
     images, labels = 128 + 30 * rng.standard_normal((8, 64, 64)), np.zeros((8, 64, 64), np.uint8)
     stripes = 60 * np.sign(np.sin(np.arange(64) * np.pi / 2 + 0.1))
     for image, label in zip(images, labels, strict=True):
@@ -132,7 +132,7 @@ def pictures(rng: np.random.Generator) -> Batch:
 
 def test_a_rare_class_that_the_default_overlooks_is_found_with_weights(tiny_learner: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
-    batches, unseen = [pictures(rng) for _ in range(20)], pictures(rng)
+    batches, unseen = [striped_images(rng) for _ in range(20)], striped_images(rng)
     statistics = SplitStatistics(Listing("train", (), ()), parse_label_map({"scale": 1}, 2, "map.json"))
     for label in np.concatenate([batch.labels for batch in batches]):
         statistics.add(PairStatistics(values=np.bincount(label.ravel(), minlength=256)))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semseg.engines.gluon import optimizer_state
 from semseg.engines.gluon.optimizers import mxnet_arguments
 from semseg.engines.protocols import OptimizerSettings
 from semseg.errors import ArtifactError
@@ -32,14 +33,37 @@ def require_equal(found: Arrays, expected: Arrays) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_restored_learner_goes_on_bit_for_bit(tiny_learner: Callable[..., Any], batch: Batch, name: str) -> None:
-    straight, other = tiny_learner(name), tiny_learner(name, seed=1)
+    straight, fresh, used = tiny_learner(name), tiny_learner(name, seed=1), tiny_learner(name, seed=2)
     steps(straight, batch, range(3))
     state = straight.state()
     losses = steps(straight, batch, range(3, 6))
-    steps(other, batch, range(50, 57))
-    other.restore(state, "checkpoint")
-    assert steps(other, batch, range(3, 6)) == losses
-    require_equal(other.state(), straight.state())
+    steps(used, batch, range(50, 57))
+    for other in (fresh, used):
+        other.restore(state, "checkpoint")
+        assert steps(other, batch, range(3, 6)) == losses
+        require_equal(other.state(), straight.state())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_number_that_an_optimizer_changes_is_in_its_state(mx: Any, name: str) -> None:
+    """Some keep numbers for all parameters together, such as the number of updates, besides arrays for each."""
+    weight = mx.gluon.Parameter("weight", shape=(3,))
+    weight.initialize()
+    trainer = mx.gluon.Trainer([weight], name, mxnet_arguments(OptimizerSettings(name)), kvstore=None)
+
+    def numbers_after_a_step() -> dict[str, float]:
+        with mx.autograd.record():
+            loss = (weight.data() ** 2).sum()
+        loss.backward()
+        trainer.step(1)
+        return {key: value for key, value in vars(trainer.optimizer).items() if isinstance(value, int | float)}
+
+    before, after = numbers_after_a_step(), numbers_after_a_step()
+    state = optimizer_state.read(trainer, {"weight": weight})
+    read = [array.item() for key, array in state.items() if not key.startswith("weight/")]
+    changed = {key: value for key, value in after.items() if value != before[key]}
+    assert "num_update" in changed
+    assert {key for key, value in changed.items() if value not in read} == set()
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

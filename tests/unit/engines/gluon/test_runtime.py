@@ -77,7 +77,7 @@ DEFAULTS = {
         {"CUDA_MODULE_LOADING": "EAGER", "MXNET_MKLDNN_CACHE_NUM": ""},
     ],
 )
-def test_settings_are_made_before_a_library_is_loaded_unless_somebody_made_them(given: dict[str, str]) -> None:
+def test_settings_are_made_before_a_library_is_loaded_unless_they_exist(given: dict[str, str]) -> None:
     program = (
         "import ctypes, json, os, sys; from semseg.engines.gluon import cuda, runtime\n"
         "getenv = ctypes.CDLL(None).getenv; getenv.restype = ctypes.c_char_p\n"
@@ -139,7 +139,7 @@ def test_the_cpu_is_had_without_looking_for_a_gpu(monkeypatch: pytest.MonkeyPatc
     assert runtime.cpu().device_type == "cpu"
 
 
-def test_a_gpu_tells_its_free_memory_once_what_was_kept_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_free_memory_of_a_gpu_is_read_after_its_pool_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
     """No machine with a GPU runs this: an object stands in for it."""
     done: list[Any] = []
 

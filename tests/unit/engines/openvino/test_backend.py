@@ -13,34 +13,34 @@ from semseg.errors import ArtifactError
 from semseg.types import Float32
 
 
-def pictures(*size: int) -> Float32:
+def noise(*size: int) -> Float32:
     return np.random.default_rng(0).normal(size=size).astype(np.float32)
 
 
 @pytest.mark.parametrize("size", [(1, 3, 1, 1), (1, 3, 5, 9), (4, 3, 2, 30)])
-def test_any_number_of_pictures_of_any_size(size: tuple[int, int, int, int]) -> None:
-    images = pictures(*size)
+def test_any_number_of_images_of_any_size(size: tuple[int, int, int, int]) -> None:
+    images = noise(*size)
     logits = OpenVinoBackend(doubling(), SINGLE, 3, "f32", cores=1).logits(images)
     assert logits.dtype == np.float32
     np.testing.assert_array_equal(logits, 2 * images)
 
 
-def test_logits_stay_when_the_next_picture_comes() -> None:
+def test_logits_stay_when_the_next_image_comes() -> None:
     backend = OpenVinoBackend(doubling(), SINGLE, 3, "f32", cores=1)
-    first = backend.logits(pictures(1, 3, 8, 8))
+    first = backend.logits(noise(1, 3, 8, 8))
     backend.logits(np.zeros((1, 3, 8, 8), np.float32))
-    np.testing.assert_array_equal(first, 2 * pictures(1, 3, 8, 8))
+    np.testing.assert_array_equal(first, 2 * noise(1, 3, 8, 8))
 
 
 def test_images_need_not_be_contiguous() -> None:
-    images = pictures(1, 8, 8, 3).transpose(0, 3, 1, 2)
+    images = noise(1, 8, 8, 3).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(OpenVinoBackend(doubling(), SINGLE, 3, "f32", cores=1).logits(images), 2 * images)
 
 
 def test_a_file_is_as_good_as_its_content(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(doubling())
     backend = OpenVinoBackend(tmp_path / "model.onnx", SINGLE, 3, "f32", cores=1)
-    np.testing.assert_array_equal(backend.logits(pictures(1, 3, 8, 8)), 2 * pictures(1, 3, 8, 8))
+    np.testing.assert_array_equal(backend.logits(noise(1, 3, 8, 8)), 2 * noise(1, 3, 8, 8))
 
 
 def test_what_is_no_model_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -43,6 +43,43 @@ def test_pytorch_is_loaded_when_it_is_needed_with_its_threads_set(given: str | N
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
 
 
+def test_a_library_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')")
+    program = (
+        "from semseg.engines.torch import runtime\ntry: runtime.cpu()\nexcept Exception as error: print(repr(error))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.startswith("DeviceError('PyTorch cannot be loaded: libcudart.so.13: cannot open shared object")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_that_wait_sleep_soon_unless_the_environment_says_otherwise(
+    tmp_path: Path, given: dict[str, str], expected: str | None
+) -> None:
+    (tmp_path / "torch.py").write_text("import os; print(os.environ.get('GOMP_SPINCOUNT')); raise ImportError")
+    program = "from semseg.engines.torch import runtime\ntry: runtime.load()\nexcept Exception: pass"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | given | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout == f"{expected}\n"
+
+
 def test_tf32_is_off_unless_it_is_allowed_and_then_for_convolutions_alone() -> None:
     runtime.load()
     convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul

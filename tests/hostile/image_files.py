@@ -22,26 +22,26 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def hostile_picture(random: Random) -> bytes:
-    """A picture with something wrong, or only unusual, about it."""
+def hostile_image(random: Random) -> bytes:
+    """An image with something wrong, or only unusual, about it."""
     kinds: tuple[Callable[[Random], bytes], ...] = (_changed_png, _changed_jpeg, _cut, _damaged, _damaged)
-    picture = random.choice(kinds)(random)
-    return damaged(random, picture) if random.random() < 0.1 else picture
+    image = random.choice(kinds)(random)
+    return damaged(random, image) if random.random() < 0.1 else image
 
 
 @cache
-def good_pictures() -> tuple[bytes, ...]:
+def good_images() -> tuple[bytes, ...]:
     """Small files of all forms that the two formats have."""
     return (*_good_jpegs(), *_good_pngs())
 
 
 def _damaged(random: Random) -> bytes:
-    return damaged(random, random.choice(good_pictures()), good_pictures())
+    return damaged(random, random.choice(good_images()), good_images())
 
 
 def _cut(random: Random) -> bytes:
     """A part, maybe with what makes it look whole: zeros, the end of a file, or another file."""
-    file = random.choice(good_pictures())
+    file = random.choice(good_images())
     rest = random.choice((b"", bytes(len(file)), b"\xff\xd9", b"\xff" * 999 + b"\xff\xd9", _chunk(b"IEND", b""), file))
     return file[: random.randrange(len(file))] + rest
 

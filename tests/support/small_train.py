@@ -1,0 +1,64 @@
+"""`semseg` for the network of `small_learner`, which numpy trains and OpenVINO serves.
+
+With HOLD_AT in its environment the process waits for a signal when it has written the first line with these words. The
+signal may be one that ends or stops the training, or CONTINUE, which has no other effect.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from typing import Any, TextIO
+
+from small_learner import small_training
+
+from semseg import cli
+
+HOLD_AT = "HOLD_AT"
+CONTINUE = signal.SIGUSR1
+FOR_GOOD = ExitStack()
+"""Never closed: a server's worker that is stopped leaves `main` while its thread may still load the model."""
+
+SECONDS = 60
+"""The longest wait for a signal: a test that fails leaves no process behind."""
+
+
+class HoldingOutput:
+    """A text file that waits for a signal to this process when it has written the first line with some words."""
+
+    def __init__(self, file: TextIO, words: str) -> None:
+        self._file, self._words, self._line, self._held = file, words, "", False
+        self._signals, woken = socket.socketpair()
+        self._signals.settimeout(SECONDS)
+        woken.setblocking(False)
+        signal.signal(CONTINUE, lambda *_: None)
+        signal.set_wakeup_fd(woken.detach())  # Python writes to it, whichever thread the signal reaches
+
+    def write(self, text: str) -> int:
+        count = self._file.write(text)
+        self._line += text
+        if text.endswith("\n"):
+            line, self._line = self._line, ""
+            if self._words in line and not self._held:
+                self._held = True
+                self._file.flush()
+                self._signals.recv(1)
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def main() -> int:
+    if words := os.environ.get(HOLD_AT):
+        output: Any = HoldingOutput(sys.stdout, words)
+        sys.stdout = output
+    FOR_GOOD.enter_context(small_training())
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
