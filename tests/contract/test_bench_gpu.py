@@ -73,6 +73,12 @@ def test_the_rows_of_a_stage_are_in_the_file_and_on_the_screen(
     assert "value 1.5" in shown
 
 
+def test_a_run_that_is_cut_off_has_left_its_rows(report: Report) -> None:
+    report.add(report.begin("good"), {"what": "first"})
+    (entry,) = json.loads(report.path.read_text())["stages"]
+    assert entry == {"stage": "good", "status": "cut off", "seconds": 0.0, "rows": [{"what": "first"}]}
+
+
 @pytest.mark.parametrize(
     ("name", "status", "reason"),
     [
