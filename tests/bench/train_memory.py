@@ -21,8 +21,8 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from _train_data import BASE, BATCH, CLASSES, endless, training_folder, training_pairs
 from gluon_models import learner_from_scratch
-from train import BASE, BATCH, CLASSES, endless, training_pairs
 from untrained import specification
 
 from semseg.data.label_map import DEFAULT, parse_label_map
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS)
     steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
-        pairs = training_pairs(Path(folder))
+        pairs = training_pairs(training_folder(Path(folder)))
         print("backbone    crop  peak (MiB)")
         for backbone in ("resnet-50", "resnet-101"):
             for crop in (240, 480):
