@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gluon_models import learner_from_scratch
 from untrained import specification
 
 from semseg.codecs.params import read_params
@@ -32,7 +31,7 @@ def unpacked(name: str, directory: Path) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("backend", ["openvino", "mxnet"])
+@pytest.mark.parametrize("backend", ["openvino", pytest.param("mxnet", marks=pytest.mark.needs("mxnet"))])
 def test_its_artifact_is_served(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     directory = unpacked("artifact-0.1.0.tar.xz", tmp_path)
     with caplog.at_level(logging.INFO):
@@ -46,6 +45,7 @@ def test_its_artifact_is_served(backend: str, tmp_path: Path, caplog: pytest.Log
     assert (model.predictor.predict(np.zeros((20, 30, 3), np.uint8)).labels() == 1).all()
 
 
+@pytest.mark.needs("mxnet")
 def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     settings, _ = parse({"num_classes": "3", "use_pretrained_model": "False", "crop_size": "64"})
     directory = unpacked("checkpoints-0.1.0.tar.xz", tmp_path)
@@ -54,6 +54,8 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     validated = EpochValidated(0, 1.25, 0.5, 0.25, 0.75, [0.75, None, None], 8.0)
     ended = EpochEnded(EpochTrained(0, 2, 1.5, 0.001, 9.0, 0.25), validated, 10, True)
     assert checkpoint.progress == Progress((ended,), iteration=1, samples=1, loss=1.5, seconds=2.5, waiting=0.5)
+    from gluon_models import learner_from_scratch  # imports MXNet
+
     learner = learner_from_scratch(specification("fcn", 3))
     learner.restore(checkpoint.state, str(checkpoint.path))
     np.testing.assert_array_equal(learner.parameters()["head.block.4.bias"], [0, 2, 0])
