@@ -14,7 +14,7 @@ import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 GIGABYTE = 1000**3
-LARGEST = {"cpu": 1.0 * GIGABYTE, "gpu": 4.5 * GIGABYTE, "torch": 4.5 * GIGABYTE}
+LARGEST = {"cpu": 1.0 * GIGABYTE, "gpu": 4.5 * GIGABYTE, "torch": 4.6 * GIGABYTE}
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +82,8 @@ def test_the_licence_of_every_package_is_listed(shell: Callable[..., str]) -> No
     listed = shell("cat /usr/share/doc/semseg-container/python-packages.txt")
     assert len(installed) > 25
     for package in installed:
+        if package.startswith("cuda_toolkit-"):  # it only names others, and has neither files nor a licence
+            continue
         name, version = package.removesuffix(".dist-info").split("-")
         assert re.search(rf"^{name.replace('_', '[-_.]')}\n{re.escape(version)}\n(?!UNKNOWN).+", listed, re.M | re.I), (
             package
