@@ -13,16 +13,19 @@ RUN apt-get update -q \
 FROM base AS builder
 RUN apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev python3-venv
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/semseg
-COPY docker/pip docker/trim docker/libcuda_stub.c docker/requirements-build.txt /src/docker/
+COPY docker/pip docker/trim docker/torch-requirements docker/libcuda_stub.c docker/requirements-build.txt /src/docker/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     /src/docker/pip install --no-deps --require-hashes -r /src/docker/requirements-build.txt
 
 FROM builder AS packages
 ARG VARIANT
-COPY docker/requirements-${VARIANT}.txt /src/docker/
+COPY docker/requirements-${VARIANT}*.txt docker/requirements-numpy2.txt /src/docker/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
-    /src/docker/pip --python /opt/semseg/bin/python \
-        install --no-deps --require-hashes -r /src/docker/requirements-${VARIANT}.txt \
+    pip="/src/docker/pip --python /opt/semseg/bin/python" packages=/src/docker/requirements-${VARIANT}.txt \
+    && if [ "${VARIANT}" = torch ]; then \
+        packages="/src/docker/requirements-numpy2.txt -r $(/src/docker/torch-requirements $pip)"; \
+    fi \
+    && $pip install --no-deps --require-hashes -r $packages \
     && /src/docker/trim /opt/semseg
 RUN if [ "${VARIANT}" = gpu ]; then \
         mkdir /opt/semseg/lib/no-gpu \
@@ -39,7 +42,7 @@ RUN /src/docker/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel /src
     && /src/docker/pip --python /opt/semseg/bin/python install --no-deps --prefix /package /wheel/*.whl \
     && cp -a /package/. /opt/semseg/
 RUN mkdir /doc && cp /src/LICENSE /doc/ \
-    && /build/bin/pip-licenses --python /opt/semseg/bin/python --format plain-vertical --no-license-path \
+    && /build/bin/pip-licenses --python /opt/semseg/bin/python --format plain-vertical --no-license-path --with-system \
         --with-license-file --output-file /doc/python-packages.txt
 RUN --mount=type=secret,id=ca \
     mkdir -p /weights/models \
@@ -53,6 +56,8 @@ FROM base AS base-cpu
 FROM base AS base-gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM base-gpu AS base-torch
 
 FROM base-${VARIANT}
 COPY --from=packages /opt/semseg /opt/semseg

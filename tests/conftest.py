@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import settings
 
 from semseg.sagemaker.log_lines import LOGGER
+
+NEEDED = {"mxnet": ("parity/*", "unit/engines/gluon"), "torch": ("*/torch", "*/torch/*")}
+"""The folders of tests that need a library, which not every environment has (scripts/setup)."""
+
+collect_ignore_glob = [folder for library, folders in NEEDED.items() if not find_spec(library) for folder in folders]
 
 # Threads add up the gradient of MXNet's BilinearResize2D in no fixed order: GluonCV, as the oracle, gets one.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -31,6 +37,14 @@ os.environ["SEMSEG_OFFLINE"] = "1"
 # A busy machine may take its time over an example.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselects the tests outside of these folders that are marked as needing a library that is not installed."""
+    left_out = [item for item in items if any(not find_spec(mark.args[0]) for mark in item.iter_markers("needs"))]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True)

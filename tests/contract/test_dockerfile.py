@@ -22,12 +22,17 @@ def stage(first_line: str) -> str:
     return found
 
 
-def test_the_gpu_variant_alone_asks_for_gpus_and_the_driver_s_libraries() -> None:
+def test_the_variants_for_gpus_ask_for_them_and_for_the_driver_s_libraries() -> None:
     """Without the first, NVIDIA's runtime lends no GPU; without the second, older ones give no libcuda."""
     assert "ENV NVIDIA_VISIBLE_DEVICES=all \\\n    NVIDIA_DRIVER_CAPABILITIES=compute,utility\n" in stage(
         "base AS base-gpu"
     )
     assert [text for text in STAGES if "NVIDIA_" in text] == [stage("base AS base-gpu")]
+    assert {text.partition("\n")[0] for text in STAGES if " AS base-" in text} == {
+        "base AS base-cpu",
+        "base AS base-gpu",
+        "base-gpu AS base-torch",
+    }
     assert STAGES[-1].startswith("base-${VARIANT}\n")
 
 

@@ -78,6 +78,7 @@ def fcn_server(fcn_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert "Images of more than 65536 pixels are cut into tiles." in (logs / "stdout").read_text()
 
 
+@pytest.mark.needs("mxnet")
 @pytest.mark.req("R2", "R10", "R49", "R51", "R52", "R53")
 def test_both_responses_agree_with_each_other_and_with_gluoncv(
     fcn_server: Server, fcn_base: Path, image: UInt8, record_class: Any

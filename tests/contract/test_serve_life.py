@@ -106,6 +106,7 @@ def test_a_read_only_model_onnx_is_served_by_openvino_alone(small_base: Path, tm
     assert times_of_change(model) == before
 
 
+@pytest.mark.needs("mxnet")
 @pytest.mark.req("R56")
 def test_mxnet_serves_alone_if_it_is_chosen(fcn_base: Path, tmp_path: Path, image: UInt8) -> None:
     with serving(fcn_base, tmp_path, SEMSEG_BACKEND="mxnet") as server:

@@ -200,6 +200,7 @@ def fails(job: Any, code: int, reason: str) -> None:
     assert not list(job.paths.model.glob("*"))
 
 
+@pytest.mark.needs("mxnet")
 def test_a_gpu_that_is_required_and_cannot_be_used_fails(mxnet_job: Any) -> None:
     mxnet_job.configure(_device="gpu")
     reason = "ClientError: _device is gpu. No GPU can be used: MXNet's cpu variant is installed. Use the gpu image"

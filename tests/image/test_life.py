@@ -122,7 +122,7 @@ def test_a_stop_before_training_ends_well_too(
 def test_too_little_memory_kills_training_visibly_and_leaves_no_model(
     start: Callable[..., Any], new_job: Callable[..., Path]
 ) -> None:
-    base = new_job()
+    base = new_job(crop_size="240", base_size="240")
     limits = ("--memory", MEGABYTES_TOO_FEW, "--memory-swap", MEGABYTES_TOO_FEW)
     container = start(*limits, "--volume", f"{base}:/opt/ml")
     assert container.wait() == 137
@@ -145,11 +145,12 @@ def test_a_job_that_fails_says_why(start: Callable[..., Any], new_job: Callable[
     assert "num_classes" in (base / "output/failure").read_text()
 
 
-def test_the_gpu_image_on_a_gpu_instance_without_a_driver_says_so(
-    start: Callable[..., Any], new_job: Callable[..., Path], image: str
+def test_an_image_with_cuda_on_a_gpu_instance_without_a_driver_says_so(
+    start: Callable[..., Any], new_job: Callable[..., Path], docker: Callable[..., Any], image: str
 ) -> None:
-    if not image.endswith(":gpu"):
-        pytest.skip("the cpu image only warns")
+    libraries = "/opt/semseg/lib/python3.11/site-packages/nvidia"
+    if docker("run", "--rm", image, "ls", libraries, check=False).returncode != 0:
+        pytest.skip("an image without CUDA only warns")
     base = new_job()
     (base / "input/config/resourceconfig.json").write_text('{"current_instance_type": "ml.g5.xlarge"}')
     container = start("--volume", f"{base}:/opt/ml")

@@ -1,11 +1,13 @@
-"""PyTorch's learners for comparisons with GluonCV's."""
+"""PyTorch's learners: of a tiny network, and for comparisons with GluonCV's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
+import tiny_network
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +16,16 @@ from semseg.engines.protocols import LearnerSpecification
 from semseg.engines.torch.learner import TorchLearner
 from semseg.engines.torch.updater import Updater
 from semseg.types import Arrays, UInt8
+
+
+def tiny_learner(
+    optimizer: str, seed: int = 0, classes: int = 3, precision: str = "float32", **settings: Any
+) -> TorchLearner:
+    """A learner of the tiny network on the CPU, with initial values."""
+    specification = tiny_network.specification(optimizer, classes, **settings)
+    learner = TorchLearner(specification, torch.device("cpu"), precision)
+    learner.load(tiny_network.tiny_arrays(classes, seed), "initial values")
+    return learner
 
 
 class DoubleTorchLearner(TorchLearner):

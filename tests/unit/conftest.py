@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def tiny_learner() -> Callable[..., Any]:
-    """Makes learners of a tiny network that has all that FCN has: `tiny_learner("adam", seed=1)`."""
+    """Makes learners of a tiny network that has all that FCN has: `tiny_learner("adam", seed=1)`.
+
+    They are MXNet's where it is installed, else PyTorch's.
+    """
+    if not find_spec("mxnet"):
+        import torch_learners
+
+        return torch_learners.tiny_learner
     from gluon_models import tiny_model
     from untrained import specification
 

@@ -105,7 +105,7 @@ def unusable_parameters(arrays: Arrays) -> list[str]:
 
 def _usable(name: str, array: NDArray[Any]) -> bool:
     with np.errstate(invalid="ignore"):
-        lowest, highest = array.min(), array.max()  # NaN if any value is, and then both comparisons are false
+        lowest, highest = float(array.min()), float(array.max())  # NaN if any value is: both comparisons are false
     least = -EPSILON if name.endswith(".running_var") else -_LARGEST
     return bool(least <= lowest and highest <= _LARGEST)
 

@@ -34,7 +34,7 @@ from semseg.types import Float32
 
 
 @pytest.mark.req("R56")
-@pytest.mark.parametrize("backend", ["mxnet", "openvino"])
+@pytest.mark.parametrize("backend", [pytest.param("mxnet", marks=pytest.mark.needs("mxnet")), "openvino"])
 def test_a_model_directory_becomes_a_predictor(model_dir: Path, backend: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         model = load_predictor(model_dir, backend, "f32", max_tile_pixels=70_000)
@@ -112,6 +112,7 @@ class WithGpu(OpenVinoEngine):
         return OnGpu()
 
 
+@pytest.mark.needs("mxnet")
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_mxnet_refuses_a_precision_it_does_not_know(model_dir: Path, precision: str) -> None:
     with pytest.raises(UserError, match=f"SEMSEG_PRECISION is {precision}, but MXNet"):

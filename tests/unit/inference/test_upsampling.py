@@ -21,6 +21,7 @@ def upsampled(scores: Float32, height: int, width: int) -> Float32:
     return whole
 
 
+@pytest.mark.needs("mxnet")
 @pytest.mark.parametrize(
     ("size", "height", "width"),
     [

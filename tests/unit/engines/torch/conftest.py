@@ -1,28 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
-from tiny_network import MakeLearner, specification, tiny_arrays
+import torch_learners
+from tiny_network import MakeLearner
 
-from semseg.engines.torch.learner import TorchLearner
 from semseg.types import Batch
 
 
 @pytest.fixture(scope="session")
 def tiny_learner() -> MakeLearner:
     """Makes learners on the CPU, with initial values: `tiny_learner("adam", seed=1, precision="bfloat16")`."""
-
-    def tiny_learner(
-        optimizer: str, seed: int = 0, classes: int = 3, precision: str = "float32", **settings: Any
-    ) -> TorchLearner:
-        learner = TorchLearner(specification(optimizer, classes, **settings), torch.device("cpu"), precision)
-        learner.load(tiny_arrays(classes, seed), "initial values")
-        return learner
-
-    return tiny_learner
+    return torch_learners.tiny_learner
 
 
 @pytest.fixture
