@@ -57,10 +57,13 @@ def address_space(process: int) -> int:
 
 
 def kinds_of_shortage(worker: int) -> dict[str, tuple[int, int]]:
-    """For each a limit, by kind, under which the worker gets no other file, or no stack for another thread."""
+    """For each a limit, by kind, under which the worker gets no other file, or no stack for another thread.
+
+    A stack has 8 MiB. Less than that is left, for the answer under way.
+    """
     return {
         NO_FILE: (resource.RLIMIT_NOFILE, open_files(worker)),
-        NO_THREAD: (resource.RLIMIT_AS, address_space(worker) + (1 << 20)),
+        NO_THREAD: (resource.RLIMIT_AS, address_space(worker) + (6 << 20)),
     }
 
 
