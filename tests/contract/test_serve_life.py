@@ -192,7 +192,7 @@ def test_a_worker_whose_engine_only_fails_is_replaced(tmp_path: Path, image: UIn
     assert (tmp_path / "stdout").read_text().count(says) == 1
 
 
-def test_a_worker_whose_engine_hangs_is_replaced_when_anybody_asks(tmp_path: Path, image: UInt8) -> None:
+def test_a_worker_whose_engine_hangs_is_replaced_on_the_next_request(tmp_path: Path, image: UInt8) -> None:
     with serving(tmp_path, tmp_path, faulty_server.__file__, "hangs") as server:
         (worker,) = workers(server)
         with server.begin_post(encode(image)) as connection:
@@ -236,7 +236,7 @@ def answered_and_open(server: Server) -> socket.socket:
 STALLS = (half_a_header, half_a_chunk, half_a_body, silence, answered_and_open)
 
 
-def test_clients_that_stall_hold_up_nobody_and_are_closed_in_the_end(server: Server, image: UInt8) -> None:
+def test_stalled_clients_block_no_others_and_are_disconnected(server: Server, image: UInt8) -> None:
     """There is room for 256 connections, by default."""
     with ExitStack() as opened:
         stalled = [opened.enter_context(stall(server)) for _ in range(40) for stall in STALLS]

@@ -180,7 +180,7 @@ class TestWaiting:
 
     @pytest.mark.parametrize("who", ["the job", "the consumer"])
     @pytest.mark.parametrize("there", [None, b"", stream(JPEG, PNG)[:5], stream(JPEG)])
-    def test_whoever_waits_may_give_up(self, channel: Path, there: bytes | None, who: str) -> None:
+    def test_the_job_and_the_consumer_can_stop_waiting(self, channel: Path, there: bytes | None, who: str) -> None:
         looks = count(1)
 
         def given_up() -> bool:

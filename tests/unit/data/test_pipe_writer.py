@@ -124,7 +124,7 @@ class TestFeeding:
         assert any(there)
         assert not list(tmp_path.iterdir())
 
-    def test_told_to_stop_while_the_reader_does_not_go_on(self, tmp_path: Path) -> None:
+    def test_stopped_while_the_reader_does_not_go_on(self, tmp_path: Path) -> None:
         feeding = Feeding(some_pairs(100, 100_000), tmp_path, epochs=None)
         with closing(Pipe(tmp_path / "train", never, 30).pairs(0, never)) as begun:
             next(begun)

@@ -377,7 +377,7 @@ def store() -> Iterator[ObjectStore]:
 
 
 class TestSurroundings:
-    def test_nobody_listens(self, stub: Stub, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_connection_refused(self, stub: Stub, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
         with socket.create_server(("127.0.0.1", 0)) as unused:
             port = unused.getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
