@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +37,7 @@ def compile_rows(plan: Plan) -> Iterator[Row]:
 
 def compared(bench: Bench, images: int, crop: int, change: Any) -> Row:
     """The time of a step before and after a change of the learner, and that of making the change."""
+    gc.collect()  # the learner before holds a cycle, and with it its graphs' memory
     precision = bench.precisions()[0]
     learner = bench.learner("fcn", "resnet-50", precision)
     batch = noise_batch(images, crop)
@@ -62,7 +64,8 @@ def compared(bench: Bench, images: int, crop: int, change: Any) -> Row:
 
 def compiled(learner: TorchLearner, *_: Any) -> None:
     """Compiles the network of a learner."""
-    learner._network.compile()
+    torch._dynamo.reset()  # or it would take the sizes of a second network for variable ones
+    learner._network.compile(dynamic=False)
 
 
 class _BothHeads(nn.Module):  # type: ignore[misc]

@@ -46,7 +46,7 @@ def lack_of_memory(bench: Bench, learner: Learner) -> Row:
     """What a step raises when almost all memory is taken, and whether training goes on once it is free again."""
     row: Row = {"what": "more memory than there is", "raised": "nothing", "trains_on": False}
     free = learner.device_memory() or 0
-    taken = [bench.tools.gibibyte(bench.device.handle) for _ in range(free // 2**30)]
+    taken = [bench.tools.gibibyte(bench.device.handle) for _ in range(free // 2**30 - 1)]
     try:
         float(learner.train_step(noise_batch(bench.plan.batch, LARGE_CROP), LEARNING_RATE, 0))
     except DeviceMemoryError as error:

@@ -18,7 +18,7 @@ from semseg.machine import usable_cores
 CROPS = ((480, 520), (240, 520))
 IMAGES = 64
 SECONDS = 2.5
-NEEDS = ("cykooz_resizer",)
+NEEDS = ("cykooz_resizer", "simplejpeg")
 
 
 def rows(plan: Plan) -> Iterator[Row]:

@@ -25,7 +25,7 @@ def about(device: Any) -> dict[str, Any]:
     found = {
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # its own class would be imported where it is read
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "device": device.type,
@@ -64,7 +64,7 @@ def forget_peak(device: Any) -> None:
 
 
 def peak_bytes(device: Any) -> int:
-    """The most memory that PyTorch held, with what it keeps for later use."""
+    """The most memory that PyTorch held, with what it keeps for later use and what cuDNN's trials took."""
     return int(torch.cuda.max_memory_reserved(device))
 
 

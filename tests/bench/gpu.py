@@ -5,9 +5,10 @@ stage has a process and a limit of time of its own; one that fails or is too slo
 Exits with 1 if what the GPU computes is not what MXNet computed on a CPU, with 2 if there is nothing to measure.
 
 `scripts/bench gpu` runs it in .venv-torch; `PYTHON=python3 scripts/bench gpu` in another environment, of Python 3.11 or
-newer, with PyTorch, numpy and Pillow; without cykooz-resizer it leaves out the loader.
+newer, with PyTorch (2.11 or newer), numpy and Pillow; without cykooz-resizer and simplejpeg it leaves out the loader.
 --engine mxnet: measure MXNet's gpu variant. --only STAGE...: leave out the others. --tiny: try all stages on the CPU,
-in sizes that tell nothing. --seconds N: for all stages together (300). --json FILE: instead of gpu-bench-ENGINE.json.
+in sizes that tell nothing. --seconds N: for all stages together (300); the limits of the stages grow with it.
+--json FILE: instead of gpu-bench-ENGINE.json.
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ def main() -> int:
     path = options.json or Path(f"gpu-bench-{plan.engine}.json")
     report = Report(path, {"semseg": __version__, "engine": plan.engine, "tiny": plan.tiny})
     deadline = time.monotonic() + (TINY_SECONDS if plan.tiny else options.seconds)
-    if run(DEVICE, plan, report, deadline) != "ok":
+    longer = options.seconds / SECONDS
+    if run(replace(DEVICE, seconds=longer * DEVICE.seconds), plan, report, deadline) != "ok":
         return 2
     for stage in STAGES:
         if stage.name in options.only and (plan.engine == "torch" or stage.name not in TORCH_ALONE):
-            run(replace(stage, seconds=TINY_SECONDS) if plan.tiny else stage, plan, report, deadline)
+            run(replace(stage, seconds=TINY_SECONDS if plan.tiny else longer * stage.seconds), plan, report, deadline)
     print(f"The results are in {path}.")
     parity = [entry for entry in report.stages if entry["stage"] == "parity"]
     return int(any(entry["status"] != "ok" or not all(row["ok"] for row in entry["rows"]) for entry in parity))

@@ -96,7 +96,7 @@ def run(stage: Stage, plan: Any, report: Report, deadline: float) -> str:
         status, reason = "failed", f"its process ended with exit status {process.exitcode}"
     finally:
         process.kill()
-        process.join()
+        process.join(10)  # one that is stuck in a driver does not end
     report.end(entry, status, reason, time.monotonic() - begin)
     return status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 from semseg.errors import DeviceMemoryError
 
@@ -27,8 +28,14 @@ _NO_CODE = "no kernel image is available"
 
 
 def out_of_memory(error: Exception, hint: str) -> DeviceMemoryError | None:
-    """Return the error, with this hint, that the GPU's memory is full, if an engine's error says so."""
-    return DeviceMemoryError("The GPU's memory is too small.", hint) if _OUT_OF_MEMORY.search(str(error)) else None
+    """Return the error, with this hint, that the GPU's memory is full, if an engine's error says so.
+
+    The frames of that error let go of what they hold, which may be all activations of the failed call.
+    """
+    if not _OUT_OF_MEMORY.search(str(error)):
+        return None
+    traceback.clear_frames(error.__traceback__)
+    return DeviceMemoryError("The GPU's memory is too small.", hint)
 
 
 def lacks_code(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from semseg.errors import ArtifactError
 from semseg.types import Arrays
 
 UPDATES = "updates"
@@ -11,6 +12,7 @@ The other arrays of an optimizer are called ``<parameter>/<number>``, in the ord
 before the first update.
 """
 
+_MOST_UPDATES = 1 << 53
 _PARAMETER, _OPTIMIZER = "parameter/", "optimizer/"
 
 
@@ -23,6 +25,25 @@ def joined(parameters: Arrays, optimizer: Arrays) -> Arrays:
 def parted(state: Arrays) -> tuple[Arrays, Arrays]:
     """Return the parameters and the optimizer's arrays of a state; arrays of an engine's own are in neither."""
     return _without_prefix(_PARAMETER, state), _without_prefix(_OPTIMIZER, state)
+
+
+def updates_of(optimizer: Arrays, origin: str) -> int:
+    """Return the number of updates that an optimizer's arrays hold, 0 without one. Raises ArtifactError as `number`."""
+    return int(number(optimizer, UPDATES, 0, (0, _MOST_UPDATES), origin))
+
+
+def number(arrays: Arrays, name: str, default: float, limits: tuple[float, float], origin: str) -> float:
+    """Return the only value of the array of a name, or the default where there is none.
+
+    Raises ArtifactError, naming `origin`, if the array has another shape, no numbers, or a value outside the limits.
+    """
+    array = arrays.get(name)
+    if array is None:
+        return default
+    low, high = limits
+    if array.shape != (1,) or array.dtype.kind not in "iuf" or not low <= array[0] <= high:
+        raise ArtifactError(f"{origin} is damaged: {name} is not one number from {low:g} to {high:g}.")
+    return float(array[0])
 
 
 def _without_prefix(prefix: str, arrays: Arrays) -> Arrays:

@@ -44,7 +44,7 @@ class Learner(Backend, Protocol):
         """Update the parameters once, and return the criterion's value, the mean over the images.
 
         Converting it to a float may wait for the device; this method returns as soon as the device can take the next
-        update. seed: fixes the dropout on a CPU.
+        update. seed: fixes the dropout, but not MXNet's on a GPU.
         """
         ...
 

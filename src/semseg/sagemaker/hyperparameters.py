@@ -115,7 +115,7 @@ class Hyperparameters:
         "(0, inf)",
         may_differ=True,
     )
-    seed: int = integer("_seed", "0", "seed of everything random except dropout on GPUs", low=0, high=2**31 - 1)
+    seed: int = integer("_seed", "0", "seed of everything random except MXNet's dropout on GPUs", low=0, high=2**31 - 1)
     device: str = choice(
         "_device",
         "auto",

@@ -22,7 +22,10 @@ def translated(hint: str) -> Iterator[None]:
         yield
     except runtime.load().base.MXNetError as error:
         if full := out_of_memory(error, hint):
-            raise full from error
+            try:
+                raise full from error
+            finally:
+                del full  # or this frame and the error would refer to each other, and last until a garbage collection
         if lacks_code(error):
             raise cuda.no_code() from error
         raise

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from semseg.engines.learner_state import UPDATES
+from semseg.engines.learner_state import UPDATES, updates_of
 from semseg.networks.parameters import require_fit
 from semseg.types import Arrays
 
@@ -28,10 +28,10 @@ def read(trainer: Any, named: Mapping[str, Any]) -> Arrays:
 def write(trainer: Any, named: Mapping[str, Any], arrays: Arrays, origin: str) -> None:
     """Restore what `read` returned from a trainer with the same parameters and optimizer.
 
-    Raises ArtifactError, naming `origin`, when names or shapes differ.
+    Raises ArtifactError, naming `origin`, when names or shapes differ, or the number of updates is none.
     """
     optimizer, updater = trainer.optimizer, trainer._updaters[0]
-    updates = int(arrays[UPDATES][0]) if UPDATES in arrays else 0
+    updates = updates_of(arrays, origin)
     trained = dict(_trained(trainer, named).values()) if updates else {}
     updater.states = {i: optimizer.create_state_multi_precision(i, value.data()) for i, value in trained.items()}
     updater.states_synced = dict.fromkeys(trained, True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.params import read_params
@@ -58,6 +59,11 @@ class TorchEngine:
         runtime.allow_tf32(specification.tf32)
         if specification.tf32 and not runtime.is_ampere(device.handle):
             logger.warning("The hyperparameter '_tf32' has no effect: only GPUs from A100 and A10G on have TF32.")
+        elif specification.tf32 and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+            logger.warning(
+                "The hyperparameter '_tf32' has no effect: NVIDIA_TF32_OVERRIDE is 0. MXNet sets it where _engine is "
+                "auto: set that to torch."
+            )
         if device.handle.type == "cpu":
             keep_memory_flat(_ACTIVATION, kept=_ACTIVATION)
         from semseg.engines.torch.learner import TorchLearner

@@ -10,8 +10,7 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
     """Return (N, C, h, w) stretched to (N, C, height, width), in float64 for float64, else in float32.
 
     Autocast has no say: in half precision the positions themselves would be rounded to eighths of a pixel. PyTorch's
-    own bilinear gradient depends on the order of a GPU's threads, so that no two trainings would be alike, and is slow
-    in bfloat16.
+    own bilinear gradient depends on the order of a GPU's threads, and is slow in bfloat16.
     """
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(torch.promote_types(x.dtype, torch.float32), memory_format=torch.contiguous_format)

@@ -56,8 +56,9 @@ class TorchLearner:
         """Make one update, and return the criterion's value before it, the mean over the images.
 
         seed: fixes PyTorch's random numbers, so the dropout. On a GPU this returns at once, and the value waits for the
-        device. The heads learn ten times as fast, as GluonCV sets them. In float16 an update whose gradient overflows
-        is skipped. Raises, as all methods do, DeviceMemoryError when the GPU's memory is too small.
+        device; but in float16 it waits itself, because an update whose gradient overflows is skipped. The heads learn
+        ten times as fast, as GluonCV sets them. Raises, as all methods do, DeviceMemoryError when the GPU's memory is
+        too small.
         """
         torch.manual_seed(seed)
         images, labels = self._normalised(batch.images), to_device(batch.labels, self._device).long()
@@ -135,7 +136,7 @@ class TorchLearner:
         assign(self._network.tensors(), parameters, origin)
         self._updater.write(optimizer, origin)
         if self._loss_scale:
-            self._loss_scale.write(arrays)
+            self._loss_scale.write(arrays, origin)
 
     def _logits(self, images: Tensor) -> Tensor:
         """The main head's logits, in inference."""

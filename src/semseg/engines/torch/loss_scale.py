@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semseg.engines.learner_state import number
 from semseg.engines.torch.optimizers import Tensors
 from semseg.types import Arrays
 
 logger = logging.getLogger(__name__)
 
 _FIRST = 2.0**16
-_LARGEST = 2.0**24
+_SMALLEST, _LARGEST = 2.0**-24, 2.0**24
 _PATIENCE = 2000
 """PyTorch's own first scale, and the number of updates after which it tries twice the scale."""
 
@@ -40,7 +41,7 @@ class LossScale:
         """
         finite = bool(torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all())
         if not finite:
-            self._scale, self._updates = self._scale / 2, 0
+            self._scale, self._updates = max(self._scale / 2, _SMALLEST), 0
             logger.warning(
                 "An update is skipped: a gradient overflowed float16. The loss scale is now %g.", self._scale
             )
@@ -55,7 +56,10 @@ class LossScale:
         """Return the scale and the updates since it changed, by names that no other part of a learner's state has."""
         return {_SCALE: np.array([self._scale]), _UPDATES: np.array([self._updates], np.int64)}
 
-    def write(self, arrays: Arrays) -> None:
-        """Restore what `read` returned; what a training in another precision saved is no scale, and begins anew."""
-        self._scale = float(arrays[_SCALE][0]) if _SCALE in arrays else _FIRST
-        self._updates = int(arrays[_UPDATES][0]) if _UPDATES in arrays else 0
+    def write(self, arrays: Arrays, origin: str) -> None:
+        """Restore what `read` returned; a training in another precision saved no scale, and this one begins anew.
+
+        Raises ArtifactError, naming `origin`, for values that `read` cannot have returned.
+        """
+        self._scale = number(arrays, _SCALE, _FIRST, (_SMALLEST, _LARGEST), origin)
+        self._updates = int(number(arrays, _UPDATES, 0, (0, _PATIENCE - 1), origin))

@@ -30,8 +30,8 @@ _ATTRIBUTES = {"gamma": "weight", "beta": "bias"}
 class TorchNetwork(nn.Module):  # type: ignore[misc]
     """A network that computes logits from normalised images. All its values are 0 until `assign` sets them.
 
-    Convolutions and images are in the memory format `channels_last`, the fastest on CPUs and GPUs. auxiliary: whether
-    it has the auxiliary head, which only serves training.
+    Convolutions and images are in the memory format `channels_last`, the fastest on CPUs, and on GPUs in half
+    precision. auxiliary: whether it has the auxiliary head, which only serves training.
     """
 
     def __init__(self, network: Network, backbone: Backbone, num_classes: int, auxiliary: bool) -> None:

@@ -36,7 +36,7 @@ def load() -> ModuleType:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     try:
         import torch
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: where an import failed before
         raise DeviceError(
             f"PyTorch cannot be loaded: {' '.join(str(error).split())}",
             "Install it again, its CUDA build with the packages of NVIDIA that it asks for.",
@@ -54,8 +54,11 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def is_for_gpus() -> bool:
-    """Return whether PyTorch's CUDA build is installed."""
-    return load().version.cuda is not None
+    """Return whether PyTorch's CUDA build is installed and can be loaded."""
+    try:
+        return load().version.cuda is not None
+    except DeviceError:
+        return False
 
 
 def devices(required: bool = False) -> tuple[Any, int]:
@@ -135,7 +138,7 @@ def _require_use(torch: ModuleType) -> None:
         if not has_code(torch.cuda.get_arch_list(), major, minor):
             raise no_code(f"{Gpu(torch.cuda.get_device_name(0), major, minor)}, for which")
         torch.zeros(1, device="cuda:0")  # another process may have it for itself
-    except RuntimeError as error:
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
         raise DeviceError(
             f"The GPU cannot be used: {str(error).strip().splitlines()[0]}",
             "Check that nvidia-smi works on the machine, and that no other process holds the GPU.",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semseg.engines.learner_state import UPDATES
+from semseg.engines.learner_state import UPDATES, updates_of
 from semseg.engines.protocols import OptimizerSettings
 from semseg.engines.torch.network import arrays_of, assign
 from semseg.engines.torch.optimizers import Step, Tensors, clip, rule_of
@@ -62,9 +62,9 @@ class Updater:
     def write(self, arrays: Arrays, origin: str) -> None:
         """Restore what `read` returned from an updater, or MXNet's trainer, of the same parameters and optimizer.
 
-        Raises ArtifactError, naming `origin`, when names or shapes differ.
+        Raises ArtifactError, naming `origin`, when names or shapes differ, or the number of updates is none.
         """
-        updates = int(arrays[UPDATES][0]) if UPDATES in arrays else 0
+        updates = updates_of(arrays, origin)
         states = self._named()
         assign(states if updates else {}, {name: array for name, array in arrays.items() if name != UPDATES}, origin)
         if not updates:

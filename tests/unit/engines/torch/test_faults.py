@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -64,3 +67,28 @@ def test_a_backend_names_the_size_of_tiles(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.nn.functional, "conv2d", fail)
     with pytest.raises(DeviceMemoryError, match="SEMSEG_MAX_TILE_PIXELS"):
         backend.logits(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_what_a_call_held_is_free_while_its_lack_of_memory_is_handled() -> None:
+    """The next image may be computed before the error has been answered."""
+    activations: list[weakref.ref[torch.Tensor]] = []
+
+    def forward() -> None:
+        activation = torch.zeros(3)
+        activations.append(weakref.ref(activation))
+        raise RuntimeError("CUDA out of memory")
+
+    @faults.translated("a hint")
+    def predict() -> None:
+        image = torch.zeros(3)
+        activations.append(weakref.ref(image))
+        forward()
+
+    gc.disable()
+    try:
+        try:
+            predict()
+        except DeviceMemoryError:
+            assert [each() for each in activations] == [None, None]
+    finally:
+        gc.enable()
