@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 PYTHON = """#!/bin/sh
 echo "$*" >> "$CALLS"
+[ -z "${PYTHONPATH:-}" ] || echo "finds other packages" >> "$CALLS"
 case "$*" in
     "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     *--editable*) cat "$GO" ;;  # until the test closes it
@@ -84,6 +85,10 @@ def test_an_environment_is_made_once(machine: Machine, arguments: tuple[str, ...
     with (machine.folder / "tests/requirements.txt").open("a") as file:
         file.write("\n")
     assert f"-m venv {home}" in machine.run(*arguments)
+
+
+def test_packages_of_another_environment_are_not_taken_for_installed(machine: Machine) -> None:
+    assert "finds other packages" not in machine.run(PYTHONPATH="/elsewhere")
 
 
 @pytest.mark.parametrize(("exit_code", "build"), [("0", "cpu"), ("1", "cuda")])
