@@ -166,7 +166,7 @@ def test_logits_at_any_size_are_gluoncvs(mx: Any, oracle: Oracle) -> None:
         (oracle.images[0], oracle.predicted[0]),
     ]:
         assert_equal(resized(mx, layers(on_device(image))[0], expected), expected)
-    oracle.network.predict(on_device(oracle.images[0]))  # sets the size of its upsampling
+    oracle.network.predict(on_device(oracle.images[0])).wait_to_read()  # sets the size of its upsampling
     _, expected = oracle.network(on_device(oracle.images[0]))
     _, auxiliary = layers(on_device(oracle.images[0]))
     assert_equal(resized(mx, auxiliary, expected), expected.asnumpy())
