@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from gluon_models import gluoncv_steps, without_dropout
 from torch_learners import DoubleTorchLearner, no_dropout
 from untrained import ALGORITHMS, initial_arrays, specification
 
+from semseg.codecs.params import write_params
 from semseg.engines.gluon import networks
 from semseg.types import IGNORED, Arrays, Batch
 
@@ -28,12 +30,13 @@ def batch() -> Batch:
 
 
 @pytest.fixture
-def theirs(initialised: Any) -> Callable[[str, Arrays], Any]:
+def theirs(plain: Any, tmp_path: Path) -> Callable[[str, Arrays], Any]:
     """Builds GluonCV's network with these parameters, in float64 and without dropout."""
 
     def theirs(algorithm: str, arrays: Arrays) -> Any:
-        model = initialised(algorithm, "resnet-50", CLASSES, crop_size=SIZE)
-        networks.assign(networks.parameters(model), arrays, "a test")
+        write_params(tmp_path / "model.params", arrays)
+        model = plain(algorithm, "resnet-50", CLASSES, crop_size=SIZE)
+        model.load_parameters(str(tmp_path / "model.params"))
         without_dropout(model)
         model.cast("float64")
         return model
