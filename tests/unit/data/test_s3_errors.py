@@ -366,7 +366,7 @@ class TestCredentials:
         with pytest.raises(DataError, match=f"^{NAME}: Error when retrieving credentials") as raised:
             store.file("s3://bucket/a.jpg", NAME).read()
         assert "role" in raised.value.hint
-        assert len(stub.requests) > 4
+        assert len(stub.requests) > 2  # it was tried again; how often depends on the time
 
 
 @pytest.fixture
