@@ -27,15 +27,14 @@ _OUT_OF_MEMORY = re.compile(
 _NO_CODE = "no kernel image is available"
 
 
-def out_of_memory(error: Exception, hint: str) -> DeviceMemoryError | None:
-    """Return the error, with this hint, that the GPU's memory is full, if an engine's error says so.
+def raise_if_full(error: Exception, hint: str) -> None:
+    """Raise DeviceMemoryError, with this hint, if an engine's error says that the GPU's memory is full.
 
     The frames of that error let go of what they hold, which may be all activations of the failed call.
     """
-    if not _OUT_OF_MEMORY.search(str(error)):
-        return None
-    traceback.clear_frames(error.__traceback__)
-    return DeviceMemoryError("The GPU's memory is too small.", hint)
+    if _OUT_OF_MEMORY.search(str(error)):
+        traceback.clear_frames(error.__traceback__)
+        raise DeviceMemoryError("The GPU's memory is too small.", hint) from error
 
 
 def lacks_code(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from semseg.engines.gpu_faults import SERVING_HINT as SERVING_HINT
 from semseg.engines.gpu_faults import TRAINING_HINT as TRAINING_HINT
-from semseg.engines.gpu_faults import lacks_code, out_of_memory
+from semseg.engines.gpu_faults import lacks_code, raise_if_full
 from semseg.engines.torch import runtime
 
 
@@ -22,11 +22,7 @@ def translated(hint: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if full := out_of_memory(error, hint):
-            try:
-                raise full from error
-            finally:
-                del full  # or this frame and the error would refer to each other, and last until a garbage collection
+        raise_if_full(error, hint)
         if lacks_code(error):
             raise runtime.no_code() from error
         raise
