@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from semseg.engines.gluon import runtime
+from semseg.types import IGNORED, Batch
 
 Oracle = Callable[..., Any]
 
@@ -27,3 +29,15 @@ def plain(mx: Any) -> Oracle:
         return network(classes, backbone=backbone.replace("-", ""), pretrained_base=False, **kwargs)
 
     return plain
+
+
+@pytest.fixture(scope="session")
+def batch() -> Batch:
+    """Three images of 32 x 32 with 4 classes; half of the pixels are ignored.
+
+    PSP pools each image to one pixel, and two values would be too few to normalise.
+    """
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, (3, 32, 32)).astype(np.uint8)
+    labels[:, ::2] = IGNORED
+    return Batch(rng.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8), labels)

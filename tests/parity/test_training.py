@@ -18,15 +18,6 @@ from semseg.types import IGNORED, Arrays, Batch, UInt8
 CLASSES, SIZE, RATE = 4, 32, 1e-5
 
 
-@pytest.fixture(scope="module")
-def batch() -> Batch:
-    """Three images, half of whose pixels are ignored. What PSP pools to a pixel two would be too few to normalise."""
-    rng = np.random.default_rng(3)
-    labels = rng.integers(0, CLASSES, (3, SIZE, SIZE)).astype(np.uint8)
-    labels[:, ::2] = IGNORED
-    return Batch(rng.integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.uint8), labels)
-
-
 @pytest.fixture
 def network(mx: Any, plain: Any, tmp_path: Path) -> Callable[[str], Any]:
     """Loads a file of initial values, as this project writes it, into plain GluonCV; in float64 and without dropout."""

@@ -15,18 +15,9 @@ from untrained import ALGORITHMS, initial_arrays, specification
 
 from semseg.codecs.params import write_params
 from semseg.engines.gluon import networks
-from semseg.types import IGNORED, Arrays, Batch
+from semseg.types import Arrays, Batch
 
 CLASSES, SIZE, RATE = 4, 32, 1e-6
-
-
-@pytest.fixture(scope="module")
-def batch() -> Batch:
-    """Three images, half of whose pixels are ignored. What PSP pools to a pixel two would be too few to normalise."""
-    rng = np.random.default_rng(3)
-    labels = rng.integers(0, CLASSES, (3, SIZE, SIZE)).astype(np.uint8)
-    labels[:, ::2] = IGNORED
-    return Batch(rng.integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.uint8), labels)
 
 
 @pytest.fixture
