@@ -18,6 +18,7 @@ SemsegError                     exit 2   500   this project or the machine: a de
 │       │   └── UnsupportedCodingError   415   its Content-Encoding
 │       ├── NotAcceptableError           406   its Accept
 │       └── ClientLeftError              499   its client, which has closed the connection
+├── GroupError                  exit 2   500   another rank or host of the training: it has failed or cannot be reached
 ├── BusyError                   exit 1   503   nothing: the server is overloaded, retry later
 └── ArtifactError               exit 1   500   the model directory
 
@@ -141,6 +142,10 @@ class ClientLeftError(RequestError):
     """The client closed its connection before the response; nginx's status 499, for metrics and the log."""
 
     http_status = 499
+
+
+class GroupError(SemsegError):
+    """Another rank or host of a training has failed, or cannot be reached."""
 
 
 class BusyError(SemsegError):
