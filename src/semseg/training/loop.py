@@ -91,10 +91,11 @@ class Fit:
     checkpoint_seconds: float = math.inf
     group: Group = ALONE
 
-    def run(self, stop: threading.Event, progress: Progress = BEGINNING) -> None:
-        """Trains and validates epoch by epoch, starting at `progress`; returns within a step of `stop` being set.
+    def run(self, stop: threading.Event, progress: Progress = BEGINNING) -> Progress:
+        """Trains and validates epoch by epoch, starting at `progress`; returns the last progress.
 
-        Does nothing if `stop` is already set. Raises Stopped if not a single update has been made.
+        Returns within a step of `stop` being set. Does nothing if `stop` is already set. Raises Stopped if not a single
+        update has been made.
         """
         saver = ProgressSaver(self.checkpoint, self.checkpoint_seconds)
         while progress.epoch < self.epochs and not self._stopped(stop):
@@ -111,6 +112,7 @@ class Fit:
             saver.save(progress)
         if not progress.updates:
             raise Stopped
+        return progress
 
     def _ends_early(self, progress: Progress) -> bool:
         rule, curve = self.early_stopping, [epoch.validated.mean_iou for epoch in progress.ended]
