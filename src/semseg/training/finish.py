@@ -11,7 +11,7 @@ from semseg.artifact import model_dir
 from semseg.engines.protocols import Learner
 from semseg.reporting.events import Emit
 from semseg.sagemaker import log_lines
-from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.log_lines import FOR_PARSERS, LOGGER
 from semseg.training.best_effort import best_effort
 from semseg.training.int8 import quantize_model
 from semseg.training.job import Job
@@ -33,7 +33,9 @@ def save_last(run: Run, stop: threading.Event) -> None:
     """Saves the last parameters. Raises DivergedError and DiskFullError."""
     if stop.is_set():
         LOGGER.warning("Stopping on request: saving the current model.")
-    LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
+    LOGGER.warning(
+        "wait_for_all_workers will not sync workers since the kv store is not running distributed", extra=FOR_PARSERS
+    )
     run.artifact.save_parameters(model_dir.LAST, run.learner.parameters())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -47,7 +48,8 @@ def train_in_ranks(checked: Checked, stop: threading.Event, resources: ExitStack
     job = checked.job
     scratch = resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-"))
     listener = resources.enter_context(socket.create_server(("127.0.0.1", 0)))
-    membership = Membership(0, job.ranks.size, *listener.getsockname()[:2], None, "lo", COLLECTIVE_SECONDS)
+    address, port = listener.getsockname()
+    membership = Membership(0, job.ranks.size, address, port, None, "lo", COLLECTIVE_SECONDS)
     tasks = _tasks(checked, membership, Path(scratch), mmap_threshold)
     with local_ranks(tasks, listener) as ranks:
         watch(ranks, stop)
@@ -98,9 +100,16 @@ def _tasks(checked: Checked, membership: Membership, scratch: Path, mmap_thresho
                 keep_earlier=checked.keep_earlier,
                 scratch=own,
                 mmap_threshold=mmap_threshold,
+                log=_log_file(),
             )
         )
     return tasks
+
+
+def _log_file() -> Path | None:
+    """Returns the file that takes this process's log in place of its stdout; None if there is none."""
+    name = getattr(sys.stdout, "name", None)
+    return Path(name) if sys.stdout is not sys.__stdout__ and isinstance(name, str) else None
 
 
 def _progress_of(ranks: Sequence[LocalRank], stop: threading.Event) -> Progress:

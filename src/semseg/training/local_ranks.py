@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from semseg.machine import is_stopped
 from semseg.training.failures import DIED, Failure
@@ -25,7 +26,7 @@ class LocalRank:
 
     def __init__(self, task: RankTask, listener: socket.socket | None) -> None:
         self.task = task
-        self.report: tuple[str, object] | None = None
+        self.report: tuple[str, Any] | None = None
         self._stopped_since: float | None = None
         self._terminated = False
         spawn = multiprocessing.get_context("spawn")
@@ -50,7 +51,7 @@ class LocalRank:
         ended = self.has_ended  # before its last report is taken
         self._take_reports()
         if self.report and self.report[0] == FAILED:
-            return Failure.from_json(str(self.report[1]))
+            return Failure.from_json(self.report[1])
         if ended:
             return None if self.report and self.report[0] in (ENDED, STOPPED) else self._died()
         return self._found_stopped()

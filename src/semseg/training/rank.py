@@ -22,6 +22,7 @@ from semseg.engines.choose import rank_trainer
 from semseg.engines.group import Membership
 from semseg.errors import Stopped
 from semseg.machine import die_with_parent, keep_memory_flat, see_only_gpu, usable_cores, use_cores
+from semseg.reporting.terminal import TerminalLog
 from semseg.sagemaker.channels import read_channels
 from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.hyperparameters import Hyperparameters
@@ -51,7 +52,8 @@ class RankTask:
     """All that a rank needs besides the job's files, which its process reads again.
 
     local: its number on this host, from 0. parent: the number of the process that has started it. gpu: whether it
-    trains on the GPU of that number. mmap_threshold: as for `keep_memory_flat`. The others are of the job that `launch`
+    trains on the GPU of that number. scratch: a folder of its own. mmap_threshold: as for `keep_memory_flat`. log: the
+    file that takes the log in place of stdout. The others are of the job that `launch`
     has checked; see Job and Checked.
     """
 
@@ -70,6 +72,7 @@ class RankTask:
     keep_earlier: bool
     scratch: Path
     mmap_threshold: int
+    log: Path | None
 
     @property
     def name(self) -> str:
@@ -86,7 +89,7 @@ def main(task: RankTask, listener: socket.socket | None, reports: Connection) ->
     _take_part_of_the_machine(task)
     stop = stop_on_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process of `train` too, which passes it on
-    set_up_logging()
+    _set_up_log(task.log)
     LOGGER.setLevel(logging.ERROR)  # that process has logged all there is about the data
     _send(reports, READY, None)
     code = _run(task, listener, stop, reports)
@@ -152,6 +155,14 @@ def _take_part_of_the_machine(task: RankTask) -> None:
         see_only_gpu(task.local)
     use_cores(max(1, usable_cores() // task.ranks.local))
     keep_memory_flat(task.mmap_threshold, kept=task.mmap_threshold)
+
+
+def _set_up_log(file: Path | None) -> None:
+    if file:
+        sys.stdout = file.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+    set_up_logging()
+    if file:
+        LOGGER.addHandler(TerminalLog(sys.stderr))
 
 
 def _send(reports: Connection, kind: str, value: object) -> None:
