@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from multiprocessing import connection
 from pathlib import Path
+from typing import Any
 
 from semseg.artifact import model_dir
 from semseg.codecs.params import read_params
@@ -109,15 +110,15 @@ def _tasks(checked: Checked, membership: Membership, scratch: Path, mmap_thresho
 def _log_file() -> Path | None:
     """Returns the file that takes this process's log in place of its stdout; None if there is none."""
     name = getattr(sys.stdout, "name", None)
-    return Path(name) if sys.stdout is not sys.__stdout__ and isinstance(name, str) else None
+    return Path(name) if isinstance(name, str) and Path(name).is_file() else None
 
 
 def _progress_of(ranks: Sequence[LocalRank], stop: threading.Event) -> Progress:
     """Returns the progress of ranks that have ended well. Raises Stopped if they were before they had any."""
-    kind, value = ranks[0].report or (STOPPED, "")
-    if kind == STOPPED:
-        raise Stopped(str(value))
-    text, stopped = value
+    report: tuple[str, Any] = ranks[0].report or (STOPPED, "")
+    if report[0] == STOPPED:
+        raise Stopped(report[1])
+    text, stopped = report[1]
     if stopped:
         stop.set()
     return Progress.from_json(text)

@@ -117,7 +117,7 @@ def assemble(checked: Checked, resources: ExitStack, group: Group = ALONE) -> Ru
     if group.size > 1:
         progress = Progress.from_json(shared_by(group, progress.to_json().encode()).decode())
     if group.rank:
-        ignore = ArtifactWriter(paths.model, settings, inputs.class_names, _ignored)
+        ignore = ArtifactWriter(paths.model, settings, inputs.classes, _ignored)
         return Run(job, progress, False, learner, schedule, ignore, _ignored, group)
     keep_earlier, report = checked.keep_earlier, checked.report
     sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, keep_earlier=keep_earlier)
