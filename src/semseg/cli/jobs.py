@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semseg.cli.config_file import FromFile
 from semseg.cli.options import (
     Commands,
     add_job_options,
@@ -43,6 +44,12 @@ def add_train(commands: Commands) -> None:
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="start a new training even if --job (default: ./job) holds one"
+    )
+    parser.add_argument(
+        "--config",
+        action=FromFile,
+        metavar="FILE",
+        help="take options from a TOML or JSON file, such as num_classes = 4",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -102,6 +109,7 @@ def add_check(commands: Commands) -> None:
     parser.add_argument(
         "--write-label-map", type=Path, metavar="FILE", help="write the suggested label map into a new file"
     )
+    parser.add_argument("--config", action=FromFile, metavar="FILE", help="take options from a TOML or JSON file")
     add_job_options(parser)
 
 

@@ -16,6 +16,9 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """The type that argparse's `add_subparsers` returns, to which a command adds its parser."""
 
 
+FLAGS = ("overwrite", "no_checkpoints")
+"""Options of a job without a value."""
+
 _CHANNEL_HELP = {
     "train": "the images to train on, or an augmented manifest",
     "validation": "the images to validate on, or an augmented manifest",
