@@ -36,7 +36,7 @@ def until_served(
         except BusyError as busy:
             wait = max(busy.retry_after, pause) * (1 + random.uniform(0, _SPREAD))  # noqa: S311 - no secret
             if clock() + wait >= until:
-                hint = f"{busy.hint} It was tried for {seconds:.0f} s; wait longer with a higher timeout.".strip()
+                hint = f"{busy.hint} It was tried for {seconds:.3g} s; wait longer with a higher timeout.".strip()
                 raise BusyError(busy.message, hint, busy.retry_after) from busy
             sleep(wait)
             pause = min(2 * pause, _LONGEST_WAIT)
