@@ -36,7 +36,7 @@ class Jobs:
         paths.hyperparameters.parent.mkdir()
         paths.hyperparameters.write_text(json.dumps(self._hyperparameters(engine, precision, seed)))
         environ = os.environ | {"SAGEMAKER_BASE_DIR": str(paths.base)}
-        command = [sys.executable, "-m", "semseg", "train"]
+        command: list[str | Path] = [sys.executable, Path(__file__).with_name("_engines_job.py"), engine]
         job = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         if job.returncode:
             raise RuntimeError(f"The job {paths.base.name} failed: {job.stdout}{job.stderr}")
@@ -44,23 +44,25 @@ class Jobs:
         return float(metrics["whole_pictures"]["validation"]["mIOU"])
 
     def _hyperparameters(self, engine: str, precision: str, seed: int) -> dict[str, str]:
-        """Those of scripts/demo, but for smaller crops and more epochs."""
+        """Those of scripts/demo, but for the number of epochs."""
         return {
             "num_classes": "4",
             "use_pretrained_model": "False",
             "optimizer": "adam",
             "learning_rate": "0.001",
             "epochs": str(self.epochs),
-            "crop_size": "32",
-            "base_size": "48",
+            "crop_size": "64",
+            "base_size": "96",
             "mini_batch_size": "8",
+            "validation_mini_batch_size": "1",
+            "_export_onnx": "False",
             "_seed": str(seed),
             "_engine": engine,
             "precision_dtype": precision,
         }
 
 
-JOBS = Jobs(size=(64, 48), train=320, validation=80, epochs=10)
+JOBS = Jobs(size=(128, 96), train=240, validation=60, epochs=40)
 TINY_JOBS = Jobs(size=(48, 32), train=8, validation=2, epochs=1)
 
 

@@ -110,9 +110,9 @@ def compare_accuracy(plan: Jobs, folder: Path) -> int:
 def print_points(found: dict[str, list[Future[float]]]) -> dict[str, Floats]:
     """Prints the mIOU of each job in points, their mean and deviation; returns the points of the seeds, by name."""
     print(f"{'mIOU in points':16}{''.join(f'  seed {seed}' for seed in SEEDS)}    mean  deviation", flush=True)
-    points = {}
+    points: dict[str, Floats] = {}
     for name, futures in found.items():
-        values = points[name] = 100 * np.array([future.result() for future in futures])
+        values = points[name] = np.array([100 * future.result() for future in futures])
         row = "".join(f"{value:8.2f}" for value in values)
         print(f"{name:16}{row}{values.mean():8.2f}{values.std(ddof=1):11.2f}", flush=True)
     return points
