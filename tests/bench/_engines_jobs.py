@@ -62,7 +62,7 @@ class Jobs:
         }
 
 
-JOBS = Jobs(size=(128, 96), train=240, validation=60, epochs=40)
+JOBS = Jobs(size=(128, 96), train=240, validation=60, epochs=30)
 TINY_JOBS = Jobs(size=(48, 32), train=8, validation=2, epochs=1)
 
 
