@@ -48,7 +48,7 @@ def load_predictor(
     """
     model = describe(model_dir)  # first, so that errors in the directory appear before an engine is loaded
     served = scale_of(model, scale)
-    engine, device = serving_engine(backend)
+    engine, device = serving_engine(backend, precision)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
     network = engine.backend(model, device, BackendOptions(precision, cores or usable_cores(), cache_dir))
     on_device = network.device_memory()
