@@ -12,6 +12,7 @@ from fake_backend import OnHost
 from small_model import known
 
 from semseg.engines import choose
+from semseg.engines.group import ALONE, Group
 from semseg.engines.protocols import Device, LearnerSpecification
 from semseg.errors import DeviceError
 from semseg.inference.predictor import normalise
@@ -145,7 +146,12 @@ class SmallEngine:
     def precisions(self, _: Device, /) -> tuple[str, ...]:
         return ("float32",)
 
-    def learner(self, _: LearnerSpecification, arrays: Arrays, origin: str, __: Device, /) -> SmallLearner:
+    def join(self, *_: object) -> Any:
+        raise NotImplementedError
+
+    def learner(
+        self, _: LearnerSpecification, arrays: Arrays, origin: str, __: Device, group: Group = ALONE, /
+    ) -> SmallLearner:
         return SmallLearner(arrays)
 
     def backend(self, *_: object) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, SupportsFloat
 
 from semseg.artifact.model_dir import ModelDescription
+from semseg.engines.group import ALONE, Group, Membership
 from semseg.networks.definitions import Backbone, Network
 from semseg.types import Arrays, Batch, Float32, UInt8
 
@@ -43,6 +44,8 @@ class Learner(Backend, Protocol):
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> SupportsFloat:
         """Update the parameters once, and return the criterion's value, the mean over the images.
 
+        In a group this is collective. The batch is this rank's part of the group's batch, and may be empty: images
+        uint8 (0, H, W, 3). Update and value are those of one process with the group's batch, the same on all ranks.
         Converting it to a float may wait for the device; this method returns as soon as the device can take the next
         update. seed: fixes the dropout, but not MXNet's on a GPU.
         """
@@ -92,6 +95,7 @@ class LearnerSpecification:
 
     loss: `cross_entropy`, `focal` or `dice+ce`; class_weights: the weight of a pixel of each class, None for 1 each.
     aux_loss: whether the auxiliary head is trained; aux_weight: its weight in the criterion's value.
+    syncbn: whether BatchNorm uses the statistics of the whole batch, rather than of each device's part.
     precision: what the convolutions compute in, one of the engine's `precisions`; tf32: whether those of float32 may
     round to TF32 where the device has it.
     """
@@ -106,6 +110,7 @@ class LearnerSpecification:
     aux_weight: float = 0.5
     precision: str = "float32"
     tf32: bool = False
+    syncbn: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,9 +179,20 @@ class Engine(Protocol):
         """
         ...
 
-    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, /) -> Learner:
+    def join(self, membership: Membership, device: Device, /) -> Group:
+        """Join a group of processes, each with a device of its own, once all have come.
+
+        Raises UserError when the engine trains in one process only, GroupError when the others do not come in time.
+        """
+        ...
+
+    def learner(
+        self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, group: Group = ALONE, /
+    ) -> Learner:
         """A learner that starts with these parameters, by structural name; `origin` names their file in errors.
 
+        In a group only `train_step` is collective. All ranks must start with the same parameters and `restore` the same
+        state; parameters, running statistics and state then stay the same on all ranks between updates.
         The specification's precision must be one of `precisions`.
         Raises UserError when the engine does not train the network, ArtifactError when the parameters do not fit,
         DeviceMemoryError when the device's memory is too small.

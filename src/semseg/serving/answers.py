@@ -29,11 +29,11 @@ from semseg.codecs.media_types import (
     with_defaults,
 )
 from semseg.codecs.npy import encode_npy
+from semseg.codecs.overlays import overlay
 from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
 from semseg.codecs.tensors import ENVELOPE, check_size, encode_classes, encode_probabilities
 from semseg.errors import TooLargeError
-from semseg.reporting.overlay import overlay
 from semseg.types import Prediction, UInt8
 
 PROBABILITIES, CLASSES, CONFIDENCE = "probabilities", "classes", "confidence"

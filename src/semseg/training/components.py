@@ -78,6 +78,7 @@ def build_learner(
         aux_weight=settings.aux_weight,
         precision=trainer.precision,
         tf32=settings.tf32,
+        syncbn=settings.syncbn,
     )
     arrays, origin = _first_arrays(specification, settings, earlier, checkpoint)
     learner = trainer.engine.learner(specification, arrays, origin, trainer.device)

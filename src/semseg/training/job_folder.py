@@ -15,7 +15,7 @@ from pathlib import Path
 
 from semseg.artifact.model_dir import files_of_model
 from semseg.data.local_job import is_foreign, is_laid_out_for, places_of
-from semseg.errors import JobFolderError, UserError, one_line
+from semseg.errors import JobFolderError, UserError, one_line, os_reason
 from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
@@ -219,7 +219,7 @@ def _remove(checkpoints: Iterable[Path]) -> None:
     try:
         remove(checkpoints)
     except OSError as error:
-        LOGGER.warning("Obsolete checkpoints cannot be removed: %s", error)
+        LOGGER.warning("Obsolete checkpoints cannot be removed: %s", os_reason(error))
 
 
 def _is_same_folder(one: Path | None, other: Path) -> bool:

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.overlays import overlay
 from semseg.codecs.palettes import palette
 from semseg.codecs.tensors import encode_probabilities
 from semseg.errors import NotAcceptableError, TooLargeError
 from semseg.inference.predictor import LogitsPrediction
 from semseg.networks.definitions import BACKBONES, NETWORKS
-from semseg.reporting.overlay import overlay
 from semseg.serving.answers import OFFERS, Segmented, answer_to
 
 HEIGHT, WIDTH = 61, 83

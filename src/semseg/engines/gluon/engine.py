@@ -11,6 +11,7 @@ import logging
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.params import read_params
 from semseg.engines.gluon import cuda, faults, runtime
+from semseg.engines.group import ALONE, Group, Membership
 from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner, LearnerSpecification
 from semseg.errors import UserError
 from semseg.types import Arrays
@@ -45,8 +46,17 @@ class MxnetEngine:
         """Return float32 alone."""
         return ("float32",)
 
+    def join(self, _: Membership, __: Device) -> Group:
+        """Raise UserError: MXNet trains in one process."""
+        raise UserError(
+            "MXNet trains in one process on one machine, not in a group of several.",
+            "Set _engine=torch, in the torch image: PyTorch trains on several hosts.",
+        )
+
     @faults.translated(faults.TRAINING_HINT)
-    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
+    def learner(
+        self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, _: Group = ALONE
+    ) -> Learner:
         """Return a learner that starts with these parameters; see `protocols.Engine`."""
         if specification.tf32:
             logger.warning("The hyperparameter '_tf32' has no effect: MXNet computes in float32 alone.")

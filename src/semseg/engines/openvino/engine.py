@@ -13,6 +13,7 @@ from semseg.artifact import onnx_file
 from semseg.artifact.gate import read_gate
 from semseg.artifact.model_dir import INT8, ONNX, ModelDescription
 from semseg.codecs.params import read_params
+from semseg.engines.group import Group
 from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner
 from semseg.errors import ArtifactError, DeviceError, UserError
 from semseg.machine import has_bf16, is_own
@@ -51,6 +52,10 @@ class OpenVinoEngine:
     def precisions(self, _: Device) -> tuple[str, ...]:
         """Return none: OpenVINO does not train."""
         return ()
+
+    def join(self, *_: object) -> Group:
+        """Raise UserError: OpenVINO does not train."""
+        raise UserError("OpenVINO does not train networks.", "Use another engine.")
 
     def learner(self, *_: object) -> Learner:
         """Raise UserError: OpenVINO does not train."""

@@ -11,6 +11,7 @@ import os
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.params import read_params
+from semseg.engines.group import ALONE, Group, Membership
 from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner, LearnerSpecification
 from semseg.engines.torch import faults, runtime
 from semseg.errors import UserError
@@ -52,8 +53,14 @@ class TorchEngine:
         """Return the precisions of training; see `protocols.Engine`."""
         return runtime.precisions(device.handle)
 
+    def join(self, _: Membership, __: Device) -> Group:
+        """Raise UserError: not supported yet."""
+        raise UserError("PyTorch does not train in several processes yet.", "Train on one device.")
+
     @faults.translated(faults.TRAINING_HINT)
-    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device) -> Learner:
+    def learner(
+        self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, _: Group = ALONE
+    ) -> Learner:
         """Return a learner that starts with these parameters; see `protocols.Engine`."""
         self._require(specification.network)
         runtime.allow_tf32(specification.tf32)
