@@ -23,6 +23,9 @@ WITH_LEARNERS: tuple[Engine, ...] = (MXNET, TORCH)
 SERVING = (AUTO, *(engine.name for engine in ENGINES))
 """The values of SEMSEG_BACKEND."""
 
+DEVICES = (AUTO, "cpu", "gpu")
+"""Where a network may be computed; `auto` is the GPU if an engine can use one."""
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -138,13 +141,19 @@ def _precision(engine: Engine, device: Device, wanted: str) -> str:
     )
 
 
-def serving_engine(wanted: str) -> tuple[Engine, Device]:
-    """Return the engine that serves, and its device; wanted: one of SERVING.
+def serving_engine(wanted: str, place: str = AUTO) -> tuple[Engine, Device]:
+    """Return the engine that serves, and its device; wanted: one of SERVING, place: one of DEVICES.
 
     `auto` is the first of WITH_LEARNERS that is installed and can use the first GPU, and OpenVINO without one. Their
-    imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that cannot be used is not an
-    error: warnings give the reasons. Raises UserError if the engine is not installed.
+    imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that cannot be used is only
+    an error if `place` asks for one: else warnings give the reasons. Raises UserError if the engine is not installed,
+    DeviceError if no GPU can be used.
     """
+    if place == "gpu":
+        return _engine_on_gpu(wanted)
+    if place == "cpu":
+        engine = OPENVINO if wanted == AUTO else _candidates("SEMSEG_BACKEND", wanted)[0]
+        return engine, engine.cpu()
     if wanted == OPENVINO.name or (wanted == AUTO and not gpu_files()):
         return OPENVINO, OPENVINO.cpu()
     engines = (
@@ -161,6 +170,17 @@ def serving_engine(wanted: str) -> tuple[Engine, Device]:
     for warning in filter(None, warnings):
         logger.warning(warning)
     return (OPENVINO, OPENVINO.cpu()) if wanted == AUTO else (engines[0], engines[0].cpu())
+
+
+def _engine_on_gpu(wanted: str) -> tuple[Engine, Device]:
+    """The engine, or for `auto` the first of WITH_LEARNERS, that can use the first GPU, and this GPU."""
+    refusals: list[tuple[Engine, DeviceError]] = []
+    for engine in _candidates("SEMSEG_BACKEND", wanted):
+        try:
+            return engine, engine.find_device(required=True)
+        except DeviceError as error:
+            refusals.append((engine, error))
+    raise next((error for engine, error in refusals if engine.is_for_gpus()), refusals[0][1])
 
 
 def _gpu_or_cpu(engine: Engine) -> tuple[Device | None, str]:

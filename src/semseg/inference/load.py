@@ -18,11 +18,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to predict, its description, and the bytes of memory left for images and answers."""
+    """A model ready to predict, its description, and the bytes of memory left for images and answers.
+
+    engine: the name of the engine that computes it.
+    """
 
     predictor: Predictor
     description: ModelDescription
     memory: int
+    engine: str = ""
 
 
 def load_predictor(
@@ -33,6 +37,7 @@ def load_predictor(
     cache_dir: Path | None = None,
     cores: int | None = None,
     processes: int = 1,
+    place: str = AUTO,
 ) -> LoadedModel:
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet or PyTorch.
 
@@ -40,11 +45,12 @@ def load_predictor(
     max_tile_pixels: the most pixels that the network gets at a time, 0 for what the memory of the GPU or host allows.
     cache_dir: where OpenVINO keeps compiled models for the next start; ignored with a warning if it is not this user's
     own. cores: the number to compute on, None for all of this process. processes: the number that share the
-    memory. Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the
-    engine or the CPU does not support the precision.
+    memory. place: one of `choose.DEVICES`. Raises ArtifactError when the directory has no readable model or none of
+    this precision, UserError when the engine or the CPU does not support the precision, DeviceError when a GPU is asked
+    for and cannot be used.
     """
     model = describe(model_dir)  # first, so that errors in the directory appear before an engine is loaded
-    engine, device = serving_engine(backend)
+    engine, device = serving_engine(backend, place)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
     network = engine.backend(model, device, BackendOptions(precision, cores or usable_cores(), cache_dir))
     on_device = network.device_memory()
@@ -56,4 +62,4 @@ def load_predictor(
     )
     logger.info("Images of more than %d pixels are cut into tiles.", pixels)
     predictor = Predictor(network, model.num_classes, pixels, origin=str(model_dir))
-    return LoadedModel(predictor, model, left)
+    return LoadedModel(predictor, model, left, engine.name)

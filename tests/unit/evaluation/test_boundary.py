@@ -20,7 +20,7 @@ def _masks(seed: int, height: int, width: int) -> tuple[UInt8, UInt8]:
         top, left = generator.integers(0, (height, width))
         rows, columns = generator.integers(1, (height // 2 + 2, width // 2 + 2))
         labels[top : top + rows, left : left + columns] = label
-        down, right = np.maximum(generator.integers(-3, 4, 2) + (top, left), 0)
+        down, right = np.maximum(np.add((top, left), generator.integers(-3, 4, 2)), 0)
         predicted[down : down + rows, right : right + columns] = label
     predicted[: height // 3, : width // 4] = 4
     labels[: height // 5, width // 2 :] = IGNORED
