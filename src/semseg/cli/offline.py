@@ -41,7 +41,7 @@ def add_predict(commands: Commands) -> None:
         help="one or more of mask, color, overlay, npy (probabilities) and json, joined by commas (default: mask)",
     )
     parser.add_argument(
-        "--palette", metavar="NAME", help="voc, ade20k or cityscapes: of color and overlay, and of mask"
+        "--palette", metavar="NAME", help="the colours of color and overlay, and of mask: model, voc, ade20k or cityscapes"
     )
     parser.add_argument("--skip-existing", action="store_true", help="leave out images whose results are there")
     _add_engine_options(parser)
@@ -56,15 +56,14 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from semseg.codecs import palettes
     from semseg.data.s3 import ObjectStore
-    from semseg.offline.model import load
+    from semseg.offline.model import PALETTES, load
     from semseg.offline.outputs import OUTPUTS
     from semseg.offline.predict import plan, predict
     from semseg.offline.sources import find_images
 
     outputs = [OUTPUTS[name] for name in _words("--save", arguments.save, OUTPUTS)]
-    palette = arguments.palette and _word("--palette", arguments.palette, palettes.NAMES)
+    palette = arguments.palette and _word("--palette", arguments.palette, PALETTES)
     engine, precision = _engine(arguments)
     with ObjectStore(caching=False) as store, _naming_options():
         sources = find_images(arguments.images, store, arguments.out)

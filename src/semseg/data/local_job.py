@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from semseg.data.label_map import LABEL_MAP_NAMES
+from semseg.data.class_names import FILES as CLASS_FILES
+from semseg.data.label_map_files import LABEL_MAP_NAMES
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, UserError, one_line
 from semseg.sagemaker.channels import readable, visible
@@ -152,7 +153,7 @@ def visible_name(source: Path) -> str:
 
 
 def _give_known_name(label_maps: Path) -> None:
-    """Rename a single file to the label map of all splits, unless it has the name of a label map already."""
+    """Rename a single file to the label map of all splits, unless it has the name of one, or of a file of names."""
     files = visible(label_maps)
-    if len(files) == 1 and files[0].name not in LABEL_MAP_NAMES:
+    if len(files) == 1 and files[0].name not in (*LABEL_MAP_NAMES, *CLASS_FILES):
         files[0].rename(label_maps / LABEL_MAP_NAMES[-1])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from semseg.data.label_map import LABEL_MAP_NAMES
+from semseg.data.label_map_files import LABEL_MAP_NAMES
 from semseg.data.local_job import visible_name
 from semseg.errors import SemsegError, one_line
 from semseg.sagemaker.log_lines import LOGGER

@@ -15,11 +15,15 @@ from PIL import Image
 from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.overlays import overlay
-from semseg.codecs.palettes import palette
+from semseg.codecs.palettes import NAMES, model_palette, palette
 from semseg.data.s3 import ObjectStore
 from semseg.engines.protocols import AUTO
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.types import Float32, Prediction, UInt8
+
+MODEL_PALETTE = "model"
+PALETTES = (MODEL_PALETTE, *NAMES)
+"""The names of palettes; `model` is that of the model's own colours, and of VOC's where it has none."""
 
 
 class Model:
@@ -46,17 +50,12 @@ class Model:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The name of each class, `class 3` for one without a name."""
-        return self.description.class_names or tuple(f"class {label}" for label in range(self.num_classes))
+        """What to call each class: its name, or `class 3`."""
+        return self.description.classes.titles
 
-    @property
-    def known_names(self) -> tuple[str | None, ...]:
-        """The name of each class; None for all if the model has none."""
-        return self.description.class_names or (None,) * self.num_classes
-
-    def palette(self, name: str | None = None) -> UInt8:
-        """A colour for each of the 256 labels, uint8 (256, 3). name: one of `palettes.NAMES`; None for VOC's."""
-        return palette(name or "voc")
+    def palette(self, name: str = MODEL_PALETTE) -> UInt8:
+        """A colour for each of the 256 labels, uint8 (256, 3). name: one of PALETTES."""
+        return model_palette(self.description.classes) if name == MODEL_PALETTE else palette(name)
 
     def segment(self, pixels: UInt8) -> Segmentation:
         """Segments RGB pixels, uint8 (H, W, 3). Raises ArtifactError if the network computes infinite values or NaN."""

@@ -13,7 +13,8 @@ from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
 from semseg.errors import UserError, os_reason
 from semseg.files import replacing
-from semseg.offline.model import Segmentation
+from semseg.offline.model import MODEL_PALETTE, Segmentation
+from semseg.types import UInt8
 
 _Encode = Callable[[Segmentation, str | None], Sequence[Buffer]]
 
@@ -38,11 +39,15 @@ def _mask(found: Segmentation, palette: str | None) -> Sequence[Buffer]:
 
 
 def _color(found: Segmentation, palette: str | None) -> Sequence[Buffer]:
-    return [encode_image(found.model.palette(palette)[found.mask])]
+    return [encode_image(_colours(found, palette)[found.mask])]
 
 
 def _overlay(found: Segmentation, palette: str | None) -> Sequence[Buffer]:
-    return [encode_image(found.overlay(found.model.palette(palette)))]
+    return [encode_image(found.overlay(_colours(found, palette)))]
+
+
+def _colours(found: Segmentation, palette: str | None) -> UInt8:
+    return found.model.palette(palette or MODEL_PALETTE)
 
 
 def _probabilities(found: Segmentation, _: str | None) -> Sequence[Buffer]:
@@ -50,7 +55,8 @@ def _probabilities(found: Segmentation, _: str | None) -> Sequence[Buffer]:
 
 
 def _summary(found: Segmentation, _: str | None) -> Sequence[Buffer]:
-    return encode_summary(found.mask, found.confidence, found.model.known_names, False)
+    classes = found.model.description.classes
+    return encode_summary(found.mask, found.confidence, classes.titles if classes.named else classes.names, False)
 
 
 OUTPUTS: Mapping[str, Output] = {

@@ -17,7 +17,6 @@ from PIL import Image
 from semseg.cli import main
 from semseg.codecs.palettes import palette
 from semseg.inference.load import load_predictor
-from semseg.offline import model as offline_model
 from semseg.offline import predict as offline_predict
 from semseg.offline.model import Model, Segmentation
 from semseg.types import UInt8
@@ -87,6 +86,21 @@ def test_a_palette_colours_masks_and_colours(small_model: Path, images: Path, tm
         assert mask.mode == "P"
         assert (np.asarray(mask.convert("RGB")) == pixels(out / "a_color.png")).all()
         assert (pixels(out / "a_color.png") == palette("cityscapes")[np.asarray(mask)]).all()
+
+
+def test_the_colours_and_names_are_the_model_s(small_model: Path, images: Path, tmp_path: Path) -> None:
+    named, out = tmp_path / "named", tmp_path / "out"
+    shutil.copytree(small_model, named)
+    colors = {"1": "#102030", "3": "#ff0000"}
+    (named / "classes.json").write_text(json.dumps({"classes": ["sky", "road", "tree", "car"], "colors": colors}))
+    assert run(named, images / "a.png", "--out", out, "--save", "color,mask,json", "--palette", "model") == 0
+    mask, color = pixels(out / "a.png"), pixels(out / "a_color.png")
+    assert (color[mask == 1] == (0x10, 0x20, 0x30)).all()
+    assert (color[mask == 3] == (255, 0, 0)).all()
+    assert table(out)["image"] == ["width", "height", "sky", "road", "tree", "car"]
+    assert [one["name"] for one in json.loads((out / "a.json").read_text())["classes"]] == ["sky", "road", "tree", "car"]
+    assert run(named, images / "a.png", "--out", out, "--save", "color") == 0
+    assert (pixels(out / "a_color.png") == color).all()
 
 
 def test_bad_images_are_listed_at_the_end_and_keep_no_others_from_it(
@@ -210,7 +224,7 @@ def test_a_stop_leaves_whole_files_and_can_be_continued(
             ["--save", "mask,colour"],
             "--save has 'colour': it takes mask, color, overlay, npy, json. Did you mean color?",
         ),
-        (["--palette", "vocc"], "--palette has 'vocc': it takes voc, ade20k, cityscapes. Did you mean voc?"),
+        (["--palette", "vocc"], "--palette has 'vocc': it takes model, voc, ade20k, cityscapes. Did you mean voc?"),
         (["--engine", "onnx"], "--engine has 'onnx': it takes auto, mxnet, openvino, torch."),
         (
             ["--precision", "int8"],
@@ -239,14 +253,13 @@ def test_an_image_that_does_not_fit_into_memory_fails_alone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Image.new("RGB", (800, 600)).save(images / "big.png")
-    load = offline_model.load_predictor
 
     def thrifty(*arguments: Any, **options: Any) -> Any:
-        loaded = load(*arguments, **options)
+        loaded = load_predictor(*arguments, **options)
         object.__setattr__(loaded, "memory", 10 << 20)
         return loaded
 
-    monkeypatch.setattr(offline_model, "load_predictor", thrifty)
+    monkeypatch.setattr("semseg.offline.model.load_predictor", thrifty)
     assert run(small_model, images, "--out", tmp_path / "out", "--save", "npy") == 1
     captured = capsys.readouterr()
     assert captured.out == "6 images segmented, 1 failed.\n"
