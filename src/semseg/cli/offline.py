@@ -41,7 +41,9 @@ def add_predict(commands: Commands) -> None:
         help="one or more of mask, color, overlay, npy (probabilities) and json, joined by commas (default: mask)",
     )
     parser.add_argument(
-        "--palette", metavar="NAME", help="the colours of color and overlay, and of mask: model, voc, ade20k or cityscapes"
+        "--palette",
+        metavar="NAME",
+        help="the colours, also for mask: model, voc, ade20k or cityscapes",
     )
     parser.add_argument("--skip-existing", action="store_true", help="leave out images whose results are there")
     _add_engine_options(parser)

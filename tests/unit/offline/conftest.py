@@ -14,11 +14,16 @@ CLASSES = 4
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model directory whose network gives each of four classes a band of brightness."""
-    directory = tmp_path_factory.mktemp("job") / "model"
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job's model directory, whose network gives each of four classes a band of brightness."""
+    return write_small_model(tmp_path_factory.mktemp("job") / "model", CLASSES, banded=True)
+
+
+@pytest.fixture(autouse=True)
+def _known() -> Iterator[None]:
+    """Tests here may load this model."""
     with known():
-        yield write_small_model(directory, CLASSES, banded=True)
+        yield
 
 
 def noise(seed: int, width: int = 40, height: int = 30) -> UInt8:

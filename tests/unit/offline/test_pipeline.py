@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_results_come_in_order_and_the_network_has_one_thread() -> None:
         threads.add(threading.current_thread())
         return 10 * item
 
-    stages = Stages(lambda item: item + 1, compute, lambda item: -item, lambda _: 1)
+    stages: Stages[int, int, int, int] = Stages(lambda item: item + 1, compute, lambda item: -item, lambda _: 1)
     assert list(pipeline.run(stages, range(50), 100, 3)) == [(item, -10 * (item + 1)) for item in range(50)]
     assert threads == {threading.current_thread()}
 
@@ -35,9 +36,11 @@ def test_threads_prepare_and_finish_while_the_network_computes() -> None:
         assert item == 0 or finished[item - 1].wait(30)
         return item
 
-    stages = Stages(
-        lambda item: (prepared[item].set(), item)[1], compute, lambda item: (finished[item].set(), item)[1], lambda _: 1
-    )
+    def setting(events: list[threading.Event], item: int) -> int:
+        events[item].set()
+        return item
+
+    stages = Stages(partial(setting, prepared), compute, partial(setting, finished), lambda _: 1)
     assert [result for _, result in pipeline.run(stages, range(4), 100, 1)] == [0, 1, 2, 3]
 
 
@@ -74,9 +77,9 @@ def test_an_error_ends_its_item_alone(stage: int, error: Exception, text: str) -
             raise error
         return item
 
-    works = [same, same, same]
-    works[stage] = fails
-    results = [result for _, result in pipeline.run(Stages(*works, size=lambda _: 1), range(5), 100, 2)]
+    first, second, third = (fails if stage == number else same for number in range(3))
+    stages = Stages(first, second, third, lambda _: 1)
+    results = [result for _, result in pipeline.run(stages, range(5), 100, 2)]
     assert isinstance(results[2], UserError)
     assert str(results[2]).startswith(text)
     assert results[:2] + results[3:] == [0, 1, 3, 4]
@@ -92,10 +95,11 @@ def test_other_errors_end_the_run_and_its_threads(stage: int, error: BaseExcepti
             raise error
         return item
 
-    works = [same, same, same]
-    works[stage] = fails
+    first, second, third = (fails if stage == number else same for number in range(3))
+    stages = Stages(first, second, third, lambda _: 1)
+    run = pipeline.run(stages, range(5), 100, 2)
     with pytest.raises(type(error)):
-        list(pipeline.run(Stages(*works, size=lambda _: 1), range(5), 100, 2))
+        list(run)
     assert not [thread for thread in threading.enumerate() if "semseg-offline" in thread.name]
 
 

@@ -89,16 +89,21 @@ def test_a_palette_colours_masks_and_colours(small_model: Path, images: Path, tm
 
 
 def test_the_colours_and_names_are_the_model_s(small_model: Path, images: Path, tmp_path: Path) -> None:
-    named, out = tmp_path / "named", tmp_path / "out"
+    named, out, names = tmp_path / "named", tmp_path / "out", ["sky", "road", "tree", "car"]
     shutil.copytree(small_model, named)
     colors = {"1": "#102030", "3": "#ff0000"}
-    (named / "classes.json").write_text(json.dumps({"classes": ["sky", "road", "tree", "car"], "colors": colors}))
+    (named / "classes.json").write_text(json.dumps({"classes": names, "colors": colors}))
     assert run(named, images / "a.png", "--out", out, "--save", "color,mask,json", "--palette", "model") == 0
     mask, color = pixels(out / "a.png"), pixels(out / "a_color.png")
     assert (color[mask == 1] == (0x10, 0x20, 0x30)).all()
     assert (color[mask == 3] == (255, 0, 0)).all()
-    assert table(out)["image"] == ["width", "height", "sky", "road", "tree", "car"]
-    assert [one["name"] for one in json.loads((out / "a.json").read_text())["classes"]] == ["sky", "road", "tree", "car"]
+    assert table(out)["image"] == ["width", "height", *names]
+    assert [one["name"] for one in json.loads((out / "a.json").read_text())["classes"]] == [
+        "sky",
+        "road",
+        "tree",
+        "car",
+    ]
     assert run(named, images / "a.png", "--out", out, "--save", "color") == 0
     assert (pixels(out / "a_color.png") == color).all()
 
