@@ -23,7 +23,8 @@ def test_results_come_in_order_and_the_network_has_one_thread() -> None:
         return 10 * item
 
     stages: Stages[int, int, int, int] = Stages(lambda item: item + 1, compute, lambda item: -item, lambda _: 1)
-    assert list(pipeline.run(stages, range(50), 100, 3)) == [(item, -10 * (item + 1)) for item in range(50)]
+    run = pipeline.run(stages, range(50), 100, 3)
+    assert list(run) == [(item, -10 * (item + 1)) for item in range(50)]
     assert threads == {threading.current_thread()}
 
 
