@@ -59,7 +59,7 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     with Image.open(folder / "mask.png") as mask, Image.open(folder / "overlay.png") as overlay:
         assert mask.mode == "L"
         assert mask.size == overlay.size == (128, 96)
-    predicted = {path.name for path in (folder / "masks").iterdir()}
+    predicted = {path.name for path in (folder / "predicted").iterdir()}
     images = [path.stem for path in (folder / "shapes/validation").iterdir()]
     assert predicted == {f"{stem}{end}.png" for stem in images for end in ("", "_overlay")} | {"class_shares.csv"}
     artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json"}
