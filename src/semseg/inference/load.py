@@ -50,7 +50,7 @@ def load_predictor(
     for and cannot be used.
     """
     model = describe(model_dir)  # first, so that errors in the directory appear before an engine is loaded
-    engine, device = serving_engine(backend, place)
+    engine, device = serving_engine(backend, precision, place)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
     network = engine.backend(model, device, BackendOptions(precision, cores or usable_cores(), cache_dir))
     on_device = network.device_memory()
