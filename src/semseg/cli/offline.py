@@ -46,6 +46,12 @@ def add_predict(commands: Commands) -> None:
         help="the colours, also for mask: model, voc, ade20k or cityscapes",
     )
     parser.add_argument("--skip-existing", action="store_true", help="leave out images whose results are there")
+    parser.add_argument(
+        "--scale",
+        default="model",
+        help="the size at which the network gets images: model (as the model "
+        "says), none (their own), base (about that of the training), or a factor (default: model)",
+    )
     _add_engine_options(parser)
 
 
@@ -69,7 +75,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     engine, precision = _engine(arguments)
     with ObjectStore(caching=False) as store, _naming_options():
         sources = find_images(arguments.images, store, arguments.out)
-        model = load(arguments.model, engine, precision, arguments.device)
+        model = load(arguments.model, engine, precision, arguments.device, arguments.scale)
         planned = plan(sources, arguments.out, outputs, palette, model.class_names, skip=arguments.skip_existing)
         return _report_predictions(predict(model, planned), len(planned.todo), len(sources) - len(planned.todo))
 

@@ -19,6 +19,7 @@ from semseg.codecs.palettes import NAMES, model_palette, palette
 from semseg.data.s3 import ObjectStore
 from semseg.engines.protocols import AUTO
 from semseg.inference.load import LoadedModel, load_predictor
+from semseg.inference.scaling import MODEL, Scale
 from semseg.types import Float32, Prediction, UInt8
 
 MODEL_PALETTE = "model"
@@ -42,6 +43,11 @@ class Model:
     def stride(self) -> int:
         """The network's stride: the side of the squares of pixels in which an image is computed."""
         return self._predictor.stride
+
+    @property
+    def scale(self) -> Scale:
+        """The size at which the network gets images."""
+        return self._predictor.scale
 
     @property
     def num_classes(self) -> int:
@@ -118,11 +124,11 @@ def located(place: str) -> Iterator[Path]:
             yield directory
 
 
-def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AUTO) -> Model:
+def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AUTO, scale: str = MODEL) -> Model:
     """Loads a model from a place that `located` finds, which takes some seconds.
 
-    engine: one of `choose.SERVING`; precision: one of `protocols.PRECISIONS`; device: one of `choose.DEVICES`. Raises
-    what `located` and `load_predictor` raise.
+    engine: one of `choose.SERVING`; precision: one of `protocols.PRECISIONS`; device: one of `choose.DEVICES`; scale:
+    as `scaling.scale_of` reads it. Raises what `located` and `load_predictor` raise.
     """
     with located(place) as directory:
-        return Model(load_predictor(directory, engine, precision, place=device))
+        return Model(load_predictor(directory, engine, precision, scale=scale, place=device))

@@ -99,7 +99,8 @@ def _open(model: Model, answer: int, source: Source) -> _Opened:
         image = open_image(content)
     except UserError as error:
         return _Opened(source, error)
-    needed = len(content) + request_bytes(model.num_classes, image.height, image.width, model.stride, 1 + answer)
+    size = model.num_classes, image.height, image.width
+    needed = len(content) + request_bytes(*size, model.stride, 1 + answer, model.scale)
     if needed > model.memory:
         return _Opened(
             source,

@@ -108,6 +108,17 @@ def test_the_colours_and_names_are_the_model_s(small_model: Path, images: Path, 
     assert (pixels(out / "a_color.png") == color).all()
 
 
+def test_the_network_gets_images_at_the_scale_that_is_asked_for(
+    small_model: Path, images: Path, tmp_path: Path
+) -> None:
+    assert run(small_model, images / "a.png", "--out", tmp_path / "half", "--scale", "0.5") == 0
+    predictor = load_predictor(small_model, "openvino", "f32", scale="0.5").predictor
+    expected = predictor.predict(pixels(images / "a.png")).labels()
+    assert (pixels(tmp_path / "half/a.png") == expected).all()
+    assert run(small_model, images / "a.png", "--out", tmp_path / "whole") == 0
+    assert (pixels(tmp_path / "whole/a.png") != expected).any()
+
+
 def test_bad_images_are_listed_at_the_end_and_keep_no_others_from_it(
     small_model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
