@@ -48,7 +48,8 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
             prepared = time.time()
             fit(run, stop)
             finish(run, stop)
-    print_totals(job, started, prepared)
+    if job.ranks.saves:
+        print_totals(job, started, prepared)
 
 
 def check(paths: Paths) -> Report:
