@@ -8,7 +8,7 @@ from pathlib import Path
 
 from semseg.artifact import model_dir
 from semseg.sagemaker import log_lines
-from semseg.sagemaker.log_lines import FOR_PARSERS, LOGGER
+from semseg.sagemaker.log_lines import FOR_PARSERS, FOR_PEOPLE, LOGGER
 from semseg.training.best_effort import best_effort
 from semseg.training.int8 import quantize_model
 from semseg.training.job import Job
@@ -35,6 +35,8 @@ def finish(run: Run, stop: threading.Event) -> None:
         quantize_model(directory, (inputs.train, inputs.validation), settings, stop.is_set, run.emit)
     best, measured = run.artifact.path(model_dir.BEST), (inputs.validation, inputs.test)
     score(run.learner, best, measured, settings, stop.is_set, run.emit)
+    if run.image_scale:
+        LOGGER.info(run.image_scale, extra=FOR_PEOPLE)
 
 
 def export_onnx(directory: Path) -> None:

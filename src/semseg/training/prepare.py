@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.reporting.data_report import write_report
 from semseg.reporting.events import Emit
+from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
@@ -26,7 +27,7 @@ from semseg.training.components import (
     require_backbone,
     require_network,
 )
-from semseg.training.inputs import Input, check_inputs
+from semseg.training.inputs import Input, check_inputs, scale_note
 from semseg.training.job import Job, open_job
 from semseg.training.job_folder import JobFolder
 from semseg.training.progress import BEGINNING, Progress
@@ -42,7 +43,7 @@ class Run:
     """A training that is ready to start, or to resume from `progress`.
 
     keep_earlier: whether the model directory holds an earlier training's model, which stays until this one has a model.
-    emit: takes the events of the run.
+    emit: takes the events of the run. image_scale: that of the data's report; empty if it is unknown.
     """
 
     job: Job
@@ -52,6 +53,7 @@ class Run:
     schedule: Schedule
     artifact: ArtifactWriter
     emit: Emit
+    image_scale: str = ""
 
 
 def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resources: ExitStack) -> Run:
@@ -71,7 +73,7 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
     require_network(settings, job.trainer.engine)
     require_backbone(settings, inputs.earlier, checkpoint)
     try:
-        report = _check(inputs.splits, settings.workers, stop, None if keep_earlier else paths.output_data)
+        report = _check(inputs.splits, settings, stop, None if keep_earlier else paths.output_data)
     except Stopped as stopped:
         if not checkpoint:
             raise
@@ -83,22 +85,27 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
 
     learner = build_learner(settings, inputs.earlier, checkpoint, weights, job.trainer)
     schedule = build_schedule(settings, job.samples)
-    sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, keep_earlier=keep_earlier)
+    sinks = open_sinks(
+        job.hosts.current, settings, paths.output_data, progress, inputs.classes, keep_earlier=keep_earlier
+    )
     emit = resources.enter_context(sinks)
     replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
     artifact = ArtifactWriter(paths.model, settings, inputs.classes, emit, replacing)
     if checkpoint and checkpoint.best:
         artifact.save(model_dir.BEST, checkpoint.write_best)
     # The run does not hold the checkpoint: while its file is mapped, it takes disk space even after its removal.
-    return Run(job, progress, keep_earlier, learner, schedule, artifact, emit)
+    return Run(job, progress, keep_earlier, learner, schedule, artifact, emit, report.image_scale if report else "")
 
 
-def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path | None) -> Report:
+def _check(inputs: tuple[Input, ...], settings: Hyperparameters, stop: threading.Event, output: Path | None) -> Report:
     """Reads all files once, writes a report into `output` if given, and raises DataError for all problems."""
-    report = check_inputs(inputs, workers, stop.is_set)
+    report = check_inputs(inputs, settings.workers, stop.is_set)
+    report = replace(report, image_scale=scale_note(report.splits, settings))
     if output:
         write_report(report, output)
     for suspicion in report.suspicions:
         LOGGER.warning(suspicion)
     report.raise_problems()
+    if report.image_scale:
+        LOGGER.info(report.image_scale)
     return report

@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from semseg.data.report import Report
@@ -15,7 +16,7 @@ from semseg.sagemaker.channels import read_channels
 from semseg.sagemaker.paths import Paths
 from semseg.training.finish import finish, print_totals
 from semseg.training.fit import fit
-from semseg.training.inputs import check_inputs
+from semseg.training.inputs import check_inputs, scale_note
 from semseg.training.job import open_channels, read_hyperparameters
 from semseg.training.job_folder import JobFolder
 from semseg.training.prepare import prepare
@@ -53,4 +54,5 @@ def check(paths: Paths) -> Report:
             )
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         inputs = open_channels(channels, settings, store, Path(scratch))
-        return check_inputs(inputs.splits, settings.workers)
+        report = check_inputs(inputs.splits, settings.workers)
+        return replace(report, image_scale=scale_note(report.splits, settings))

@@ -17,11 +17,12 @@ from semseg.reporting.sinks import Sinks
 from semseg.reporting.terminal import EpochLines
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.progress import Progress
+from semseg.types import Classes
 
 
 @contextmanager
 def open_sinks(
-    host: str, settings: Hyperparameters, output: Path, progress: Progress, keep_earlier: bool
+    host: str, settings: Hyperparameters, output: Path, progress: Progress, classes: Classes, keep_earlier: bool
 ) -> Iterator[Emit]:
     """Yields the sinks of a run's events: the log, the metrics files in `output` and, at a terminal, a
     progress bar and, unless the log goes there, a line for each epoch.
@@ -29,7 +30,10 @@ def open_sinks(
     After a restart they first receive the epochs that ended before it. They are closed however the run ends.
     keep_earlier: whether an earlier run's metrics files stay until an epoch has ended.
     """
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(output, keep_earlier)]
+    sinks: list[Sink] = [
+        LogSink(host, settings.logging_frequency, classes=classes),
+        MetricsFile(output, keep_earlier, classes),
+    ]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
         if not sys.stdout.isatty():  # there the log's lines say the same
