@@ -20,6 +20,7 @@ SemsegError                     exit 2   500   this project or the machine: a de
 │       └── ClientLeftError              499   its client, which has closed the connection
 ├── GroupError                  exit 2   500   another rank or host of the training: it has failed or cannot be reached
 ├── BusyError                   exit 1   503   nothing: the server is overloaded, retry later
+├── ServerError                 exit 1   500   a server that was called: it cannot be reached, fails or answers wrongly
 └── ArtifactError               exit 1   500   the model directory
 
 Stopped                         exit 0         nothing: the job was asked to stop
@@ -27,6 +28,7 @@ Stopped                         exit 0         nothing: the job was asked to sto
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 
@@ -53,7 +55,16 @@ class UserError(SemsegError):
 
 
 class HyperparameterError(UserError):
-    """A hyperparameter is missing, unknown or out of range."""
+    """A hyperparameter is missing, unknown or out of range.
+
+    `name` is the hyperparameter's and `fault` the message without the name, which a command line puts after its option;
+    both are empty when the error is about several hyperparameters, or about more than its own value.
+    """
+
+    def __init__(self, message: str, hint: str = "", name: str = "", fault: str = "") -> None:
+        super().__init__(message, hint)
+        self.name = name
+        self.fault = fault
 
 
 class ChannelError(UserError):
@@ -149,6 +160,19 @@ class BusyError(SemsegError):
         self.retry_after = retry_after
 
 
+class ServerError(SemsegError):
+    """A server that was called cannot be reached, fails, or sends a response that cannot be read.
+
+    status: the HTTP status of its response, None if there was none.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "", status: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
 class ArtifactError(SemsegError):
     """A model directory is incomplete, damaged, or contradicts itself."""
 
@@ -169,6 +193,12 @@ class FormatError(Exception):
 def one_line(text: str) -> str:
     """Return the text, escaped if it holds control characters: those in a file name could forge log lines."""
     return text if text.isprintable() else ascii(text)
+
+
+def os_reason(error: OSError) -> str:
+    """Return what the system could not do and with which file, as ``place: Permission denied``."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{one_line(str(error.filename))}: {reason}" if isinstance(error.filename, str | os.PathLike) else reason
 
 
 def first_few(items: Sequence[object], limit: int = 5) -> str:

@@ -33,11 +33,11 @@ from serve_process import (
 )
 
 from semseg.codecs.media_types import IMAGE_TYPES, UNDECLARED_TYPES
+from semseg.codecs.overlays import overlay
 from semseg.codecs.palettes import palette
 from semseg.engines.gluon import runtime
 from semseg.inference.load import load_predictor
 from semseg.inference.predictor import normalise
-from semseg.reporting.overlay import overlay
 from semseg.serving.answers import OFFERS
 from semseg.serving.openapi import description
 from semseg.types import Float32, UInt8

@@ -29,11 +29,11 @@ from semseg.codecs.media_types import (
     with_defaults,
 )
 from semseg.codecs.npy import encode_npy
+from semseg.codecs.overlays import overlay
 from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
 from semseg.codecs.tensors import ENVELOPE, check_size, encode_classes, encode_probabilities
 from semseg.errors import TooLargeError
-from semseg.reporting.overlay import overlay
 from semseg.types import Prediction, UInt8
 
 PROBABILITIES, CLASSES, CONFIDENCE = "probabilities", "classes", "confidence"
@@ -138,7 +138,7 @@ def _summary(media_type: str, parameters: Mapping[str, str]) -> Answer:
     runs = parameters["rle"] == "true"
 
     def encode(done: Segmented) -> Sequence[Buffer]:
-        names = done.model.class_names or (None,) * done.model.num_classes
+        names = done.model.classes.titles if done.model.classes.named else done.model.classes.names
         return encode_summary(*done.prediction.confidence(), names, runs)
 
     return Answer(media_type, encode, lambda _: 28 if runs else 6, compressible=True)

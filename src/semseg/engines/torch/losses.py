@@ -99,13 +99,14 @@ class BalancedLoss(Criterion):
         self._focus = focus if kind == "focal" else 0.0
         self._dice = dice if kind == "dice+ce" else 0.0
         self._class_weights = tuple(class_weights or num_classes * (1.0,))
+        self._weights_on_device: Tensor | None = None
         self._head_weights = 1.0, aux_weight
 
     def sums(self, outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Return for each head the weighted losses and the weights, and with dice each class's sums for it:
         (heads, 2) or (heads, 2 + 3 C).
         """
-        class_weights = outputs[0].new_tensor(self._class_weights)
+        class_weights = self._weights_like(outputs[0])
         valid = labels != IGNORED
         weights = class_weights[labels.where(valid, 0)] * valid
         return torch.stack([self._head_sums(logits, labels, weights) for logits in outputs])
@@ -114,6 +115,12 @@ class BalancedLoss(Criterion):
         """Return the objective of a batch."""
         losses = [self._loss(head) for head in sums]
         return Objective(sum(losses), _weighted_sum(losses, self._head_weights))
+
+    def _weights_like(self, tensor: Tensor) -> Tensor:
+        """The class weights, copied to the device once: a GPU would wait for a copy in each step."""
+        if self._weights_on_device is None:
+            self._weights_on_device = tensor.new_tensor(self._class_weights)
+        return self._weights_on_device
 
     def _head_sums(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         unlikely = cross_entropy(logits, labels)
@@ -125,7 +132,7 @@ class BalancedLoss(Criterion):
         loss = sums[0] / sums[1].clamp(min=LEAST_WEIGHT)
         if not self._dice:
             return loss
-        return loss + self._dice * _dice_loss(sums[2:].reshape(3, -1), sums.new_tensor(self._class_weights))
+        return loss + self._dice * _dice_loss(sums[2:].reshape(3, -1), self._weights_like(sums))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
