@@ -200,7 +200,7 @@ def test_each_class_with_a_name_has_a_line_of_its_own_on_whole_images(
     capsys: pytest.CaptureFixture[str], clock: Iterator[float], metric_definitions: dict[str, str]
 ) -> None:
     set_up_logging()
-    sink = LogSink("algo-1", 20, clock.__next__, Classes(("sky", None, "car", "tree mIOU"), (None,) * 4))
+    sink = LogSink("algo-1", 20, clock.__next__, classes=Classes(("sky", None, "car", "tree mIOU"), (None,) * 4))
     capsys.readouterr()
     sink(Scored("validation", 7, 0.75, 0.5, None, [0.5, 0.25, None, 0.125]))
     out = lines(capsys)
@@ -209,3 +209,8 @@ def test_each_class_with_a_name_has_a_line_of_its_own_on_whole_images(
         "#final_metric. host: algo-1, validation IOU of tree mIOU: 0.125 .",
     ]
     assert not [name for name, regex in metric_definitions.items() if re.search(regex, "\n".join(out[3:]))]
+
+
+def test_a_second_process_of_a_run_does_not_log_its_beginning_again(capsys: pytest.CaptureFixture[str]) -> None:
+    LogSink("algo-1", 20, lambda: 0.0, begun=True)
+    assert capsys.readouterr().out == ""
