@@ -24,6 +24,9 @@ WITH_LEARNERS: tuple[Engine, ...] = (MXNET, TORCH)
 SERVING = (AUTO, *(engine.name for engine in ENGINES))
 """The values of SEMSEG_BACKEND."""
 
+DEVICES = (AUTO, "cpu", "gpu")
+"""Where a network may be computed; `auto` is the GPU if an engine can use one."""
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -139,13 +142,20 @@ def _precision(engine: Engine, device: Device, wanted: str) -> str:
     )
 
 
-def serving_engine(wanted: str) -> tuple[Engine, Device]:
-    """Return the engine that serves, and its device; wanted: one of SERVING.
+def serving_engine(wanted: str, precision: str, place: str = AUTO) -> tuple[Engine, Device]:
+    """Return the engine that serves, and its device.
 
-    `auto` is the first of WITH_LEARNERS that is installed and can use the first GPU, and OpenVINO without one. Their
-    imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that cannot be used is not an
-    error: warnings give the reasons. Raises UserError if the engine is not installed.
+    wanted: one of SERVING; precision: one of PRECISIONS; place: one of DEVICES.
+    `auto` is the first of WITH_LEARNERS that is installed and computes in the precision on the first GPU, and OpenVINO
+    without one. Their imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that
+    cannot be used is only an error if `place` asks for one: else warnings give the reasons. Raises UserError if the
+    engine is not installed, DeviceError if no GPU can be used.
     """
+    if place == "gpu":
+        return _engine_on_gpu(wanted, precision)
+    if place == "cpu":
+        engine = OPENVINO if wanted == AUTO else _candidates("SEMSEG_BACKEND", wanted)[0]
+        return engine, engine.cpu()
     if wanted == OPENVINO.name or (wanted == AUTO and not gpu_files()):
         return OPENVINO, OPENVINO.cpu()
     engines = (
@@ -155,13 +165,37 @@ def serving_engine(wanted: str) -> tuple[Engine, Device]:
     for engine in engines:
         device, warning = _gpu_or_cpu(engine)
         if device and device.gpus:
-            if device.gpus > 1:
-                logger.warning("%d GPUs found; the first is used.", device.gpus)
-            return engine, device
+            if wanted != AUTO or _serves_in(engine, device, precision):
+                if device.gpus > 1:
+                    logger.warning("%d GPUs found; the first is used.", device.gpus)
+                return engine, device
+            warning = f"Serving on the CPU: {engine.title} does not compute in {precision} on this GPU."
         warnings.append(warning)
     for warning in filter(None, warnings):
         logger.warning(warning)
     return (OPENVINO, OPENVINO.cpu()) if wanted == AUTO else (engines[0], engines[0].cpu())
+
+
+def _engine_on_gpu(wanted: str, precision: str) -> tuple[Engine, Device]:
+    """The engine, or for `auto` the first of WITH_LEARNERS, that can use the first GPU, and this GPU.
+
+    One that computes in the precision there is preferred; the error of another will say so.
+    """
+    found: list[tuple[Engine, Device]] = []
+    refusals: list[tuple[Engine, DeviceError]] = []
+    for engine in _candidates("SEMSEG_BACKEND", wanted):
+        try:
+            found.append((engine, engine.find_device(required=True)))
+        except DeviceError as error:
+            refusals.append((engine, error))
+    if not found:
+        raise next((error for engine, error in refusals if engine.is_for_gpus()), refusals[0][1])
+    return next((one for one in found if _serves_in(*one, precision)), found[0])
+
+
+def _serves_in(engine: Engine, gpu: Device, precision: str) -> bool:
+    """Whether an engine serves in a precision on a GPU; none does in int8."""
+    return precision in (AUTO, "f32") or (precision == "bf16" and "bfloat16" in engine.precisions(gpu))
 
 
 def _gpu_or_cpu(engine: Engine) -> tuple[Device | None, str]:
