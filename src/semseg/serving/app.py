@@ -25,6 +25,7 @@ from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
 from semseg.inference.scaling import Scale
 from semseg.serving.answers import OFFERS, Offer, answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
+from semseg.serving.cors import allow_origins
 from semseg.serving.forms import boundary_of
 from semseg.serving.invocation import Invocation
 from semseg.serving.memory_budget import MemoryBudget
@@ -100,6 +101,8 @@ def create_app(
         return Response(described, content_type="application/json")
 
     _observe(app, metrics, settings.request_log)
+    if settings.cors_origins:
+        allow_origins(app, settings.cors_origins)
     return app
 
 
