@@ -56,10 +56,10 @@ def gather(
         for _ in _ticks(seconds, stop, lambda: [listener, *meeting.connected]):
             meeting.look()
             if not meeting.missing:
-                meeting.send({"start": meeting.facts})
+                meeting.begin()
                 return list(meeting.present.values()), meeting.facts
     except Stopped:
-        meeting.send({"stop": True})
+        meeting.dismiss({"stop": True})
         raise
     error = GroupError(
         f"Of the {hosts.count} hosts of the job, these have not come within {seconds / 60:g} minutes: "
@@ -76,40 +76,66 @@ def call(hosts: Hosts, own: Hello, seconds: float, stop: threading.Event) -> tup
     Its name need not resolve yet. Raises GroupError when the first host cannot be reached within the seconds, or says
     why there is no training; Stopped when `stop` is set, or the first host is stopped.
     """
-    first, problem = hosts.names[0], "it has not answered"
-    peer: Peer | None = None
+    caller = _Caller(hosts.names[0], own)
     try:
         for _ in _ticks(seconds, stop):
-            if peer is None or peer.closed:
-                peer, problem = _connected(first)
-                if peer:
-                    peer.send(own.message())
-                continue
-            for message in peer.receive():
-                if "start" in message and isinstance(message["start"], dict):
-                    return peer, message["start"]
-                if "stop" in message:
-                    raise Stopped
-                if "end" in message:
-                    raise Failure.from_json(str(message["end"])).error()
+            if facts := caller.look():
+                return caller.peer, facts
     except Stopped:
-        if peer:
-            peer.send({"stop": True})
+        caller.leave()
         raise
+    except GroupError:
+        caller.peer.close()
+        raise
+    caller.peer.close()
+    minutes = f"{seconds / 60:g} minutes"
     raise GroupError(
-        f"The first host of the job, {first}, has not begun within {seconds / 60:g} minutes: {problem}.",
+        f"The first host of the job, {hosts.names[0]}, has not begun within {minutes}: {caller.problem}.",
         f"Look at its log, and whether its port {WATCH_PORT} can be reached. _rendezvous_minutes is the time to wait.",
     )
 
 
-def _connected(first: str) -> tuple[Peer | None, str]:
-    """Returns a connection to the first host, or None and why there is none."""
-    try:
-        return Peer(socket.create_connection((first, WATCH_PORT), _CONNECT_SECONDS), first), "not all hosts have come"
-    except socket.gaierror:
-        return None, "its name does not resolve"
-    except OSError as error:
-        return None, f"it cannot be reached ({error.strerror or error})"
+class _Caller:
+    """Calls the first host. peer: the connection, closed if there is none. problem: why there is none."""
+
+    def __init__(self, first: str, own: Hello) -> None:
+        self.peer = Peer(socket.socket(), first)
+        self.peer.close()
+        self.problem = "it has not answered"
+        self._first, self._own = first, own
+
+    def look(self) -> dict[str, Any] | None:
+        """Connects or takes what the first host says; returns the facts. Raises its GroupError, and Stopped."""
+        if self.peer.closed:
+            self._connect()
+            return None
+        for message in self.peer.receive():
+            if "start" in message and isinstance(message["start"], dict):
+                return message["start"]
+            if "stop" in message:
+                raise Stopped
+            if "end" in message:
+                raise Failure.from_json(str(message["end"])).error()
+        return None
+
+    def leave(self) -> None:
+        """Says that the job is stopped, if the first host is there."""
+        if self.peer.closed:
+            self._connect()
+        self.peer.send({"stop": True})
+        self.peer.finish()
+
+    def _connect(self) -> None:
+        self.peer.close()
+        try:
+            connected = socket.create_connection((self._first, WATCH_PORT), _CONNECT_SECONDS)
+        except socket.gaierror:
+            self.problem = "its name does not resolve"
+        except OSError as error:
+            self.problem = f"it cannot be reached ({error.strerror or error})"
+        else:
+            self.peer, self.problem = Peer(connected, self._first), "not all hosts have come"
+            self.peer.send(self._own.message())
 
 
 def _ticks(seconds: float, stop: threading.Event, waited_for: Callable[[], list[Any]] = list) -> Iterator[None]:
@@ -153,6 +179,7 @@ class _Meeting:
         for name, peer in list(self.present.items()):
             if peer.closed:
                 LOGGER.warning("The host %s has left before the training began.", name)
+                peer.close()
                 del self.present[name]
         now, strangers = time.monotonic(), self._strangers
         self._strangers = []
@@ -162,15 +189,22 @@ class _Meeting:
             elif not peer.name:
                 self._strangers.append(peer)
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Sends a message to all that have come."""
+    def begin(self) -> None:
+        """Sends the facts to all hosts, which have come, and closes the connections of others."""
         for peer in self.present.values():
-            peer.send(message)
+            peer.send({"start": self.facts})
+        for peer in self._strangers:
+            peer.close()
 
     def refuse(self, error: GroupError) -> None:
         """Sends all that have come why there is no training, and closes the connections."""
-        self.send({"end": Failure(RAISED, str(error), error.exit_code).to_json()})
+        self.dismiss({"end": Failure(RAISED, str(error), error.exit_code).to_json()})
+
+    def dismiss(self, message: Mapping[str, Any]) -> None:
+        """Sends a last message to all that have come, and closes the connections."""
         for peer in self.present.values():
+            peer.send(message)
+        for peer in self.connected:
             peer.finish()
 
     def _take(self, peer: Peer, message: Mapping[str, Any]) -> None:

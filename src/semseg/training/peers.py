@@ -26,6 +26,7 @@ class Peer:
         self.name = name
         self.heard = time.monotonic()
         self.closed = False
+        self._unread = False
         self._socket = connected
         self._received = b""
 
@@ -39,14 +40,14 @@ class Peer:
         return str(self._socket.getpeername()[0])
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Sends a message, unless the connection is closed."""
-        if self.closed:
+        """Sends a message, unless the connection is closed or the other host does not read."""
+        if self.closed or self._unread:
             return
         try:
             self._socket.settimeout(_SEND_SECONDS)
             self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
-            self.closed = True
+            self._unread = True  # what has come before can still be received
 
     def receive(self) -> list[dict[str, Any]]:
         """Returns the messages that have come; does not wait."""
@@ -65,6 +66,7 @@ class Peer:
             pass
         except OSError:
             self.closed = True
+        self.closed = self.closed or self._unread
         *lines, self._received = self._received.split(b"\n")
         if max(map(len, (*lines, self._received))) > LONGEST:
             self.closed = True
