@@ -75,5 +75,5 @@ def losses(device: Any, num_classes: int, batch: Batch, rate: float, steps: int)
     networks.assign(networks.parameters(model), initial_arrays("fcn", "resnet-50", num_classes), "initial values")
     without_dropout(model)
     model.cast("float64")
-    learner = DoubleLearner(specification("fcn", num_classes), device, model)
+    learner = DoubleLearner(specification("fcn", num_classes), [device], model)
     return [float(learner.train_step(batch, rate, seed)) for seed in range(steps)]

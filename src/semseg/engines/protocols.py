@@ -95,7 +95,8 @@ class LearnerSpecification:
 
     loss: `cross_entropy`, `focal` or `dice+ce`; class_weights: the weight of a pixel of each class, None for 1 each.
     aux_loss: whether the auxiliary head is trained; aux_weight: its weight in the criterion's value.
-    syncbn: whether BatchNorm uses the statistics of the whole batch, rather than of each device's part.
+    syncbn: whether BatchNorm uses the statistics of the whole batch, rather than of each device's part. kvstore: what
+    adds up the gradients of several devices in one process: MXNet's `device`, `local` or `nccl`.
     precision: what the convolutions compute in, one of the engine's `precisions`; tf32: whether those of float32 may
     round to TF32 where the device has it.
     """
@@ -111,6 +112,7 @@ class LearnerSpecification:
     precision: str = "float32"
     tf32: bool = False
     syncbn: bool = False
+    kvstore: str = "device"
 
 
 @dataclass(frozen=True)

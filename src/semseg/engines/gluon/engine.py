@@ -62,7 +62,7 @@ class MxnetEngine:
             logger.warning("The hyperparameter '_tf32' has no effect: MXNet computes in float32 alone.")
         from semseg.engines.gluon.learner import GluonLearner
 
-        learner = GluonLearner(specification, device.handle)
+        learner = GluonLearner(specification, [device.handle])
         learner.load(arrays, origin)
         return learner
 
