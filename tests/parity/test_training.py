@@ -142,6 +142,8 @@ def test_the_value_stays_finite_where_gluoncvs_does_not(mx: Any, tiny_pair: tupl
     for each in tiny_pair:
         each.head[2].bias.set_data(_nd(mx, np.array([1000, 0, 0, 0], np.float32)))
     wrong = np.where(batch.labels == IGNORED, IGNORED, 1).astype(np.uint8)
-    value = GluonLearner(specification("fcn", CLASSES), [mx.cpu()], model).train_step(Batch(batch.images, wrong), RATE, 0)
+    value = GluonLearner(specification("fcn", CLASSES), [mx.cpu()], model).train_step(
+        Batch(batch.images, wrong), RATE, 0
+    )
     assert float(value) == pytest.approx(500, rel=0.05)  # half the pixels are ignored and count as 0
     assert gluoncv_steps(reference, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]

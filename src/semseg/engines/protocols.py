@@ -117,7 +117,7 @@ class LearnerSpecification:
 
 @dataclass(frozen=True)
 class Device:
-    """A device of an engine. handle: the engine's own object for it; gpus: the number of GPUs that it found."""
+    """What an engine computes on. handle: the engine's own object for it; gpus: the number of GPUs, 0 for the CPU."""
 
     handle: Any
     gpus: int = 0
@@ -163,7 +163,7 @@ class Engine(Protocol):
         ...
 
     def find_device(self, required: bool) -> Device:
-        """The first GPU, or else the CPU.
+        """The GPUs, or else the CPU.
 
         Raises DeviceError, with the cause and a way out, when there is a GPU that the engine cannot use, and when there
         is none although one is `required`.

@@ -42,9 +42,7 @@ class GluonLearner:
         """
         network, optimizer = specification.network, specification.optimizer
         self._devices = list(devices)
-        self._model = model or networks.build(
-            network, specification.backbone, specification.num_classes, self._devices
-        )
+        self._model = model or networks.build(network, specification.backbone, specification.num_classes, self._devices)
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["mxnet"]
         self._training = networks.LowResolutionLogits(self._model, aux=specification.aux_loss, tuned=runtime.tunes())
@@ -222,7 +220,8 @@ def _kvstore(kind: str) -> str:
     if kind in ("device", "local") or (kind == "nccl" and mx.runtime.Features().is_enabled("NCCL")):
         return kind
     logger.warning(
-        "The hyperparameter '_kvstore' is %s, which this MXNet does not have on one machine: it is 'device'.", ascii(kind)
+        "The hyperparameter '_kvstore' is %s, which MXNet does not have here: 'device' is used.",
+        ascii(kind[:100]),
     )
     return "device"
 

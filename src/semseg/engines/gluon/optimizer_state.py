@@ -54,7 +54,7 @@ def _trained(trainer: Any, named: Mapping[str, Any]) -> dict[str, tuple[int, Any
 
 
 def _states(trainer: Any, updater: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-    """The state's arrays on the updater's device, by name; none before the first update or for an optimizer without state."""
+    """The arrays of the updater's state, by name; none before the first update or for an optimizer without state."""
     states = {}
     for name, (index, _) in _trained(trainer, named).items():
         held = updater.states.get(index)

@@ -54,7 +54,7 @@ class SynchronisedNetwork:
             if node.operator is None:
                 values[index] = images if node.name == _IMAGES else self._copies(node.name, images)
             elif node.operator == "BatchNorm" and not node.settings["use_global_stats"]:
-                values[index] = _normalised(*inputs, node.settings)
+                values[index] = _normalised(inputs, node.settings)
             else:
                 compute = _function(node.operator)
                 values[index] = [compute(*own, **node.settings) for own in zip(*inputs, strict=True)]
@@ -99,15 +99,13 @@ def _function(operator: str) -> Callable[..., Any]:
     return found
 
 
-def _normalised(
-    parts: Sequence[Any],
-    gammas: Sequence[Any],
-    betas: Sequence[Any],
-    running_means: Sequence[Any],
-    running_variances: Sequence[Any],
-    settings: Mapping[str, Any],
-) -> list[Any]:
-    """A BatchNorm layer's outputs for its inputs (N, C, H, W) on each device, of which N may differ."""
+def _normalised(inputs: Sequence[Sequence[Any]], settings: Mapping[str, Any]) -> list[Any]:
+    """A BatchNorm layer's outputs on each device.
+
+    inputs: the layer's on each device, which are parts (N, C, H, W), of which N may differ; gammas, betas, and the
+    running means and variances, (C,).
+    """
+    parts, gammas, betas, running_means, running_variances = inputs
     sizes = [part.size // part.shape[1] for part in parts]
     mean, variance = _statistics(parts, sizes)
     with mx.autograd.pause():

@@ -101,7 +101,9 @@ def test_values_and_gradients_are_those_of_the_formulas(mx: Any, outputs: list[A
 
     criterion = BalancedLoss(kind, weights.tolist(), CLASSES, aux_weight=0.25)
     main, auxiliary = (logits.asnumpy().astype(np.float64) for logits in outputs)
-    assert float(criterion([Part(outputs, labels)]).value) == pytest.approx(loss(main) + 0.25 * loss(auxiliary), rel=1e-5)
+    assert float(criterion([Part(outputs, labels)]).value) == pytest.approx(
+        loss(main) + 0.25 * loss(auxiliary), rel=1e-5
+    )
     gradient = gradients(mx, criterion, outputs, labels)[0]
     for place in np.ndindex(*main.shape):
         step = np.zeros_like(main)
