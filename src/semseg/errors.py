@@ -27,6 +27,7 @@ Stopped                         exit 0         nothing: the job was asked to sto
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 
@@ -53,7 +54,16 @@ class UserError(SemsegError):
 
 
 class HyperparameterError(UserError):
-    """A hyperparameter is missing, unknown or out of range."""
+    """A hyperparameter is missing, unknown or out of range.
+
+    `name` is the hyperparameter's and `fault` the message without the name, which a command line puts after its option;
+    both are empty when the error is about several hyperparameters, or about more than its own value.
+    """
+
+    def __init__(self, message: str, hint: str = "", name: str = "", fault: str = "") -> None:
+        super().__init__(message, hint)
+        self.name = name
+        self.fault = fault
 
 
 class ChannelError(UserError):
@@ -169,6 +179,12 @@ class FormatError(Exception):
 def one_line(text: str) -> str:
     """Return the text, escaped if it holds control characters: those in a file name could forge log lines."""
     return text if text.isprintable() else ascii(text)
+
+
+def os_reason(error: OSError) -> str:
+    """Return what the system could not do and with which file, as ``place: Permission denied``."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{one_line(str(error.filename))}: {reason}" if isinstance(error.filename, str | os.PathLike) else reason
 
 
 def first_few(items: Sequence[object], limit: int = 5) -> str:

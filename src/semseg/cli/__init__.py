@@ -6,13 +6,14 @@ needs when called, so that no command waits for another's imports.
 
 from __future__ import annotations
 
-import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from semseg.cli import datasets, jobs, models, weights
-from semseg.errors import SemsegError, UserError
+from semseg.cli.parser import Parser, did_you_mean
+from semseg.errors import SemsegError, UserError, os_reason
 from semseg.version import __version__
 
 COMMANDS = (
@@ -33,15 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command `semseg` and returns its exit code. argv: None for the process's own arguments."""
     # The first process of a container ignores SIGTERM unless it is handled. Exiting also removes temporary files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
+        arguments = _parser(words).parse_args(words)
         code: int = arguments.run(arguments)
     except SemsegError as error:
         print(f"semseg: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:  # a file in the arguments that does not exist or cannot be written
-        print(f"semseg: {error}.", file=sys.stderr)
+    except BrokenPipeError:  # what reads the output, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UserError.exit_code
+    except OSError as error:  # a file in the arguments that does not exist or cannot be written
+        print(f"semseg: {os_reason(error)}.", file=sys.stderr)
+        return UserError.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return code
 
 
@@ -55,10 +62,15 @@ def serve() -> int:
     return main(["serve", *sys.argv[1:]])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="semseg", description="Train and serve semantic segmentation networks.")
+def _parser(words: Sequence[str]) -> Parser:
+    """Returns the parser of all commands; exits with a suggestion if the first word is none."""
+    parser = Parser(prog="semseg", description="Train and serve semantic segmentation networks.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in COMMANDS:
         add_command(commands)
+    if not words:
+        parser.print_help(sys.stderr)
+    if words and not words[0].startswith("-") and words[0] not in commands.choices:
+        parser.error(f"There is no command {words[0]!r}.{did_you_mean(words[0], commands.choices)}")
     return parser

@@ -7,18 +7,26 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from semseg.cli.config_file import FromFile
 from semseg.cli.options import (
     Commands,
     add_job_options,
+    given_arrangement,
     given_channels,
     given_hyperparameters,
     option,
     option_with_value,
+    require_valid,
 )
+from semseg.cli.parser import one_of
 from semseg.errors import ChannelError, UserError
 from semseg.sagemaker.channels import SPLITS
 from semseg.sagemaker.paths import Paths
+
+if TYPE_CHECKING:
+    from semseg.data.arrangement import Arrangement
 
 
 def add_train(commands: Commands) -> None:
@@ -26,16 +34,22 @@ def add_train(commands: Commands) -> None:
     parser = commands.add_parser(
         "train",
         help="run the training job in /opt/ml or $SAGEMAKER_BASE_DIR, or one given by options",
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=_train)
+    parser.set_defaults(run=_train, help=parser.format_help)
     parser.add_argument(
         "--job",
         type=Path,
+        metavar="DIR",
         help="the folder for the model and the output (default: the next of ./job, ./job-2, ./job-3, ...)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="start a new training even if --job (default: ./job) holds one"
+    )
+    parser.add_argument(
+        "--config",
+        action=FromFile,
+        metavar="FILE",
+        help="take options from a TOML or JSON file, such as num_classes = 4",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -49,11 +63,21 @@ def add_train(commands: Commands) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from semseg.data.arrangement import Arrangement
     from semseg.training.job_folder import TrainCommand
     from semseg.training.start import start
 
     channels, hyperparameters = given_channels(arguments), given_hyperparameters(arguments)
-    options = [option_with_value(name, value) for name, value in (channels | hyperparameters).items()]
+    arrangement = given_arrangement(arguments)
+    if channels:
+        require_valid(hyperparameters)
+    elif not _has_options(arguments) and not _is_laid_out(Paths.from_environment(os.environ)):
+        print(arguments.help(), file=sys.stderr)
+        raise ChannelError(
+            "There is nothing to train on: no channel is given, and there is no job in /opt/ml.",
+            "Give --train and --num-classes; `semseg demo shapes` writes a data set to try it with.",
+        )
+    options = [option_with_value(name, value) for name, value in (channels | arrangement | hyperparameters).items()]
     command = TrainCommand(
         channels,
         hyperparameters,
@@ -62,37 +86,50 @@ def _train(arguments: argparse.Namespace) -> int:
         keep_checkpoints=not arguments.no_checkpoints,
         overwrite=arguments.overwrite,
         arguments=tuple(word for words in options for word in words),
+        arrangement=Arrangement(arguments.suffix or "", arguments.split or 0.0),
     )
     return start(command, os.environ)
 
 
+def _has_options(arguments: argparse.Namespace) -> bool:
+    own = arguments.job, arguments.checkpoints, arguments.no_checkpoints, arguments.overwrite
+    return any(own) or bool(given_hyperparameters(arguments) | given_arrangement(arguments))
+
+
+def _is_laid_out(paths: Paths) -> bool:
+    """Returns whether a job is to be expected below `paths`: they exist, or the user names them."""
+    return bool(os.environ.get("SAGEMAKER_BASE_DIR")) or paths.base.exists()
+
+
 def add_check(commands: Commands) -> None:
     """Adds `semseg check`, which exits with 1 if the data has problems."""
-    parser = commands.add_parser(
-        "check", help="read all of a job's data and report on it, without training", allow_abbrev=False
-    )
+    parser = commands.add_parser("check", help="read all of a job's data and report on it, without training")
     parser.set_defaults(run=_check)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
         "--write-label-map", type=Path, metavar="FILE", help="write the suggested label map into a new file"
     )
+    parser.add_argument("--config", action=FromFile, metavar="FILE", help="take options from a TOML or JSON file")
     add_job_options(parser)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     import tempfile
 
+    from semseg.data.arrangement import Arrangement
     from semseg.data.user_paths import with_user_paths
     from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
     from semseg.training.recipe import check
 
     if arguments.write_label_map:
         require_new(arguments.write_label_map)
-    channels = given_channels(arguments)
+    channels, hyperparameters = given_channels(arguments), given_hyperparameters(arguments)
+    if channels:
+        require_valid(hyperparameters)
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = Paths(Path(scratch)) if channels else Paths.from_environment(os.environ)
         with with_user_paths(paths, channels):
-            _lay_out(paths, channels, given_hyperparameters(arguments))
+            _lay_out(paths, channels, hyperparameters, Arrangement(arguments.suffix or "", arguments.split or 0.0))
             report = check(paths)
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
     if arguments.write_label_map:
@@ -101,14 +138,14 @@ def _check(arguments: argparse.Namespace) -> int:
     return 1 if report.problems else 0
 
 
-def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, str]) -> None:
+def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, str], arrangement: Arrangement) -> None:
     """Lays out the job that the options describe. Raises ChannelError for hyperparameters without channels."""
     from semseg.data.local_job import lay_out
     from semseg.data.s3 import ObjectStore
 
     if channels:
         with ObjectStore() as store:
-            lay_out(paths, channels, hyperparameters, store)
+            lay_out(paths, channels, hyperparameters, store, arrangement=arrangement)
     elif hyperparameters:
         raise ChannelError(f"{option(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
 
@@ -119,7 +156,9 @@ def add_pipe(commands: Commands) -> None:
     parser.set_defaults(run=_pipe)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("directory", type=Path, help="where to create the pipes: the job's input/data")
-    parser.add_argument("--channel", choices=SPLITS, default="train")
+    parser.add_argument(
+        "--channel", type=one_of(*SPLITS), default="train", help=f"{' or '.join(SPLITS)} (default: train)"
+    )
     parser.add_argument("--label-attribute", metavar="KEY", help="the key of the annotation, if there are several")
     parser.add_argument("--epochs", type=int, help="the number of epochs to stream (default: until stopped)")
 

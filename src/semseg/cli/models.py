@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from semseg.cli.options import Commands
-from semseg.errors import UserError
+from semseg.cli.parser import one_of
+from semseg.errors import UserError, os_reason
 
 _MODEL = "the model directory: an unpacked model.tar.gz"
 
@@ -29,7 +30,7 @@ def add_export(commands: Commands) -> None:
     parser = commands.add_parser("export", help="export a trained network to ONNX or an MXNet symbol")
     parser.set_defaults(run=_export)
     parser.add_argument("directory", type=Path, help=_MODEL)
-    parser.add_argument("--format", choices=("onnx", "mxnet"), default="onnx")
+    parser.add_argument("--format", type=one_of("onnx", "mxnet"), default="onnx", help="onnx or mxnet (default: onnx)")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="(default: model.onnx or model-symbol.json in the directory)"
     )
@@ -49,7 +50,7 @@ def _export(arguments: argparse.Namespace) -> int:
         else:
             written.append(write_symbol(model, written[0]))
     except OSError as error:
-        raise UserError(f"The model cannot be written: {error}.", "Name another file with --out.") from error
+        raise UserError(f"The model cannot be written: {os_reason(error)}.", "Name another file with --out.") from error
     print(*written, sep="\n")
     return 0
 
@@ -78,6 +79,6 @@ def _quantize(arguments: argparse.Namespace) -> int:
     try:
         gate = quantize_folder(arguments.directory, arguments.images, arguments.annotations, arguments.label_map)
     except OSError as error:
-        raise UserError(f"The model cannot be written: {error}.") from error
+        raise UserError(f"The model cannot be written: {os_reason(error)}.") from error
     print(f"{'kept' if gate.passed else 'discarded'}: {gate}")
     return 0 if gate.passed else 1

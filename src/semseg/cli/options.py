@@ -3,23 +3,80 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TypeAlias
 
+from semseg.cli.parser import Parser
+from semseg.errors import UserError
 from semseg.sagemaker.channels import CHANNELS
-from semseg.sagemaker.hyperparameters import rules
+from semseg.sagemaker.hyperparameters import faults, rules
+from semseg.sagemaker.rules import Rule
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """The type that argparse's `add_subparsers` returns, to which a command adds its parser."""
+
+
+FLAGS = ("overwrite", "no_checkpoints")
+"""Options of a job without a value."""
+
+_CHANNEL_HELP = {
+    "train": "the images to train on, or an augmented manifest",
+    "validation": "the images to validate on, or an augmented manifest",
+    "train_annotation": "the masks of --train, a PNG of the same name for each image",
+    "validation_annotation": "the masks of --validation",
+    "label_map": "a JSON file, or a folder of them, that maps the masks' values to classes",
+    "model": "an earlier model to start from: a model.tar.gz or a folder",
+    "test": "images to score the best model on, or an augmented manifest",
+    "test_annotation": "the masks of --test",
+}
+_BASIC = (
+    "num_classes",
+    "algorithm",
+    "backbone",
+    "use_pretrained_model",
+    "epochs",
+    "learning_rate",
+    "mini_batch_size",
+    "validation_mini_batch_size",
+    "base_size",
+    "crop_size",
+    "_device",
+    "_engine",
+    "_seed",
+)
+"""The hyperparameters that a first training is about, which `--help` lists first."""
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Adds an option for each channel and each hyperparameter, whose value is None unless given."""
-    group = parser.add_argument_group("a job outside SageMaker", "Folders, files or s3://bucket/prefix.")
+    parser.usage = "%(prog)s [OPTION ...]"
+    group = parser.add_argument_group("the data of a job outside SageMaker", "Folders, files or s3://bucket/prefix.")
     for name in CHANNELS:
-        group.add_argument(option(name), dest=name, metavar="PLACE", help=f"the channel {name}")
-    group = parser.add_argument_group("its hyperparameters")
+        group.add_argument(option(name), dest=name, metavar="PLACE", help=_CHANNEL_HELP[name])
+    group.add_argument(
+        "--split",
+        type=_share,
+        metavar="SHARE",
+        help="use this share of the pairs of --train for validation, such as 0.2",
+    )
+    group.add_argument(
+        "--suffix", metavar="TEXT", help="what the names of masks have after those of their images, such as _L"
+    )
+    group = parser.add_argument_group("hyperparameters")
+    further = parser.add_argument_group("further hyperparameters")
     for rule in rules():
-        group.add_argument(option(rule.name), dest=rule.name, metavar="VALUE", help=rule.doc.replace("%", "%%"))
+        (group if rule.name in _BASIC else further).add_argument(
+            option(rule.name),
+            dest=rule.name,
+            metavar="|".join(rule.options) if rule.kind == "WORD" else rule.kind,
+            help=_help(rule).replace("%", "%%"),
+        )
+
+
+def _help(rule: Rule) -> str:
+    if rule.required:
+        return f"{rule.doc} (required)"
+    return f"{rule.doc} (default: {rule.default})" if rule.default is not None else rule.doc
 
 
 def given_channels(arguments: argparse.Namespace) -> dict[str, str]:
@@ -27,9 +84,36 @@ def given_channels(arguments: argparse.Namespace) -> dict[str, str]:
     return {name: value for name in CHANNELS if (value := getattr(arguments, name)) is not None}
 
 
+def given_arrangement(arguments: argparse.Namespace) -> dict[str, str]:
+    """Returns the text of the given options about how folders differ from channels, by name."""
+    given = {"split": arguments.split, "suffix": arguments.suffix}
+    return {name: str(value) for name, value in given.items() if value}
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: it must be a number between 0 and 1, such as 0.2.")
+    return share
+
+
 def given_hyperparameters(arguments: argparse.Namespace) -> dict[str, str]:
     """Returns the text of the given hyperparameters, by name."""
     return {rule.name: value for rule in rules() if (value := getattr(arguments, rule.name)) is not None}
+
+
+def require_valid(hyperparameters: Mapping[str, str]) -> None:
+    """Raises UserError for all hyperparameters that are wrong, named by their options."""
+    errors = faults(hyperparameters)
+    if not errors:
+        return
+    lines = [
+        f"{option(error.name)} {error.fault} {error.hint}".rstrip() if error.name else str(error) for error in errors
+    ]
+    raise UserError("\n".join(lines) if len(lines) == 1 else "\n- ".join([f"{len(lines)} options are wrong:", *lines]))
 
 
 def option(name: str) -> str:

@@ -14,6 +14,7 @@ from semseg.codecs.colors import color_name
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Listing
 from semseg.errors import DataError, first_few
+from semseg.types import Classes
 
 Counts = NDArray[np.int64]
 COLORS_SHOWN = 20
@@ -42,7 +43,7 @@ class Occurrences:
 class SplitReport:
     """Statistics of one split (``train``, ``validation`` or ``test``). Unreadable files count only in `pairs`.
 
-    class_names: names by class id, where the data contain them; known_colors: class id or `IGNORED` by colour, where
+    classes: names and colours, where the data contain them; known_colors: class id or `IGNORED` by colour, where
         the label map or Ground Truth defines it.
     sizes: the number of images by (width, height).
     image_kinds, mask_kinds: the number of files by format and mode, such as ``PNG P``.
@@ -66,7 +67,7 @@ class SplitReport:
     name: str
     pairs: int
     label_map: LabelMap
-    class_names: Mapping[int, str]
+    classes: Classes
     known_colors: Mapping[int, int]
     sizes: Mapping[tuple[int, int], int]
     image_kinds: Mapping[str, int]

@@ -6,7 +6,8 @@ Names, defaults, ranges and error texts are those of the built-in algorithm.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -161,35 +162,82 @@ def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
     `given` maps names to strings, bare or in one layer of JSON quotes, as SDKs send both; numbers and booleans are
     accepted too. crop_size is rounded up to a multiple of 8.
 
-    Raises HyperparameterError for a missing, unknown or invalid one, in the built-in algorithm's words where known.
+    Raises HyperparameterError for missing, unknown and invalid ones, in the built-in algorithm's words where known.
     """
-    texts = {name: _text(name, value) for name, value in given.items()}
-    warnings = _check_names(texts)
+    values, warnings, errors = _parsed(given)
+    if len(errors) > 1:
+        listed = "\n".join(f"- {error}" for error in errors)
+        raise HyperparameterError(f"{len(errors)} hyperparameters are wrong:\n{listed}")
+    if errors:
+        raise errors[0]
+    values["crop_size"] = -(-values["crop_size"] // 8) * 8
+    if values["syncbn"]:
+        warnings.append("The hyperparameter 'syncbn' has no effect: a single device trains on the whole batch.")
+    return Hyperparameters(**values), warnings
+
+
+def faults(given: Mapping[str, Any]) -> list[HyperparameterError]:
+    """Returns what is wrong with hyperparameters that `parse` would refuse, one error for each."""
+    return _parsed(given)[2]
+
+
+def _parsed(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[HyperparameterError]]:
+    """Returns the valid values by field, warnings, and all errors."""
+    texts: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    warnings: list[str] = []
+    errors: list[HyperparameterError] = []
+    known = {rule.name for rule in rules()}
+    for name, value in given.items():
+        with _collecting(errors):
+            texts[name] = _text(name, value)
+            if name not in known and not _is_the_platforms(name):
+                warnings.append(_unknown(name))
+    given_wrongly = {error.name for error in errors}
     texts = defaults() | texts
     if texts["lr_scheduler"] != "step":
         texts.pop("lr_scheduler_step", None)  # unused, so no value is an error
     missing = [rule.name for rule in rules() if rule.required and not texts.get(rule.name)]
     if texts["lr_scheduler"] == "step" and not texts.get("lr_scheduler_step"):
         missing.append("lr_scheduler_step")
-    if missing:
-        listed = ", ".join(f"'{name}'" for name in missing)
-        raise HyperparameterError(
-            f"No value(s) were specified for {listed} which are required hyperparameter(s) (caused by ValidationError)"
-        )
-    values = {field: _value(rule, texts.get(rule.name)) for field, rule in _rules().items()}
-    values["crop_size"] = -(-values["crop_size"] // 8) * 8
-    _require_weight_for_each_class(values["class_weights"], values["num_classes"])
-    if values["syncbn"]:
-        warnings.append("The hyperparameter 'syncbn' has no effect: a single device trains on the whole batch.")
-    return Hyperparameters(**values), warnings
+    if missing := [name for name in missing if name not in given_wrongly]:
+        errors.append(_missing(missing))
+    for field, rule in _rules().items():
+        with _collecting(errors):
+            values[field] = _value(rule, None if rule.name in missing else texts.get(rule.name))
+    if {"class_weights", "num_classes"} <= values.keys():
+        with _collecting(errors):
+            _require_weight_for_each_class(values["class_weights"], values["num_classes"])
+    return values, warnings, errors
 
 
-def _require_weight_for_each_class(class_weights: str | tuple[float, ...], num_classes: int) -> None:
-    if isinstance(class_weights, tuple) and len(class_weights) != num_classes:
+@contextmanager
+def _collecting(errors: list[HyperparameterError]) -> Iterator[None]:
+    """Adds the error that the block raises to a list."""
+    try:
+        yield
+    except HyperparameterError as error:
+        errors.append(error)
+
+
+def _missing(names: list[str]) -> HyperparameterError:
+    listed = ", ".join(f"'{name}'" for name in names)
+    return HyperparameterError(
+        f"No value(s) were specified for {listed} which are required hyperparameter(s) (caused by ValidationError)",
+        "",
+        names[0] if len(names) == 1 else "",
+        "is missing.",
+    )
+
+
+def _require_weight_for_each_class(class_weights: str | tuple[float, ...] | None, num_classes: int | None) -> None:
+    if isinstance(class_weights, tuple) and num_classes is not None and len(class_weights) != num_classes:
         raise HyperparameterError(
             f"The '_class_weights' hyperparameter has {len(class_weights)} numbers, but num_classes is {num_classes} "
             "(caused by ValidationError)",
             "Give one for each class, in the order of class ids, or 'auto'.",
+            "_class_weights",
+            f"has {len(class_weights)} numbers, but there are {num_classes} classes.",
         )
 
 
@@ -207,26 +255,30 @@ def _text(name: str, value: object) -> str:
             f"The value of the {name[:100]!r} hyperparameter must be a string, not {type(value).__name__} "
             "(caused by ValidationError)",
             "Give the value in quotes, or leave the name out.",
+            name,
+            f"must be a string, not {type(value).__name__}.",
         )
     value = value.strip()
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-def _check_names(given: Mapping[str, str]) -> list[str]:
+def _is_the_platforms(name: str) -> bool:
+    return name == "_tuning_objective_metric" or name.startswith("sagemaker_")
+
+
+def _unknown(name: str) -> str:
+    """Returns a warning about an unknown private name. Raises HyperparameterError if the name is not private."""
     known = [rule.name for rule in rules()]
-    warnings = []
-    for name in given:
-        if name in known or name == "_tuning_objective_metric" or name.startswith("sagemaker_"):
-            continue
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = f"Did you mean '{nearest[0]}'?" if nearest else f"The hyperparameters are {', '.join(known)}."
-        if not name.startswith("_"):
-            raise HyperparameterError(
-                f"Additional properties are not allowed ({name[:100]!r} was unexpected) (caused by ValidationError)",
-                hint,
-            )
-        warnings.append(f"The hyperparameter {name[:100]!r} is unknown and has no effect. {hint}")
-    return warnings
+    nearest = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6)
+    hint = f"Did you mean '{nearest[0]}'?" if nearest else f"The hyperparameters are {', '.join(known)}."
+    if not name.startswith("_"):
+        raise HyperparameterError(
+            f"Additional properties are not allowed ({name[:100]!r} was unexpected) (caused by ValidationError)",
+            hint,
+            name,
+            "is unknown.",
+        )
+    return f"The hyperparameter {name[:100]!r} is unknown and has no effect. {hint}"
 
 
 def _as_string(value: Any) -> str:

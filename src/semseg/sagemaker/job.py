@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from semseg.errors import DiskFullError, SemsegError, Stopped
+from semseg.errors import DiskFullError, SemsegError, Stopped, UserError, os_reason
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
@@ -60,7 +60,7 @@ def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
         try:
             _write_failure(paths.failure, f"{reason}\n\n{details}" if details else reason)
         except OSError as unwritable:
-            LOGGER.error("The failure file cannot be written: %s", unwritable)
+            LOGGER.error("The failure file cannot be written: %s", os_reason(unwritable))
         return code
     _remove_failure(paths.failure)
     return 0
@@ -70,6 +70,8 @@ def _explain(error: Exception) -> tuple[int, str, str]:
     """Returns the exit code, the reason in a sentence and, unless the user is to blame, the traceback."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         error = DiskFullError(error.filename or "the job's folder, or in the temporary one")
+    if isinstance(error, PermissionError) and error.filename:
+        error = UserError(f"{os_reason(error)}.", "Give the user that runs this command access to it.")
     if isinstance(error, SemsegError):
         if error.exit_code == 1:
             return 1, f"ClientError: {error}", ""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+DEFAULT_BASE = "/opt/ml"
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -16,7 +18,7 @@ class Paths:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Paths:
         """Returns the tree below $SAGEMAKER_BASE_DIR, by default /opt/ml."""
-        return cls(Path(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))
+        return cls(Path(environ.get("SAGEMAKER_BASE_DIR") or DEFAULT_BASE))
 
     @property
     def hyperparameters(self) -> Path:

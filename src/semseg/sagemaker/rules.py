@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ class Rule:
     parse: converts text to the value; raises ValueError or KeyError if invalid, OverflowError for too large an integer.
     expects: the end of the sentence "... which ...".
     doc: one line of documentation.
+    kind: what a value is, in a word for command lines, such as `INTEGER`.
+    options: the values that it accepts, if these are few.
     may_differ: whether a resumed training may have another value: the updates mean the same, though the engine and the
     precision round them differently.
     """
@@ -32,6 +35,8 @@ class Rule:
     parse: Callable[[str], Any]
     expects: str
     doc: str
+    kind: str
+    options: tuple[str, ...]
     may_differ: bool
 
     def __call__(self, text: str) -> Any:
@@ -42,8 +47,14 @@ class Rule:
             raise HyperparameterError(
                 f"The value {text[:200]!r} is not valid for the '{self.name}' hyperparameter which {self.expects} "
                 "(caused by ValidationError)",
-                f"The largest integer is {_LARGEST}." if isinstance(error, OverflowError) else "",
+                f"The largest integer is {_LARGEST}." if isinstance(error, OverflowError) else self._nearest(text),
+                self.name,
+                f"{text[:200]!r} is not valid: it {self.expects}.",
             ) from None
+
+    def _nearest(self, text: str) -> str:
+        nearest = difflib.get_close_matches(text[:200], self.options, n=1)
+        return f"Did you mean '{nearest[0]}'?" if nearest else ""
 
 
 def _declare(
@@ -52,10 +63,12 @@ def _declare(
     default: str | None,
     parse: Callable[[str], Any],
     expects: str,
+    kind: str,
+    options: tuple[str, ...] = (),
     required: bool = False,
     may_differ: bool = False,
 ) -> Any:
-    return field(metadata={"rule": Rule(name, default, required, parse, expects, doc, may_differ)})
+    return field(metadata={"rule": Rule(name, default, required, parse, expects, doc, kind, options, may_differ)})
 
 
 def choice(name: str, default: str, options: tuple[str, ...], doc: str, may_differ: bool = False) -> Any:
@@ -67,12 +80,13 @@ def choice(name: str, default: str, options: tuple[str, ...], doc: str, may_diff
         return text
 
     listed = ", ".join(f"'{option}'" for option in options)
-    return _declare(doc, name, default, parse, f"accepts one of the following: {listed}", may_differ=may_differ)
+    expects = f"accepts one of the following: {listed}"
+    return _declare(doc, name, default, parse, expects, "WORD", options, may_differ=may_differ)
 
 
 def text(name: str, default: str | None, doc: str, may_differ: bool = False) -> Any:
     """A dataclass field that holds any text."""
-    return _declare(doc, name, default, str, "accepts any text", may_differ=may_differ)
+    return _declare(doc, name, default, str, "accepts any text", "TEXT", may_differ=may_differ)
 
 
 def boolean(name: str, default: str, doc: str, may_differ: bool = False) -> Any:
@@ -82,7 +96,7 @@ def boolean(name: str, default: str, doc: str, may_differ: bool = False) -> Any:
         return {"true": True, "false": False}[text.lower()]
 
     expects = "accepts one of the following: 'True', 'False'"
-    return _declare(doc, name, default, parse, expects, may_differ=may_differ)
+    return _declare(doc, name, default, parse, expects, "WORD", ("True", "False"), may_differ=may_differ)
 
 
 def integer(
@@ -110,7 +124,9 @@ def integer(
 
     bounds = f" from {low}" if low is not None else ""
     bounds += f" to {high}" if high is not None else " up" if low is not None else ""
-    return _declare(doc, name, default, parse, f"expects an integer{bounds}", required, may_differ)
+    return _declare(
+        doc, name, default, parse, f"expects an integer{bounds}", "INTEGER", required=required, may_differ=may_differ
+    )
 
 
 def real(name: str, default: str, doc: str, interval: str, may_differ: bool = False) -> Any:
@@ -123,7 +139,7 @@ def real(name: str, default: str, doc: str, interval: str, may_differ: bool = Fa
         below = value < high or (interval[-1] == "]" and value == high)
         return value if math.isfinite(value) and above and below else _reject()
 
-    return _declare(doc, name, default, parse, f"expects a number in {interval}", may_differ=may_differ)
+    return _declare(doc, name, default, parse, f"expects a number in {interval}", "NUMBER", may_differ=may_differ)
 
 
 def epoch_list(name: str, doc: str) -> Any:
@@ -134,7 +150,7 @@ def epoch_list(name: str, doc: str) -> Any:
         values = sorted(int(part) for part in listed.split(",")) if text.strip() else []
         return tuple(values) if all(value > 0 for value in values) and len(set(values)) == len(values) else _reject()
 
-    return _declare(doc, name, None, parse, "expects different positive integers such as '10, 20'")
+    return _declare(doc, name, None, parse, "expects different positive integers such as '10, 20'", "EPOCHS")
 
 
 def weights(name: str, default: str, words: tuple[str, ...], doc: str) -> Any:
@@ -148,7 +164,8 @@ def weights(name: str, default: str, words: tuple[str, ...], doc: str) -> Any:
         return values if sound else _reject()
 
     listed = ", ".join(f"'{word}'" for word in words)
-    return _declare(doc, name, default, parse, f"accepts {listed} or numbers from 0 up such as '0.5, 25'")
+    expects = f"accepts {listed} or numbers from 0 up such as '0.5, 25'"
+    return _declare(doc, name, default, parse, expects, f"{'|'.join(words)}|NUMBERS", words)
 
 
 def _reject() -> Any:

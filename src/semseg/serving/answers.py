@@ -138,7 +138,7 @@ def _summary(media_type: str, parameters: Mapping[str, str]) -> Answer:
     runs = parameters["rle"] == "true"
 
     def encode(done: Segmented) -> Sequence[Buffer]:
-        names = done.model.class_names or (None,) * done.model.num_classes
+        names = done.model.classes.titles if done.model.classes.named else done.model.classes.names
         return encode_summary(*done.prediction.confidence(), names, runs)
 
     return Answer(media_type, encode, lambda _: 28 if runs else 6, compressible=True)

@@ -132,7 +132,7 @@ def _info(model: ModelDescription) -> dict[str, object]:
         "backbone": model.backbone.name,
         "num_classes": model.num_classes,
         "crop_size": model.crop_size,
-        "classes": model.class_names,
+        "classes": model.classes.titles if model.classes.named else None,
         "version": __version__,
     }
 

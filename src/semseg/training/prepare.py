@@ -86,7 +86,7 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
     sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, keep_earlier=keep_earlier)
     emit = resources.enter_context(sinks)
     replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
-    artifact = ArtifactWriter(paths.model, settings, inputs.class_names, emit, replacing)
+    artifact = ArtifactWriter(paths.model, settings, inputs.classes, emit, replacing)
     if checkpoint and checkpoint.best:
         artifact.save(model_dir.BEST, checkpoint.write_best)
     # The run does not hold the checkpoint: while its file is mapped, it takes disk space even after its removal.

@@ -14,6 +14,7 @@ from semseg.reporting.log import LogSink
 from semseg.reporting.metrics_file import MetricsFile
 from semseg.reporting.progress_bar import ProgressBar
 from semseg.reporting.sinks import Sinks
+from semseg.reporting.terminal import EpochLines
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.progress import Progress
 
@@ -22,7 +23,8 @@ from semseg.training.progress import Progress
 def open_sinks(
     host: str, settings: Hyperparameters, output: Path, progress: Progress, keep_earlier: bool
 ) -> Iterator[Emit]:
-    """Yields the sinks of a run's events: the log, the metrics files in `output` and, at a terminal, a progress bar.
+    """Yields the sinks of a run's events: the log, the metrics files in `output` and, at a terminal, a
+    progress bar and, unless the log goes there, a line for each epoch.
 
     After a restart they first receive the epochs that ended before it. They are closed however the run ends.
     keep_earlier: whether an earlier run's metrics files stay until an epoch has ended.
@@ -30,6 +32,8 @@ def open_sinks(
     sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(output, keep_earlier)]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
+        if not sys.stdout.isatty():  # there the log's lines say the same
+            sinks.append(EpochLines(sys.stderr))
     with closing(Sinks(*sinks)) as emit:
         if progress.ended:
             emit(Resumed(progress.ended))

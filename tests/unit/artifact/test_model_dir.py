@@ -17,11 +17,12 @@ from semseg.artifact.model_dir import (
     LAST,
     ModelDescription,
     describe,
-    write_class_names,
+    write_classes,
     write_hyperparams,
 )
 from semseg.errors import ArtifactError
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, by_name, titles
+from semseg.types import Classes
 
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
 Parameters = Callable[..., dict[str, NDArray[Any]]]
@@ -38,7 +39,7 @@ def test_parameters_alone_identify_the_network(
 ) -> None:
     path = write(tmp_path / LAST, network(found.name, backbone.name, classes=9, aux=aux))
     has_auxiliary = aux and found.auxiliary is not None
-    assert describe(tmp_path) == ModelDescription(found, backbone, 9, None, has_auxiliary, path, None)
+    assert describe(tmp_path) == ModelDescription(found, backbone, 9, None, has_auxiliary, path, Classes.unknown(9))
 
 
 def test_the_best_parameters_come_first_and_strangers_are_ignored(
@@ -71,7 +72,7 @@ def test_values_may_be_typed_quoted_or_missing(
     path = write(tmp_path / BEST, network("psp", "resnet-101", 7))
     (tmp_path / "hyperparams.json").write_text(json.dumps(stated))
     assert describe(tmp_path) == ModelDescription(
-        by_name("psp", NETWORKS), BACKBONES[1], 7, crop_size, True, path, None
+        by_name("psp", NETWORKS), BACKBONES[1], 7, crop_size, True, path, Classes.unknown(7)
     )
 
 
@@ -172,8 +173,8 @@ NAMES = ["background", 'Öl, "schwarz"', "background"]
 
 def test_class_names_are_written_and_read_back(tmp_path: Path, write: Write, network: Parameters) -> None:
     write(tmp_path / BEST, network(classes=3))
-    write_class_names(tmp_path, NAMES)
-    assert describe(tmp_path).class_names == tuple(NAMES)
+    write_classes(tmp_path, Classes((*NAMES,), (None,) * 3))
+    assert describe(tmp_path).classes.names == tuple(NAMES)
     assert json.loads((tmp_path / CLASSES).read_text()) == {"classes": NAMES}
     assert [path.name for path in sorted(tmp_path.iterdir())] == [CLASSES, BEST]
 
@@ -182,7 +183,7 @@ def test_class_names_may_have_company(tmp_path: Path, write: Write, network: Par
     write(tmp_path / BEST, network(classes=3))
     content = json.dumps({"classes": NAMES, "colors": {"0": "#ffffff"}}, ensure_ascii=False)
     (tmp_path / CLASSES).write_text(content, encoding="utf-8")
-    assert describe(tmp_path).class_names == tuple(NAMES)
+    assert describe(tmp_path).classes.names == tuple(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_wrong_class_names_are_an_error_that_names_the_fault(
 @pytest.mark.parametrize("name", ["", "a\nb", "c" * 257])
 def test_names_that_could_not_be_read_are_not_written(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArtifactError, match="the name of class 1"):
-        write_class_names(tmp_path, ["background", name])
+        write_classes(tmp_path, Classes(("background", name), (None, None)))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from semseg.cli import main
+from semseg.cli.options import option
+from semseg.sagemaker.hyperparameters import rules
 
 
 @pytest.mark.parametrize("epochs", ["-1", "0"])
@@ -27,7 +29,7 @@ def test_a_training_that_is_stopped_while_s3_is_busy_ends_well(
         monkeypatch.setenv(name, "a")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.url)
     command = [sys.executable, "-m", "semseg", "train", "--no-checkpoints", "--train", "s3://bucket/train"]
-    command += ["--learning-rate=-1", "--class-weights", "0.5, 25"]
+    command += ["--num-classes", "2", "--label-attribute=-ref", "--class-weights", "0.5, 25"]
     job = "-my job \udcff"
     with subprocess.Popen(
         [*command, f"--job={job}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, errors="surrogateescape"
@@ -79,5 +81,54 @@ def test_a_hyperparameter_without_a_channel_fails_the_job_that_is_laid_out(tmp_p
 def test_checkpoints_are_kept_or_not(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["train", "--train", "a", "--checkpoints", "b", "--no-checkpoints"])
-    assert end.value.code == 2
+    assert end.value.code == 1
     assert "not allowed with argument --checkpoints" in capsys.readouterr().err
+
+
+def test_without_a_job_train_explains_itself_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SAGEMAKER_BASE_DIR", raising=False)
+    monkeypatch.setattr("semseg.sagemaker.paths.DEFAULT_BASE", str(tmp_path / "opt-ml"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train"]) == 1
+    _, said = capsys.readouterr()
+    assert "--num-classes INTEGER" in said
+    assert said.splitlines()[-1].startswith(
+        "semseg: There is nothing to train on: no channel is given, and there is no job"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_all_wrong_hyperparameters_are_listed_by_their_options(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "--train", "x", "--crop_size=ten", "--algorithm", "fnc", "--class-weights", "1,2,x"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "semseg: 4 options are wrong:",
+        "- --num-classes is missing.",
+        "- --algorithm 'fnc' is not valid: it accepts one of the following: 'fcn', 'psp', 'deeplab'. "
+        "Did you mean 'fcn'?",
+        "- --crop-size 'ten' is not valid: it expects an integer from 17 up.",
+        "- --class-weights '1,2,x' is not valid: it accepts 'none', 'auto' or numbers from 0 up such as '0.5, 25'.",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_has_the_type_the_default_and_the_choices_of_each_hyperparameter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    basic, further = shown.split("further hyperparameters:")
+    for rule in rules():
+        _, _, text = shown.partition(f" {option(rule.name)} ")
+        described, _, _ = text.partition(" --")
+        assert described.startswith("|".join(rule.options) if rule.kind == "WORD" else rule.kind)
+        assert rule.default is None or described.rpartition("(")[2].startswith(f"default: {rule.default})")
+    assert "--num-classes INTEGER" in basic
+    assert "(required)" in basic
+    assert "--weight-decay NUMBER" in further

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -58,19 +59,41 @@ def test_no_command_waits_for_the_imports_of_another() -> None:
     assert "numpy" not in modules
 
 
-@pytest.mark.parametrize("argv", [[], ["trane"], ["train", "--fast"]])
-def test_an_unknown_command_line_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["trian"], "semseg: There is no command 'trian'. Did you mean train?\nSee semseg --help.\n"),
+        (["train", "--fast"], "semseg train: There is no option --fast. Did you mean --test?\n"),
+        (["train", "--crop_sise=3"], "semseg train: There is no option --crop-sise. Did you mean --crop-size?\n"),
+        (["train", "--zzzzz"], "semseg train: There is no option --zzzzz.\n"),
+        (["train", "--crop", "3"], "semseg train: There is no option --crop."),
+        (["overlay", "a", "b", "c", "d"], "semseg overlay: 'd' is one word too many.\nSee semseg overlay --help.\n"),
+        (["export", "a", "--format", "onx"], "'onx' is not valid: it must be onnx or mxnet. Did you mean onnx?\n"),
+        (["pipe", "a", "b", "--channel", "test"], "'test' is not valid: it must be train or validation.\n"),
+        (["overlay", "a"], "semseg overlay: the following arguments are required: mask, out\n"),
+        ([], "semseg: the following arguments are required: COMMAND\n"),
+    ],
+)
+def test_an_unknown_command_line_is_refused_with_the_nearest_word(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         main(argv)
-    assert end.value.code == 2
-    assert "usage: semseg" in capsys.readouterr().err
+    assert end.value.code == 1
+    assert said in capsys.readouterr().err
+
+
+def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([])
+    assert "fetch-weights" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         (("overlay", "absent.jpg", "mask.png", "out.png"), "absent.jpg cannot be read: No such file or directory."),
-        (("demo", "/proc/shapes"), "[Errno 2] No such file or directory: '/proc/shapes"),
+        (("demo", "/proc/shapes"), "/proc/shapes: No such file or directory."),
     ],
 )
 def test_a_file_that_is_not_there_or_cannot_be_written_is_named(
@@ -78,3 +101,29 @@ def test_a_file_that_is_not_there_or_cannot_be_written_is_named(
 ) -> None:
     assert main(command) == 1
     assert capsys.readouterr().err.startswith(f"semseg: {said}")
+
+
+def test_an_interrupted_command_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("semseg.reporting.overlay.write_overlay", interrupted)
+    assert main(["overlay", "a.jpg", "a.png", "out.png"]) == 130
+
+
+def test_a_reader_of_the_output_may_end_first(tmp_path: Path) -> None:
+    """As with `| head`: no traceback, neither from the command nor when Python flushes at its end."""
+    code = "import sys, semseg.cli as cli; cli.COMMANDS = (add,); sys.exit(cli.main(['many']))"
+    add = (
+        "def run(_):\n    for _ in range(100_000): print('a line')\n    return 0\n"
+        "def add(commands): commands.add_parser('many').set_defaults(run=run)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", add + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "a line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 1

@@ -64,6 +64,6 @@ def test_import_weights_refuses_another_file(tmp_path: Path, capsys: pytest.Capt
 def test_fetch_weights_knows_two_backbones(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["fetch-weights", "resnet-50", "resnet-152"])
-    assert end.value.code == 2
+    assert end.value.code == 1
     assert "'resnet-152' is neither resnet-50 nor resnet-101" in capsys.readouterr().err
     assert store.asked == []

@@ -110,7 +110,7 @@ def test_names_of_pixel_values_become_names_of_classes(write_pair: PairWriter) -
         ColorMap(tuple((value, name, value) for value, name in enumerate(("void", "road", "car")))),
     )
     report = check([(listing, parse_label_map({"map": {"0": 1, "1": 2, "255": 0}}, 2, "map.json"))], workers=0)
-    assert [report.splits[0].class_names.get(class_id) for class_id in range(3)] == ["road", "car", None]
+    assert report.splits[0].classes.names == ("road", "car")
 
 
 class TestProblems:

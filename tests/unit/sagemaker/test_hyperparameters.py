@@ -6,7 +6,7 @@ import pytest
 
 from semseg.errors import HyperparameterError
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network
-from semseg.sagemaker.hyperparameters import defaults, parse, rules
+from semseg.sagemaker.hyperparameters import defaults, faults, parse, rules
 from semseg.sagemaker.optimizers import OPTIMIZERS
 
 # The default-input.json of the built-in algorithm's container, without its num_training_samples of 8
@@ -285,3 +285,21 @@ def test_there_is_a_weight_for_each_class() -> None:
         HyperparameterError, match="'_class_weights' hyperparameter has 2 numbers, but num_classes is 3"
     ):
         parse({"num_classes": "3", "_class_weights": "0.5, 25"})
+
+
+def test_all_that_is_wrong_is_listed() -> None:
+    given = {"num_clases": "3", "crop_size": "1", "optimizer": "adm", "epochs": None}
+    with pytest.raises(HyperparameterError) as refusal:
+        parse(given)
+    first, *lines = str(refusal.value).splitlines()
+    assert first == "5 hyperparameters are wrong:"
+    words = ["'num_clases' was unexpected", "'epochs' hyperparameter must be", "'num_classes' which are required"]
+    words += ["'crop_size' hyperparameter which expects an integer", "Did you mean 'adam'?"]
+    assert len(lines) == len(words)
+    assert all(any(word in line for line in lines) for word in words)
+
+
+def test_a_value_of_the_wrong_type_is_one_fault() -> None:
+    assert [(one.name, one.fault) for one in faults({"num_classes": ["2"]})] == [
+        ("num_classes", "must be a string, not list.")
+    ]

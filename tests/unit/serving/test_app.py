@@ -33,7 +33,7 @@ from semseg.serving.app import create_app
 from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.prediction_queue import PredictionQueue
 from semseg.serving.settings import Settings
-from semseg.types import Float32
+from semseg.types import Classes, Float32
 from semseg.version import __version__
 
 Loaded = Callable[..., LoadedModel]
@@ -412,7 +412,7 @@ def test_gzip_is_for_clients_that_ask_for_it(
 
 
 def test_the_classes_have_the_names_of_the_model(model: LoadedModel) -> None:
-    description = dataclasses.replace(model.description, class_names=("red", "green", "blue"))
+    description = dataclasses.replace(model.description, classes=Classes(("red", "green", "blue"), (None,) * 3))
     client = client_when_loaded(dataclasses.replace(model, description=description))
     reported = client.post("/invocations", data=encoded((32, 20)), headers={"Accept": "application/json"}).json
     assert reported
@@ -573,7 +573,9 @@ def test_the_readme_shows_the_execution_parameters(model: LoadedModel) -> None:
 def test_info_says_what_is_served_and_null_where_that_is_unknown(
     model: LoadedModel, crop_size: int | None, names: tuple[str, ...] | None
 ) -> None:
-    description = dataclasses.replace(model.description, crop_size=crop_size, class_names=names)
+    description = dataclasses.replace(
+        model.description, crop_size=crop_size, classes=Classes(names or (None,) * 3, (None,) * 3)
+    )
     response = client_when_loaded(dataclasses.replace(model, description=description)).get("/info")
     assert (response.status_code, response.content_type) == (200, "application/json")
     assert response.json == {
