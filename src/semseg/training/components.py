@@ -79,6 +79,7 @@ def build_learner(
         precision=trainer.precision,
         tf32=settings.tf32,
         syncbn=settings.syncbn,
+        kvstore=settings.kvstore,
     )
     arrays, origin = _first_arrays(specification, settings, earlier, checkpoint)
     learner = trainer.engine.learner(specification, arrays, origin, trainer.device)
