@@ -67,7 +67,7 @@ def scores(
     learner: Any, best: Path, validation: Input, test: Input | None, stop: Callable[[], bool] = lambda: False
 ) -> list[Any]:
     events: list[Any] = []
-    score(learner, best, (validation, test), SETTINGS, stop, events.append)
+    score(lambda: learner, best, (validation, test), SETTINGS, stop, events.append)
     return events
 
 
