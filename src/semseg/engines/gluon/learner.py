@@ -53,7 +53,7 @@ class GluonLearner:
         self._gradient_clip = optimizer.gradient_clip
         several = len(self._devices) > 1
         self._synchronised = SynchronisedNetwork(self._training) if several and specification.syncbn else None
-        self._moved = 0  # the devices whose running statistics have changed since all had the same
+        self._moved = 0  # how many of the first devices have changed their running statistics since all had the same
         used = self._training.collect_params()
         self._statistics, self._trained = (
             {name: value for name, value in used.items() if (value.grad_req == "null") == frozen}
@@ -77,9 +77,9 @@ class GluonLearner:
         """
         mx.random.seed(seed)
         parts = self._parts(batch)
-        images = [self._normalised(part.images, device) for device, part in parts]
+        inputs = [self._inputs(part, device) for device, part in parts]
         with mx.autograd.record():
-            objective = self._criterion(self._computed(batch, parts, images))
+            objective = self._criterion(self._computed(batch, [part for _, part in parts], inputs))
         mx.autograd.backward(objective.heads)
         self._update(len(batch), learning_rate, len(parts))
         if self._devices[0].device_type == "cpu":  # signals are handled between calls, so only one long step may run
@@ -97,18 +97,19 @@ class GluonLearner:
         )
         return [(device, Batch(images, labels)) for device, images, labels in divided if len(images)]
 
-    def _computed(self, batch: Batch, parts: Sequence[tuple[Any, Batch]], images: Sequence[Any]) -> list[Part]:
-        """What the network makes of the parts of a batch, whose normalised images are on the devices."""
+    def _computed(self, batch: Batch, parts: Sequence[Batch], inputs: Sequence[tuple[Any, Any]]) -> list[Part]:
+        """What the network makes of the parts of a batch, whose `inputs` are on the devices."""
+        images = [own for own, _ in inputs]
         outputs = self._synchronised(images) if self._synchronised else [self._training(own) for own in images]
         valid = max(1, _counted(batch.labels))
         return [
             Part(
                 [networks.resize_like(mx.nd, logits, own) for logits in heads],
-                runtime.to_device(part.labels, device).astype("float32"),
+                labels,
                 images=len(part) / len(batch),
                 valid=_counted(part.labels) / valid,
             )
-            for (device, part), heads, own in zip(parts, outputs, images, strict=True)
+            for part, heads, (own, labels) in zip(parts, outputs, inputs, strict=True)
         ]
 
     def _update(self, images: int, learning_rate: float, parts: int) -> None:
@@ -142,8 +143,7 @@ class GluonLearner:
 
     def _predicted(self, batch: Batch, device: Any) -> tuple[Any, Any]:
         """The most probable class of each pixel, and the sum of the log likelihoods of the labels, on the device."""
-        images = self._normalised(batch.images, device)
-        labels = runtime.to_device(batch.labels, device).astype("float32")
+        images, labels = self._inputs(batch, device)
         (logits,) = self._inference(images)
         scores = networks.resize_like(mx.nd, logits, images)
         return scores.argmax(axis=1).astype("uint8"), log_likelihood(scores, labels).sum()
@@ -198,6 +198,10 @@ class GluonLearner:
         networks.assign(named, parameters, origin)
         self._moved = 0
         optimizer_state.write(self._trainer, named, optimizer, origin)
+
+    def _inputs(self, batch: Batch, device: Any) -> tuple[Any, Any]:
+        """A batch's normalised images and its labels, float32 (N, H, W), on the device."""
+        return self._normalised(batch.images, device), runtime.to_device(batch.labels, device).astype("float32")
 
     def _normalised(self, images: UInt8, device: Any) -> Any:
         """uint8 (N, H, W, 3) on the host -> float32 (N, 3, H, W) on the device, normalised as for ImageNet."""
