@@ -20,7 +20,7 @@ SemsegError                     exit 2   500   this project or the machine: a de
 │       └── ClientLeftError              499   its client, which has closed the connection
 ├── GroupError                  exit 2   500   another rank or host of the training: it has failed or cannot be reached
 ├── BusyError                   exit 1   503   nothing: the server is overloaded, retry later
-├── ServerError                 exit 1   502   a server that was called: it cannot be reached, fails or answers wrongly
+├── ServerError                 exit 1   500   a server that was called: it cannot be reached, fails or answers wrongly
 └── ArtifactError               exit 1   500   the model directory
 
 Stopped                         exit 0         nothing: the job was asked to stop
@@ -171,7 +171,6 @@ class ServerError(SemsegError):
     """
 
     exit_code = 1
-    http_status = 502
 
     def __init__(self, message: str, hint: str = "", status: int | None = None) -> None:
         super().__init__(message, hint)

@@ -44,7 +44,7 @@ def load_predictor(
     engine or the CPU does not support the precision.
     """
     model = describe(model_dir)  # first, so that errors in the directory appear before an engine is loaded
-    engine, device = serving_engine(backend)
+    engine, device = serving_engine(backend, precision)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
     network = engine.backend(model, device, BackendOptions(precision, cores or usable_cores(), cache_dir))
     on_device = network.device_memory()

@@ -55,6 +55,7 @@ def create_app(
     invocation = Invocation(settings, budget, metrics, client_left)
     app.before_request(queue.report_if_stuck)
     app.register_error_handler(SemsegError, _refuse)
+    app.register_error_handler(MemoryError, _refuse_for_memory)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _report_bug)
 
@@ -150,6 +151,17 @@ def _refuse(error: SemsegError) -> Response:
     if isinstance(error, UnsupportedCodingError):
         response.headers["Accept-Encoding"] = ACCEPTED  # RFC 9110 section 15.5.16
     return response
+
+
+def _refuse_for_memory(error: MemoryError) -> Response:
+    """The response when the machine has less memory than was free while the model was loaded."""
+    logger.error("The machine's memory is too small for %s %s: %s", request.method, request.path, error)
+    return _error(
+        507,
+        "The machine's memory is too small for this request.",
+        "Send a smaller image, ask for an answer with fewer bytes a pixel, such as image/png, or serve on a machine "
+        "with more memory.",
+    )
 
 
 def _refuse_http(error: HTTPException) -> Response:

@@ -85,7 +85,7 @@ def test_the_memory_of_a_gpu_sets_the_size_of_tiles_and_the_host_s_the_room_for_
 ) -> None:
     """No machine with a GPU runs this: an engine with numbers stands in for it."""
     monkeypatch.setattr(load, "free_memory", lambda: 8 << 30)
-    monkeypatch.setattr(load, "serving_engine", lambda _: (WithGpu(), Device("GPU", 1)))
+    monkeypatch.setattr(load, "serving_engine", lambda *_: (WithGpu(), Device("GPU", 1)))
     each = OnGpu.bytes_per_pixel
     model = load_predictor(small_dir)
     assert 0 <= (5 << 30) - model.predictor.max_tile_pixels * each < each

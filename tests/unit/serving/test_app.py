@@ -58,8 +58,10 @@ def encoded(size: tuple[int, int] = (30, 20), form: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def client_of(queue: PredictionQueue, settings: Settings = SETTINGS, memory: int = 10**9) -> FlaskClient:
-    return create_app(queue, settings, MemoryBudget(memory)).test_client()
+def client_of(
+    queue: PredictionQueue, settings: Settings = SETTINGS, memory: int = 10**9, offers: Mapping[str, Offer] = OFFERS
+) -> FlaskClient:
+    return create_app(queue, settings, MemoryBudget(memory), offers=offers).test_client()
 
 
 @pytest.fixture
@@ -67,10 +69,10 @@ def client(model: LoadedModel) -> FlaskClient:
     return client_when_loaded(model)
 
 
-def client_when_loaded(model: LoadedModel) -> FlaskClient:
+def client_when_loaded(model: LoadedModel, offers: Mapping[str, Offer] = OFFERS) -> FlaskClient:
     queue = PredictionQueue(lambda: model, max_waiting=64)
     assert queue.description == model.description  # loaded
-    return client_of(queue, memory=model.memory)
+    return client_of(queue, memory=model.memory, offers=offers)
 
 
 @pytest.fixture
@@ -483,6 +485,31 @@ def test_a_defect_is_500_without_its_details_and_in_the_log(loaded: Loaded, capl
     assert "secret" not in response.text
     assert "secret" in caplog.text
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["network", "encode"])
+def test_a_lack_of_the_host_s_memory_is_507_and_in_the_log(
+    loaded: Loaded, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Memory that was free while the model was loaded has gone to another process."""
+
+    def too_much(_: Segmented | None = None) -> list[bytes]:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    class Large(OnHost):
+        def logits(self, images: Float32) -> Float32:
+            if where == "network" and images.shape[2:] != (64, 64):
+                too_much()
+            return images[:, :, ::8, ::8]
+
+    encode = too_much if where == "encode" else lambda _: [b"answer"]
+    offers = {"image/x-large": Offer({}, lambda media_type, _: Answer(media_type, encode, lambda _: 1), {})}
+    client = client_when_loaded(loaded(Large()), offers=offers)
+    with caplog.at_level(logging.ERROR):
+        response = client.post("/invocations", data=encoded())
+    assert_error(response, 507, "The machine's memory is too small", "Send a smaller image")
+    (line,) = caplog.messages
+    assert line == "The machine's memory is too small for POST /invocations: Unable to allocate 9 GiB"
 
 
 @pytest.mark.parametrize("accept", ["application/json", "image/png", "application/x-npy"])

@@ -102,6 +102,7 @@ class BalancedLoss:
         self._focus = focus if kind == "focal" else 0.0
         self._dice = dice if kind == "dice+ce" else 0.0
         self._class_weights = np.array(class_weights or num_classes * (1.0,), np.float32)
+        self._weights_on: dict[Any, Any] = {}
         self._head_weights = 1.0, aux_weight
 
     def __call__(self, parts: Sequence[Part]) -> Objective:
@@ -120,18 +121,24 @@ class BalancedLoss:
 
     def _weighted_sums(self, logits: Any, labels: Any) -> tuple[Any, Any]:
         """The sum of a part's weighted log likelihoods, and that of the weights."""
-        class_weights = runtime.to_device(self._class_weights, logits.context)
+        class_weights = self._weights(logits.context)
         weights = mx.nd.where(labels == IGNORED, mx.nd.zeros_like(labels), mx.nd.take(class_weights, labels))
         likelihood = log_likelihood(logits, labels)
         missed = (1 - mx.nd.exp(likelihood)) ** self._focus if self._focus else 1
         return (weights * missed * likelihood).sum(), weights.sum()
+
+    def _weights(self, device: Any) -> Any:
+        """The class weights on a device, where they are copied to once."""
+        if device not in self._weights_on:
+            self._weights_on[device] = runtime.to_device(self._class_weights, device)
+        return self._weights_on[device]
 
     def _dice_loss(self, logits: Sequence[Any], labels: Sequence[Any]) -> Any:
         """1 - the mean dice coefficient of the classes in the batch, over all its pixels that are not ignored."""
         areas = [self._areas(*part) for part in zip(logits, labels, strict=True)]
         both, total, pixels = map(_total, zip(*areas, strict=True))
         coefficients = (2 * both + SMOOTH) / (total + SMOOTH)
-        weights = runtime.to_device(self._class_weights, pixels.context) * (pixels > 0)
+        weights = self._weights(pixels.context) * (pixels > 0)
         return (weights * (1 - coefficients)).sum() / mx.nd.maximum(weights.sum(), LEAST_WEIGHT)
 
     def _areas(self, logits: Any, labels: Any) -> tuple[Any, Any, Any]:
