@@ -24,6 +24,9 @@ WITH_LEARNERS: tuple[Engine, ...] = (MXNET, TORCH)
 SERVING = (AUTO, *(engine.name for engine in ENGINES))
 """The values of SEMSEG_BACKEND."""
 
+DEVICES = (AUTO, "cpu", "gpu")
+"""Where a network may be computed; `auto` is the GPU if an engine can use one."""
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -173,13 +176,20 @@ def _precision(engine: Engine, device: Device, wanted: str) -> str:
     )
 
 
-def serving_engine(wanted: str, precision: str) -> tuple[Engine, Device]:
-    """Return the engine that serves, and its device; wanted: one of SERVING, precision: one of PRECISIONS.
+def serving_engine(wanted: str, precision: str, place: str = AUTO) -> tuple[Engine, Device]:
+    """Return the engine that serves, and its device.
 
+    wanted: one of SERVING; precision: one of PRECISIONS; place: one of DEVICES.
     `auto` is the first of WITH_LEARNERS that is installed and computes in the precision on the first GPU, and OpenVINO
     without one. Their imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that
-    cannot be used is not an error: warnings give the reasons. Raises UserError if the engine is not installed.
+    cannot be used is only an error if `place` asks for one: else warnings give the reasons. Raises UserError if the
+    engine is not installed, DeviceError if no GPU can be used.
     """
+    if place == "gpu":
+        return _engine_on_gpu(wanted, precision)
+    if place == "cpu":
+        engine = OPENVINO if wanted == AUTO else _candidates("SEMSEG_BACKEND", wanted)[0]
+        return engine, engine.cpu()
     if wanted == OPENVINO.name or (wanted == AUTO and not gpu_files()):
         return OPENVINO, OPENVINO.cpu()
     engines = (
@@ -198,6 +208,23 @@ def serving_engine(wanted: str, precision: str) -> tuple[Engine, Device]:
     for warning in filter(None, warnings):
         logger.warning(warning)
     return (OPENVINO, OPENVINO.cpu()) if wanted == AUTO else (engines[0], engines[0].cpu())
+
+
+def _engine_on_gpu(wanted: str, precision: str) -> tuple[Engine, Device]:
+    """The engine, or for `auto` the first of WITH_LEARNERS, that can use the first GPU, and this GPU.
+
+    One that computes in the precision there is preferred; the error of another will say so.
+    """
+    found: list[tuple[Engine, Device]] = []
+    refusals: list[tuple[Engine, DeviceError]] = []
+    for engine in _candidates("SEMSEG_BACKEND", wanted):
+        try:
+            found.append((engine, engine.find_device(required=True)))
+        except DeviceError as error:
+            refusals.append((engine, error))
+    if not found:
+        raise next((error for engine, error in refusals if engine.is_for_gpus()), refusals[0][1])
+    return next((one for one in found if _serves_in(*one, precision)), found[0])
 
 
 def _serves_in(engine: Engine, gpu: Device, precision: str) -> bool:

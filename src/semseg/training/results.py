@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def open_sinks(
     keep_earlier: whether an earlier run's metrics files stay until an epoch has ended. begun: whether the log has the
     beginning of the run already.
     """
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency, begun=begun), MetricsFile(output, keep_earlier)]
+    sinks: list[Sink] = [LogSink(host, settings.logging_frequency, time.time, begun), MetricsFile(output, keep_earlier)]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
         if not sys.stdout.isatty():  # there the log's lines say the same

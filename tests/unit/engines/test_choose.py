@@ -450,3 +450,26 @@ def test_a_named_engine_that_is_not_installed_does_not_serve(machine: Machine) -
         UserError, match=r"^SEMSEG_BACKEND is torch, but PyTorch is not installed\. Install it: install"
     ):
         serving_engine("torch", "auto")
+
+
+def test_the_cpu_is_used_without_a_look_at_the_gpu_where_it_is_asked_for(machine: Machine) -> None:
+    machine.files, machine.mxnet.gpus = [Path("/dev/nvidia0")], 1
+    assert serving_engine("auto", "auto", "cpu")[0].name == "openvino"
+    engine, device = serving_engine("mxnet", "auto", "cpu")
+    assert (engine.name, device, machine.mxnet.looked) == ("mxnet", CPU, 0)
+
+
+def test_a_gpu_that_is_asked_for_is_used_or_the_error_says_why_not(machine: Machine) -> None:
+    set_up(machine, mxnet={"refusal": "It is too new.", "gpus": 1}, torch={"installed": True, "gpus": 1})
+    engine, device = serving_engine("auto", "auto", "gpu")
+    assert (engine.name, device.gpus) == ("torch", 1)
+    machine.mxnet.refusal, machine.torch.offered = "", ("float32", "bfloat16")
+    assert [serving_engine("auto", precision, "gpu")[0].name for precision in ("f32", "bf16")] == ["mxnet", "torch"]
+    machine.mxnet.refusal = "It is too new."
+    machine.torch.refusal, machine.mxnet.for_gpus = "It is too old.", False
+    with pytest.raises(DeviceError, match=r"^It is too old\."):
+        serving_engine("auto", "auto", "gpu")
+    with pytest.raises(DeviceError, match=r"^It is too new\."):
+        serving_engine("mxnet", "auto", "gpu")
+    with pytest.raises(DeviceError, match=r"^OpenVINO is used on CPUs only\."):
+        serving_engine("openvino", "auto", "gpu")
