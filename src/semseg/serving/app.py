@@ -25,6 +25,8 @@ from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
 from semseg.inference.scaling import Scale
 from semseg.serving.answers import OFFERS, Offer, answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
+from semseg.serving.cors import allow_origins
+from semseg.serving.forms import boundary_of
 from semseg.serving.invocation import Invocation
 from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.metrics import CONTENT_TYPE, Metrics
@@ -68,7 +70,8 @@ def create_app(
 
     @app.post(INVOCATIONS)
     def invocations() -> Response:
-        check_content_type(request.headers.get("Content-Type"))
+        if not boundary_of(content_type := request.headers.get("Content-Type")):
+            check_content_type(content_type)
         check_content_encoding(request.headers.get("Content-Encoding"))
         answer = answer_to(request.headers.get("Accept"), offers)
         return invocation.respond(queue, answer, g.record) if queue.ready else _loading()
@@ -98,6 +101,8 @@ def create_app(
         return Response(described, content_type="application/json")
 
     _observe(app, metrics, settings.request_log)
+    if settings.cors_origins:
+        allow_origins(app, settings.cors_origins)
     return app
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from semseg.codecs.media_types import IMAGE_TYPES, LONGEST_ACCEPT, choice
+from semseg.codecs.media_types import FORM, IMAGE_TYPES, LONGEST_ACCEPT, choice
 from semseg.errors import SemsegError
 from semseg.inference.load import LoadedModel
 from semseg.serving import openapi
@@ -74,7 +74,8 @@ def test_it_has_the_media_types_and_parameters_of_the_code(described: Any) -> No
         "overlay": {"type": "number", "minimum": 0, "maximum": 1},
     }
     assert next(iter(contents)) == answer_to(None).media_type
-    assert set(operation["requestBody"]["content"]) == {*IMAGE_TYPES, "application/octet-stream", "binary/octet-stream"}
+    unspecific = {"application/octet-stream", "binary/octet-stream"}
+    assert set(operation["requestBody"]["content"]) == {*IMAGE_TYPES, *unspecific, FORM}
 
 
 @pytest.mark.parametrize("media_type", OFFERS)
