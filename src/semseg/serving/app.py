@@ -18,9 +18,8 @@ from PIL import Image
 from werkzeug.exceptions import HTTPException
 
 from semseg.artifact.model_dir import ModelDescription
-from semseg.codecs.colors import color_name
 from semseg.codecs.media_types import check_content_type
-from semseg.codecs.palettes import model_palette
+from semseg.codecs.palettes import color_names
 from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
 from semseg.inference.scaling import Scale
 from semseg.serving.answers import OFFERS, Offer, answer_to
@@ -136,7 +135,6 @@ def _printable(text: str) -> str:
 
 def _info(model: ModelDescription, scale: Scale) -> dict[str, object]:
     """The content of /info; null where the model directory does not say."""
-    colours = model_palette(model.classes)[: model.num_classes]
     return {
         "algorithm": model.network.name,
         "backbone": model.backbone.name,
@@ -145,7 +143,7 @@ def _info(model: ModelDescription, scale: Scale) -> dict[str, object]:
         "base_size": model.base_size,
         "scale": str(scale),
         "classes": model.classes.titles if model.classes.named else None,
-        "colors": [color_name(int.from_bytes(colour.tobytes())) for colour in colours],
+        "colors": color_names(model.classes),
         "version": __version__,
     }
 
