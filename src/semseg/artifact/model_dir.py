@@ -32,6 +32,9 @@ INT8 = "model_int8.onnx"
 CLASSES = "classes.json"
 """The names of all classes, in the order of the ids: `{"classes": ["background", "scratch"]}`."""
 
+CARD = "README.md"
+"""What the model is, for people: its data, classes, numbers, use and limits. Nothing reads it."""
+
 _MAX_CLASSES = 254
 """An 8-bit mask has no values for more, as 255 marks ignored pixels."""
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from semseg.artifact import model_dir
+from semseg.reporting.events import Stopping
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.best_effort import best_effort
@@ -25,6 +26,7 @@ def finish(run: Run, stop: threading.Event) -> None:
     settings, inputs, directory = run.job.settings, run.job.inputs, run.job.paths.model
     if stop.is_set():
         LOGGER.warning("Stopping on request: saving the current model.")
+        run.emit(Stopping())
     LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
     run.artifact.save_parameters(model_dir.LAST, run.learner.parameters())
     if settings.export_onnx:

@@ -16,7 +16,7 @@ import numpy as np
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.evaluation.confusion import ConfusionMatrix
-from semseg.reporting.events import Emit, EpochEnded, EpochTrained, EpochValidated, Step
+from semseg.reporting.events import Compared, Counted, Emit, EpochEnded, EpochTrained, EpochValidated, Step
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loss_watch import require_finite_loss, stagnation_warning
 from semseg.training.progress import BEGINNING, Progress
@@ -174,11 +174,13 @@ class Fit:
                 loss += mean * (int(matrix.counts.sum()) - counted)
                 counted = int(matrix.counts.sum())
                 samples += len(batch)
+                self.emit(Compared(epoch, batch, predicted))
                 if stop.is_set():
                     return None
                 self.emit(Step(epoch, "validation", iteration, iterations, len(batch), learning_rate=None, loss=None))
         if stop.is_set():
             return None
+        self.emit(Counted(epoch, matrix))
         validated = EpochValidated(
             epoch,
             loss=loss / max(counted, 1),

@@ -30,7 +30,7 @@ from semseg.training.inputs import Input, check_inputs
 from semseg.training.job import Job, open_job
 from semseg.training.job_folder import JobFolder
 from semseg.training.progress import BEGINNING, Progress
-from semseg.training.results import open_sinks, replacing_results
+from semseg.training.results import background, open_sinks, replacing_results
 from semseg.training.schedules import Schedule
 
 _PATIENCE = 300
@@ -83,7 +83,8 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
 
     learner = build_learner(settings, inputs.earlier, checkpoint, weights, job.trainer)
     schedule = build_schedule(settings, job.samples)
-    sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, keep_earlier=keep_earlier)
+    known = background(settings, inputs.class_names, report)
+    sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, known, keep_earlier=keep_earlier)
     emit = resources.enter_context(sinks)
     replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
     artifact = ArtifactWriter(paths.model, settings, inputs.class_names, emit, replacing)

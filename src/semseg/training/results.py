@@ -3,43 +3,108 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from semseg.codecs.palettes import palette
 from semseg.data.report import Report
+from semseg.errors import SemsegError, Stopped
+from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
 from semseg.reporting import data_report, metrics_file
-from semseg.reporting.events import Emit, Resumed, Sink
+from semseg.reporting.events import Emit, Failed, Resumed, Sink
+from semseg.reporting.html import render
 from semseg.reporting.log import LogSink
 from semseg.reporting.metrics_file import MetricsFile
+from semseg.reporting.model_card import ModelCard
 from semseg.reporting.progress_bar import ProgressBar
+from semseg.reporting.report_file import Background, ReportFile
 from semseg.reporting.sinks import Sinks
+from semseg.reporting.versions import versions
 from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.training.best_effort import OptionalSink
 from semseg.training.progress import Progress
+
+_TENSORBOARD = "tensorboard"
+_REPLACED = (
+    data_report.FILE,
+    metrics_file.SUMMARY,
+    metrics_file.LINES,
+    render.FILE,
+    f"{_TENSORBOARD}/events.out.tfevents.*",
+)
+"""What an earlier run has left in output/data."""
+
+
+def background(settings: Hyperparameters, class_names: Sequence[str] | None, report: Report | None) -> Background:
+    """Returns what the report and the model card say of a training besides its events.
+
+    class_names: in the order of the ids, None if they have none. report: of the data check, None if it was stopped.
+    """
+    network, backbone = by_name(settings.algorithm, NETWORKS), by_name(settings.backbone, BACKBONES)
+    return Background(
+        f"{network.title} on {backbone.title}",
+        settings.epochs,
+        class_names or [f"class {number}" for number in range(settings.num_classes)],
+        palette("voc"),
+        data=report,
+        crops=settings.validation_mini_batch_size > 1,
+        settings=settings.as_strings(),
+        versions=versions(),
+    )
 
 
 @contextmanager
 def open_sinks(
-    host: str, settings: Hyperparameters, output: Path, progress: Progress, keep_earlier: bool
+    host: str, settings: Hyperparameters, output: Path, progress: Progress, known: Background, keep_earlier: bool
 ) -> Iterator[Emit]:
-    """Yields the sinks of a run's events: the log, the metrics files in `output` and, at a terminal, a progress bar.
+    """Yields the sinks of a run's events: the log; the metrics, the report and TensorBoard's files in `output`; the
+    model card; and, at a terminal, a progress bar.
 
-    After a restart they first receive the epochs that ended before it. They are closed however the run ends.
-    keep_earlier: whether an earlier run's metrics files stay until an epoch has ended.
+    After a restart they first receive the epochs that ended before it. They are closed however the run ends; if it
+    fails, they receive the reason before.
+    keep_earlier: whether an earlier run's results stay until an epoch has ended.
     """
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(output, keep_earlier)]
+    resumes = progress.updates > 0
+    if not keep_earlier and not resumes:
+        _remove(output, _REPLACED[1:])  # the data report is this run's already
+    sinks: list[Sink] = [
+        LogSink(host, settings.logging_frequency),
+        MetricsFile(output, keep_earlier),
+        OptionalSink(ReportFile(output, known, keep_earlier or resumes), render.FILE),
+        OptionalSink(ModelCard(known), "the model card"),
+    ]
+    if settings.tensorboard:
+        sinks.append(OptionalSink(_tensorboard(output, known, resumes, keep_earlier), "TensorBoard's files"))
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
     with closing(Sinks(*sinks)) as emit:
         if progress.ended:
             emit(Resumed(progress.ended))
-        yield emit
+        try:
+            yield emit
+        except Stopped:
+            raise
+        except Exception as error:
+            emit(Failed(str(error) if isinstance(error, SemsegError) else repr(error)))
+            raise
 
 
 @contextmanager
 def replacing_results(output: Path, report: Report) -> Iterator[None]:
     """Removes an earlier run's results; after the body has replaced its model, writes this run's data report."""
-    for name in (data_report.FILE, metrics_file.SUMMARY, metrics_file.LINES):
-        (output / name).unlink(missing_ok=True)
+    _remove(output, _REPLACED)
     yield
     data_report.write_report(report, output)
+
+
+def _tensorboard(output: Path, known: Background, resumes: bool, keep_earlier: bool) -> Sink:
+    from semseg.reporting.tensorboard import TensorBoard  # imported late: slow, and rarely needed
+
+    return TensorBoard(output / _TENSORBOARD, known.class_titles, resumes, keep_earlier)
+
+
+def _remove(output: Path, patterns: Iterable[str]) -> None:
+    for pattern in patterns:
+        for path in output.glob(pattern):
+            path.unlink(missing_ok=True)

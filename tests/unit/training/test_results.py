@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Resumed, Step
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Failed, Resumed, Step
 from semseg.sagemaker.hyperparameters import parse
 from semseg.training import results
 from semseg.training.progress import BEGINNING, Progress
-from semseg.training.results import open_sinks
+from semseg.training.results import background, open_sinks
 
 ENDED = EpochEnded(
     EpochTrained(0, 3, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [0.5], 8.0), 3, True
@@ -39,7 +39,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
         found.append(Terminal())
         return found[-1]
 
-    for name in ("LogSink", "MetricsFile", "ProgressBar"):
+    for name in ("LogSink", "MetricsFile", "ReportFile", "ModelCard", "ProgressBar"):
         monkeypatch.setattr(results, name, open_one)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     return found
@@ -53,19 +53,20 @@ def test_after_a_restart_all_sinks_are_given_the_epochs_of_before(
 ) -> None:
     settings, _ = parse({"num_classes": "4"})
     step = Step(1, "training", 1, 3, 2, 0.1, 0.5)
-    with open_sinks("algo-1", settings, tmp_path, progress, keep_earlier=False) as emit:
+    with open_sinks("algo-1", settings, tmp_path, progress, background(settings, None, None), False) as emit:
         emit(step)
-    assert [sink.events for sink in opened] == 3 * [[*first, step]]
+    assert [sink.events for sink in opened] == 5 * [[*first, step]]
 
 
 def test_sinks_are_closed_whatever_is_raised(opened: list[Terminal], tmp_path: Path) -> None:
     settings, _ = parse({"num_classes": "4"})
 
     def lose() -> None:
-        with open_sinks("algo-1", settings, tmp_path, BEGINNING, keep_earlier=False):
-            assert [sink.closed for sink in opened] == [0, 0, 0]
+        with open_sinks("algo-1", settings, tmp_path, BEGINNING, background(settings, None, None), False):
+            assert [sink.closed for sink in opened] == 5 * [0]
             raise RuntimeError("lost")
 
     with pytest.raises(RuntimeError, match="lost"):
         lose()
-    assert [sink.closed for sink in opened] == [1, 1, 1]
+    assert [sink.closed for sink in opened] == 5 * [1]
+    assert [sink.events for sink in opened] == 5 * [[Failed("RuntimeError('lost')")]]
