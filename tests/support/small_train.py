@@ -54,8 +54,8 @@ class HoldingOutput:
 
 def main() -> int:
     if words := os.environ.get(HOLD_AT):
-        output: Any = HoldingOutput(sys.stdout, words)
-        sys.stdout = output
+        name = "stderr" if sys.stderr.isatty() else "stdout"
+        setattr(sys, name, HoldingOutput(getattr(sys, name), words))
     FOR_GOOD.enter_context(small_training())
     return cli.main()
 

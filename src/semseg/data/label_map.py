@@ -24,6 +24,7 @@ from semseg.data.files import printable, read_file
 from semseg.data.json_text import byte, parse_object, require_unique
 from semseg.errors import DataError, first_few
 from semseg.sagemaker.channels import SPLITS, TEST, readable, visible
+from semseg.sagemaker.log_lines import FOR_PARSERS
 from semseg.types import IGNORED, UInt8
 
 logger = logging.getLogger("semseg")
@@ -266,6 +267,6 @@ def _forgotten(channel: str, label_map: Path) -> DataError:
 
 def _warn_of_default(channel: str, label_map: Path | None) -> None:
     if label_map is None:
-        logger.warning("label maps not provided, using defaults.")
+        logger.warning("label maps not provided, using defaults.", extra=FOR_PARSERS)
     else:
         logger.warning("the label_map channel has no map for %s, using the default %s.", channel, DEFAULT)

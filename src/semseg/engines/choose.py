@@ -12,6 +12,7 @@ from semseg.engines.protocols import AUTO, Device, Engine
 from semseg.engines.torch.engine import TorchEngine
 from semseg.errors import DeviceError, HyperparameterError, UserError
 from semseg.machine import gpu_files
+from semseg.sagemaker.log_lines import FOR_PEOPLE
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def choose_trainer(engine: str, device: str, precision: str, instance: str) -> T
     resolved = _precision(chosen, found, precision)
     only = f"_engine is {engine}" if engine != AUTO else "no other engine that trains is installed"
     reason = passed_over or (only if len(candidates) == 1 else "it is the first choice")
-    logger.info("%s trains in %s: %s.", chosen.title, resolved, reason)
+    logger.info("%s trains in %s: %s.", chosen.title, resolved, reason, extra=FOR_PEOPLE)
     return Trainer(chosen, found, resolved)
 
 

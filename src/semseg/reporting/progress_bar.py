@@ -10,7 +10,7 @@ from semseg.reporting.events import EpochTrained, EpochValidated, Event, Step
 
 
 class ProgressBar:
-    """Draws a bar for each half of an epoch."""
+    """Draws a bar for each half of an epoch; epochs are counted from 1."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -32,7 +32,7 @@ class ProgressBar:
 
     def _step(self, step: Step) -> None:
         if self._bar is None:
-            name = f"epoch {step.epoch} {step.phase}"
+            name = f"epoch {step.epoch + 1} {step.phase}"
             self._bar = tqdm(
                 total=step.iterations, initial=step.iteration - 1, desc=name, leave=False, file=self._stream
             )

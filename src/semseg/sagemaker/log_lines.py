@@ -10,6 +10,18 @@ LOGGER = logging.getLogger("semseg")
 
 CONTENT_TYPES = ("application/json", "application/x-image", "application/x-recordio", "image/jpeg", "image/png")
 
+FOR_PEOPLE = {"for_people": True}
+"""The `extra` of a log call whose line a person at a terminal sees, though it is no warning."""
+
+FOR_PARSERS = {"for_people": False}
+"""The `extra` of a warning of the built-in algorithm that says nothing to a person."""
+
+
+def is_for_people(record: logging.LogRecord) -> bool:
+    """Returns whether a person at a terminal sees this line: warnings and errors, unless `extra` says otherwise."""
+    shown: bool = getattr(record, "for_people", record.levelno >= logging.WARNING)
+    return shown
+
 
 def set_up_logging() -> None:
     """Sends the log to stdout as `[01/12/2025 23:57:06 INFO 139670567847744] message`."""

@@ -21,7 +21,7 @@ from semseg.codecs.params import read_params, write_params
 from semseg.errors import ArtifactError, HyperparameterError, UserError, one_line
 from semseg.files import replacing
 from semseg.sagemaker.hyperparameters import rules
-from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.training.progress import Progress
 from semseg.types import Arrays, UInt8
 
@@ -100,7 +100,7 @@ class Checkpoints:
                 continue
             self._require_same(configuration, path)
             position = checkpoint.progress.epoch, checkpoint.progress.iteration
-            LOGGER.info("Training resumes from %s: epoch %d, after %d iterations.", path, *position)
+            LOGGER.info("Training resumes from %s: epoch %d, after %d iterations.", path, *position, extra=FOR_PEOPLE)
             return checkpoint
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from semseg.artifact import model_dir
 from semseg.reporting.events import Stopping
 from semseg.sagemaker import log_lines
-from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.log_lines import FOR_PARSERS, LOGGER
 from semseg.training.best_effort import best_effort
 from semseg.training.int8 import quantize_model
 from semseg.training.job import Job
@@ -27,7 +27,9 @@ def finish(run: Run, stop: threading.Event) -> None:
     if stop.is_set():
         LOGGER.warning("Stopping on request: saving the current model.")
         run.emit(Stopping())
-    LOGGER.warning("wait_for_all_workers will not sync workers since the kv store is not running distributed")
+    LOGGER.warning(
+        "wait_for_all_workers will not sync workers since the kv store is not running distributed", extra=FOR_PARSERS
+    )
     run.artifact.save_parameters(model_dir.LAST, run.learner.parameters())
     if settings.export_onnx:
         export_onnx(directory)

@@ -17,7 +17,7 @@ from semseg.sagemaker.channels import Channels, Hosts, read_channels, read_hosts
 from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hyperparameters import Hyperparameters
-from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.checkpoints import LOCATION_PREFIX, Checkpoints
 from semseg.training.inputs import Input, class_names, fingerprint, open_inputs, open_test, require_files
@@ -115,7 +115,7 @@ def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path
     if channel is None:
         return None
     earlier = load_earlier(channel, settings.as_strings(), scratch)
-    LOGGER.info("Training starts from the earlier model %s.", earlier.origin)
+    LOGGER.info("Training starts from the earlier model %s.", earlier.origin, extra=FOR_PEOPLE)
     return earlier
 
 

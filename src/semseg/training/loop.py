@@ -17,7 +17,7 @@ from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import Compared, Counted, Emit, EpochEnded, EpochTrained, EpochValidated, Step
-from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.training.loss_watch import require_finite_loss, stagnation_warning
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
@@ -114,6 +114,7 @@ class Fit:
             progress.best,
             rule.patience,
             rule.tolerance,
+            extra=FOR_PEOPLE,
         )
         return True
 

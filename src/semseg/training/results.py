@@ -20,6 +20,7 @@ from semseg.reporting.model_card import ModelCard
 from semseg.reporting.progress_bar import ProgressBar
 from semseg.reporting.report_file import Background, ReportFile
 from semseg.reporting.sinks import Sinks
+from semseg.reporting.terminal import EpochLines
 from semseg.reporting.versions import versions
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.best_effort import OptionalSink
@@ -59,7 +60,7 @@ def open_sinks(
     host: str, settings: Hyperparameters, output: Path, progress: Progress, known: Background, keep_earlier: bool
 ) -> Iterator[Emit]:
     """Yields the sinks of a run's events: the log; the metrics, the report and TensorBoard's files in `output`; the
-    model card; and, at a terminal, a progress bar.
+    model card; and, at a terminal, a progress bar and, unless the log goes there, a line for each epoch.
 
     After a restart they first receive the epochs that ended before it. They are closed however the run ends; if it
     fails, they receive the reason before.
@@ -78,6 +79,8 @@ def open_sinks(
         sinks.append(OptionalSink(_tensorboard(output, known, resumes, keep_earlier), "TensorBoard's files"))
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
+        if not sys.stdout.isatty():  # there the log's lines say the same
+            sinks.append(EpochLines(sys.stderr))
     with closing(Sinks(*sinks)) as emit:
         if progress.ended:
             emit(Resumed(progress.ended))

@@ -15,7 +15,7 @@ from semseg.inference.scoring import score_pairs
 from semseg.machine import free_memory
 from semseg.reporting.events import Emit, Scored
 from semseg.sagemaker.hyperparameters import Hyperparameters
-from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.training.best_effort import best_effort
 from semseg.training.inputs import Input, whole_images
 
@@ -38,7 +38,9 @@ def score(
         learner.load(read_params(best), str(best))
         for one in inputs:
             if one and one.listing:
-                LOGGER.info("Segmenting the %d whole images of %s.", len(one.listing.pairs), one.split.name)
+                LOGGER.info(
+                    "Segmenting the %d whole images of %s.", len(one.listing.pairs), one.split.name, extra=FOR_PEOPLE
+                )
                 emit(_scored(learner, one, one.listing.pairs, settings, stop))
     if inputs[1] is None:
         LOGGER.info("Test data is not provided.")

@@ -7,17 +7,22 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
 from semseg.artifact.model_dir import files_of_model
 from semseg.data.local_job import lay_out
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, one_line
+from semseg.reporting.terminal import TerminalLog
 from semseg.sagemaker.job import run_job
-from semseg.sagemaker.log_lines import LOGGER, set_up_logging
+from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER, set_up_logging
 from semseg.sagemaker.paths import Paths
 from semseg.training.job_folder import JobFolder, TrainCommand, job_folder
+
+LOG = "training.log"
+"""The log of a job at a terminal, in the job's folder."""
 
 
 def start(command: TrainCommand, environ: Mapping[str, str]) -> int:
@@ -26,12 +31,16 @@ def start(command: TrainCommand, environ: Mapping[str, str]) -> int:
     Raises ChannelError for options that need channels, JobFolderError if the training would replace another one, and
     UserError if its folder cannot be used; in both cases the folder is unchanged, except for the lock file.
     """
-    print("Docker entrypoint called with argument(s): train", flush=True)
-    set_up_logging()
     return _train_locally(command) if command.channels else _train_platform(command, Paths.from_environment(environ))
 
 
+def _begin_log() -> None:
+    print("Docker entrypoint called with argument(s): train", flush=True)
+    set_up_logging()
+
+
 def _train_platform(command: TrainCommand, paths: Paths) -> int:
+    _begin_log()
     options = {
         "job": command.job,
         "checkpoints": command.checkpoints,
@@ -58,7 +67,12 @@ def _train_platform(command: TrainCommand, paths: Paths) -> int:
 
 def _train_locally(command: TrainCommand) -> int:
     """Trains in a local job folder; if stopped, prints the command that resumes the training."""
-    with job_folder(command) as folder:
+    terminal = TerminalLog(sys.stderr) if sys.stderr.isatty() and sys.stdout.isatty() else None
+    if terminal:
+        LOGGER.handlers = [terminal]
+    else:
+        _begin_log()
+    with job_folder(command) as folder, _log_file(folder.paths.base / LOG, terminal) if terminal else nullcontext():
         LOGGER.info("The folder of the job is %s.", one_line(str(folder.paths.base.resolve())))
         finished = threading.Event()
 
@@ -71,9 +85,22 @@ def _train_locally(command: TrainCommand) -> int:
                 finished.set()
 
         code = run_job(job, folder.paths)
-        if code == 0 and not finished.is_set():
-            _print_bytes(_resume_instructions(command, folder))
+        instructions = _resume_instructions(command, folder) if code == 0 and not finished.is_set() else ""
+        if finished.is_set():
+            LOGGER.info("The model is in %s.", one_line(str(folder.paths.model)), extra=FOR_PEOPLE)
+    if instructions:
+        _print_bytes(instructions)
     return code
+
+
+@contextmanager
+def _log_file(path: Path, terminal: TerminalLog) -> Iterator[None]:
+    """Within the block, what goes to stdout is added to a file; the terminal shows what people want to know of it."""
+    with path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as file, redirect_stdout(file):
+        _begin_log()
+        LOGGER.addHandler(terminal)
+        LOGGER.info("The log of this training is %s.", one_line(str(path)), extra=FOR_PEOPLE)
+        yield
 
 
 def _train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) -> None:

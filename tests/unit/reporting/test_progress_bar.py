@@ -16,8 +16,8 @@ def test_draws_a_bar_for_each_half_of_an_epoch() -> None:
         for iteration in (1, 2):
             bar(Step(4, phase, iteration, 2 if phase == "training" else None, 16, None, None))
         bar(end)
-    assert "epoch 4 training:   0%| " in stream.getvalue()
-    assert "epoch 4 validation: 0it" in stream.getvalue()
+    assert "epoch 5 training:   0%| " in stream.getvalue()
+    assert "epoch 5 validation: 0it" in stream.getvalue()
     assert stream.getvalue().endswith(" \r")  # each bar is wiped away
 
 
