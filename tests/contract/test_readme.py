@@ -58,7 +58,7 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     with Image.open(folder / "mask.png") as mask, Image.open(folder / "overlay.png") as overlay:
         assert mask.mode == "L"
         assert mask.size == overlay.size == (128, 96)
-    artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json"}
+    artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json", "README.md"}
     assert {path.name for path in (folder / "job/model").iterdir()} == artifact | {"model_int8.onnx"}
     assert {path.name for path in (folder / "next/model").iterdir()} == artifact
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from semseg.codecs.palettes import palette
@@ -10,7 +12,7 @@ from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
 from semseg.reporting.html.content import Figure, ReportContent, SampleGroup
 from semseg.reporting.html.samples import Sample, sample
-from semseg.types import IGNORED
+from semseg.types import IGNORED, UInt8
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'names' &amp;"
 """A name that must stay text."""
@@ -24,7 +26,7 @@ def made_epochs(count: int, classes: int, seed: int = 0) -> list[EpochEnded]:
     for epoch in range(count):
         progress = 1 - float(np.exp(-4 * (epoch + 1) / count))
         mean_iou = 0.62 * progress + float(rng.normal(0, 0.01))
-        iou = [float(np.clip(mean_iou + rng.normal(0, 0.15), 0, 1)) for _ in range(classes)]
+        iou: list[float] = np.clip(mean_iou + rng.normal(0, 0.15, classes), 0, 1).tolist()
         trained = EpochTrained(epoch, 91, 2.6 - 2 * progress, 0.001 * (1 - epoch / count) ** 0.9, 11.4, 0.01)
         validated = EpochValidated(
             epoch, 2.4 - 1.7 * progress, 0.55 + 0.4 * progress, mean_iou, mean_iou * 1.1, [*iou], 24.0
@@ -47,13 +49,18 @@ def made_matrix(classes: int, seed: int = 0) -> ConfusionMatrix:
     return matrix
 
 
-def made_samples(count: int, classes: int, size: tuple[int, int] = (320, 240), seed: int = 0) -> list[Sample]:
-    """Images of shapes with rough predictions; size: (width, height)."""
-    rng = np.random.default_rng(seed)
+@cache
+def _drawn(count: int) -> list[tuple[UInt8, UInt8]]:
+    rng = np.random.default_rng(0)
+    return [draw((240, 180), rng) for _ in range(count)]
+
+
+def made_samples(count: int, classes: int) -> list[Sample]:
+    """Images of shapes with rough predictions."""
+    rng = np.random.default_rng(0)
     found = []
-    for number in range(count):
-        image, labels = draw(size, rng)
-        labels = (labels.astype(np.int64) * (1 + seed) % classes).astype(np.uint8)
+    for number, (image, shapes) in enumerate(_drawn(count)):
+        labels = (shapes % classes).astype(np.uint8)
         predicted = np.roll(labels, rng.integers(-12, 12, 2), (0, 1))
         labels[:6] = IGNORED
         found.append(sample(f"validation/{number:04}.jpg", image, labels, predicted))

@@ -72,7 +72,7 @@ def model_card(known: Background, history: History, stopped: bool) -> str:
         f"## Data\n\n{_data(known)}",
         f"## Use\n\n{_CALL}",
         "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(known, history)),
-        f"## Hyperparameters\n\n{_table(('name', 'value'), known.settings.items())}",
+        f"## Hyperparameters\n\n{_settings(known)}",
         f"## Versions\n\n{_table(('name', 'version'), known.versions.items())}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -115,6 +115,12 @@ def _data(known: Background) -> str:
     return _table(("split", "images", "smallest and largest"), rows) + (
         f"\n\nThe check found:\n{found}" if found else ""
     )
+
+
+def _settings(known: Background) -> str:
+    """The hyperparameters, whose names are plain words with underscores."""
+    rows = [f"| `{name}` | {_text(value)} |" for name, value in known.settings.items()]
+    return "\n".join(["| name | value |", "|---|---|", *rows])
 
 
 def _sizes(split: SplitReport) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event as Entry
 from tensorboardX.proto.event_pb2 import SessionLog
+from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 from semseg.reporting.events import EpochEnded, Event, Resumed, Scored, Step
 
+_FILE_VERSION = "brain.Event:2"
 _NOT_IN_TAGS = re.compile(r"[^-/\w.]")
 
 
@@ -35,7 +38,7 @@ class TensorBoard:
         self._held = held
         self._updates = 0
         self._pending: list[Entry] = []
-        self._writer: EventsWriter | None = None
+        self._writer: RecordWriter | None = None
 
     def __call__(self, event: Event) -> None:
         """Writes the numbers of updates, epochs and whole images."""
@@ -97,11 +100,17 @@ class TensorBoard:
     def _write(self) -> None:
         if self._writer is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._writer = EventsWriter(str(self._folder / "events"))
+            self._writer = RecordWriter(str(self._folder / _new_name()))
+            self._pending.insert(0, Entry(wall_time=time.time(), file_version=_FILE_VERSION))
         for entry in self._pending:
-            self._writer.write_event(entry)
+            self._writer.write(entry.SerializeToString())
         self._pending.clear()
 
     def _flush(self) -> None:
         if self._writer:
             self._writer.flush()
+
+
+def _new_name() -> str:
+    """A name by which TensorBoard finds the file, and that no earlier process has used."""
+    return f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
