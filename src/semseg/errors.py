@@ -20,6 +20,7 @@ SemsegError                     exit 2   500   this project or the machine: a de
 │       └── ClientLeftError              499   its client, which has closed the connection
 ├── GroupError                  exit 2   500   another rank or host of the training: it has failed or cannot be reached
 ├── BusyError                   exit 1   503   nothing: the server is overloaded, retry later
+├── ServerError                 exit 1   500   a server that was called: it cannot be reached, fails or answers wrongly
 └── ArtifactError               exit 1   500   the model directory
 
 Stopped                         exit 0         nothing: the job was asked to stop
@@ -157,6 +158,19 @@ class BusyError(SemsegError):
     def __init__(self, message: str, hint: str = "", retry_after: int = 1) -> None:
         super().__init__(message, hint)
         self.retry_after = retry_after
+
+
+class ServerError(SemsegError):
+    """A server that was called cannot be reached, fails, or sends a response that cannot be read.
+
+    status: the HTTP status of its response, None if there was none.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "", status: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.status = status
 
 
 class ArtifactError(SemsegError):

@@ -31,6 +31,51 @@ def is_class_name(name: object) -> bool:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """The names and the colours of a network's classes, by class id; None where a class has none.
+
+    names: as `is_class_name` accepts; colors: 0xRRGGBB. Both have one entry for each class.
+    """
+
+    names: tuple[str | None, ...]
+    colors: tuple[int | None, ...]
+
+    @classmethod
+    def unknown(cls, count: int) -> Classes:
+        """This number of classes without names and colours."""
+        return cls((None,) * count, (None,) * count)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def named(self) -> bool:
+        """Whether any class has a name."""
+        return any(name is not None for name in self.names)
+
+    @property
+    def colored(self) -> bool:
+        """Whether any class has a colour."""
+        return any(color is not None for color in self.colors)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What to call each class: its name, or `class 3`."""
+        return tuple(unnamed(number) if name is None else name for number, name in enumerate(self.names))
+
+    def completed(self, other: Classes) -> Classes:
+        """These names and colours, and those of `other`, of as many classes, where a class has none here."""
+        names = (theirs if mine is None else mine for mine, theirs in zip(self.names, other.names, strict=True))
+        colors = (theirs if mine is None else mine for mine, theirs in zip(self.colors, other.colors, strict=True))
+        return Classes(tuple(names), tuple(colors))
+
+
+def unnamed(class_id: int) -> str:
+    """What to call a class that has no name: `class 3`."""
+    return f"class {class_id}"
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images and their labels, not normalised: the device does that.
 

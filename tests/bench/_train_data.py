@@ -44,7 +44,7 @@ def training_pairs(folder: Path) -> tuple[Pair, ...]:
     return list_pairs("train", folder / "train", folder / "train_annotation").pairs
 
 
-def endless(pairs: Sequence[Pair], sampler: Sampler = SAMPLER) -> Iterator[Any]:
+def endless(pairs: Sequence[Pair], sampler: Sampler = SAMPLER, batch: int = BATCH) -> Iterator[Any]:
     """The batches of all epochs, without end."""
-    loader = TrainingLoader(pairs, sampler, BATCH)
+    loader = TrainingLoader(pairs, sampler, batch)
     return chain.from_iterable(map(loader.epoch, count()))

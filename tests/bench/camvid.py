@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from semseg.data.label_map import find_label_map
+from semseg.data.label_map_files import find_label_map
 from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import list_pairs
 from semseg.data.samples import Sampler

@@ -20,7 +20,6 @@ from gluon_models import learner_from_scratch
 from made_report import made_epochs
 from untrained import specification
 
-from semseg.codecs.palettes import palette
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.pairs import list_pairs
 from semseg.machine import keep_memory_flat
@@ -29,6 +28,7 @@ from semseg.reporting.report_file import Background, ReportFile
 from semseg.training.loop import Fit
 from semseg.training.progress import Progress
 from semseg.training.recipe import MMAP_THRESHOLD
+from semseg.types import Classes
 
 BAR = 0.02
 EPOCHS = 100
@@ -56,8 +56,8 @@ def main() -> int:
         folder = training_folder(Path(scratch))
         pairs = training_pairs(folder)
         validation = list_pairs("validation", folder / "validation", folder / "validation_annotation").pairs
-        titles = [f"class {number}" for number in range(CLASSES)]
-        emit = Timed(ReportFile(Path(scratch), Background("FCN on ResNet-50", EPOCHS, titles, palette("voc"))))
+        background = Background("FCN on ResNet-50", EPOCHS, Classes.unknown(CLASSES))
+        emit = Timed(ReportFile(Path(scratch), background))
         before = Progress(tuple(made_epochs(EPOCHS - 1, CLASSES)))
         emit(Resumed(before.ended))
         fit = Fit(

@@ -29,6 +29,11 @@ LONG = "a_name_without_any_space_" * 8
 Show = Callable[..., dict[str, Any]]
 
 
+def logged(browser: Any, kind: str) -> list[dict[str, Any]]:
+    """The entries of a log of the browser since the last call."""
+    return list(browser.get_log(kind))
+
+
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Path]:
     """The files of the reports by their epochs and classes; the smallest is of a training that failed."""
@@ -51,8 +56,8 @@ def show(browser: Chrome, reports: dict[tuple[int, int], Path]) -> Show:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         features = [{"name": "prefers-color-scheme", "value": theme}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
-        browser.get_log("performance")
-        browser.get_log("browser")
+        logged(browser, "performance")
+        logged(browser, "browser")
         browser.get(reports[report].as_uri())
         page: dict[str, Any] = browser.execute_script(
             "return {width: document.documentElement.scrollWidth, window: window.innerWidth,"
@@ -91,12 +96,12 @@ def test_it_requests_nothing_and_its_policy_blocks_nothing(
     browser: Chrome, show: Show, reports: dict[tuple[int, int], Path], report: tuple[int, int]
 ) -> None:
     show(report)
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    messages = [json.loads(entry["message"])["message"] for entry in logged(browser, "performance")]
     requests = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     own = reports[report].as_uri()
     assert own in requests
     assert [url[:80] for url in requests if url != own and not url.startswith("data:")] == []
-    assert browser.get_log("browser") == []  # where a blocked style or script is reported
+    assert logged(browser, "browser") == []  # where a blocked style or script is reported
 
 
 def test_names_with_html_in_them_stay_text(show: Show) -> None:

@@ -44,7 +44,7 @@ def test_its_artifact_is_served(backend: str, tmp_path: Path, caplog: pytest.Log
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     found = model.description
     assert (found.network.name, found.backbone.name, found.num_classes) == ("fcn", "resnet-50", 3)
-    assert (found.crop_size, found.class_names) == (64, NAMES)
+    assert (found.crop_size, found.classes.names) == (64, NAMES)
     assert (model.predictor.predict(np.zeros((20, 30, 3), np.uint8)).labels() == 1).all()
 
 

@@ -35,6 +35,7 @@ from semseg.data.shapes import CLASSES, write_shapes
 from semseg.sagemaker.channels import read_channels
 from semseg.sagemaker.paths import Paths
 from semseg.training.inputs import open_inputs
+from semseg.types import Classes
 
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", Path(__file__).parents[2] / "../shared/data/camvid"))
 SEMSEG = Path(sys.executable).with_name("semseg")
@@ -182,7 +183,7 @@ def test_ground_truth_output_gives_the_same_batches_and_the_names(
     assert batches_of(paths) == expected
     with ObjectStore() as store:
         train, _ = open_inputs(read_channels(paths), 12, store)
-    assert train.class_names() == {number: f"thing {number}" for number in range(12)}
+    assert train.classes == Classes(tuple(f"thing {number}" for number in range(12)), tuple(range(12)))
 
 
 def test_prefixes_of_s3_give_the_same_batches(street: Path, expected: Batches, bucket: str, tmp_path: Path) -> None:
@@ -250,7 +251,10 @@ def test_a_training_starts_from_an_earlier_model_with_data_from_pipes(continued:
 def test_names_of_classes_reach_the_artifact_and_that_of_the_next_training(continued: tuple[Paths, Any, str]) -> None:
     first, job, _ = continued
     for paths in (first, job.paths):
-        assert json.loads((paths.model / "classes.json").read_text()) == {"classes": list(CLASSES)}
+        assert json.loads((paths.model / "classes.json").read_text()) == {
+            "classes": list(CLASSES),
+            "colors": {str(number): f"#00000{number}" for number in range(4)},
+        }
 
 
 @pytest.mark.req("R46")

@@ -30,6 +30,7 @@ from semseg.sagemaker.hyperparameters import rules
 from semseg.serving.answers import OFFERS, Segmented, answer_to
 from semseg.serving.response_bodies import response_body
 from semseg.serving.settings import VARIABLES
+from semseg.types import Classes
 
 COMMANDS = {"semseg": "", "train": "train", "serve": "serve"}
 """The installed commands: the first arguments that each stands for."""
@@ -59,7 +60,7 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
         assert mask.mode == "L"
         assert mask.size == overlay.size == (128, 96)
     artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json", "README.md"}
-    assert {path.name for path in (folder / "job/model").iterdir()} == artifact | {"model_int8.onnx"}
+    assert {path.name for path in (folder / "job/model").iterdir()} == artifact | {"model_int8.onnx", "classes.json"}
     assert {path.name for path in (folder / "next/model").iterdir()} == artifact
 
 
@@ -85,7 +86,7 @@ def test_the_table_of_hyperparameters_is_complete() -> None:
 
 def test_the_table_of_answers_is_complete_and_right() -> None:
     """The bytes of arrays exactly, others roughly: of generated shapes, whose classes are in doubt only at edges."""
-    model = ModelDescription(NETWORKS[0], BACKBONES[0], 21, None, True, Path("/nowhere"), None)
+    model = ModelDescription(NETWORKS[0], BACKBONES[0], 21, None, True, Path("/nowhere"), Classes.unknown(21))
     rng = np.random.default_rng(0)
     image, labels = draw((480, 480), rng)
     logits = 6 * (labels[::8, ::8] == np.arange(21)[:, None, None]) + rng.normal(scale=0.3, size=(21, 60, 60))

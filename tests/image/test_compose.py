@@ -38,7 +38,7 @@ def compose(
 
 def test_the_cpu_profile_trains_and_then_serves(compose: Compose, image: str, container: Callable[[str], Any]) -> None:
     if not image.endswith(":cpu"):
-        pytest.skip("the gpu profile needs a GPU")
+        pytest.skip("the other profiles need a GPU")
     compose("--profile", "cpu", "up", "--detach")
     (server,) = compose("--profile", "cpu", "ps", "--quiet", "serve-cpu").stdout.split()
     container(server).wait_for_line("...model loaded.")
@@ -49,10 +49,11 @@ def test_the_cpu_profile_trains_and_then_serves(compose: Compose, image: str, co
     assert model.is_file()
 
 
-def test_the_gpu_profile_asks_for_a_gpu(compose: Compose) -> None:
-    services = json.loads(compose("--profile", "gpu", "config", "--format", "json").stdout)["services"]
-    assert set(services) == {"train-gpu", "serve-gpu"}
+@pytest.mark.parametrize("profile", ["gpu", "torch"])
+def test_a_profile_for_gpus_asks_for_one(compose: Compose, profile: str) -> None:
+    services = json.loads(compose("--profile", profile, "config", "--format", "json").stdout)["services"]
+    assert set(services) == {f"train-{profile}", f"serve-{profile}"}
     for service in services.values():
-        assert service["image"] == "semseg:gpu"
+        assert service["image"] == f"semseg:{profile}"
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", 1, ["gpu"])

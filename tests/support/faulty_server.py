@@ -20,7 +20,7 @@ from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
 from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.serving import prediction_queue, processes, server
-from semseg.types import Float32
+from semseg.types import Classes, Float32
 
 
 class Faulty(OnHost):
@@ -49,7 +49,9 @@ def wait_for_go(folder: Path, width: int) -> None:
 
 def main() -> int:
     memory = 40 * 10**6 if sys.argv[1] == "thrifty" else 10**9
-    description = ModelDescription(NETWORKS[0], BACKBONES[0], 3, None, True, Path("/nowhere/model_best.params"), None)
+    description = ModelDescription(
+        NETWORKS[0], BACKBONES[0], 3, None, True, Path("/nowhere/model_best.params"), Classes.unknown(3)
+    )
     model = LoadedModel(Predictor(Faulty(), 3, max_tile_pixels=10**6), description, memory)
     if sys.argv[1] == "hangs":
         prediction_queue._STUCK_SECONDS = prediction_queue._STUCK_SECONDS_PER_PIXEL = 0

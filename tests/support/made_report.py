@@ -6,13 +6,12 @@ from functools import cache
 
 import numpy as np
 
-from semseg.codecs.palettes import palette
 from semseg.data.shapes import draw
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated
 from semseg.reporting.html.content import Figure, ReportContent, SampleGroup
 from semseg.reporting.html.samples import Sample, sample
-from semseg.types import IGNORED, UInt8
+from semseg.types import IGNORED, Classes, UInt8
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'names' &amp;"
 """A name that must stay text."""
@@ -67,6 +66,11 @@ def made_samples(count: int, classes: int) -> list[Sample]:
     return found
 
 
+def made_classes(count: int, names: tuple[str, ...] = ()) -> Classes:
+    """Classes without colours, of which the first have these names."""
+    return Classes((*names, *[None] * (count - len(names))), (None,) * count)
+
+
 def made_report(epochs: int, classes: int, names: tuple[str, ...] = (), failure: str = "") -> ReportContent:
     """A whole report; names: of the first classes."""
     ended = made_epochs(epochs, classes)
@@ -78,8 +82,7 @@ def made_report(epochs: int, classes: int, names: tuple[str, ...] = (), failure:
         title="FCN on ResNet-50",
         status=f"All {epochs} epochs are done.",
         failure=failure,
-        class_titles=[*names, *(f"class {number}" for number in range(len(names), classes))],
-        colours=palette("voc" if classes < 100 else "ade20k"),
+        classes=made_classes(classes, names),
         figures=[
             Figure("Best mIOU", best.validated.mean_iou, f"epoch {best.trained.epoch}"),
             Figure("mIOU, whole images", 0.5871, "101 images of validation"),

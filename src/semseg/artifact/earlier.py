@@ -12,20 +12,20 @@ from semseg.artifact.model_dir import BEST, LAST, ModelDescription, describe
 from semseg.codecs.params import read_params
 from semseg.errors import ArtifactError, ChannelError, first_few, one_line
 from semseg.sagemaker.channels import readable, visible
-from semseg.types import Arrays
+from semseg.types import Arrays, Classes
 
 
 @dataclass(frozen=True)
 class Earlier:
     """A model to start from.
 
-    arrays: its parameters, read-only views of a mapped file; origin: that file, for errors; class_names: in the order
-    of the ids, None if it has none.
+    arrays: its parameters, read-only views of a mapped file; origin: that file, for errors; classes: their names and
+    colours.
     """
 
     arrays: Arrays
     origin: str
-    class_names: tuple[str, ...] | None
+    classes: Classes
 
 
 def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Earlier:
@@ -51,7 +51,7 @@ def load_earlier(channel: Path, wanted: Mapping[str, str], scratch: Path) -> Ear
         raise ArtifactError(f"The channel {channel.name}: {message}", error.hint) from error
     origin = f"{one_line(str(archive))} ({model.params.name})" if archive else str(model.params)
     _check_agreement(wanted, model, f"the model in the channel {channel.name}")
-    return Earlier(arrays, origin, model.class_names)
+    return Earlier(arrays, origin, model.classes)
 
 
 def _find_archive(channel: Path) -> Path | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from semseg.artifact.misplaced import find_misplaced
+from semseg.codecs.colors import color_name, parse_color
 from semseg.codecs.params import read_params
 from semseg.errors import ArtifactError, UserError, first_few, one_line
 from semseg.files import naming_file, replacing, sha256
@@ -18,7 +19,7 @@ from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, 
 from semseg.networks.identify import Identity, identify
 from semseg.networks.parameters import unusable_parameters
 from semseg.sagemaker.config_files import read_json_object
-from semseg.types import Arrays, is_class_name
+from semseg.types import Arrays, Classes, is_class_name, unnamed
 
 BEST = "model_best.params"
 LAST = "model_algo-1"
@@ -30,7 +31,11 @@ INT8 = "model_int8.onnx"
 """The same in int8. It is only written if it passes its gate, and is then served instead."""
 
 CLASSES = "classes.json"
-"""The names of all classes, in the order of the ids: `{"classes": ["background", "scratch"]}`."""
+"""The names of all classes, in the order of the ids, and the colours of those that have one:
+`{"classes": ["background", "scratch"], "colors": {"1": "#2ca02c"}}`. A class without a name is called `class 3`."""
+
+NONE, BASE = "none", "base"
+"""The values of `_serving_scale`: images are served at their own size, or with `base_size` as their long side."""
 
 CARD = "README.md"
 """What the model is, for people: its data, classes, numbers, use and limits. Nothing reads it."""
@@ -44,7 +49,8 @@ class ModelDescription:
     """The network in a model directory.
 
     crop_size: that of its training, None if unknown; aux: whether the file has the auxiliary head; params: the file
-    with the parameters; class_names: in the order of the ids, None if unknown.
+    with the parameters; classes: names and colours, as far as they are known; base_size: that of its training, None if
+    unknown; serving_scale: the size at which it is to be served, NONE or BASE.
     """
 
     network: Network
@@ -53,7 +59,9 @@ class ModelDescription:
     crop_size: int | None
     aux: bool
     params: Path
-    class_names: tuple[str, ...] | None
+    classes: Classes
+    base_size: int | None = None
+    serving_scale: str = NONE
 
     @cached_property
     def digest(self) -> str:
@@ -85,7 +93,9 @@ def describe(model_dir: Path) -> ModelDescription:
         crop_size=stated.crop_size(),
         aux=found.auxiliary,
         params=path,
-        class_names=_read_class_names(model_dir / CLASSES, found.num_classes),
+        classes=_read_classes(model_dir / CLASSES, found.num_classes),
+        base_size=stated.base_size(),
+        serving_scale=stated.serving_scale(),
     )
 
 
@@ -100,13 +110,13 @@ def write_hyperparams(model_dir: Path, values: Mapping[str, str]) -> None:
         temporary.write_text(json.dumps(dict(values), indent=2) + "\n")
 
 
-def write_class_names(model_dir: Path, names: Sequence[str]) -> None:
-    """Write `classes.json`, atomically; `names` has one name per class, in the order of the ids.
-
-    Raises ArtifactError for a name that `describe` would reject.
-    """
+def write_classes(model_dir: Path, classes: Classes) -> None:
+    """Write `classes.json`, atomically. Raises ArtifactError for a name that `describe` would reject."""
     path = model_dir / CLASSES
-    content = {"classes": _checked_names(list(names), len(names), path)}
+    content: dict[str, object] = {"classes": _checked_names(list(classes.titles), len(classes), path)}
+    if classes.colored:
+        colors = ((str(class_id), color) for class_id, color in enumerate(classes.colors))
+        content["colors"] = {class_id: color_name(color) for class_id, color in colors if color is not None}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -166,6 +176,21 @@ class _Hyperparams:
             raise ArtifactError(f"{self.path} says that crop_size is {one_line(text):.100}, not a number of pixels.")
         return -(-int(text) // 8) * 8
 
+    def base_size(self) -> int | None:
+        """Return the long side of the training's images; None if the file has no such number."""
+        text = self.values.get("base_size", "")
+        return int(text) if re.fullmatch("[1-9][0-9]{0,9}", text) else None
+
+    def serving_scale(self) -> str:
+        """Return NONE or BASE; NONE if the file has neither, like the built-in algorithm's."""
+        text = self.values.get("_serving_scale", NONE)
+        if text not in (NONE, BASE):
+            raise ArtifactError(
+                f"{self.path} says that _serving_scale is {one_line(text):.100}, neither {NONE} nor {BASE}.",
+                "Correct it, or remove it.",
+            )
+        return text
+
 
 def _read_hyperparams(path: Path) -> _Hyperparams:
     """Read values that may be typed or strings, bare or JSON-quoted; null counts as missing."""
@@ -177,11 +202,14 @@ def _plain(value: Any) -> str:
     return str(value).strip().strip('"').removesuffix(".0")
 
 
-def _read_class_names(path: Path, num_classes: int) -> tuple[str, ...] | None:
-    """Return the names in a file, None if it is missing; keys other than `classes` are ignored."""
+def _read_classes(path: Path, num_classes: int) -> Classes:
+    """Return the names and colours in a file, which may be missing; keys other than `classes`, `colors` are ignored."""
     if not path.exists():
-        return None
-    return _checked_names(_read_json(path).get("classes"), num_classes, path)
+        return Classes.unknown(num_classes)
+    content = _read_json(path)
+    titles = _checked_names(content.get("classes"), num_classes, path)
+    names = (None if title == unnamed(class_id) else title for class_id, title in enumerate(titles))
+    return Classes(tuple(names), _checked_colors(content.get("colors"), num_classes, path))
 
 
 def _checked_names(names: object, num_classes: int, path: Path) -> tuple[str, ...]:
@@ -197,6 +225,21 @@ def _checked_names(names: object, num_classes: int, path: Path) -> tuple[str, ..
                 f"{path}: the name of class {label} is {name!r:.100}, not a text of 1 to 256 characters on one line."
             )
     return tuple(names)
+
+
+def _checked_colors(colors: object, num_classes: int, path: Path) -> tuple[int | None, ...]:
+    """The colour of each class from an object of texts such as `#2ca02c` by class id; None means no colours."""
+    try:
+        if colors is not None and not isinstance(colors, dict):
+            raise ValueError(f"{colors!r:.40} is not an object.")
+        given = {key: parse_color(str(color)) for key, color in (colors or {}).items()}
+        if unknown := given.keys() - set(map(str, range(num_classes))):
+            raise ValueError(f"{min(unknown)!r:.40} is not a class.")
+        return tuple(given.get(str(class_id)) for class_id in range(num_classes))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path}: under the key colors, {error}", "Correct it, or remove it: the classes then have no colours."
+        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

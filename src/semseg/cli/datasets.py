@@ -16,9 +16,10 @@ def add_demo(commands: Commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from semseg.data.shapes import write_shapes
+    from semseg.data.shapes import write_names, write_shapes
 
     write_shapes(arguments.directory, train=48, validation=12, size=(128, 96), seed=0)
+    write_names(arguments.directory)
     return 0
 
 

@@ -7,10 +7,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from semseg.cli.config_file import FromFile
 from semseg.cli.options import (
     Commands,
     add_job_options,
+    given_arrangement,
     given_channels,
     given_hyperparameters,
     option,
@@ -21,6 +24,9 @@ from semseg.cli.parser import one_of
 from semseg.errors import ChannelError, UserError
 from semseg.sagemaker.channels import SPLITS
 from semseg.sagemaker.paths import Paths
+
+if TYPE_CHECKING:
+    from semseg.data.arrangement import Arrangement
 
 
 def add_train(commands: Commands) -> None:
@@ -39,6 +45,12 @@ def add_train(commands: Commands) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="start a new training even if --job (default: ./job) holds one"
     )
+    parser.add_argument(
+        "--config",
+        action=FromFile,
+        metavar="FILE",
+        help="take options from a TOML or JSON file, such as num_classes = 4",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--checkpoints",
@@ -51,10 +63,12 @@ def add_train(commands: Commands) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from semseg.data.arrangement import Arrangement
     from semseg.training.job_folder import TrainCommand
     from semseg.training.start import start
 
     channels, hyperparameters = given_channels(arguments), given_hyperparameters(arguments)
+    arrangement = given_arrangement(arguments)
     if channels:
         require_valid(hyperparameters)
     elif not _has_options(arguments) and not _is_laid_out(Paths.from_environment(os.environ)):
@@ -63,7 +77,7 @@ def _train(arguments: argparse.Namespace) -> int:
             "There is nothing to train on: no channel is given, and there is no job in /opt/ml.",
             "Give --train and --num-classes; `semseg demo shapes` writes a data set to try it with.",
         )
-    options = [option_with_value(name, value) for name, value in (channels | hyperparameters).items()]
+    options = [option_with_value(name, value) for name, value in (channels | arrangement | hyperparameters).items()]
     command = TrainCommand(
         channels,
         hyperparameters,
@@ -72,13 +86,14 @@ def _train(arguments: argparse.Namespace) -> int:
         keep_checkpoints=not arguments.no_checkpoints,
         overwrite=arguments.overwrite,
         arguments=tuple(word for words in options for word in words),
+        arrangement=Arrangement(arguments.suffix or "", arguments.split or 0.0),
     )
     return start(command, os.environ)
 
 
 def _has_options(arguments: argparse.Namespace) -> bool:
     own = arguments.job, arguments.checkpoints, arguments.no_checkpoints, arguments.overwrite
-    return any(own) or bool(given_hyperparameters(arguments))
+    return any(own) or bool(given_hyperparameters(arguments) | given_arrangement(arguments))
 
 
 def _is_laid_out(paths: Paths) -> bool:
@@ -94,12 +109,14 @@ def add_check(commands: Commands) -> None:
     parser.add_argument(
         "--write-label-map", type=Path, metavar="FILE", help="write the suggested label map into a new file"
     )
+    parser.add_argument("--config", action=FromFile, metavar="FILE", help="take options from a TOML or JSON file")
     add_job_options(parser)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     import tempfile
 
+    from semseg.data.arrangement import Arrangement
     from semseg.data.user_paths import with_user_paths
     from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
     from semseg.training.recipe import check
@@ -112,7 +129,7 @@ def _check(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = Paths(Path(scratch)) if channels else Paths.from_environment(os.environ)
         with with_user_paths(paths, channels):
-            _lay_out(paths, channels, hyperparameters)
+            _lay_out(paths, channels, hyperparameters, Arrangement(arguments.suffix or "", arguments.split or 0.0))
             report = check(paths)
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
     if arguments.write_label_map:
@@ -121,14 +138,14 @@ def _check(arguments: argparse.Namespace) -> int:
     return 1 if report.problems else 0
 
 
-def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, str]) -> None:
+def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, str], arrangement: Arrangement) -> None:
     """Lays out the job that the options describe. Raises ChannelError for hyperparameters without channels."""
     from semseg.data.local_job import lay_out
     from semseg.data.s3 import ObjectStore
 
     if channels:
         with ObjectStore() as store:
-            lay_out(paths, channels, hyperparameters, store)
+            lay_out(paths, channels, hyperparameters, store, arrangement=arrangement)
     elif hyperparameters:
         raise ChannelError(f"{option(next(iter(hyperparameters)))} is given, but no channel.", "Give --train too.")
 

@@ -16,6 +16,9 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """The type that argparse's `add_subparsers` returns, to which a command adds its parser."""
 
 
+FLAGS = ("overwrite", "no_checkpoints")
+"""Options of a job without a value."""
+
 _CHANNEL_HELP = {
     "train": "the images to train on, or an augmented manifest",
     "validation": "the images to validate on, or an augmented manifest",
@@ -50,6 +53,15 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the data of a job outside SageMaker", "Folders, files or s3://bucket/prefix.")
     for name in CHANNELS:
         group.add_argument(option(name), dest=name, metavar="PLACE", help=_CHANNEL_HELP[name])
+    group.add_argument(
+        "--split",
+        type=_share,
+        metavar="SHARE",
+        help="use this share of the pairs of --train for validation, such as 0.2",
+    )
+    group.add_argument(
+        "--suffix", metavar="TEXT", help="what the names of masks have after those of their images, such as _L"
+    )
     group = parser.add_argument_group("hyperparameters")
     further = parser.add_argument_group("further hyperparameters")
     for rule in rules():
@@ -70,6 +82,22 @@ def _help(rule: Rule) -> str:
 def given_channels(arguments: argparse.Namespace) -> dict[str, str]:
     """Returns the locations of the given channels, by name."""
     return {name: value for name in CHANNELS if (value := getattr(arguments, name)) is not None}
+
+
+def given_arrangement(arguments: argparse.Namespace) -> dict[str, str]:
+    """Returns the text of the given options about how folders differ from channels, by name."""
+    given = {"split": arguments.split, "suffix": arguments.suffix}
+    return {name: str(value) for name, value in given.items() if value}
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: it must be a number between 0 and 1, such as 0.2.")
+    return share
 
 
 def given_hyperparameters(arguments: argparse.Namespace) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from semseg.types import UInt8
+from semseg.types import Classes, UInt8
 
 _CITYSCAPES = bytes.fromhex(
     "804080f423e846464666669cbe9999999999faaa1edcdc006b8e2398fb984682b4dc143cff000000008e000046003c640050640000e6770b20"
@@ -37,6 +37,26 @@ def palette(name: str) -> UInt8:
     listed = np.frombuffer(_LISTED[name], np.uint8).reshape(-1, 3)
     colours[: len(listed)] = listed
     return colours
+
+
+def model_palette(classes: Classes) -> UInt8:
+    """Return a colour for each of the 256 labels, uint8 (256, 3): that of the class, and where it has none, VOC's.
+
+    If another class has VOC's colour of its id, it has one of VOC's that no class has.
+    """
+    colours = _voc()
+    voc = [int.from_bytes(color.tobytes()) for color in colours]
+    taken = set(classes.colors) - {None}
+    spare = (voc[label] for label in range(256) if voc[label] not in taken and _has_color(classes, label))
+    for label, own in enumerate(classes.colors):
+        color = own if own is not None else next(spare) if voc[label] in taken else voc[label]
+        colours[label] = tuple(color.to_bytes(3))
+    return colours
+
+
+def _has_color(classes: Classes, label: int) -> bool:
+    """Whether VOC's colour of a label is not needed for a class of that id."""
+    return label >= len(classes) or classes.colors[label] is not None
 
 
 def _voc() -> UInt8:

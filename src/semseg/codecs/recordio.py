@@ -6,10 +6,11 @@ length (29 bits), and the payload, padded to a multiple of 4 bytes. Flag 0: whol
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
-from semseg.errors import DataError, TooLargeError
+from semseg.errors import DataError, FormatError, TooLargeError
 
 Buffer = bytes | memoryview
 
@@ -39,6 +40,24 @@ def frame(payload: Sequence[Buffer]) -> list[Buffer]:
 def total_bytes(buffers: Sequence[Buffer]) -> int:
     """Return the number of bytes in all buffers."""
     return sum(memoryview(buffer).nbytes for buffer in buffers)
+
+
+def only_record(data: bytes) -> memoryview:
+    """Return the payload of the only record in `data`, a view of it unless the record is split.
+
+    Raises FormatError for no record or several, and the errors of `read_records`.
+    """
+    if len(data) >= _HEADER.size:
+        magic, length = _HEADER.unpack_from(data)  # of a whole record the flag is 0
+        if magic == MAGIC and _HEADER.size + length + -length % 4 == len(data):
+            return memoryview(data)[_HEADER.size : _HEADER.size + length]
+    records = read_records(io.BytesIO(data).read, "the data", MAX_PAYLOAD)
+    first = next(records, None)
+    if first is None:
+        raise FormatError("is empty")
+    if next(records, None) is not None:
+        raise FormatError("has more than one RecordIO record")
+    return memoryview(first)
 
 
 def read_records(read: Callable[[int], bytes], name: str, max_bytes: int) -> Iterator[bytes]:

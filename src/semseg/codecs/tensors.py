@@ -1,19 +1,24 @@
-"""Encodes class probabilities as recordio-protobuf, the built-in algorithm's response, or class ids in a smaller form.
+"""Class probabilities as recordio-protobuf, the built-in algorithm's response, or class ids in a smaller form.
 
 One RecordIO record holds one `aialgs.data.Record` with two features: "target", the probabilities, and "shape", the four
 sizes [1, C, H, W]. The smaller form, this project's own, has the class ids, int32, as "target", optionally the
 probability of each as "confidence", and the "shape" [1, H, W]. The message is written around the array's own memory:
 the same bytes as google.protobuf's deterministic serialisation, without its copies.
+Reading accepts all that protobuf allows; the tensors' own field `shape`, which no client uses, is ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from semseg.codecs.recordio import MAX_PAYLOAD, Buffer, frame, total_bytes
-from semseg.errors import TooLargeError
+from semseg.codecs.protobuf import Field, fields, floats, integers
+from semseg.codecs.recordio import MAX_PAYLOAD, Buffer, frame, only_record, total_bytes
+from semseg.errors import FormatError, TooLargeError
 from semseg.types import Float32, UInt8
 
 # Field numbers of record.proto.
@@ -26,6 +31,12 @@ _TWO_BYTES = 128
 """The smallest number whose varint has two bytes: for 128 to 255 these are the number itself and 1."""
 
 _CHUNK = 1 << 16
+
+_READERS: dict[int, Callable[[list[Field]], NDArray[Any]]] = {
+    _VALUE_FLOAT32_TENSOR: floats,
+    _VALUE_INT32_TENSOR: integers,
+}
+_MOST_SIZES = 8
 
 ENVELOPE = 256
 """Upper bound in bytes for the tags, lengths, keys and sizes around the values."""
@@ -65,6 +76,38 @@ def check_size(size: int) -> None:
             f"The response has {size:,} bytes of values, more than the {MAX_PAYLOAD:,} of one RecordIO record.",
             "Ask for the mask with Accept: image/png, or send a smaller image or parts of it.",
         )
+
+
+def decode_tensors(data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the features of the only record in `data` by name, in the sizes of its "shape" without the batch's 1.
+
+    float32 or int64; of a response "target" (C, H, W), or (H, W) if it is class ids, with "confidence" (H, W) if that
+    was asked for. Large arrays are read-only views of `data` where possible; features of other types are left out.
+    Raises FormatError, and DataError for a damaged frame.
+    """
+    features: dict[str, NDArray[Any]] = {}
+    for entry in fields(only_record(data)):
+        if entry.number == _RECORD_FEATURES:
+            parts = {field.number: field for field in fields(entry.content)}
+            tensor = _tensor(parts[_ENTRY_VALUE]) if _ENTRY_VALUE in parts else None
+            if tensor is not None and _ENTRY_KEY in parts:
+                features[bytes(parts[_ENTRY_KEY].content).decode("utf-8", "replace")] = tensor
+    if not 1 <= features.get("shape", np.empty(0)).size <= _MOST_SIZES:
+        raise FormatError("has no feature 'shape' of one to eight sizes")
+    batch, *sizes = features.pop("shape").tolist()
+    for name, values in features.items():
+        if batch != 1 or prod(sizes) != values.size:
+            raise FormatError(f"has {values.size:,} values of {name!r}, but the shape {[batch, *sizes]}")
+    return {name: values.reshape(sizes) for name, values in features.items()}
+
+
+def _tensor(value: Field) -> NDArray[Any] | None:
+    """The values of a Value's tensor, None if it is neither of float32 nor of int32."""
+    tensors = [field for field in fields(value.content) if field.number in _READERS]
+    if not tensors:
+        return None
+    chunks = [field for field in fields(tensors[-1].content) if field.number == _TENSOR_VALUES]
+    return _READERS[tensors[-1].number](chunks)
 
 
 def _shape(sizes: Sequence[int]) -> list[Buffer]:

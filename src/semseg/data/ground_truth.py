@@ -15,7 +15,7 @@ from typing import Any
 from semseg.codecs.colors import color_name, decode_indices, parse_color
 from semseg.data.json_text import byte, require_unique
 from semseg.data.label_map import LabelMap
-from semseg.types import IGNORED, UInt8, is_class_name
+from semseg.types import IGNORED, Classes, UInt8, is_class_name
 
 logger = logging.getLogger("semseg")
 
@@ -46,14 +46,17 @@ class ColorMap:
             )
         return values
 
-    def class_names(self, label_map: LabelMap) -> dict[int, str]:
-        """The name of each class after the label map is applied; if a class has several, the first."""
+    def classes_under(self, label_map: LabelMap) -> Classes:
+        """Names and colours of the classes after the label map is applied; if a class has several, the first."""
         names: dict[int, str] = {}
+        colors: dict[int, int] = {}
         for value, name, color in self.classes:
             class_id = int(label_map.table[value]) if label_map.colors is None else label_map.colors.get(color, IGNORED)
             if class_id != IGNORED:
                 names.setdefault(class_id, name)
-        return names
+                colors.setdefault(class_id, color)
+        ids = range(label_map.num_classes)
+        return Classes(tuple(map(names.get, ids)), tuple(map(colors.get, ids)))
 
 
 class ColorMaps:

@@ -14,17 +14,22 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
     Nested objects are not checked for repeated keys; `require_unique` does that.
     Raises ValueError with the reason, without a full stop.
     """
-    try:
-        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        obj = json.loads(decoded, object_pairs_hook=_build)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not JSON: byte {error.start + 1} is not UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {_explained(error)}") from error
+    obj = parse_json(text)
     if not isinstance(obj, dict):
         raise ValueError("not a JSON object")
     require_unique(obj)
     return obj
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Parse JSON; its objects are not checked for repeated keys. Raises ValueError as `parse_object` does."""
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return json.loads(decoded, object_pairs_hook=_build)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not JSON: byte {error.start + 1} is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {_explained(error)}") from error
 
 
 def require_unique(value: object) -> None:

@@ -4,14 +4,15 @@
 {"map": {"0": 5, "1": 0, "255": 9}}    key = class (255: ignored), value = pixel value
 {"colors": {"0": "#000000", "1": ["#2ca02c", "#98df8a"]}}
                                        key = class (255: ignored), value = its colour, or several; an extension
+
+Beside one of these, "names" gives the classes names, as `class_names` reads them: {"scale": 1, "names": ["a", "b"]}.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,14 @@ from numpy.typing import NDArray
 
 from semseg.codecs.colors import parse_color
 from semseg.codecs.masks import FEW_BITS, grey_step
+from semseg.data.class_names import MAX_BYTES, parse_names
 from semseg.data.files import printable, read_file
 from semseg.data.json_text import byte, parse_object, require_unique
-from semseg.errors import DataError, first_few
-from semseg.sagemaker.channels import SPLITS, TEST, readable, visible
-from semseg.sagemaker.log_lines import FOR_PARSERS
-from semseg.types import IGNORED, UInt8
-
-logger = logging.getLogger("semseg")
+from semseg.errors import DataError
+from semseg.types import IGNORED, Classes, UInt8
 
 DEFAULT: dict[str, Any] = {"scale": 1}
-_MAX_BYTES = 1_000_000
+_NAMES = "names"
 UNLISTED_COLOR = 254
 """The value of pixels whose colour no label map lists; never a class, as num_classes is at most 254."""
 
@@ -38,9 +36,6 @@ _FORMS = (
     'Write {"scale": 1}, {"map": {"0": 5, "1": 0}} (class: pixel value) '
     'or {"colors": {"0": "#000000", "1": "#2ca02c"}} (class: colour).'
 )
-_COMMON_NAME = "label_map.json"
-LABEL_MAP_NAMES = (*(f"{split}_{_COMMON_NAME}" for split in (*SPLITS, TEST[0])), _COMMON_NAME)
-"""The file names of label maps: one for each split, and one for all splits."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +46,12 @@ class LabelMap:
     unlisted: bool (256,), values that the map does not list; they are ignored with a warning.
     invalid: bool (256,), values that would be a class of `num_classes` or above; `table` ignores them.
     num_classes: the number of classes of the network; ids are below it.
-    source: the JSON object as given.
+    source: the JSON object as given, without the names.
     colors: class id or `IGNORED` by colour (0xRRGGBB), if masks are read by colour. The pixel values are then these
         ids, and `UNLISTED_COLOR` for other colours.
     spread: the bit depths of grey masks whose values are scaled to 8 bits, as 0 and 1 to 0 and 255; at other depths,
         values count as stored.
+    given: the names and colours of classes that the map, or a file beside it or the annotations, gives; None for none.
     """
 
     table: UInt8
@@ -65,6 +61,15 @@ class LabelMap:
     source: dict[str, Any]
     colors: Mapping[int, int] | None = None
     spread: frozenset[int] = frozenset()
+    given: Classes | None = None
+
+    @property
+    def classes(self) -> Classes:
+        """The names and colours of the classes; where none is given, masks that are read by colour give the colour."""
+        first = {class_id: color for color, class_id in reversed(tuple((self.colors or {}).items()))}
+        read = tuple(map(first.get, range(self.num_classes)))
+        unknown = Classes((None,) * self.num_classes, read)
+        return self.given.completed(unknown) if self.given else unknown
 
     @property
     def direct(self) -> bool:
@@ -90,38 +95,9 @@ class LabelMap:
         return labels
 
 
-def find_label_map(channel: str, annotation: Path | None, label_map: Path | None, num_classes: int) -> LabelMap:
-    """Find and read the label map of ``train``, ``validation`` or ``test``.
-
-    label_map: the directory of the channel ``label_map``; None if it is not given. annotation: the directory of the
-    annotation channel; None with a manifest or in Pipe mode. The first of these files is read:
-    ``label_map/<channel>_label_map.json``, ``label_map/label_map.json``, ``annotation/label_map.json``.
-    Without any, the default is scale 1, with a warning, as in the built-in algorithm. For ``test``, which that does not
-    have, it is an error if the other splits have maps: its own was probably forgotten.
-
-    Raises DataError for an invalid or forgotten map, and for a `label_map` directory without any of `LABEL_MAP_NAMES`;
-    ChannelError for a directory that cannot be read.
-    """
-    candidates = [annotation / _COMMON_NAME] if annotation else []
-    if label_map is not None:
-        candidates = [label_map / f"{channel}_{_COMMON_NAME}", label_map / _COMMON_NAME, *candidates]
-    with readable(channel):
-        if label_map is not None:
-            _require_known_name(label_map)
-        found = [path for path in candidates if path.is_file()]
-    if not found:
-        if label_map is not None and channel == TEST[0]:
-            raise _forgotten(channel, label_map)
-        _warn_of_default(channel, label_map)
-        return parse_label_map(DEFAULT, num_classes, f"the default label map of {channel}")
-    for path in found[1:]:
-        logger.warning("%s is ignored for %s: %s takes precedence.", path, channel, found[0])
-    return read_label_map(found[0], num_classes)
-
-
 def read_label_map(path: Path, num_classes: int) -> LabelMap:
     """Read a label map from a JSON file. Raises DataError."""
-    return parse_label_map(read_file(path, _MAX_BYTES), num_classes, printable(path))
+    return parse_label_map(read_file(path, MAX_BYTES), num_classes, printable(path))
 
 
 def parse_label_map(source: bytes | str | dict[str, Any], num_classes: int, name: str) -> LabelMap:
@@ -130,13 +106,15 @@ def parse_label_map(source: bytes | str | dict[str, Any], num_classes: int, name
     255 is ignored under scale 1, and under ``map`` unless listed; under a greater scale it is class floor(255 / scale),
     or ignored if there is no such class. Raises DataError.
     """
-    obj = source if isinstance(source, dict) else _load(source, name)
+    obj = dict(source) if isinstance(source, dict) else _load(source, name)
+    given = parse_names(obj.pop(_NAMES), num_classes, f"{name}: {_NAMES!r}") if _NAMES in obj else None
+    obj = obj or DEFAULT if given else obj
     unknown = sorted(obj.keys() - _BUILDERS.keys())
     if unknown:
         raise DataError(f"{name}: unknown key {unknown[0]!r:.100}.", _FORMS)
     if len(obj) != 1:
         raise DataError(f"{name}: has {' and '.join(map(repr, obj)) or 'no key'} instead of exactly one form.", _FORMS)
-    return _BUILDERS[next(iter(obj))](obj, num_classes, name)
+    return replace(_BUILDERS[next(iter(obj))](obj, num_classes, name), given=given)
 
 
 def _from_scale(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:
@@ -219,8 +197,8 @@ def _classes(obj: dict[str, Any], form: str, num_classes: int, name: str) -> Ite
 
 
 def _load(text: bytes | str, name: str) -> dict[str, Any]:
-    if len(text) > _MAX_BYTES:
-        raise DataError(f"{name}: larger than {_MAX_BYTES} bytes.", _FORMS)
+    if len(text) > MAX_BYTES:
+        raise DataError(f"{name}: larger than {MAX_BYTES} bytes.", _FORMS)
     try:
         obj = parse_object(text)
         for value in obj.values():
@@ -244,29 +222,3 @@ def _color(value: Any) -> int | None:
         return parse_color(value) if isinstance(value, str) else None
     except ValueError:
         return None
-
-
-def _require_known_name(label_map: Path) -> None:
-    if any((label_map / name).is_file() for name in LABEL_MAP_NAMES):
-        return
-    found = [printable(path) for path in visible(label_map)] if label_map.is_dir() else []
-    raise DataError(
-        f"The label_map channel has no label map; it contains {first_few(found)}.",
-        f"Name the files {' and '.join(LABEL_MAP_NAMES[:2])}.",
-    )
-
-
-def _forgotten(channel: str, label_map: Path) -> DataError:
-    others = [printable(label_map / name) for name in LABEL_MAP_NAMES if (label_map / name).is_file()]
-    return DataError(
-        f"The label_map channel has {first_few(others)}, but no map for {channel}.",
-        f"Add {channel}_{_COMMON_NAME}, or name a map for all splits {_COMMON_NAME}; "
-        f'where pixel values are the classes, the map is {{"scale": 1}}.',
-    )
-
-
-def _warn_of_default(channel: str, label_map: Path | None) -> None:
-    if label_map is None:
-        logger.warning("label maps not provided, using defaults.", extra=FOR_PARSERS)
-    else:
-        logger.warning("the label_map channel has no map for %s, using the default %s.", channel, DEFAULT)

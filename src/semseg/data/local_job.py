@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from semseg.data.label_map import LABEL_MAP_NAMES
+from semseg.data.arrangement import AS_CHANNELS, Arrangement, arrange
+from semseg.data.class_names import FILES as CLASS_FILES
+from semseg.data.label_map_files import LABEL_MAP_NAMES
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError, UserError, one_line
 from semseg.sagemaker.channels import readable, visible
@@ -25,12 +29,14 @@ def lay_out(
     hyperparameters: Mapping[str, str],
     store: ObjectStore,
     checkpoints: Path | None = None,
+    arrangement: Arrangement = AS_CHANNELS,
 ) -> None:
     """Create the channels and write the hyperparameters of the job below `paths`.
 
     channels: the source of each channel by name: a folder, a file (an augmented manifest, a label map, a model.tar.gz)
     or ``s3://bucket/prefix``, whose objects are downloaded. Folders and files are linked, not copied. The job's
     ``input`` is recreated if an earlier call created it. checkpoints: their directory; None for no checkpoints.
+    arrangement: how folders of images and masks differ from channels; see `arrange`.
     Raises ChannelError for a channel that does not exist or cannot be read, if ``input`` was not created by this
     function, or if the checkpoints would be inside it; DataError if S3 refuses; Stopped if the store's `stop` says so.
     """
@@ -43,13 +49,16 @@ def lay_out(
             "Choose another folder with --checkpoints.",
         )
     try:
-        _make_input(paths, channels, hyperparameters, checkpoints)
+        _make_input(paths, _description(channels, hyperparameters, arrangement), checkpoints)
+        made = arrange(channels, paths.channel, arrangement, store.raise_if_stopped)
     except OSError as error:
         raise ChannelError(
             f"The job cannot be laid out in {one_line(str(paths.base)):.300}: {error.strerror}.",
             "Choose another folder.",
         ) from error
     for name, source in channels.items():
+        if name in made:
+            continue
         channel = paths.channel(name)
         channel.parent.mkdir(exist_ok=True)
         if source.startswith(_S3):
@@ -67,10 +76,15 @@ def is_foreign(paths: Paths) -> bool:
     return directory.exists() and (directory.is_symlink() or not (directory / _MARK).is_file())
 
 
-def is_laid_out_for(paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> bool:
-    """Whether `lay_out` was last called for this job with these channels and hyperparameters."""
+def is_laid_out_for(
+    paths: Paths,
+    channels: Mapping[str, str],
+    hyperparameters: Mapping[str, str],
+    arrangement: Arrangement = AS_CHANNELS,
+) -> bool:
+    """Whether `lay_out` was last called for this job with these channels, hyperparameters and arrangement."""
     try:
-        return read_json_object(_input(paths) / _MARK) == _description(channels, hyperparameters)
+        return read_json_object(_input(paths) / _MARK) == _description(channels, hyperparameters, arrangement)
     except UserError:  # made by an earlier version, whose mark is empty
         return False
 
@@ -86,8 +100,11 @@ def places_of(channels: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _description(channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    return {"channels": places_of(channels), "hyperparameters": dict(hyperparameters)}
+def _description(
+    channels: Mapping[str, str], hyperparameters: Mapping[str, str], arrangement: Arrangement
+) -> dict[str, dict[str, Any]]:
+    arranged = {} if arrangement == AS_CHANNELS else {"arrangement": asdict(arrangement)}
+    return {"channels": places_of(channels), "hyperparameters": dict(hyperparameters)} | arranged
 
 
 def _require_source(name: str, source: str, directory: Path) -> None:
@@ -108,9 +125,7 @@ def _require_source(name: str, source: str, directory: Path) -> None:
         )
 
 
-def _make_input(
-    paths: Paths, channels: Mapping[str, str], hyperparameters: Mapping[str, str], checkpoints: Path | None
-) -> None:
+def _make_input(paths: Paths, description: Mapping[str, Mapping[str, Any]], checkpoints: Path | None) -> None:
     """Create ``input`` with the configuration, replacing an earlier one; after a kill there is a whole one or none."""
     directory = _input(paths)
     if is_foreign(paths):
@@ -124,8 +139,8 @@ def _make_input(
             shutil.rmtree(left)  # removes links, not their targets
     config = new / paths.hyperparameters.parent.relative_to(directory)
     config.mkdir(parents=True)
-    (new / _MARK).write_text(json.dumps(_description(channels, hyperparameters)))
-    (config / paths.hyperparameters.name).write_text(json.dumps(dict(hyperparameters)))
+    (new / _MARK).write_text(json.dumps(description))
+    (config / paths.hyperparameters.name).write_text(json.dumps(description["hyperparameters"]))
     if checkpoints:
         place = checkpoints.resolve()
         content = {} if place == paths.checkpoints.resolve() else {"LocalPath": str(place)}
@@ -152,7 +167,7 @@ def visible_name(source: Path) -> str:
 
 
 def _give_known_name(label_maps: Path) -> None:
-    """Rename a single file to the label map of all splits, unless it has the name of a label map already."""
+    """Rename a single file to the label map of all splits, unless it has the name of one, or of a file of names."""
     files = visible(label_maps)
-    if len(files) == 1 and files[0].name not in LABEL_MAP_NAMES:
+    if len(files) == 1 and files[0].name not in (*LABEL_MAP_NAMES, *CLASS_FILES):
         files[0].rename(label_maps / LABEL_MAP_NAMES[-1])

@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import TypeVar
 
 from semseg.codecs.kinds import CONVERT, HEAD_BYTES, Kind, kind_of
+from semseg.data.class_names import FILES as CLASS_FILES
 from semseg.data.files import File, LoadedFile, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
+from semseg.data.label_map import LabelMap
 from semseg.data.normal_forms import by_form
 from semseg.errors import DataError, one_line
 from semseg.sagemaker.channels import readable
+from semseg.types import Classes
 
 logger = logging.getLogger("semseg")
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_SUFFIXES = (".png",)
 _AS_MASK = "Save annotations as PNG masks of one 8-bit channel."
-_LABEL_MAP = "label_map.json"
+_NO_STRAYS = ("label_map.json", *CLASS_FILES)
+"""Files beside the annotations that are read, though not as annotations."""
+
 _MAX_WARNINGS = 20
 
 Item = TypeVar("Item")
@@ -57,6 +62,10 @@ class Listing:
     pairs: tuple[Pair, ...]
     problems: tuple[DataError, ...]
     colors: ColorMap | None = None
+
+    def classes(self, label_map: LabelMap) -> Classes:
+        """The names and colours of the classes: the label map's, and Ground Truth's where it has none."""
+        return label_map.classes.completed(self.colors.classes_under(label_map)) if self.colors else label_map.classes
 
 
 def list_pairs(name: str, images: Path, masks: Path) -> Listing:
@@ -117,7 +126,7 @@ def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataErro
             )
         else:
             files[path.stem] = path
-    strays = [path for path in strays if path.name != _LABEL_MAP]
+    strays = [path for path in strays if path.name not in _NO_STRAYS]
     _warn_of(strays, suffixes)
     if not files:
         content = f"none among {len(entries)} entries" if entries else "it is empty"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from semseg.codecs.colors import color_name
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Listing
 from semseg.errors import DataError, first_few
+from semseg.types import Classes
 
 Counts = NDArray[np.int64]
 COLORS_SHOWN = 20
@@ -21,7 +23,8 @@ MAX_COLORS = 256
 """An image with more colours is a photograph, or a mask that was stored as one."""
 
 _SHOWN = 20
-_HINTS = 3
+_PARTICULAR = re.compile(r"\S*[/.]\S*|\d+")
+"""What differs between the messages of problems of one kind: names of files, and numbers."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Occurrences:
 class SplitReport:
     """Statistics of one split (``train``, ``validation`` or ``test``). Unreadable files count only in `pairs`.
 
-    class_names: names by class id, where the data contain them; known_colors: class id or `IGNORED` by colour, where
+    classes: names and colours, where the data contain them; known_colors: class id or `IGNORED` by colour, where
         the label map or Ground Truth defines it.
     sizes: the number of images by (width, height).
     image_kinds, mask_kinds: the number of files by format and mode, such as ``PNG P``.
@@ -66,7 +69,7 @@ class SplitReport:
     name: str
     pairs: int
     label_map: LabelMap
-    class_names: Mapping[int, str]
+    classes: Classes
     known_colors: Mapping[int, int]
     sizes: Mapping[tuple[int, int], int]
     image_kinds: Mapping[str, int]
@@ -113,19 +116,38 @@ class Report:
     suggested_label_map: dict[str, Any] | None = None
 
     def error(self) -> DataError | None:
-        """One error that lists the first 20 problems and their total number, each different hint once."""
+        """One error that lists the first 20 kinds of problems: the first of each, the number of others, a hint.
+
+        The hint of an only kind is that of the error.
+        """
         if not self.problems:
             return None
-        shown, count = self.problems[:_SHOWN], len(self.problems)
-        lines = [problem.message for problem in shown] + ([f"... and {count - _SHOWN} more."] if count > _SHOWN else [])
-        hints = dict.fromkeys(problem.hint for problem in shown if problem.hint)
-        heading = f"{count_of(count, 'problem')} in the data:"
-        return DataError("\n".join([heading, *lines, ""]), " ".join(list(hints)[:_HINTS]))
+        kinds: dict[str, list[DataError]] = {}
+        for problem in self.problems:
+            kinds.setdefault(_PARTICULAR.sub("", problem.message), []).append(problem)
+        lines = [f"{count_of(len(self.problems), 'problem')} in the data:"]
+        for alike in list(kinds.values())[:_SHOWN]:
+            lines += _lines_of(alike)
+        if len(kinds) > _SHOWN:
+            others = sum(len(alike) for alike in list(kinds.values())[_SHOWN:])
+            lines.append(f"... and {count_of(others, 'other problem')}.")
+        hint = lines.pop().strip() if len(kinds) == 1 and self.problems[0].hint else ""
+        return DataError("\n".join([*lines, ""] if hint else lines), hint)
 
     def raise_problems(self) -> None:
         """Raise `error()`, if there are problems."""
         if error := self.error():
             raise error
+
+
+def _lines_of(alike: Sequence[DataError]) -> list[str]:
+    """Problems of one kind as text: the first, the files of others, a hint."""
+    first, *others = alike
+    lines = [first.message]
+    if others:
+        files = first_few([problem.message.partition(" ")[0].rstrip(":") for problem in others], 3)
+        lines.append(f"  {len(others)} more like this: {files}")
+    return [*lines, f"  {first.hint}"] if first.hint else lines
 
 
 def class_weights(split: SplitReport) -> NDArray[np.float64]:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from semseg.codecs.colors import color_name
 from semseg.types import UInt8
 
 Floats = NDArray[np.floating[Any]]
 
 CLASSES = ("background", "disc", "square", "triangle")
 
-_PALETTE = bytes([0, 0, 0, 240, 120, 40, 60, 110, 230, 60, 180, 90])
+COLORS = (0x000000, 0xF07828, 0x3C6EE6, 0x3CB45A)
 _COLOURS = {1: ((235, 125, 45), (190, 50, 40)), 2: ((75, 130, 235), (40, 50, 140)), 3: ((120, 200, 90), (20, 110, 80))}
 
 
@@ -33,9 +34,16 @@ def write_shapes(directory: Path, train: int, validation: int, size: tuple[int, 
         for number in range(count):
             image, labels = draw(size, rng)
             mask = Image.fromarray(labels)
-            mask.putpalette(_PALETTE)
+            mask.putpalette(b"".join(color.to_bytes(3) for color in COLORS))
             Image.fromarray(image).save(images / f"{number:04}.jpg", quality=92)
             mask.save(masks / f"{number:04}.png")
+
+
+def write_names(directory: Path) -> None:
+    """Write the names and colours of the classes beside the masks that `write_shapes` has written to `directory`."""
+    lines = [f"{name} {color_name(color)}\n" for name, color in zip(CLASSES, COLORS, strict=True)]
+    for channel in ("train", "validation"):
+        (directory / f"{channel}_annotation" / "classes.txt").write_text("".join(lines))
 
 
 def draw(size: tuple[int, int], rng: np.random.Generator) -> tuple[UInt8, UInt8]:

@@ -108,7 +108,7 @@ class SplitStatistics:
             name=self.listing.name,
             pairs=len(self.listing.pairs),
             label_map=label_map,
-            class_names=self.listing.colors.class_names(label_map) if self.listing.colors else {},
+            classes=self.listing.classes(label_map),
             known_colors=self._known_colors(),
             sizes=self._sizes,
             image_kinds=self._image_kinds,

@@ -91,6 +91,5 @@ def _unused(splits: Sequence[SplitReport]) -> Iterator[str]:
 
 def _named(split: SplitReport, classes: Sequence[int]) -> str:
     """Class ids with their names: ``3 (road), 7 (car) and 4 more``."""
-    names = split.class_names
-    texts = [f"{class_id} ({one_line(names[class_id]):.40})" if class_id in names else class_id for class_id in classes]
-    return first_few(texts, _NAMED)
+    names = ((class_id, split.classes.names[class_id]) for class_id in classes)
+    return first_few([f"{class_id} ({one_line(name):.40})" if name else class_id for class_id, name in names], _NAMED)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from semseg.data.label_map import LABEL_MAP_NAMES
+from semseg.data.label_map_files import LABEL_MAP_NAMES
 from semseg.data.local_job import visible_name
 from semseg.errors import SemsegError, one_line
+from semseg.sagemaker.channels import ANNOTATIONS, SPLITS, TEST
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
@@ -28,7 +29,7 @@ def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]
     found = re.compile(rf"(?<![^\s'\"(])(?:{longest_first})")  # only at the start of a path
 
     def renamed(text: str) -> str:
-        return found.sub(lambda match: sources[match[0]], text)
+        return found.sub(lambda match: sources[match[0]], _with_linked_files(text, paths, channels))
 
     def rename(record: logging.LogRecord) -> bool:
         record.msg, record.args = renamed(record.getMessage()), None
@@ -42,6 +43,21 @@ def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]
         raise
     finally:
         LOGGER.removeFilter(rename)
+
+
+def _with_linked_files(text: str, paths: Paths, channels: Mapping[str, str]) -> str:
+    """Replaces files of channels that were made of links, as `data.arrangement` makes them, by the user's files."""
+    names = [name for name in (*SPLITS, *ANNOTATIONS, *TEST) if not Path(channels.get(name, "")).is_file()]
+
+    def file_of(match: re.Match[str]) -> str:
+        name = match[2].rstrip(".")
+        link = paths.channel(match[1]) / name
+        if link.parent.is_symlink() or not link.is_symlink():
+            return match[0]
+        return one_line(str(link.readlink())) + match[2][len(name) :]
+
+    folder = re.escape(str(paths.channel("")))
+    return re.sub(rf"(?<![^\s'\"(])(?:{folder}/)?({'|'.join(names)})/([^\s:,;/'\")]+)", file_of, text)
 
 
 def _sources(paths: Paths, channels: Mapping[str, str]) -> dict[str, str]:

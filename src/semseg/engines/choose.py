@@ -139,12 +139,12 @@ def _precision(engine: Engine, device: Device, wanted: str) -> str:
     )
 
 
-def serving_engine(wanted: str) -> tuple[Engine, Device]:
-    """Return the engine that serves, and its device; wanted: one of SERVING.
+def serving_engine(wanted: str, precision: str) -> tuple[Engine, Device]:
+    """Return the engine that serves, and its device; wanted: one of SERVING, precision: one of PRECISIONS.
 
-    `auto` is the first of WITH_LEARNERS that is installed and can use the first GPU, and OpenVINO without one. Their
-    imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that cannot be used is not an
-    error: warnings give the reasons. Raises UserError if the engine is not installed.
+    `auto` is the first of WITH_LEARNERS that is installed and computes in the precision on the first GPU, and OpenVINO
+    without one. Their imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that
+    cannot be used is not an error: warnings give the reasons. Raises UserError if the engine is not installed.
     """
     if wanted == OPENVINO.name or (wanted == AUTO and not gpu_files()):
         return OPENVINO, OPENVINO.cpu()
@@ -155,13 +155,20 @@ def serving_engine(wanted: str) -> tuple[Engine, Device]:
     for engine in engines:
         device, warning = _gpu_or_cpu(engine)
         if device and device.gpus:
-            if device.gpus > 1:
-                logger.warning("%d GPUs found; the first is used.", device.gpus)
-            return engine, device
+            if wanted != AUTO or _serves_in(engine, device, precision):
+                if device.gpus > 1:
+                    logger.warning("%d GPUs found; the first is used.", device.gpus)
+                return engine, device
+            warning = f"Serving on the CPU: {engine.title} does not compute in {precision} on this GPU."
         warnings.append(warning)
     for warning in filter(None, warnings):
         logger.warning(warning)
     return (OPENVINO, OPENVINO.cpu()) if wanted == AUTO else (engines[0], engines[0].cpu())
+
+
+def _serves_in(engine: Engine, gpu: Device, precision: str) -> bool:
+    """Whether an engine serves in a precision on a GPU; none does in int8."""
+    return precision in (AUTO, "f32") or (precision == "bf16" and "bfloat16" in engine.precisions(gpu))
 
 
 def _gpu_or_cpu(engine: Engine) -> tuple[Device | None, str]:

@@ -9,7 +9,8 @@ from semseg.artifact.gate import Gate
 from semseg.artifact.model_dir import INT8, ModelDescription, describe
 from semseg.codecs.images import decode_image
 from semseg.data.files import File, naming
-from semseg.data.label_map import find_label_map, read_label_map
+from semseg.data.label_map import read_label_map
+from semseg.data.label_map_files import find_label_map
 from semseg.data.loader import ValidationLoader
 from semseg.data.pairs import Item, Pair, evenly, list_images, list_pairs
 from semseg.data.report import Report

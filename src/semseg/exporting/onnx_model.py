@@ -10,6 +10,7 @@ from onnx import helper
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.artifact.onnx_file import DIGEST
+from semseg.codecs.colors import color_name
 from semseg.codecs.params import read_params
 from semseg.files import replacing
 from semseg.networks.onnx import onnx_model
@@ -22,7 +23,7 @@ def build_onnx(model: ModelDescription) -> bytes:
 
     Input `image`: float32 (N, 3, H, W), (RGB / 255 - mean) / std; output `logits`: float32 (N, C, ceil(H/stride),
     ceil(W/stride)); any N, H and W from 1. Batch normalisation is folded in, auxiliary head and dropout are left out.
-    The metadata are texts or JSON: mean, std, classes (if their names are known), semseg_version, onnx_version, and
+    The metadata are texts or JSON: mean, std, classes and colors (if known), semseg_version, onnx_version, and
     params_sha256, the digest of the parameter file. Raises ArtifactError when that file does not fit the network.
     """
     arrays = read_params(model.params)
@@ -40,8 +41,11 @@ def write_onnx(model: ModelDescription, path: Path) -> None:
 
 
 def _metadata(model: ModelDescription) -> dict[str, str]:
-    names = {"classes": json.dumps(model.class_names)} if model.class_names else {}
-    return names | {
+    classes = {"classes": json.dumps(model.classes.titles)} if model.classes.named else {}
+    if model.classes.colored:
+        colors = {str(class_id): color for class_id, color in enumerate(model.classes.colors) if color is not None}
+        classes["colors"] = json.dumps({class_id: color_name(color) for class_id, color in colors.items()})
+    return classes | {
         "mean": json.dumps(IMAGENET_MEAN),
         "std": json.dumps(IMAGENET_STD),
         "semseg_version": __version__,

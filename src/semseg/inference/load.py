@@ -11,6 +11,7 @@ from semseg.engines.choose import serving_engine
 from semseg.engines.protocols import AUTO, BackendOptions
 from semseg.inference import memory
 from semseg.inference.predictor import Predictor
+from semseg.inference.scaling import MODEL, scale_of
 from semseg.machine import free_memory, usable_cores
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def load_predictor(
     cache_dir: Path | None = None,
     cores: int | None = None,
     processes: int = 1,
+    scale: str = MODEL,
 ) -> LoadedModel:
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet or PyTorch.
 
@@ -40,11 +42,13 @@ def load_predictor(
     max_tile_pixels: the most pixels that the network gets at a time, 0 for what the memory of the GPU or host allows.
     cache_dir: where OpenVINO keeps compiled models for the next start; ignored with a warning if it is not this user's
     own. cores: the number to compute on, None for all of this process. processes: the number that share the
-    memory. Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the
-    engine or the CPU does not support the precision.
+    memory. scale: the size at which the network gets images: `model`, `none`, `base` or a factor, as in `scaling`.
+    Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
+    or the CPU does not support the precision, or the model not the scale.
     """
     model = describe(model_dir)  # first, so that errors in the directory appear before an engine is loaded
-    engine, device = serving_engine(backend)
+    served = scale_of(model, scale)
+    engine, device = serving_engine(backend, precision)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
     network = engine.backend(model, device, BackendOptions(precision, cores or usable_cores(), cache_dir))
     on_device = network.device_memory()
@@ -55,5 +59,5 @@ def load_predictor(
         max_tile_pixels,
     )
     logger.info("Images of more than %d pixels are cut into tiles.", pixels)
-    predictor = Predictor(network, model.num_classes, pixels, origin=str(model_dir))
+    predictor = Predictor(network, model.num_classes, pixels, str(model_dir), served)
     return LoadedModel(predictor, model, left)

@@ -109,7 +109,7 @@ def _class_objects(split: SplitReport) -> list[dict[str, Any]]:
     return [
         {
             "id": class_id,
-            "name": split.class_names.get(class_id),
+            "name": split.classes.names[class_id],
             "pixels": int(split.class_pixels[class_id]),
             "share": None if shares is None else float(shares[class_id]),
             "pictures": int(split.masks_with_class[class_id]),
@@ -153,7 +153,7 @@ def _class_table(splits: Sequence[SplitReport]) -> str:
 def _class_names(splits: Sequence[SplitReport]) -> list[str]:
     names = []
     for class_id in range(len(splits[0].class_pixels)):
-        name = next(filter(None, (split.class_names.get(class_id) for split in splits)), "")
+        name = next(filter(None, (split.classes.names[class_id] for split in splits)), "")
         names.append(f"{class_id:3} {one_line(name):.{_NAME_CHARACTERS}}".rstrip())
     return names
 

@@ -65,7 +65,7 @@ def model_card(known: Background, history: History, stopped: bool) -> str:
     """Returns the card in Markdown; names in it cannot be taken for Markdown or HTML."""
     done = f"{len(history.epochs)} of {known.planned} epochs" + (", stopped on request" if stopped else "")
     parts = [
-        f"# {_text(known.title)}, {len(known.class_titles)} classes",
+        f"# {_text(known.title)}, {len(known.classes)} classes",
         f"A network for semantic segmentation, trained with semseg-container {known.versions['semseg-container']}.",
         f"## Numbers\n\nTrained for {done}.\n\n{_numbers(known, history)}",
         f"## Classes\n\n{_classes(known, history)}",
@@ -102,7 +102,7 @@ def _classes(known: Background, history: History) -> str:
     columns |= {f"share of {split}": shares for split, shares in split_shares(known.data).items()}
     rows = [
         [str(number), title, *(_number(values[number]) for values in columns.values())]
-        for number, title in enumerate(known.class_titles)
+        for number, title in enumerate(known.classes.titles)
     ]
     return _table(("id", "class", *columns), rows)
 

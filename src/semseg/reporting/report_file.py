@@ -23,7 +23,7 @@ from semseg.reporting.history import History
 from semseg.reporting.html.content import Figure, ReportContent, SampleGroup
 from semseg.reporting.html.render import FILE, split_shares, write_report
 from semseg.reporting.html.samples import Sample, SampleChooser
-from semseg.types import UInt8
+from semseg.types import Classes
 
 _SAME = "The same images in every epoch, chosen by their names alone."
 _WORST = "The images of this validation with the largest share of wrong pixels."
@@ -33,16 +33,14 @@ _WORST = "The images of this validation with the largest share of wrong pixels."
 class Background:
     """What is known of a training before it starts.
 
-    title: what is trained. planned: the number of epochs to run. class_titles: what to call each class, in the order of
-    the ids. colours: of each label, uint8 (256, 3). data: the result of the data check, None without one. crops:
+    title: what is trained. planned: the number of epochs to run. classes: their names and colours. data: the result of the data check, None without one. crops:
     whether epochs are validated on crops, rather than on whole images. notes: what should be known besides, a sentence
     or more each. settings, versions: by name.
     """
 
     title: str
     planned: int
-    class_titles: Sequence[str]
-    colours: UInt8
+    classes: Classes
     data: Report | None = None
     crops: bool = True
     notes: Sequence[str] = ()
@@ -133,8 +131,7 @@ class ReportFile:
             title=known.title,
             status=status,
             failure=self._failure,
-            class_titles=known.class_titles,
-            colours=known.colours,
+            classes=known.classes,
             figures=self._figures(),
             epochs=self._history.epochs,
             matrix=shown.matrix if shown else None,

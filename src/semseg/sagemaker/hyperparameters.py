@@ -99,6 +99,13 @@ class Hyperparameters:
         "also write model_int8.onnx, faster on CPUs, if it loses at most 0.5 points of mIOU",
         may_differ=True,
     )
+    serving_scale: str = choice(
+        "_serving_scale",
+        "none",
+        ("none", "base"),
+        "size at which the model is served and finally scored: images' own, or base_size as their long side",
+        may_differ=True,
+    )
     label_attribute: str | None = text(
         "_label_attribute", None, "key of the annotation, for manifests with several keys that end in -ref"
     )

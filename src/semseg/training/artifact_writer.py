@@ -13,7 +13,7 @@ from semseg.reporting.events import Emit, ModelSaved
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loss_watch import require_finite
-from semseg.types import Arrays
+from semseg.types import Arrays, Classes
 
 _RUN_FILES = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES, model_dir.CARD)
 
@@ -28,13 +28,13 @@ class ArtifactWriter:
         self,
         directory: Path,
         settings: Hyperparameters,
-        class_names: tuple[str, ...] | None,
+        classes: Classes,
         emit: Emit,
         replacing_earlier: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._directory = directory
         self._settings = settings
-        self._class_names = class_names
+        self._classes = classes
         self._emit = emit
         self._replacing_earlier = replacing_earlier
         self._has_model = False
@@ -77,8 +77,8 @@ class ArtifactWriter:
                 replacement.enter_context(self._replacing_earlier())
                 self._remove_earlier(path)
             model_dir.write_hyperparams(self._directory, self._settings.as_strings())
-            if self._class_names:
-                model_dir.write_class_names(self._directory, self._class_names)
+            if self._classes.named or self._classes.colored:
+                model_dir.write_classes(self._directory, self._classes)
             self._has_model = True
 
     def _remove_earlier(self, replaced: Path) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from semseg.data.check import check
 from semseg.data.color_maps import contradictions
-from semseg.data.label_map import LabelMap, find_label_map
+from semseg.data.label_map import LabelMap
+from semseg.data.label_map_files import find_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.manifest import list_manifest
 from semseg.data.pairs import Listing, Pair, list_pairs
@@ -23,7 +24,7 @@ from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loop import TrainingData, ValidationData
-from semseg.types import Batch
+from semseg.types import Batch, Classes
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Input:
     listing: Listing | None
     label_map: LabelMap
 
-    def class_names(self) -> dict[int, str]:
-        """Returns the class names from Ground Truth by class id; empty if it gave none."""
-        colors = self.listing.colors if self.listing else None
-        return colors.class_names(self.label_map) if colors else {}
+    @property
+    def classes(self) -> Classes:
+        """The names and colours of the classes, from the label map, files beside it or the annotations, or Ground
+        Truth."""
+        return self.listing.classes(self.label_map) if self.listing else self.label_map.classes
 
 
 def require_files(channels: Channels, settings: Hyperparameters) -> None:
@@ -93,24 +95,26 @@ def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool]
     return replace(report, suspicions=tuple(dict.fromkeys([*of_maps, *report.suspicions])))
 
 
-def class_names(inputs: Sequence[Input]) -> tuple[str, ...] | None:
-    """Returns the name of each class, ``class 3`` for one without a name; None if no split has names.
+def joined_classes(inputs: Sequence[Input]) -> Classes:
+    """Returns the names and colours of the classes from all splits; of several colours the first split's.
 
     Raises DataError if two splits name a class differently.
     """
-    names: dict[int, str] = {}
+    joined = Classes.unknown(inputs[0].label_map.num_classes)
     named_by: dict[int, str] = {}
     for one in inputs:
-        for number, name in sorted(one.class_names().items()):
-            if names.setdefault(number, name) != name:
+        classes = one.classes
+        for number, (known, name) in enumerate(zip(joined.names, classes.names, strict=True)):
+            if known and name and known != name:
                 raise DataError(
-                    f"Class {number} is called {names[number]!r} in {named_by[number]}, but {name!r} in "
-                    f"{one.split.name}.",
-                    "Give all channels manifests of labeling jobs with the same classes.",
+                    f"Class {number} is called {known!r} in {named_by[number]}, but {name!r} in {one.split.name}.",
+                    "Give all channels the same names, in label maps, in classes.json or classes.txt, or in manifests "
+                    "of labeling jobs with the same classes.",
                 )
-            named_by.setdefault(number, one.split.name)
-    num_classes = inputs[0].label_map.num_classes
-    return tuple(names.get(number, f"class {number}") for number in range(num_classes)) if names else None
+            if name:
+                named_by.setdefault(number, one.split.name)
+        joined = joined.completed(classes)
+    return joined
 
 
 def fingerprint(inputs: Sequence[Input]) -> dict[str, str]:

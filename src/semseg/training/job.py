@@ -20,23 +20,24 @@ from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.checkpoints import LOCATION_PREFIX, Checkpoints
-from semseg.training.inputs import Input, class_names, fingerprint, open_inputs, open_test, require_files
+from semseg.training.inputs import Input, fingerprint, joined_classes, open_inputs, open_test, require_files
 from semseg.training.job_folder import JobFolder
+from semseg.types import Classes
 
 
 @dataclass(frozen=True)
 class JobInputs:
     """The contents of a job's channels.
 
-    earlier: the model to start training from, or None. class_names: by class id, from the data or else the earlier
-    model; None if neither names the classes.
+    earlier: the model to start training from, or None. classes: names and colours from the data, or else from the
+    earlier model.
     """
 
     train: Input
     validation: Input
     test: Input | None
     earlier: Earlier | None
-    class_names: tuple[str, ...] | None
+    classes: Classes
 
     @property
     def splits(self) -> tuple[Input, ...]:
@@ -106,8 +107,13 @@ def open_channels(channels: Channels, settings: Hyperparameters, store: ObjectSt
     earlier = _load_earlier(channels.model, settings, scratch)
     train, validation = open_inputs(channels, settings.num_classes, store, settings.label_attribute)
     test = open_test(channels, settings.num_classes, store, settings.label_attribute)
-    names = class_names([one for one in (train, validation, test) if one]) or (earlier.class_names if earlier else None)
-    return JobInputs(train, validation, test, earlier, names)
+    classes = joined_classes([one for one in (train, validation, test) if one])
+    if earlier:
+        classes = Classes(
+            classes.names if classes.named else earlier.classes.names,
+            classes.colors if classes.colored else earlier.classes.colors,
+        )
+    return JobInputs(train, validation, test, earlier, classes)
 
 
 def _load_earlier(channel: Path | None, settings: Hyperparameters, scratch: Path) -> Earlier | None:

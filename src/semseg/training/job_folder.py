@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semseg.artifact.model_dir import files_of_model
+from semseg.data.arrangement import AS_CHANNELS, Arrangement
 from semseg.data.local_job import is_foreign, is_laid_out_for, places_of
 from semseg.errors import JobFolderError, UserError, one_line, os_reason
 from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
@@ -33,7 +34,7 @@ class TrainCommand:
     channels, hyperparameters: their values by name, as given. job: the folder; None for the next default one.
     checkpoints: the folder for them; None for one in the job's. keep_checkpoints: whether to save any.
     overwrite: start a new training even if the folder holds one. arguments: the channels and hyperparameters as command
-    line arguments.
+    line arguments. arrangement: how the folders of the channels differ from channels.
     """
 
     channels: Mapping[str, str]
@@ -43,6 +44,7 @@ class TrainCommand:
     keep_checkpoints: bool = True
     overwrite: bool = False
     arguments: tuple[str, ...] = ()
+    arrangement: Arrangement = AS_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _is_unfinished(path: Path, command: TrainCommand) -> bool:
     """Whether a folder holds the unfinished training that the command describes."""
     paths = Paths(path)
     return bool(_checkpoints_in(_own_checkpoints(paths))) and is_laid_out_for(
-        paths, command.channels, command.hyperparameters
+        paths, command.channels, command.hyperparameters, command.arrangement
     )
 
 

@@ -83,11 +83,11 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
 
     learner = build_learner(settings, inputs.earlier, checkpoint, weights, job.trainer)
     schedule = build_schedule(settings, job.samples)
-    known = background(settings, inputs.class_names, report)
+    known = background(settings, inputs.classes, report)
     sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, known, keep_earlier=keep_earlier)
     emit = resources.enter_context(sinks)
     replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
-    artifact = ArtifactWriter(paths.model, settings, inputs.class_names, emit, replacing)
+    artifact = ArtifactWriter(paths.model, settings, inputs.classes, emit, replacing)
     if checkpoint and checkpoint.best:
         artifact.save(model_dir.BEST, checkpoint.write_best)
     # The run does not hold the checkpoint: while its file is mapped, it takes disk space even after its removal.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from semseg.codecs.palettes import palette
 from semseg.data.report import Report
 from semseg.errors import SemsegError, Stopped
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
@@ -25,6 +24,7 @@ from semseg.reporting.versions import versions
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.best_effort import OptionalSink
 from semseg.training.progress import Progress
+from semseg.types import Classes
 
 _TENSORBOARD = "tensorboard"
 _REPLACED = (
@@ -37,17 +37,16 @@ _REPLACED = (
 """What an earlier run has left in output/data."""
 
 
-def background(settings: Hyperparameters, class_names: Sequence[str] | None, report: Report | None) -> Background:
+def background(settings: Hyperparameters, classes: Classes, report: Report | None) -> Background:
     """Returns what the report and the model card say of a training besides its events.
 
-    class_names: in the order of the ids, None if they have none. report: of the data check, None if it was stopped.
+    report: of the data check, None if it was stopped.
     """
     network, backbone = by_name(settings.algorithm, NETWORKS), by_name(settings.backbone, BACKBONES)
     return Background(
         f"{network.title} on {backbone.title}",
         settings.epochs,
-        class_names or [f"class {number}" for number in range(settings.num_classes)],
-        palette("voc"),
+        classes,
         data=report,
         crops=settings.validation_mini_batch_size > 1,
         settings=settings.as_strings(),
@@ -104,7 +103,7 @@ def replacing_results(output: Path, report: Report) -> Iterator[None]:
 def _tensorboard(output: Path, known: Background, resumes: bool, keep_earlier: bool) -> Sink:
     from semseg.reporting.tensorboard import TensorBoard  # imported late: slow, and rarely needed
 
-    return TensorBoard(output / _TENSORBOARD, known.class_titles, resumes, keep_earlier)
+    return TensorBoard(output / _TENSORBOARD, known.classes.titles, resumes, keep_earlier)
 
 
 def _remove(output: Path, patterns: Iterable[str]) -> None:

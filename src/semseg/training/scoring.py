@@ -11,6 +11,7 @@ from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.inference.memory import divided
 from semseg.inference.predictor import Predictor
+from semseg.inference.scaling import parse_scale
 from semseg.inference.scoring import score_pairs
 from semseg.machine import free_memory
 from semseg.reporting.events import Emit, Scored
@@ -51,7 +52,8 @@ def _scored(
 ) -> Scored:
     """Scores one input with one image in memory at a time; large images are segmented in tiles."""
     pixels, _ = divided(free_memory(), learner.device_memory(), learner.bytes_per_pixel)
-    predictor = Predictor(learner, settings.num_classes, pixels)
+    scale = parse_scale(settings.serving_scale, settings.base_size)
+    predictor = Predictor(learner, settings.num_classes, pixels, scale=scale)
     batches = whole_images(pairs, one, settings, stop)
     (matrix,), images = score_pairs([predictor], ((batch.images[0], batch.labels[0]) for batch in batches))
     return Scored(

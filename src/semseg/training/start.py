@@ -78,7 +78,14 @@ def _train_locally(command: TrainCommand) -> int:
 
         def job(stop: threading.Event) -> None:
             with ObjectStore(stop=stop.is_set) as store:
-                lay_out(folder.paths, command.channels, command.hyperparameters, store, folder.checkpoints)
+                lay_out(
+                    folder.paths,
+                    command.channels,
+                    command.hyperparameters,
+                    store,
+                    folder.checkpoints,
+                    command.arrangement,
+                )
             _train(folder.paths, stop, folder)
             if not stop.is_set():
                 folder.finish()

@@ -80,7 +80,7 @@ def test_a_packed_model_is_loaded_and_may_be_removed_then(
     for key, array in network().items():
         np.testing.assert_array_equal(earlier.arrays[key], array)
     assert earlier.origin == f"{archive} (model_best.params)"
-    assert earlier.class_names is None
+    assert not earlier.classes.named
 
 
 @pytest.mark.req("R47")
@@ -116,7 +116,7 @@ def test_the_best_parameters_come_first(channel: Path, scratch: Path, files: dic
 def test_class_names_come_along(channel: Path, scratch: Path, files: dict[str, bytes]) -> None:
     names = json.dumps({"classes": list("abcde")}).encode()
     pack(channel / "model.tar.gz", {**files, "classes.json": names})
-    assert load_earlier(channel, WANTED, scratch).class_names == tuple("abcde")
+    assert load_earlier(channel, WANTED, scratch).classes.names == tuple("abcde")
 
 
 @pytest.mark.req("R46")

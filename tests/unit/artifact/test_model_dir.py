@@ -17,11 +17,12 @@ from semseg.artifact.model_dir import (
     LAST,
     ModelDescription,
     describe,
-    write_class_names,
+    write_classes,
     write_hyperparams,
 )
 from semseg.errors import ArtifactError
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, by_name, titles
+from semseg.types import Classes
 
 Write = Callable[[Path, dict[str, NDArray[Any]]], Path]
 Parameters = Callable[..., dict[str, NDArray[Any]]]
@@ -38,7 +39,7 @@ def test_parameters_alone_identify_the_network(
 ) -> None:
     path = write(tmp_path / LAST, network(found.name, backbone.name, classes=9, aux=aux))
     has_auxiliary = aux and found.auxiliary is not None
-    assert describe(tmp_path) == ModelDescription(found, backbone, 9, None, has_auxiliary, path, None)
+    assert describe(tmp_path) == ModelDescription(found, backbone, 9, None, has_auxiliary, path, Classes.unknown(9))
 
 
 def test_the_best_parameters_come_first_and_strangers_are_ignored(
@@ -71,7 +72,7 @@ def test_values_may_be_typed_quoted_or_missing(
     path = write(tmp_path / BEST, network("psp", "resnet-101", 7))
     (tmp_path / "hyperparams.json").write_text(json.dumps(stated))
     assert describe(tmp_path) == ModelDescription(
-        by_name("psp", NETWORKS), BACKBONES[1], 7, crop_size, True, path, None
+        by_name("psp", NETWORKS), BACKBONES[1], 7, crop_size, True, path, Classes.unknown(7)
     )
 
 
@@ -172,8 +173,8 @@ NAMES = ["background", 'Öl, "schwarz"', "background"]
 
 def test_class_names_are_written_and_read_back(tmp_path: Path, write: Write, network: Parameters) -> None:
     write(tmp_path / BEST, network(classes=3))
-    write_class_names(tmp_path, NAMES)
-    assert describe(tmp_path).class_names == tuple(NAMES)
+    write_classes(tmp_path, Classes((*NAMES,), (None,) * 3))
+    assert describe(tmp_path).classes.names == tuple(NAMES)
     assert json.loads((tmp_path / CLASSES).read_text()) == {"classes": NAMES}
     assert [path.name for path in sorted(tmp_path.iterdir())] == [CLASSES, BEST]
 
@@ -182,7 +183,7 @@ def test_class_names_may_have_company(tmp_path: Path, write: Write, network: Par
     write(tmp_path / BEST, network(classes=3))
     content = json.dumps({"classes": NAMES, "colors": {"0": "#ffffff"}}, ensure_ascii=False)
     (tmp_path / CLASSES).write_text(content, encoding="utf-8")
-    assert describe(tmp_path).class_names == tuple(NAMES)
+    assert describe(tmp_path).classes.names == tuple(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +216,63 @@ def test_wrong_class_names_are_an_error_that_names_the_fault(
     assert len(str(caught.value)) < 1024
 
 
+@pytest.mark.parametrize(
+    ("stated", "base_size", "scale"),
+    [
+        ({"base_size": "200", "_serving_scale": "base"}, 200, "base"),
+        ({"base_size": 520.0, "_serving_scale": '"none"'}, 520, "none"),
+        ({"base_size": "large"}, None, "none"),
+        ({}, None, "none"),
+    ],
+)
+def test_the_size_of_its_training_and_the_scale_of_serving_are_kept(
+    tmp_path: Path, write: Write, network: Parameters, stated: Any, base_size: int | None, scale: str
+) -> None:
+    write(tmp_path / BEST, network())
+    (tmp_path / "hyperparams.json").write_text(json.dumps(stated))
+    found = describe(tmp_path)
+    assert (found.base_size, found.serving_scale) == (base_size, scale)
+
+
+def test_an_unknown_scale_of_serving_is_an_error(tmp_path: Path, write: Write, network: Parameters) -> None:
+    write(tmp_path / BEST, network())
+    (tmp_path / "hyperparams.json").write_text('{"_serving_scale": "half"}')
+    with pytest.raises(
+        ArtifactError, match=r"hyperparams\.json says that _serving_scale is half, neither none nor base"
+    ):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("colors", "known"),
+    [({"1": "#2ca02c"}, (None, 0x2CA02C, None)), ({}, (None, None, None)), (None, (None, None, None))],
+)
+def test_colours_may_be_given_for_some_classes(
+    tmp_path: Path, write: Write, network: Parameters, colors: Any, known: tuple[int | None, ...]
+) -> None:
+    write(tmp_path / BEST, network(classes=3))
+    (tmp_path / CLASSES).write_text(json.dumps({"classes": ["sky", "class 1", "car"], "colors": colors}))
+    assert describe(tmp_path).classes == Classes(("sky", None, "car"), known)
+    if any(known):
+        write_classes(tmp_path, describe(tmp_path).classes)
+        assert json.loads((tmp_path / CLASSES).read_text()) == {"classes": ["sky", "class 1", "car"], "colors": colors}
+
+
+@pytest.mark.parametrize(
+    "colors", [["#000000"], {"3": "#000000"}, {"a": "#000000"}, {"0": "red"}, {"0": 7}, "x" * 5000]
+)
+def test_wrong_colours_are_an_error(tmp_path: Path, write: Write, network: Parameters, colors: Any) -> None:
+    write(tmp_path / BEST, network(classes=3))
+    (tmp_path / CLASSES).write_text(json.dumps({"classes": ["sky", "road", "car"], "colors": colors}))
+    with pytest.raises(ArtifactError, match=r"classes\.json: under the key colors, ") as caught:
+        describe(tmp_path)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("name", ["", "a\nb", "c" * 257])
 def test_names_that_could_not_be_read_are_not_written(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArtifactError, match="the name of class 1"):
-        write_class_names(tmp_path, ["background", name])
+        write_classes(tmp_path, Classes(("background", name), (None, None)))
     assert list(tmp_path.iterdir()) == []
 
 

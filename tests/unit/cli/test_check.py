@@ -187,3 +187,21 @@ def test_the_file_is_an_ordinary_one_and_no_other_is_left(job: Job, tmp_path: Pa
     job.check(2, "--write-label-map", job.label_map)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"ordinary", "proposed.json"}
     assert job.label_map.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_share_of_nested_folders_with_other_names_is_checked_as_validation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(5):
+        for folder in (tmp_path / "images/day", tmp_path / "labels/day"):
+            folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6)).save(tmp_path / f"images/day/{number}.bmp")
+        Image.new("L", (8, 6), number % 2).save(tmp_path / f"labels/day/{number}_L.png")
+    command = ["check", "--train", str(tmp_path / "images"), "--train-annotation", str(tmp_path / "labels")]
+    command += ["--num-classes", "2", "--json"]
+    assert main([*command, "--suffix", "_L", "--split", "0.4"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {name: split["pairs"] for name, split in report["splits"].items()} == {"train": 3, "validation": 2}
+    with pytest.raises(SystemExit):
+        main([*command, "--split", "40"])
+    assert "'40' is not valid: it must be a number between 0 and 1, such as 0.2." in capsys.readouterr().err

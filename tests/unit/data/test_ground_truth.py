@@ -18,7 +18,7 @@ from semseg.data.label_map import parse_label_map
 from semseg.data.manifest import list_manifest
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ImageError
-from semseg.types import UInt8
+from semseg.types import Classes, UInt8
 
 WHITE, GREEN, BLUE = 0xFFFFFF, 0x2CA02C, 0x1F77B4
 CLASSES = ((0, "BACKGROUND", WHITE), (1, "scratch", GREEN), (2, "dent", BLUE))
@@ -107,10 +107,12 @@ def test_masks_that_a_manifest_lists_are_corrected_and_the_line_is_logged(
 class TestNames:
     def test_names_are_those_of_the_values_where_the_label_map_changes_none(self) -> None:
         colors = ColorMap(((1, "scratch", GREEN), (3, "dent", BLUE), (255, "void", 0)))
-        assert colors.class_names(parse_label_map({"scale": 1}, 4, "map.json")) == {1: "scratch", 3: "dent"}
+        assert colors.classes_under(parse_label_map({"scale": 1}, 4, "map.json")) == Classes(
+            (None, "scratch", None, "dent"), (None, GREEN, None, BLUE)
+        )
 
     def test_names_of_values_that_are_no_class_are_left_out(self) -> None:
-        assert ColorMap(CLASSES).class_names(parse_label_map({"scale": 1}, 2, "m")) == {0: "BACKGROUND", 1: "scratch"}
+        assert ColorMap(CLASSES).classes_under(parse_label_map({"scale": 1}, 2, "m")).names == ("BACKGROUND", "scratch")
 
     def test_maps_of_equal_classes_are_equal(self) -> None:
         assert ColorMap(CLASSES) == ColorMap(CLASSES)

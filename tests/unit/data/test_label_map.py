@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semseg.data.label_map import UNLISTED_COLOR, find_label_map, parse_label_map
+from semseg.data.label_map import UNLISTED_COLOR, parse_label_map
+from semseg.data.label_map_files import find_label_map
 from semseg.errors import ChannelError, DataError
-from semseg.types import IGNORED, UInt8
+from semseg.types import IGNORED, Classes, UInt8
 
 ALL = np.arange(256, dtype=np.uint8)
 
@@ -258,6 +259,30 @@ class TestFinding:
         assert find_label_map("train", annotation, channel, 3).source == {"scale": 1}
         assert "no map for train" in caplog.text
 
+    def test_names_in_a_map_come_first_then_a_file_beside_it_then_one_beside_the_annotations(
+        self, annotation: Path, channel: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (annotation / "classes.txt").write_text("a\nb #2ca02c\n")
+        assert find_label_map("train", annotation, None, 2).classes == Classes(("a", "b"), (None, 0x2CA02C))
+        (channel / "classes.json").write_text('{"1": "c"}')
+        found = find_label_map("train", annotation, channel, 2)
+        assert (found.source, found.classes.names) == ({"scale": 1}, (None, "c"))
+        assert "classes.txt is ignored for train" in caplog.messages[-1]
+        (channel / "label_map.json").write_text('{"map": {"0": 7}, "names": ["d", "e"]}')
+        found = find_label_map("train", annotation, channel, 2)
+        assert (found.source, found.classes.names) == ({"map": {"0": 7}}, ("d", "e"))
+        assert [message.split(" ")[0].rpartition("/")[2] for message in caplog.messages[-2:]] == [
+            "classes.json",
+            "classes.txt",
+        ]
+        assert find_label_map("test", None, channel, 2).classes.names == ("d", "e")
+
+    def test_a_channel_of_names_alone_asks_for_no_map(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (channel / "classes.txt").write_text("a\nb\n")
+        for split in ("train", "test"):
+            assert find_label_map(split, None, channel, 2).classes.names == ("a", "b")
+        assert caplog.messages == ["label maps not provided, using defaults."] * 2
+
     def test_the_map_of_test_must_not_be_forgotten(self, tmp_path: Path, channel: Path) -> None:
         """Scored by the default map, its numbers would be wrong beside those of validation."""
         for split in ("train", "validation"):
@@ -300,3 +325,28 @@ class TestFinding:
         (channel / "label_map.json").write_bytes(bytes(1_000_001))
         with pytest.raises(DataError, match=r"label_map\.json has 1000001 bytes"):
             find_label_map("train", annotation, channel, 3)
+
+
+class TestNames:
+    """What names may be is the subject of test_class_names.py."""
+
+    @pytest.mark.parametrize("form", ['"scale": 2, ', '"map": {"1": 7}, ', '"colors": {"1": "#2ca02c"}, ', ""])
+    def test_names_go_with_every_form_and_leave_its_meaning_alone(self, form: str) -> None:
+        named = parse_label_map(f'{{{form}"names": ["a", "b"]}}', 2, "map.json")
+        plain = parse_label_map(f"{{{form[:-2]}}}" if form else '{"scale": 1}', 2, "map.json")
+        np.testing.assert_array_equal(named.table, plain.table)
+        assert (named.source, named.colors, named.spread) == (plain.source, plain.colors, plain.spread)
+        assert named.classes.names == ("a", "b")
+
+    def test_a_class_read_by_its_colour_has_the_first_unless_another_is_given(self) -> None:
+        colors = {"0": "#000000", "1": ["#2ca02c", "#98df8a"], "255": "#ffffff"}
+        assert parse_label_map({"colors": colors}, 3, "map.json").classes == Classes((None,) * 3, (0, 0x2CA02C, None))
+        names = {"1": {"name": "tree", "color": [0, 0, 255]}}
+        found = parse_label_map({"colors": colors, "names": names}, 3, "map.json").classes
+        assert found == Classes((None, "tree", None), (0, 255, None))
+
+    def test_wrong_names_name_file_and_key(self) -> None:
+        with pytest.raises(DataError, match=r"^map\.json: 'names': key '3' is not a class"):
+            parse_label_map('{"scale": 1, "names": {"3": "a"}}', 3, "map.json")
+        with pytest.raises(DataError, match=r"^map\.json: key '0' is given twice"):
+            parse_label_map('{"names": {"0": "a", "0": "b"}}', 3, "map.json")

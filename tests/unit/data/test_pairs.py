@@ -76,7 +76,7 @@ def test_stray_directories_and_files_are_ignored_with_the_original_warning(
     for stray in strays[3:7]:
         stray.touch()
     strays[7].symlink_to(images / "nowhere")
-    found = listing(channels, ["a.jpg"], ["a.png", "label_map.json"])
+    found = listing(channels, ["a.jpg"], ["a.png", "label_map.json", "classes.json", "classes.txt"])
     assert names(found) == [("train/a.jpg", "train_annotation/a.png")]
     assert not found.problems
     assert sorted(caplog.messages) == sorted(f"{stray} is not a readable image file" for stray in strays)

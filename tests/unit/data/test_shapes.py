@@ -9,8 +9,10 @@ from PIL import Image
 
 from semseg.data.check import check
 from semseg.data.label_map import parse_label_map
+from semseg.data.label_map_files import find_label_map
 from semseg.data.pairs import list_pairs
-from semseg.data.shapes import CLASSES, write_shapes
+from semseg.data.shapes import CLASSES, COLORS, write_names, write_shapes
+from semseg.types import Classes
 
 
 @pytest.mark.req("R15", "R20", "R22", "R23", "R27")
@@ -46,3 +48,15 @@ def test_shapes_lie_inside_images_of_any_size(tmp_path: Path, size: tuple[int, i
         assert labels.shape == size[::-1]
         assert 1 < len(np.unique(labels)) <= 4
         assert (labels == 0).mean() > 0.2
+
+
+def test_its_classes_have_names_and_the_colours_of_the_masks(tmp_path: Path) -> None:
+    write_shapes(tmp_path, train=1, validation=1, size=(64, 48), seed=0)
+    write_names(tmp_path)
+    for channel in ("train", "validation"):
+        masks = tmp_path / f"{channel}_annotation"
+        assert find_label_map(channel, masks, None, len(CLASSES)).classes == Classes(CLASSES, COLORS)
+        assert not list_pairs(channel, tmp_path / channel, masks).problems
+        with Image.open(masks / "0000.png") as mask:
+            palette = mask.getpalette("RGB") or []
+        assert palette[: 3 * len(COLORS)] == list(b"".join(color.to_bytes(3) for color in COLORS))

@@ -346,16 +346,55 @@ def test_an_engine_for_gpus_serves_where_it_finds_one_and_openvino_elsewhere(
 ) -> None:
     set_up(machine, mxnet=mxnet, torch=torch)
     machine.files = [Path(name) for name in files]
-    engine, device = serving_engine("auto")
+    engine, device = serving_engine("auto", "auto")
     assert engine.name == expected
     assert bool(device.gpus) == (expected != "openvino")
     assert caplog.messages == said
 
 
+NO_BF16, NO_INT8 = (
+    [f"Serving on the CPU: {title} does not compute in {precision} on this GPU." for title in ("MXNet", "PyTorch")]
+    for precision in ("bf16", "int8")
+)
+AMPERE = ("float32", "bfloat16", "float16")
+
+
+@pytest.mark.parametrize(
+    ("precision", "torch", "expected", "said"),
+    [
+        ("f32", {"offered": AMPERE}, "mxnet", []),
+        ("bf16", {"offered": AMPERE}, "torch", []),
+        ("bf16", {"offered": ("float32", "float16")}, "openvino", NO_BF16),
+        ("bf16", {"installed": False}, "openvino", NO_BF16[:1]),
+        ("int8", {"offered": AMPERE}, "openvino", NO_INT8),
+    ],
+)
+def test_auto_serves_with_an_engine_that_computes_in_the_precision(
+    precision: str,
+    torch: dict[str, Any],
+    expected: str,
+    said: list[str],
+    machine: Machine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    machine.files = [Path("/dev/nvidia0")]
+    set_up(machine, mxnet={"gpus": 1}, torch=INSTALLED | {"gpus": 1} | torch)
+    engine, device = serving_engine("auto", precision)
+    assert (engine.name, bool(device.gpus)) == (expected, expected != "openvino")
+    assert caplog.messages == said
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_named_engine_serves_where_it_will_refuse_the_precision(precision: str, machine: Machine) -> None:
+    """With an error that says what it computes in."""
+    machine.files, machine.mxnet.gpus = [Path("/dev/nvidia0")], 1
+    assert serving_engine("mxnet", precision)[0].name == "mxnet"
+
+
 @pytest.mark.parametrize("wanted", ["mxnet", "torch", "openvino"])
 def test_the_engine_that_serves_can_be_named(wanted: str, machine: Machine) -> None:
     machine.torch.installed = True
-    engine, device = serving_engine(wanted)
+    engine, device = serving_engine(wanted, "auto")
     assert (engine.name, device.gpus) == (wanted, 0)
 
 
@@ -363,7 +402,7 @@ def test_a_named_engine_serves_on_the_cpu_with_the_reason_where_it_cannot_use_th
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine.files, machine.torch.installed = [Path("/dev/nvidia0")], True
-    engine, device = serving_engine("torch")
+    engine, device = serving_engine("torch", "auto")
     assert (engine.name, device) == ("torch", CPU)
     assert caplog.messages == ["Serving on the CPU. No GPU can be used: it sleeps. Wake it."]
 
@@ -372,4 +411,4 @@ def test_a_named_engine_that_is_not_installed_does_not_serve(machine: Machine) -
     with pytest.raises(
         UserError, match=r"^SEMSEG_BACKEND is torch, but PyTorch is not installed\. Install it: install"
     ):
-        serving_engine("torch")
+        serving_engine("torch", "auto")

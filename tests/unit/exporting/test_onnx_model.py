@@ -10,24 +10,26 @@ import pytest
 from small_model import stack_arrays
 
 from semseg.artifact import onnx_file
-from semseg.artifact.model_dir import describe, write_class_names
+from semseg.artifact.model_dir import describe, write_classes
 from semseg.cli import main
 from semseg.codecs.params import read_params, write_params
 from semseg.errors import ArtifactError, UserError
 from semseg.exporting import onnx_model
 from semseg.exporting.onnx_model import build_onnx, write_onnx
 from semseg.exporting.symbol import write_symbol
+from semseg.types import Classes
 from semseg.version import __version__
 
 
 def test_the_model_says_what_it_is_and_what_it_was_made_from(small_dir: Path) -> None:
-    write_class_names(small_dir, ["sky", "road", "Öl"])
+    write_classes(small_dir, Classes(("sky", "road", "Öl"), (None, 0x2CA02C, None)))
     model = onnx.load_from_string(build_onnx(describe(small_dir)))
     onnx.checker.check_model(model, full_check=True)
     assert (model.producer_name, model.producer_version) == ("semseg-container", __version__)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(metadata["classes"]) == ["sky", "road", "Öl"]
+    assert json.loads(metadata["colors"]) == {"1": "#2ca02c"}
     assert json.loads(metadata["mean"]) == [0.485, 0.456, 0.406]
     assert json.loads(metadata["std"]) == [0.229, 0.224, 0.225]
     assert (metadata["semseg_version"], metadata["onnx_version"]) == (__version__, onnx.__version__)
@@ -57,7 +59,7 @@ def test_neither_batch_normalisation_nor_dropout_nor_the_auxiliary_head_is_left(
 
 def test_unknown_class_names_are_left_out(small_dir: Path) -> None:
     model = onnx.load_from_string(build_onnx(describe(small_dir)))
-    assert "classes" not in {entry.key for entry in model.metadata_props}
+    assert not {"classes", "colors"} & {entry.key for entry in model.metadata_props}
 
 
 def test_the_file_passes_this_projects_own_verification(small_dir: Path) -> None:

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from small_model import STACK, stack_arrays
 
 from semseg import machine
-from semseg.artifact.model_dir import describe, write_class_names
+from semseg.artifact.model_dir import describe, write_classes
 from semseg.codecs.params import write_params
 from semseg.engines.openvino import backend as openvino
 from semseg.engines.openvino import engine as openvino_engine
@@ -30,7 +30,7 @@ from semseg.exporting.onnx_model import write_onnx
 from semseg.inference import load
 from semseg.inference.load import load_predictor
 from semseg.machine import has_bf16
-from semseg.types import Float32
+from semseg.types import Classes, Float32
 
 
 @pytest.mark.req("R56")
@@ -65,10 +65,10 @@ def test_free_memory_sets_the_size_of_tiles_and_the_room_for_requests(
 
 
 def test_what_the_directory_says_of_the_model_comes_with_it(small_dir: Path) -> None:
-    assert load_predictor(small_dir).description.class_names is None
-    write_class_names(small_dir, ["sky", "road", "tree"])
+    assert load_predictor(small_dir).description.classes == Classes.unknown(3)
+    write_classes(small_dir, Classes(("sky", "road", "tree"), (0, None, 0x2CA02C)))
     assert load_predictor(small_dir).description == describe(small_dir)
-    assert load_predictor(small_dir).description.class_names == ("sky", "road", "tree")
+    assert load_predictor(small_dir).description.classes == Classes(("sky", "road", "tree"), (0, None, 0x2CA02C))
 
 
 def test_an_empty_directory_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_memory_of_a_gpu_sets_the_size_of_tiles_and_the_host_s_the_room_for_
 ) -> None:
     """No machine with a GPU runs this: an engine with numbers stands in for it."""
     monkeypatch.setattr(load, "free_memory", lambda: 8 << 30)
-    monkeypatch.setattr(load, "serving_engine", lambda _: (WithGpu(), Device("GPU", 1)))
+    monkeypatch.setattr(load, "serving_engine", lambda *_: (WithGpu(), Device("GPU", 1)))
     each = OnGpu.bytes_per_pixel
     model = load_predictor(small_dir)
     assert 0 <= (5 << 30) - model.predictor.max_tile_pixels * each < each

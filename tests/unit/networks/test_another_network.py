@@ -22,7 +22,7 @@ from semseg.networks.identify import Identity, identify
 from semseg.networks.layers import Layers, T
 from semseg.networks.onnx import onnx_model
 from semseg.networks.parameters import initial_values, parameter_table
-from semseg.types import Arrays, Float32
+from semseg.types import Arrays, Classes, Float32
 
 CLASSES = 5
 
@@ -136,7 +136,7 @@ def served(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Backend:
     path = tmp_path_factory.mktemp("model") / "model_best.params"
     write_params(path, arrays)
     engine = OpenVinoEngine()
-    described = ModelDescription(LADDER, SMALL, CLASSES, None, False, path, None)
+    described = ModelDescription(LADDER, SMALL, CLASSES, None, False, path, Classes.unknown(CLASSES))
     return engine.backend(described, engine.cpu(), BackendOptions("f32"))
 
 

@@ -4,10 +4,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from made_report import HOSTILE, made_epochs
+from made_report import HOSTILE, made_classes, made_epochs
 from markdown_it import MarkdownIt
 
-from semseg.codecs.palettes import palette
 from semseg.reporting.events import Event, Failed, ModelSaved, Resumed, Scored, Stopping
 from semseg.reporting.model_card import ModelCard
 from semseg.reporting.report_file import Background
@@ -16,8 +15,7 @@ EPOCHS = made_epochs(3, 2)
 KNOWN = Background(
     "FCN on ResNet-50",
     5,
-    ["sky", "road"],
-    palette("voc"),
+    made_classes(2, ("sky", "road")),
     settings={"algorithm": "fcn", "_loss": "dice+ce"},
     versions={"semseg-container": "1.2.3", "numpy": "1.23.5"},
 )
@@ -66,9 +64,9 @@ def test_a_model_without_a_validation_has_a_card(tmp_path: Path) -> None:
 
 
 def test_names_are_neither_markdown_nor_html(tmp_path: Path) -> None:
-    names = [HOSTILE, "a | b ``` *c* [d](http://e) _f_\n# g"]
+    names = (HOSTILE, "a | b ``` *c* [d](http://e) _f_\n# g")
     known = dataclasses.replace(
-        KNOWN, title=HOSTILE, class_titles=names, settings={"_label_attribute": "`|x"}, notes=[names[1]]
+        KNOWN, title=HOSTILE, classes=made_classes(2, names), settings={"_label_attribute": "`|x"}, notes=[names[1]]
     )
     tokens = MarkdownIt("commonmark").enable("table").parse(card(tmp_path, known=known))
     parts = [part for token in tokens for part in (token.children or [])]

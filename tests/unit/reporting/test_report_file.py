@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_report import made_epochs, made_matrix
+from made_report import made_classes, made_epochs, made_matrix
 
-from semseg.codecs.palettes import palette
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting import report_file
 from semseg.reporting.events import (
@@ -23,10 +22,11 @@ from semseg.reporting.events import (
     Stopping,
 )
 from semseg.reporting.html.content import ReportContent
+from semseg.reporting.html.render import write_report
 from semseg.reporting.report_file import Background, ReportFile
 from semseg.types import Batch
 
-KNOWN = Background("FCN on ResNet-50", 4, ["sky", "road", "car"], palette("voc"))
+KNOWN = Background("FCN on ResNet-50", 4, made_classes(3, ("sky", "road", "car")))
 EPOCHS = [
     dataclasses.replace(epoch, improved=improved)
     for epoch, improved in zip(made_epochs(4, 3), (True, True, False, False), strict=True)
@@ -37,11 +37,10 @@ EPOCHS = [
 def written(monkeypatch: pytest.MonkeyPatch) -> list[ReportContent]:
     """What is written, besides the files."""
     found: list[ReportContent] = []
-    write = report_file.write_report
 
     def record(content: ReportContent, path: Path) -> None:
         found.append(dataclasses.replace(content, epochs=list(content.epochs)))
-        write(content, path)
+        write_report(content, path)
 
     monkeypatch.setattr(report_file, "write_report", record)
     return found
@@ -54,7 +53,7 @@ def validation(ended: EpochEnded) -> list[Event]:
     batch = Batch(np.zeros((1, 8, 8, 3), np.uint8), labels, (f"of epoch {number}",))
     matrix = ConfusionMatrix(3)
     matrix.counts[0, 0] = 100 + number
-    predicted = labels + 1
+    predicted = np.ones_like(labels)
     return [
         Step(number, "training", 1, 1, 1, 0.1, 1.0),
         ended.trained,
@@ -180,7 +179,7 @@ def test_that_of_an_earlier_run_stays_until_an_epoch_has_ended_or_is_removed_at_
 
 
 def test_all_of_a_large_training_is_written(tmp_path: Path) -> None:
-    known = dataclasses.replace(KNOWN, planned=300, class_titles=[f"class {number}" for number in range(150)])
+    known = dataclasses.replace(KNOWN, planned=300, classes=made_classes(150))
     sink = ReportFile(tmp_path, known)
     *before, last = made_epochs(300, 150)
     sent(sink, Resumed(tuple(before)), last.trained, Counted(299, made_matrix(150)), last.validated, last)

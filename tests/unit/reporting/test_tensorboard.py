@@ -20,7 +20,7 @@ TITLES = ["sky", "person (on foot)"]
 
 def masked(data: bytes) -> int:
     """The checksum of a TFRecord."""
-    crc = crc32c(data)
+    crc: int = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 

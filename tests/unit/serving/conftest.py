@@ -12,7 +12,7 @@ from semseg.engines.protocols import Backend
 from semseg.inference.load import LoadedModel
 from semseg.inference.predictor import Predictor
 from semseg.networks.definitions import BACKBONES, NETWORKS
-from semseg.types import Float32
+from semseg.types import Classes, Float32
 
 Loaded = Callable[..., LoadedModel]
 
@@ -36,7 +36,7 @@ def loaded() -> Loaded:
             crop_size=None,
             aux=True,
             params=Path("/nowhere/model_best.params"),
-            class_names=None,
+            classes=Classes.unknown(num_classes),
         )
         return LoadedModel(Predictor(backend, num_classes, max_tile_pixels=10**6), description, memory)
 

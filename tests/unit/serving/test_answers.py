@@ -20,6 +20,7 @@ from semseg.errors import NotAcceptableError, TooLargeError
 from semseg.inference.predictor import LogitsPrediction
 from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.serving.answers import OFFERS, Segmented, answer_to
+from semseg.types import Classes
 
 HEIGHT, WIDTH = 61, 83
 CODED_REGIONS = "application/json; rle=true"
@@ -29,7 +30,7 @@ def segmented(classes: int = 5, height: int = HEIGHT, width: int = WIDTH) -> Seg
     """A segmented image with random logits that change much from cell to cell."""
     rng = np.random.default_rng(classes)
     logits = rng.normal(scale=4, size=(classes, -(-height // 8), -(-width // 8))).astype(np.float32)
-    model = ModelDescription(NETWORKS[0], BACKBONES[0], classes, None, True, Path("/nowhere"), None)
+    model = ModelDescription(NETWORKS[0], BACKBONES[0], classes, None, True, Path("/nowhere"), Classes.unknown(classes))
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
     return Segmented(image, LogitsPrediction(logits, height, width), model)
 
@@ -125,7 +126,7 @@ def test_json_names_the_classes_if_the_model_does() -> None:
     assert [entry["pixels"] for entry in reported["classes"]] == np.bincount(labels.ravel(), minlength=5).tolist()
     assert reported["mean_confidence"] == pytest.approx(confidence.mean(), abs=1e-6)
     names = ("background", "a", "b", "c", "d")
-    named = replace(done, model=replace(done.model, class_names=names))
+    named = replace(done, model=replace(done.model, classes=Classes(names, (None,) * 5)))
     reported = json.loads(whole(CODED_REGIONS, named))
     assert tuple(entry["name"] for entry in reported["classes"]) == names
     assert [sum(entry["rle"]["counts"]) for entry in reported["classes"]] == [HEIGHT * WIDTH] * 5

@@ -29,6 +29,7 @@ from semseg.errors import TooLargeError
 from semseg.inference.predictor import LogitsPrediction
 from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.serving.answers import OFFERS, Segmented, answer_to
+from semseg.types import Classes
 
 SHARE = 0.5
 CODED = {PNG, JSON}
@@ -57,7 +58,9 @@ ARRAYS = [accept for accept in EVERY if media_type(accept) not in CODED]
 
 def segmented(logits: NDArray[np.float32], height: int, width: int) -> Segmented:
     """A black image and its prediction."""
-    model = ModelDescription(NETWORKS[0], BACKBONES[0], len(logits), None, True, Path("/nowhere"), None)
+    model = ModelDescription(
+        NETWORKS[0], BACKBONES[0], len(logits), None, True, Path("/nowhere"), Classes.unknown(len(logits))
+    )
     return Segmented(np.zeros((height, width, 3), np.uint8), LogitsPrediction(logits, height, width), model)
 
 

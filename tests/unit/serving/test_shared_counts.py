@@ -18,11 +18,12 @@ from semseg.serving import metrics
 from semseg.serving.metrics import Metrics, count_in_slot
 from semseg.serving.request_record import RequestRecord
 from semseg.serving.shared_counts import FILE_BYTES, SharedCounts, shared_counts
+from semseg.types import Classes
 
 PATHS = ("/ping", "/invocations", "/execution-parameters", "/info", "/metrics", "/openapi.json", "/other")
 STAGES = ("receive", "wait", "decode", "network", "encode", "send")
 MODEL = ModelDescription(
-    by_name("deeplab", NETWORKS), BACKBONES[1], 150, 480, True, Path("/nowhere/model_best.params"), None
+    by_name("deeplab", NETWORKS), BACKBONES[1], 150, 480, True, Path("/nowhere/model_best.params"), Classes.unknown(150)
 )
 STATUSES = [200, 204, *(status for status in HTTPStatus if status >= 400)]
 
@@ -122,6 +123,7 @@ HOLD = """
 import os, sys
 from pathlib import Path
 from semseg.serving.shared_counts import SharedCounts
+from semseg.types import Classes
 print(SharedCounts(Path(sys.argv[1]), 1).path, flush=True)
 if os.fork():
     os._exit(0)  # as if killed; the child keeps the lock

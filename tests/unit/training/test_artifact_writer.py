@@ -14,6 +14,7 @@ from semseg.artifact import model_dir
 from semseg.errors import DiskFullError
 from semseg.sagemaker import hyperparameters
 from semseg.training.artifact_writer import ArtifactWriter
+from semseg.types import Classes
 
 
 def new(path: Path) -> None:
@@ -28,7 +29,7 @@ def test_what_an_earlier_run_left_goes_when_there_is_a_new_model(
     for name in old:
         (tmp_path / name).write_text("old")
     settings, _ = hyperparameters.parse({"num_classes": "3"})
-    artifact = ArtifactWriter(tmp_path, settings, None, lambda event: None)
+    artifact = ArtifactWriter(tmp_path, settings, Classes.unknown(3), lambda event: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(old)
     with caplog.at_level("WARNING", logger="semseg"):
         artifact.save("model_best.params", new)
@@ -63,7 +64,7 @@ def an_earlier_model(directory: Path) -> None:
 
 def writer(directory: Path, **more: Any) -> ArtifactWriter:
     settings, _ = hyperparameters.parse({"num_classes": "3"})
-    return ArtifactWriter(directory, settings, NAMES, lambda event: None, **more)
+    return ArtifactWriter(directory, settings, Classes(NAMES, (None,) * 3), lambda event: None, **more)
 
 
 @pytest.mark.parametrize("name", ["model_best.params", "model_algo-1"])

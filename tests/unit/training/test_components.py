@@ -23,7 +23,7 @@ from semseg.training import components
 from semseg.training.checkpoints import Checkpoint
 from semseg.training.components import build_learner, choose_class_weights
 from semseg.training.progress import BEGINNING
-from semseg.types import Arrays
+from semseg.types import Arrays, Classes
 
 
 def report(name: str) -> Report:
@@ -120,7 +120,7 @@ def test_an_earlier_model_comes_first_and_may_lack_the_auxiliary_head() -> None:
         name: np.full(parameter.shape, 5, np.float32)
         for name, parameter in parameter_table(NETWORKS[0], BACKBONES[0], 3, auxiliary=False).items()
     }
-    engine = built({"use_pretrained_model": "True"}, earlier=Earlier(arrays, "model.tar.gz", None))
+    engine = built({"use_pretrained_model": "True"}, earlier=Earlier(arrays, "model.tar.gz", Classes.unknown(3)))
     assert engine.origin == "model.tar.gz"
     assert engine.restored is None
     scratch = built({}).arrays
@@ -133,11 +133,15 @@ def test_initial_values_are_no_substitute_for_what_an_earlier_model_lacks() -> N
     table = parameter_table(NETWORKS[0], BACKBONES[0], 3)
     for lacking in ("auxlayer.block.0.weight", "head.block.0.weight"):
         arrays: Arrays = {name: np.zeros(p.shape, np.float32) for name, p in table.items() if name != lacking}
-        assert built({}, earlier=Earlier(arrays, "model.tar.gz", None)).arrays.keys() == table.keys() - {lacking}
+        assert built({}, earlier=Earlier(arrays, "model.tar.gz", Classes.unknown(3))).arrays.keys() == table.keys() - {
+            lacking
+        }
 
 
 def test_a_checkpoint_is_restored_whatever_else_is_there(tmp_path: Path) -> None:
     state: Arrays = {"anything": np.ones(3)}
     checkpoint = Checkpoint(tmp_path / "checkpoint", BEGINNING, state, memoryview(b""))
-    engine = built({"use_pretrained_model": "True"}, earlier=Earlier({}, "f", None), checkpoint=checkpoint)
+    engine = built(
+        {"use_pretrained_model": "True"}, earlier=Earlier({}, "f", Classes.unknown(3)), checkpoint=checkpoint
+    )
     assert engine.restored == (state, str(tmp_path / "checkpoint"))

@@ -19,6 +19,7 @@ from semseg.training.fit import build_loop
 from semseg.training.job import Job
 from semseg.training.prepare import Run
 from semseg.training.progress import BEGINNING, Progress
+from semseg.types import Classes
 
 
 class Lost:
@@ -35,7 +36,7 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_be
     tmp_path: Path, kept: bool
 ) -> None:
     settings, _ = parse({"num_classes": "4"})
-    artifact = ArtifactWriter(tmp_path / "model", settings, None, lambda _: None)
+    artifact = ArtifactWriter(tmp_path / "model", settings, Classes.unknown(4), lambda _: None)
     checkpoints = Checkpoints(tmp_path / "checkpoints", {}) if kept else None
     unused: Any = None
     learner: Any = Lost()

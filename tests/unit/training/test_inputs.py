@@ -14,7 +14,7 @@ from semseg.data.shapes import write_shapes
 from semseg.errors import DataError, HyperparameterError
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training.inputs import Input, check_inputs, class_names, fingerprint, require_files, training_data
+from semseg.training.inputs import Input, check_inputs, fingerprint, joined_classes, require_files, training_data
 
 PLAIN = '{"scale": 1}'
 NAMES = {0: "void", 1: "road", 2: "tree"}
@@ -39,32 +39,36 @@ def label_map_of(text: str, num_classes: int) -> LabelMap:
 
 def test_names_follow_the_label_map_from_values_to_classes() -> None:
     turned = one(NAMES, '{"map": {"0": 1, "1": 2, "2": 9, "255": 0}}')
-    assert class_names((turned, one(None))) == ("road", "tree", "class 2")
+    assert joined_classes((turned, one(None))).titles == ("road", "tree", "class 2")
 
 
 def test_names_follow_a_label_map_of_colours() -> None:
     turned = one(NAMES, '{"colors": {"0": "#000002", "1": "#000001", "255": "#000000"}}', num_classes=2)
-    assert class_names((turned, one(None))) == ("tree", "road")
+    assert joined_classes((turned, one(None, num_classes=2))).titles == ("tree", "road")
 
 
 def test_of_several_values_the_first_with_a_name_names_the_class() -> None:
     scaled = one({0: "a", 1: "a, too", 3: "b, too"}, '{"scale": 2}', num_classes=2)
-    assert class_names((scaled, one(None))) == ("a", "b, too")
+    assert joined_classes((scaled, one(None, num_classes=2))).titles == ("a", "b, too")
 
 
 def test_either_split_may_tell_the_names() -> None:
     told = tuple(NAMES.values())
-    assert class_names((one(NAMES), one(None))) == class_names((one(None, piped=True), one(NAMES))) == told
-    assert class_names((one({0: "void"}), one({1: "road", 2: "tree"}))) == told
-    assert class_names((one(None), one(None))) is None
+    assert (
+        joined_classes((one(NAMES), one(None))).titles
+        == joined_classes((one(None, piped=True), one(NAMES))).titles
+        == told
+    )
+    assert joined_classes((one({0: "void"}), one({1: "road", 2: "tree"}))).titles == told
+    assert not joined_classes((one(None), one(None))).named
 
 
 def test_splits_that_disagree_are_an_error() -> None:
     other = NAMES | {1: "path"}
     with pytest.raises(DataError, match="Class 1 is called 'road' in train, but 'path' in validation"):
-        class_names((one(NAMES), one(other, channel="validation")))
+        joined_classes((one(NAMES), one(other, channel="validation")))
     with pytest.raises(DataError, match="Class 1 is called 'road' in validation, but 'path' in test"):
-        class_names((one(None), one(NAMES, channel="validation"), one(other, channel="test")))
+        joined_classes((one(None), one(NAMES, channel="validation"), one(other, channel="test")))
 
 
 @pytest.mark.parametrize(

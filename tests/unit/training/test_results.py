@@ -10,6 +10,7 @@ from semseg.sagemaker.hyperparameters import parse
 from semseg.training import results
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.results import background, open_sinks
+from semseg.types import Classes
 
 ENDED = EpochEnded(
     EpochTrained(0, 3, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [0.5], 8.0), 3, True
@@ -52,17 +53,19 @@ def test_after_a_restart_all_sinks_are_given_the_epochs_of_before(
     opened: list[Terminal], tmp_path: Path, progress: Progress, first: list[Event]
 ) -> None:
     settings, _ = parse({"num_classes": "4"})
+    known = background(settings, Classes.unknown(4), None)
     step = Step(1, "training", 1, 3, 2, 0.1, 0.5)
-    with open_sinks("algo-1", settings, tmp_path, progress, background(settings, None, None), False) as emit:
+    with open_sinks("algo-1", settings, tmp_path, progress, known, keep_earlier=False) as emit:
         emit(step)
     assert [sink.events for sink in opened] == 5 * [[*first, step]]
 
 
 def test_sinks_are_closed_whatever_is_raised(opened: list[Terminal], tmp_path: Path) -> None:
     settings, _ = parse({"num_classes": "4"})
+    known = background(settings, Classes.unknown(4), None)
 
     def lose() -> None:
-        with open_sinks("algo-1", settings, tmp_path, BEGINNING, background(settings, None, None), False):
+        with open_sinks("algo-1", settings, tmp_path, BEGINNING, known, keep_earlier=False):
             assert [sink.closed for sink in opened] == 5 * [0]
             raise RuntimeError("lost")
 

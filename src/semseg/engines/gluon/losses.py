@@ -89,15 +89,17 @@ class BalancedLoss:
         self._focus = focus if kind == "focal" else 0.0
         self._dice = dice if kind == "dice+ce" else 0.0
         self._class_weights = np.array(class_weights or num_classes * (1.0,), np.float32)
+        self._weights_on_device: Any = None
         self._head_weights = 1.0, aux_weight
 
     def __call__(self, outputs: list[Any], labels: Any) -> Objective:
         """The objective of a batch."""
-        losses = [self._loss(logits, labels) for logits in outputs]
+        if self._weights_on_device is None:
+            self._weights_on_device = runtime.to_device(self._class_weights, outputs[0].context)
+        losses = [self._loss(logits, labels, self._weights_on_device) for logits in outputs]
         return Objective(losses, _WeightedSum([loss.detach() for loss in losses], self._head_weights))
 
-    def _loss(self, logits: Any, labels: Any) -> Any:
-        class_weights = runtime.to_device(self._class_weights, logits.context)
+    def _loss(self, logits: Any, labels: Any, class_weights: Any) -> Any:
         weights = mx.nd.where(labels == IGNORED, mx.nd.zeros_like(labels), mx.nd.take(class_weights, labels))
         likelihood = log_likelihood(logits, labels)
         missed = (1 - mx.nd.exp(likelihood)) ** self._focus if self._focus else 1

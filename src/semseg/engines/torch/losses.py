@@ -83,12 +83,14 @@ class BalancedLoss:
         self._focus = focus if kind == "focal" else 0.0
         self._dice = dice if kind == "dice+ce" else 0.0
         self._class_weights = tuple(class_weights or num_classes * (1.0,))
+        self._weights_on_device: Tensor | None = None
         self._head_weights = 1.0, aux_weight
 
     def __call__(self, outputs: Sequence[Tensor], labels: Tensor) -> Objective:
         """The objective of a batch."""
-        class_weights = outputs[0].new_tensor(self._class_weights)
-        losses = [self._loss(logits, labels, class_weights) for logits in outputs]
+        if self._weights_on_device is None:  # a GPU would wait for a copy in each step
+            self._weights_on_device = outputs[0].new_tensor(self._class_weights)
+        losses = [self._loss(logits, labels, self._weights_on_device) for logits in outputs]
         return Objective(sum(losses), _weighted_sum(losses, self._head_weights))
 
     def _loss(self, logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from semseg.data.report import Report
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import EpochEnded
 from semseg.reporting.html.samples import Sample
-from semseg.types import UInt8
+from semseg.types import Classes
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ReportContent:
 
     kind: what the report is on, such as `Training report`. title: what was trained or evaluated. status: a sentence on
     how far it is. failure: why it failed, empty if it did not.
-    class_titles: what to call each class, in the order of the ids. colours: of each label, uint8 (256, 3).
+    classes: their names and colours.
     epochs: those that have ended, for the curves.
     matrix: what the confusion matrix and the measures of the classes are taken from; measured_on: that, in words.
     iou_columns: further IoU of each class, by the heading of their column. shares: the share of each class in the
@@ -47,8 +47,7 @@ class ReportContent:
     kind: str
     title: str
     status: str
-    class_titles: Sequence[str]
-    colours: UInt8
+    classes: Classes
     failure: str = ""
     figures: Sequence[Figure] = ()
     epochs: Sequence[EpochEnded] = ()

@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from semseg.codecs.colors import color_name
+from semseg.codecs.palettes import model_palette
 from semseg.data.report import Report, SplitReport
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.evaluation.measures import measures
@@ -35,19 +36,21 @@ def write_report(content: ReportContent, path: Path) -> None:
 
 def render(content: ReportContent) -> str:
     """Returns the report as one HTML document, which loads nothing; every name in it is escaped."""
-    colours = [color_name(int(r) << 16 | int(g) << 8 | int(b)) for r, g, b in content.colours]
+    palette = model_palette(content.classes)
+    colours = [color_name(int.from_bytes(colour.tobytes())) for colour in palette]
     return (
         _environment()
         .get_template(_TEMPLATE)
         .render(
             content=content,
+            titles=content.classes.titles,
             colours=colours,
             charts=charts.training_charts(content.epochs) if content.epochs else [],
             frame=charts,
             best=charts.best_epoch(content.epochs) if content.epochs else None,
             class_rows=_class_rows(content, colours),
             confusion=_confusion(content.matrix) if content.matrix else None,
-            groups=[(group, [_tiles(found, content.colours) for found in group.samples]) for group in content.samples],
+            groups=[(group, [_tiles(found, palette) for found in group.samples]) for group in content.samples],
             legend=_legend(content),
             wrong=embedded.WRONG,
             splits=[_split(split) for split in content.data.splits] if content.data else [],
@@ -105,7 +108,7 @@ def _class_rows(content: ReportContent, colours: Sequence[str]) -> list[_ClassRo
         return []
     return [
         _ClassRow(title, colours[number], {name: values[number] for name, values in columns.items()})
-        for number, title in enumerate(content.class_titles)
+        for number, title in enumerate(content.classes.titles)
     ]
 
 
@@ -151,7 +154,7 @@ def _legend(content: ReportContent) -> list[int]:
         for found in group.samples:
             seen[found.labels] = seen[found.predicted] = True
     seen[IGNORED] = False
-    return [int(number) for number in np.flatnonzero(seen[: len(content.class_titles)])]
+    return [int(number) for number in np.flatnonzero(seen[: len(content.classes)])]
 
 
 def _split(split: SplitReport) -> dict[str, Any]:

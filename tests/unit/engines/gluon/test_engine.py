@@ -13,6 +13,7 @@ from semseg.engines.gluon.engine import MxnetEngine
 from semseg.engines.protocols import BackendOptions
 from semseg.errors import UserError
 from semseg.networks.definitions import BACKBONES
+from semseg.types import Classes
 
 
 def test_a_network_that_gluoncv_does_not_have_is_neither_trained_nor_served(tmp_path: Path) -> None:
@@ -20,6 +21,6 @@ def test_a_network_that_gluoncv_does_not_have_is_neither_trained_nor_served(tmp_
     write_params(path, {})
     with pytest.raises(UserError, match="MXNet does not compute Single on ResNet-50"):
         engine.learner(replace(specification(), network=SINGLE), {}, "f", engine.cpu())
-    model = ModelDescription(SINGLE, BACKBONES[0], 3, None, False, path, None)
+    model = ModelDescription(SINGLE, BACKBONES[0], 3, None, False, path, Classes.unknown(3))
     with pytest.raises(UserError, match="MXNet does not compute Single on ResNet-50"):
         engine.backend(model, engine.cpu(), BackendOptions())

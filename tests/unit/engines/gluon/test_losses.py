@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -151,3 +152,14 @@ def test_a_rare_class_that_the_default_overlooks_is_found_with_weights(tiny_lear
     found = iou(tuple(weights))
     assert found
     assert found > 0.4
+
+
+def test_class_weights_go_to_the_device_once(
+    mx: Any, outputs: list[Any], labels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Mock(side_effect=runtime.to_device)
+    monkeypatch.setattr(runtime, "to_device", copied)
+    criterion = BalancedLoss("focal", (1.0, 2.0, 3.0), CLASSES, 0.5)
+    for _ in range(2):
+        gradients(mx, criterion, outputs, labels)
+    assert copied.call_count == 1

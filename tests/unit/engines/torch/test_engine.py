@@ -18,6 +18,7 @@ from semseg.engines.protocols import BackendOptions, Device
 from semseg.engines.torch import runtime
 from semseg.engines.torch.engine import TorchEngine
 from semseg.errors import ArtifactError, UserError
+from semseg.types import Classes
 
 ENGINE, CPU = TorchEngine(), Device(torch.device("cpu"))
 
@@ -39,7 +40,7 @@ def test_a_network_whose_definition_leaves_pytorch_out_is_neither_trained_nor_se
     network = replace(SINGLE, bytes_per_pixel={"openvino": 100})
     with pytest.raises(UserError, match="PyTorch does not compute Single"):
         ENGINE.learner(replace(specification(), network=network), {}, "f", CPU)
-    model = ModelDescription(network, NOTHING, 3, None, False, tmp_path / "model_best.params", None)
+    model = ModelDescription(network, NOTHING, 3, None, False, tmp_path / "model_best.params", Classes.unknown(3))
     with pytest.raises(UserError, match="PyTorch does not compute Single"):
         ENGINE.backend(model, CPU, BackendOptions())
 

@@ -132,3 +132,13 @@ def test_the_criterion_is_gluoncvs_unless_something_else_is_asked_for(
     expected = BalancedLoss(loss, weights, 3, 0.25) if balanced else MixedCrossEntropy(0.25)
     assert type(found) is type(expected)
     assert vars(found) == vars(expected)
+
+
+def test_class_weights_go_to_the_device_once(outputs: list[Tensor], labels: Tensor) -> None:
+    criterion = BalancedLoss("focal", (1.0, 2.0, 3.0), CLASSES, 0.5)
+    criterion(outputs, labels)
+    kept = criterion._weights_on_device
+    assert kept is not None
+    assert kept.device == outputs[0].device
+    criterion(outputs, labels)
+    assert criterion._weights_on_device is kept

@@ -15,7 +15,7 @@ def matrix() -> ConfusionMatrix:
 
 
 def test_rows_are_shares_of_the_annotated_class(matrix: ConfusionMatrix) -> None:
-    np.testing.assert_allclose(normalised(matrix), [[0.6, 0.3, 0.1], [0.4, 0.6, 0], [0, 0, 0]])
+    np.testing.assert_allclose(normalised(matrix), np.array([[0.6, 0.3, 0.1], [0.4, 0.6, 0.0], [0.0, 0.0, 0.0]]))
 
 
 def test_the_most_frequent_confusions_come_first_and_what_is_right_is_none(matrix: ConfusionMatrix) -> None:

@@ -24,7 +24,7 @@ from semseg.reporting.html import render as module
 from semseg.reporting.html.content import ReportContent, SampleGroup
 from semseg.reporting.html.render import render, split_shares, write_report
 from semseg.reporting.html.samples import MAX_PIXELS, Sample
-from semseg.types import IGNORED
+from semseg.types import IGNORED, Classes
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -158,7 +158,7 @@ def test_numbers_are_given_exactly() -> None:
 
 
 def test_what_is_empty_is_left_out() -> None:
-    content = ReportContent("Evaluation", "FCN", "Done.", ["a", "b"], palette("voc"))
+    content = ReportContent("Evaluation", "FCN", "Done.", Classes.unknown(2))
     document = Document(render(content))
     assert not document.all("section")
     assert not document.all("table")

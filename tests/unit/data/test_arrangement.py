@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semseg.codecs.masks import decode_mask
+from semseg.data.arrangement import AS_CHANNELS, Arrangement, arrange
+from semseg.data.pairs import Listing, list_pairs
+from semseg.data.user_paths import with_user_paths
+from semseg.errors import ChannelError, DataError, Stopped
+from semseg.sagemaker.log_lines import LOGGER
+from semseg.sagemaker.paths import Paths
+
+RANDOM = np.random.default_rng(0)
+
+
+def write_image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RANDOM.integers(0, 256, (6, 8, 3), np.uint8)).save(path)
+
+
+def write_mask(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RANDOM.integers(0, 4, (6, 8), np.uint8)).save(path)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path / "job")
+
+
+def arranged(paths: Paths, folder: Path, arrangement: Arrangement = AS_CHANNELS) -> dict[str, Listing]:
+    """The listings of the splits that were made of `images` and `masks` in a folder."""
+    sources = {"train": str(folder / "images"), "train_annotation": str(folder / "masks")}
+    made = arrange(sources, paths.channel, arrangement)
+    splits = [name for name in ("train", "validation") if name in made]
+    return {name: list_pairs(name, paths.channel(name), paths.channel(f"{name}_annotation")) for name in splits}
+
+
+def names(listing: Listing) -> list[tuple[str, str]]:
+    assert not listing.problems
+    return [(pair.image.name, pair.mask.name) for pair in listing.pairs]
+
+
+def test_folders_that_are_channels_stay_what_they_are(paths: Paths, tmp_path: Path) -> None:
+    write_image(tmp_path / "images/a.jpg")
+    write_mask(tmp_path / "masks/a.png")
+    assert arranged(paths, tmp_path) == {}
+    assert not paths.base.exists()
+
+
+def test_nested_folders_are_flattened_and_the_label_map_stays(paths: Paths, tmp_path: Path) -> None:
+    for stem in ("day/1", "day/old/2", "night/1"):
+        write_image(tmp_path / f"images/{stem}.jpg")
+        write_mask(tmp_path / f"masks/{stem}.png")
+    (tmp_path / "masks/label_map.json").write_text("{}")
+    write_image(tmp_path / "images/.thumbnails/1.jpg")
+    listed = names(arranged(paths, tmp_path)["train"])
+    assert [image for image, _ in listed] == [f"train/{stem}.jpg" for stem in ("day__1", "day__old__2", "night__1")]
+    assert (paths.channel("train_annotation") / "label_map.json").read_text() == "{}"
+    assert (paths.channel("train") / "night__1.jpg").readlink() == tmp_path / "images/night/1.jpg"
+
+
+def test_two_files_of_one_flat_name_are_refused(paths: Paths, tmp_path: Path) -> None:
+    write_image(tmp_path / "images/day/a__1.jpg")
+    write_image(tmp_path / "images/day__a/1.jpg")
+    write_mask(tmp_path / "masks/1.png")
+    with pytest.raises(ChannelError, match=r"would have the same name, day__a__1.jpg, in one folder"):
+        arranged(paths, tmp_path)
+
+
+def test_a_suffix_of_masks_is_left_out(paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for stem in ("a", "b"):
+        write_image(tmp_path / f"images/{stem}.png")
+        write_mask(tmp_path / f"masks/{stem}_L.png")
+    write_mask(tmp_path / "masks/a_colours.png")
+    listed = arranged(paths, tmp_path, Arrangement(suffix="_L"))["train"]
+    assert names(listed) == [("train/a.png", "train_annotation/a.png"), ("train/b.png", "train_annotation/b.png")]
+    assert "Masks whose names do not end with '_L' are left out: a_colours.png" in caplog.text
+    with pytest.raises(ChannelError, match=r"No mask in .* has a name that ends with '_mask': a_L.png, a_colours.png"):
+        arranged(Paths(tmp_path / "other"), tmp_path, Arrangement(suffix="_mask.png"))
+
+
+def test_a_share_of_the_pairs_is_for_validation_and_stays_there_when_others_are_added(
+    paths: Paths, tmp_path: Path
+) -> None:
+    for number in range(20):
+        write_image(tmp_path / f"images/{number}.jpg")
+        write_mask(tmp_path / f"masks/{number}.png")
+    first = arranged(paths, tmp_path, Arrangement(split=0.2))
+    train, validation = ({image for image, _ in names(first[name])} for name in ("train", "validation"))
+    assert len(validation) == 4
+    assert {Path(name).name for name in train | validation} == {f"{number}.jpg" for number in range(20)}
+    for number in range(20, 25):
+        write_image(tmp_path / f"images/{number}.jpg")
+        write_mask(tmp_path / f"masks/{number}.png")
+    second = arranged(Paths(tmp_path / "second"), tmp_path, Arrangement(split=0.2))
+    assert len({image for image, _ in names(second["validation"])} & validation) >= 3
+
+
+def test_a_lone_image_is_reported_and_neither_split_is_empty(paths: Paths, tmp_path: Path) -> None:
+    for number in range(2):
+        write_image(tmp_path / f"images/{number}.jpg")
+        write_mask(tmp_path / f"masks/{number}.png")
+    write_image(tmp_path / "images/lone.jpg")
+    found = arranged(paths, tmp_path, Arrangement(split=0.01))
+    assert [len(found[name].pairs) for name in ("train", "validation")] == [1, 1]
+    assert next(str(problem) for problem in found["train"].problems).startswith("train/lone.jpg has no annotation")
+
+
+@pytest.mark.parametrize(
+    ("sources", "arrangement", "said"),
+    [
+        ({"train": "s3://a", "train_annotation": "s3://b"}, Arrangement(split=0.5), "--split needs --train and"),
+        ({"train": "s3://a", "train_annotation": "s3://b"}, Arrangement("_L"), "--suffix needs --train and"),
+        ({"train": ".", "train_annotation": ".", "validation": "."}, Arrangement(split=0.5), "and --validation too"),
+        ({"train": ".", "train_annotation": "."}, Arrangement(split=0.5), "at least 2 images with a mask"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    sources: dict[str, str],
+    arrangement: Arrangement,
+    said: str,
+    paths: Paths,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ChannelError, match=said):
+        arrange(sources, paths.channel, arrangement)
+
+
+def test_other_formats_are_converted_unless_a_usable_file_has_the_name(
+    paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "semseg")
+    for stem, kind in (("a", "bmp"), ("b", "tif"), ("c", "TIFF"), ("d", "webp"), ("e", "jpg"), ("e", "bmp")):
+        write_image(tmp_path / f"images/{stem}.{kind}")
+        write_mask(tmp_path / f"masks/{stem}.{'tiff' if stem in 'ab' else 'png'}")
+    found = arranged(paths, tmp_path)["train"]
+    assert [image for image, _ in names(found)] == [
+        f"train/{name}" for name in ("a.png", "b.png", "c.png", "d.png", "e.jpg")
+    ]
+    assert "4 files of train are converted from BMP and TIFF and WEBP to PNG." in caplog.messages
+    for stem, source in (("a", "images/a.bmp"), ("c", "images/c.TIFF")):
+        with Image.open(tmp_path / source) as one, Image.open(paths.channel("train") / f"{stem}.png") as other:
+            assert one.tobytes() == other.tobytes()
+    with Image.open(tmp_path / "masks/b.tiff") as mask:
+        converted = (paths.channel("train_annotation") / "b.png").read_bytes()
+        assert decode_mask(converted).tobytes() == mask.tobytes()
+
+
+def test_files_that_cannot_be_converted_are_named_with_the_reason(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.tif").write_bytes(b"II*\0 no image")
+    write_image(tmp_path / "images/b.bmp")
+    for stem in ("a", "b"):
+        write_mask(tmp_path / f"masks/{stem}.png")
+    with pytest.raises(DataError, match=f"{tmp_path}/images/a.tif: The "):
+        arranged(paths, tmp_path)
+
+
+def test_a_stop_ends_the_conversion(paths: Paths, tmp_path: Path) -> None:
+    write_image(tmp_path / "images/a.bmp")
+    write_mask(tmp_path / "masks/a.png")
+
+    def stopped() -> None:
+        raise Stopped
+
+    sources = {"train": str(tmp_path / "images"), "train_annotation": str(tmp_path / "masks")}
+    with pytest.raises(Stopped):
+        arrange(sources, paths.channel, AS_CHANNELS, stopped)
+
+
+def test_messages_name_the_users_files(paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_image(tmp_path / "images/day/1.jpg")
+    write_mask(tmp_path / "masks/day/1.png")
+    arranged(paths, tmp_path)
+    with with_user_paths(paths, {"train": str(tmp_path / "images"), "train_annotation": str(tmp_path / "masks")}):
+        LOGGER.warning("train/day__1.jpg: it is damaged, %s/day__1.png.", paths.channel("train_annotation"))
+    assert caplog.messages == [f"{tmp_path}/images/day/1.jpg: it is damaged, {tmp_path}/masks/day/1.png."]
