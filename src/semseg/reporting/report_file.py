@@ -33,9 +33,9 @@ _WORST = "The images of this validation with the largest share of wrong pixels."
 class Background:
     """What is known of a training before it starts.
 
-    title: what is trained. planned: the number of epochs to run. classes: their names and colours. data: the result of the data check, None without one. crops:
-    whether epochs are validated on crops, rather than on whole images. notes: what should be known besides, a sentence
-    or more each. settings, versions: by name.
+    title: what is trained. planned: the number of epochs to run. classes: their names and colours. data: the result of
+    the data check, None without one. crops: whether epochs are validated on crops, rather than on whole images. notes:
+    what should be known besides, a sentence or more each. settings, versions: by name.
     """
 
     title: str
