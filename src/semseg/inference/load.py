@@ -19,11 +19,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to predict, its description, and the bytes of memory left for images and answers."""
+    """A model ready to predict, its description, and the bytes of memory left for images and answers.
+
+    engine: the name of the engine that computes it.
+    """
 
     predictor: Predictor
     description: ModelDescription
     memory: int
+    engine: str = ""
 
 
 def load_predictor(
@@ -35,6 +39,7 @@ def load_predictor(
     cores: int | None = None,
     processes: int = 1,
     scale: str = MODEL,
+    place: str = AUTO,
 ) -> LoadedModel:
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet or PyTorch.
 
@@ -43,12 +48,13 @@ def load_predictor(
     cache_dir: where OpenVINO keeps compiled models for the next start; ignored with a warning if it is not this user's
     own. cores: the number to compute on, None for all of this process. processes: the number that share the
     memory. scale: the size at which the network gets images: `model`, `none`, `base` or a factor, as in `scaling`.
-    Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the engine
-    or the CPU does not support the precision, or the model not the scale.
+    place: one of `choose.DEVICES`. Raises ArtifactError when the directory has no readable model or none of this
+    precision, UserError when the engine or the CPU does not support the precision, or the model not the scale,
+    DeviceError when a GPU is asked for and cannot be used.
     """
     model = describe(model_dir)  # first, so that errors in the directory appear before an engine is loaded
     served = scale_of(model, scale)
-    engine, device = serving_engine(backend, precision)
+    engine, device = serving_engine(backend, precision, place)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
     network = engine.backend(model, device, BackendOptions(precision, cores or usable_cores(), cache_dir))
     on_device = network.device_memory()
@@ -60,4 +66,4 @@ def load_predictor(
     )
     logger.info("Images of more than %d pixels are cut into tiles.", pixels)
     predictor = Predictor(network, model.num_classes, pixels, str(model_dir), served)
-    return LoadedModel(predictor, model, left)
+    return LoadedModel(predictor, model, left, engine.name)

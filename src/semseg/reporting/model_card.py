@@ -30,15 +30,16 @@ overlay or JSON, are chosen by `Accept`; the README of semseg-container lists th
 
 
 class ModelCard:
-    """Writes the card into the model's folder when the run is closed, unless it has failed before its model was whole.
+    """Writes the card into the model's folder when the run is closed, unless it has failed.
 
-    The folder is the one in which the last parameters were saved.
+    saved: whether the last parameters are saved already; otherwise there is no card until they are.
     """
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, folder: Path, background: Background, saved: bool = False) -> None:
+        self._folder = folder
         self._background = background
         self._history = History()
-        self._folder: Path | None = None
+        self._saved = saved
         self._stopped = False
 
     def __call__(self, event: Event) -> None:
@@ -46,15 +47,15 @@ class ModelCard:
         self._history(event)
         match event:
             case ModelSaved() if event.path.name == LAST:
-                self._folder = event.path.parent
+                self._saved = True
             case Stopping():
                 self._stopped = True
             case Failed():
-                self._folder = None
+                self._saved = False
 
     def close(self) -> None:
         """Writes the card atomically. Raises DiskFullError and OSError."""
-        if self._folder:
+        if self._saved:
             with replacing(self._folder / CARD) as temporary:
                 temporary.write_text(
                     model_card(self._background, self._history, self._stopped), "utf-8", "backslashreplace"

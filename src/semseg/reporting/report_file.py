@@ -22,7 +22,8 @@ from semseg.reporting.events import (
 from semseg.reporting.history import History
 from semseg.reporting.html.content import Figure, ReportContent, SampleGroup
 from semseg.reporting.html.render import FILE, split_shares, write_report
-from semseg.reporting.html.samples import Sample, SampleChooser
+from semseg.reporting.html.samples import SampleChooser
+from semseg.reporting.validation import Validation, load_validation, save_validation
 from semseg.types import Classes
 
 _SAME = "The same images in every epoch, chosen by their names alone."
@@ -48,32 +49,26 @@ class Background:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class _Validation:
-    """An epoch's validation: its number, matrix and images."""
-
-    epoch: int
-    matrix: ConfusionMatrix
-    same: tuple[Sample, ...]
-    worst: tuple[Sample, ...]
-
-
 class ReportFile:
     """Rewrites `report.html` atomically whenever an epoch ends or the best model is scored, and when it is closed.
 
     Measures of the classes, confusion matrix and images are those of the best epoch, whose model will be served; after
     a restart, of the latest one until a better one ends. At most 16 small images are kept in memory.
     keep_earlier: whether a report that is there stays until an epoch has ended; otherwise it is removed at once.
+    shown: a file that keeps what is shown of a validation, for the process that completes the run; None for none.
     """
 
-    def __init__(self, directory: Path, background: Background, keep_earlier: bool = False) -> None:
+    def __init__(
+        self, directory: Path, background: Background, keep_earlier: bool = False, shown: Path | None = None
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / FILE
         self._background = background
         self._history = History()
         self._chooser = SampleChooser()
         self._matrix: ConfusionMatrix | None = None
-        self._shown: _Validation | None = None
+        self._kept = shown
+        self._shown = load_validation(shown) if shown and shown.exists() else None
         self._keep_earlier = keep_earlier
         self._stopping, self._failure = False, ""
         if not keep_earlier:
@@ -102,7 +97,7 @@ class ReportFile:
 
     def close(self) -> None:
         """Writes the report for the last time, unless there is nothing to add to the one that was kept."""
-        if not self._keep_earlier or (self._history.epochs and not self._path.exists()):
+        if not self._keep_earlier or self._shown or (self._history.epochs and not self._path.exists()):
             self._write(self._ended())
 
     def _choose(self, ended: EpochEnded) -> None:
@@ -110,7 +105,9 @@ class ReportFile:
         best = self._history.best
         is_best_shown = self._shown and best and self._shown.epoch == best.trained.epoch
         if self._matrix and not is_best_shown:
-            self._shown = _Validation(ended.trained.epoch, self._matrix, self._chooser.same, self._chooser.worst)
+            self._shown = Validation(ended.trained.epoch, self._matrix, self._chooser.same, self._chooser.worst)
+            if self._kept:
+                save_validation(self._shown, self._kept)
 
     def _ended(self) -> str:
         done, planned = len(self._history.epochs), self._background.planned
@@ -162,7 +159,7 @@ class ReportFile:
         return figures
 
 
-def _groups(shown: _Validation, is_best: str) -> list[SampleGroup]:
+def _groups(shown: Validation, is_best: str) -> list[SampleGroup]:
     of = f" Epoch {shown.epoch}{is_best}."
     groups = [SampleGroup("Fixed images", _SAME + of, shown.same), SampleGroup("Most errors", _WORST + of, shown.worst)]
     return [group for group in groups if group.samples]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,10 +22,9 @@ from semseg.reporting.report_file import Background, ReportFile
 from semseg.reporting.sinks import Sinks
 from semseg.reporting.terminal import EpochLines
 from semseg.reporting.versions import versions
-from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.best_effort import OptionalSink
+from semseg.training.job import Job
 from semseg.training.progress import Progress
-from semseg.types import Classes
 
 _TENSORBOARD = "tensorboard"
 _REPLACED = (
@@ -36,46 +36,41 @@ _REPLACED = (
 )
 """What an earlier run has left in output/data."""
 
-
-def background(settings: Hyperparameters, classes: Classes, report: Report | None) -> Background:
-    """Returns what the report and the model card say of a training besides its events.
-
-    report: of the data check, None if it was stopped.
-    """
-    network, backbone = by_name(settings.algorithm, NETWORKS), by_name(settings.backbone, BACKBONES)
-    return Background(
-        f"{network.title} on {backbone.title}",
-        settings.epochs,
-        classes,
-        data=report,
-        crops=settings.validation_mini_batch_size > 1,
-        settings=settings.as_strings(),
-        versions=versions(),
-    )
+_OF_RANKS = "The images of this report were chosen among those that the first of {} ranks has validated."
 
 
 @contextmanager
 def open_sinks(
-    host: str, settings: Hyperparameters, output: Path, progress: Progress, known: Background, keep_earlier: bool
+    job: Job,
+    report: Report | None,
+    progress: Progress,
+    keep_earlier: bool,
+    begun: bool = False,
+    shown: Path | None = None,
 ) -> Iterator[Emit]:
     """Yields the sinks of a run's events: the log; the metrics, the report and TensorBoard's files in `output`; the
     model card; and, at a terminal, a progress bar and, unless the log goes there, a line for each epoch.
 
     After a restart they first receive the epochs that ended before it. They are closed however the run ends; if it
     fails, they receive the reason before.
-    keep_earlier: whether an earlier run's results stay until an epoch has ended.
+    report: of the data check; None if it was stopped. keep_earlier: whether an earlier run's results stay until an
+    epoch has ended. begun: whether another process has trained, and this one completes the run: the log has its
+    beginning already. shown: where that process keeps what the report shows for this one.
     """
-    resumes = progress.updates > 0
+    settings, output, resumes = job.settings, job.paths.output_data, progress.updates > 0
+    known = _background(job, report)
     if not keep_earlier and not resumes:
         _remove(output, _REPLACED[1:])  # the data report is this run's already
     sinks: list[Sink] = [
-        LogSink(host, settings.logging_frequency),
+        LogSink(job.hosts.current, settings.logging_frequency, time.time, begun),
         MetricsFile(output, keep_earlier),
-        OptionalSink(ReportFile(output, known, keep_earlier or resumes), render.FILE),
-        OptionalSink(ModelCard(known), "the model card"),
+        OptionalSink(ReportFile(output, known, keep_earlier or resumes, shown), render.FILE),
+        OptionalSink(ModelCard(job.paths.model, known, begun), "the model card"),
     ]
     if settings.tensorboard:
-        sinks.append(OptionalSink(_tensorboard(output, known, resumes, keep_earlier), "TensorBoard's files"))
+        sinks.append(
+            OptionalSink(_tensorboard(output, known, resumes, keep_earlier and not begun), "TensorBoard's files")
+        )
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
         if not sys.stdout.isatty():  # there the log's lines say the same
@@ -98,6 +93,22 @@ def replacing_results(output: Path, report: Report) -> Iterator[None]:
     _remove(output, _REPLACED)
     yield
     data_report.write_report(report, output)
+
+
+def _background(job: Job, report: Report | None) -> Background:
+    """Returns what the report and the model card say of a training besides its events."""
+    settings = job.settings
+    network, backbone = by_name(settings.algorithm, NETWORKS), by_name(settings.backbone, BACKBONES)
+    return Background(
+        f"{network.title} on {backbone.title}",
+        settings.epochs,
+        job.inputs.classes,
+        data=report,
+        crops=settings.validation_mini_batch_size > 1,
+        notes=[_OF_RANKS.format(job.ranks.size)] if job.ranks.size > 1 else (),
+        settings=settings.as_strings(),
+        versions=versions(),
+    )
 
 
 def _tensorboard(output: Path, known: Background, resumes: bool, keep_earlier: bool) -> Sink:

@@ -23,7 +23,7 @@ SCORED = Scored("test", 7, 0.75, 0.5, 0.625, [0.5123, None])
 
 
 def card(folder: Path, *events: Event, known: Background = KNOWN) -> str:
-    sink = ModelCard(known)
+    sink = ModelCard(folder, known)
     for event in (*EPOCHS, ModelSaved(folder / "model_best.params"), ModelSaved(folder / "model_algo-1"), *events):
         sink(event)
     sink.close()
@@ -49,15 +49,23 @@ def test_it_says_what_the_model_is(tmp_path: Path) -> None:
 
 def test_it_says_that_a_training_was_stopped_or_resumed(tmp_path: Path) -> None:
     assert "Trained for 3 of 5 epochs, stopped on request." in card(tmp_path, Stopping())
-    sink = ModelCard(KNOWN)
+    sink = ModelCard(tmp_path, KNOWN)
     for event in (Resumed(tuple(EPOCHS)), ModelSaved(tmp_path / "model_algo-1")):
         sink(event)
     sink.close()
     assert "Trained for 3 of 5 epochs." in (tmp_path / "README.md").read_text()
 
 
+def test_another_process_may_have_saved_the_model(tmp_path: Path) -> None:
+    sink = ModelCard(tmp_path, KNOWN, saved=True)
+    for event in (Resumed(tuple(EPOCHS)), SCORED):
+        sink(event)
+    sink.close()
+    assert "| 7 whole images of test | 0.5000 |" in (tmp_path / "README.md").read_text()
+
+
 def test_a_model_without_a_validation_has_a_card(tmp_path: Path) -> None:
-    sink = ModelCard(KNOWN)
+    sink = ModelCard(tmp_path, KNOWN)
     sink(ModelSaved(tmp_path / "model_algo-1"))
     sink.close()
     assert "The model was not validated: no epoch has ended." in (tmp_path / "README.md").read_text()
@@ -80,11 +88,8 @@ def test_names_are_neither_markdown_nor_html(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", [(), (ModelSaved(Path("model_algo-1")), Failed("lost"))])
-def test_there_is_none_without_a_whole_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: tuple[Event, ...]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    sink = ModelCard(KNOWN)
+def test_there_is_none_without_a_whole_model(tmp_path: Path, last: tuple[Event, ...]) -> None:
+    sink = ModelCard(tmp_path, KNOWN)
     for event in (*EPOCHS, ModelSaved(Path("model_best.params")), *last):
         sink(event)
     sink.close()

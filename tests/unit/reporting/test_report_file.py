@@ -165,6 +165,31 @@ def test_a_restart_that_adds_nothing_keeps_what_is_there_or_else_writes_the_curv
     assert (tmp_path / "report.html").exists()
 
 
+def test_another_process_completes_the_report_with_the_images_of_the_first(
+    tmp_path: Path, written: list[ReportContent]
+) -> None:
+    """As where several ranks train: rank 0 shows the validations, and the process of `train` the final scores."""
+    kept = tmp_path / "kept.npz"
+    first = ReportFile(tmp_path, KNOWN, shown=kept)
+    for epoch in EPOCHS[:3]:
+        sent(first, *validation(epoch))
+    first.close()
+    second = ReportFile(tmp_path, KNOWN, keep_earlier=True, shown=kept)
+    sent(second, Resumed(tuple(EPOCHS[:3])), Stopping())
+    sent(second, Scored("validation", 7, 0.75, 0.5, 0.625, [0.5, None, 0.1]))
+    second.close()
+    before, after = written[-3], written[-1]
+    assert shown(before) == shown(after) == (1, {"of epoch 1"})
+    assert after.measured_on == before.measured_on
+    for one, other in zip(before.samples, after.samples, strict=True):
+        for sample, again in zip(one.samples, other.samples, strict=True):
+            assert sample.wrong == again.wrong
+            np.testing.assert_array_equal(sample.predicted, again.predicted)
+            np.testing.assert_array_equal(sample.image, again.image)
+    assert after.status == "Stopped on request after 3 of 4 epochs."
+    assert after.iou_columns
+
+
 def test_that_of_an_earlier_run_stays_until_an_epoch_has_ended_or_is_removed_at_once(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("earlier")
