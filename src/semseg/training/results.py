@@ -62,8 +62,8 @@ def open_sinks(
     if not keep_earlier and not resumes:
         _remove(output, _REPLACED[1:])  # the data report is this run's already
     sinks: list[Sink] = [
-        LogSink(job.hosts.current, settings.logging_frequency, time.time, begun),
-        MetricsFile(output, keep_earlier),
+        LogSink(job.hosts.current, settings.logging_frequency, time.time, begun, known.classes),
+        MetricsFile(output, keep_earlier, known.classes),
         OptionalSink(ReportFile(output, known, keep_earlier or resumes, shown), render.FILE),
         OptionalSink(ModelCard(job.paths.model, known, begun), "the model card"),
     ]
@@ -99,13 +99,16 @@ def _background(job: Job, report: Report | None) -> Background:
     """Returns what the report and the model card say of a training besides its events."""
     settings = job.settings
     network, backbone = by_name(settings.algorithm, NETWORKS), by_name(settings.backbone, BACKBONES)
+    notes = [report.image_scale] if report and report.image_scale else []
+    if job.ranks.size > 1:
+        notes.append(_OF_RANKS.format(job.ranks.size))
     return Background(
         f"{network.title} on {backbone.title}",
         settings.epochs,
         job.inputs.classes,
         data=report,
         crops=settings.validation_mini_batch_size > 1,
-        notes=[_OF_RANKS.format(job.ranks.size)] if job.ranks.size > 1 else (),
+        notes=notes,
         settings=settings.as_strings(),
         versions=versions(),
     )

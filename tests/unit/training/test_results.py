@@ -47,7 +47,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
     """Records the sinks for the log, the metrics and the terminal as they are opened."""
     found: list[Terminal] = []
 
-    def open_one(*_: Any) -> Terminal:
+    def open_one(*_: Any, **__: Any) -> Terminal:
         found.append(Terminal())
         return found[-1]
 
