@@ -106,6 +106,12 @@ CORS_ORIGINS = Origins(
     "`https://example.com`; `*`: all",
 )
 
+PAGE = Choice(
+    "SEMSEG_PAGE",
+    ("off", "on"),
+    "whether `/` is a page on which people try the model in a browser, and `/docs` describes the interface",
+)
+
 VARIABLES = (
     PORT,
     WORKERS,
@@ -123,6 +129,7 @@ VARIABLES = (
     SCALE,
     REQUEST_LOG,
     CORS_ORIGINS,
+    PAGE,
 )
 
 
@@ -149,6 +156,7 @@ class Settings:
     scale: str = SCALE.default
     request_log: str = REQUEST_LOG.default
     cors_origins: tuple[str, ...] = ()
+    page: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -172,6 +180,7 @@ class Settings:
             scale=SCALE.read(environ),
             request_log=REQUEST_LOG.read(environ),
             cors_origins=CORS_ORIGINS.read(environ),
+            page=PAGE.read(environ) == "on",
         )
 
 

@@ -32,6 +32,7 @@ class GluonLearner:
         self._model = model or networks.build(network, specification.backbone, specification.num_classes, device)
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["mxnet"]
+        self.precision = "f32"
         self._device = device
         self._training = networks.LowResolutionLogits(self._model, aux=specification.aux_loss, tuned=runtime.tunes())
         self._inference = networks.LowResolutionLogits(self._model)
