@@ -17,9 +17,8 @@ from flask import Flask, Response, g, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException
 
-from semseg.codecs.colors import color_name
 from semseg.codecs.media_types import check_content_type
-from semseg.codecs.palettes import model_palette
+from semseg.codecs.palettes import color_names
 from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
 from semseg.inference.load import LoadedModel
 from semseg.serving.answers import OFFERS, Offer, answer_to
@@ -139,7 +138,6 @@ def _printable(text: str) -> str:
 def _info(loaded: LoadedModel) -> dict[str, object]:
     """The content of /info; null where the model directory does not say."""
     model = loaded.description
-    colours = model_palette(model.classes)[: model.num_classes]
     return {
         "algorithm": model.network.name,
         "backbone": model.backbone.name,
@@ -148,7 +146,7 @@ def _info(loaded: LoadedModel) -> dict[str, object]:
         "base_size": model.base_size,
         "scale": str(loaded.predictor.scale),
         "classes": model.classes.titles if model.classes.named else None,
-        "colors": [color_name(int.from_bytes(colour.tobytes())) for colour in colours],
+        "colors": color_names(model.classes),
         "engine": loaded.engine,
         "precision": loaded.precision,
         "version": __version__,

@@ -40,7 +40,7 @@ class TorchGroup:
                 is_master=self.rank == 0,
                 timeout=timeout,
                 wait_for_workers=False,
-                master_listen_fd=membership.listener,
+                master_listen_fd=None if membership.listener is None else os.dup(membership.listener),  # it closes it
             )
             _meet(store, membership)
             if device.type == "cuda":

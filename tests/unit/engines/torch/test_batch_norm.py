@@ -18,9 +18,9 @@ CHANNELS = 5
 @pytest.fixture(scope="module", autouse=True)
 def _group() -> Iterator[None]:
     engine = TorchEngine()
-    listener = torch_ranks.listening()
-    port = listener.getsockname()[1]
-    group = engine.join(torch_ranks.membership(0, 1, port, listener.detach()), engine.cpu())
+    with torch_ranks.listening() as listener:
+        place = torch_ranks.membership(0, 1, listener.getsockname()[1], listener.fileno())
+        group = engine.join(place, engine.cpu())
     yield
     group.leave()
 

@@ -52,7 +52,6 @@ CPU = TorchEngine().cpu()
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A socket that a group takes over with `detach`."""
     with torch_ranks.listening() as listener:
         yield listener
 
@@ -66,7 +65,7 @@ def joined(
     with torch_ranks.python("-c", OTHER + REST[rest], port) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        group = TorchEngine().join(torch_ranks.membership(0, 2, port, listener.detach(), seconds), CPU)
+        group = TorchEngine().join(torch_ranks.membership(0, 2, port, listener.fileno(), seconds), CPU)
         try:
             assert process.stdout.readline() == "joined\n"
             yield group, process
@@ -116,7 +115,7 @@ def test_a_rank_that_is_killed_between_steps_ends_the_step_of_the_others(listene
 def test_ranks_that_do_not_come_are_named(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     with pytest.raises(GroupError) as caught:
-        TorchEngine().join(torch_ranks.membership(0, 3, port, listener.detach(), seconds=0.1), CPU)
+        TorchEngine().join(torch_ranks.membership(0, 3, port, listener.fileno(), seconds=0.1), CPU)
     assert str(caught.value) == (
         "Of the 3 ranks of the training, these have not come within 0.1 seconds: 1, 2. See the logs of their hosts, "
         f"and whether these reach 127.0.0.1, port {port}."
@@ -132,6 +131,6 @@ def test_a_first_rank_that_cannot_be_reached_is_an_error(listener: socket.socket
 
 def test_an_interface_that_the_machine_lacks_is_an_error_that_names_it(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    place = Membership(0, 1, "127.0.0.1", port, listener.detach(), "none7", 5)
+    place = Membership(0, 1, "127.0.0.1", port, listener.fileno(), "none7", 5)
     with pytest.raises(GroupError, match="none7"):
         TorchEngine().join(place, CPU)
