@@ -1,6 +1,7 @@
 // The page: what people do, and what they are shown.
 
 import { CONFIDENCE, Refusal, ask, decode, info } from "/page/prediction.js";
+import { storedPixels } from "/page/stored.js";
 import { View } from "/page/view.js";
 
 const element = (id) => document.getElementById(id);
@@ -56,8 +57,8 @@ async function open(file) {
 
 async function showImage(file, turn) {
   let bitmap;
-  try { // stored pixels, which are what the server segments: EXIF may ask viewers to turn them
-    bitmap = await createImageBitmap(file, { imageOrientation: "none", colorSpaceConversion: "none" });
+  try {
+    bitmap = await storedPixels(file);
   } catch {
     bitmap = null; // the server says what is wrong with the file
   }
@@ -67,7 +68,7 @@ async function showImage(file, turn) {
   element("frame").hidden = !bitmap;
   element("readout").textContent = "";
   element("time").textContent = "none yet";
-  element("size").textContent = bitmap ? `${bitmap.width} × ${bitmap.height}` : "none yet";
+  element("size").textContent = bitmap ? `${bitmap.width} x ${bitmap.height}` : "none yet";
   if (bitmap) view.showImage(bitmap);
 }
 
