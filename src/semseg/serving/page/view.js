@@ -13,6 +13,8 @@ export class View {
       canvas.width = bitmap.width;
       canvas.height = bitmap.height;
     }
+    this.layers.style.setProperty("--ratio", bitmap.width / bitmap.height);
+    this.layers.classList.toggle("small", Math.max(bitmap.width, bitmap.height) < 400);
     this.image.getContext("2d").drawImage(bitmap, 0, 0);
     this.prediction = null;
     this.point(null);
