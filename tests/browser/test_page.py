@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -119,6 +120,12 @@ class Page:
             for row in rows
         ]
 
+    def readout(self) -> tuple[str, int, int, int]:
+        """What is shown of the pixel under the pointer: name of the class, percent, column and row."""
+        found = re.fullmatch(r"(.+), (\d+) % sure, at (\d+), (\d+)", self["readout"].text)
+        assert found, self["readout"].text
+        return found[1], int(found[2]), int(found[3]), int(found[4])
+
     def toggle(self, name: str) -> None:
         for row in self["legend"].find_elements(By.TAG_NAME, "li"):
             if row.find_element(By.CLASS_NAME, "name").text == name:
@@ -173,17 +180,17 @@ def test_the_pointer_shows_class_and_confidence(page: Page, photo: Path) -> None
     page.segment(photo)
     layers = page["layers"]
     ActionChains(page.browser).move_to_element_with_offset(layers, round(0.4 * layers.size["width"]), 0).perform()
-    text = page["readout"].text
-    assert text.startswith("sky, ")
-    assert text.endswith(" % sure, at 90, 30")
+    name, sure, x, y = page.readout()
+    assert (name, sure > 50) == ("sky", True)
+    assert (x, y) == (pytest.approx(90, abs=1), pytest.approx(30, abs=1))
     layers.send_keys(Keys.ARROW_LEFT * 3)
-    assert page["readout"].text.endswith("at 87, 30")
+    assert page.readout()[2:] == (x - 3, y)
     layers.send_keys(Keys.SHIFT + Keys.ARROW_LEFT)
-    assert "vegetation and other plants" in page["readout"].text
-    assert page["readout"].text.endswith("at 77, 30")
+    assert page.readout()[0] == "vegetation and other plants"
+    assert page.readout()[2:] == (x - 13, y)
     assert page["cross"].is_displayed()
     layers.send_keys(Keys.ARROW_UP * 99)
-    assert page["readout"].text.endswith("at 77, 0")
+    assert page.readout()[2:] == (x - 13, 0)
 
 
 def test_the_slider_changes_the_mask_s_opacity(page: Page, photo: Path) -> None:
