@@ -182,7 +182,8 @@ def test_the_pointer_shows_class_and_confidence(page: Page, photo: Path) -> None
     ActionChains(page.browser).move_to_element_with_offset(layers, round(0.4 * layers.size["width"]), 0).perform()
     name, sure, x, y = page.readout()
     assert (name, sure > 50) == ("sky", True)
-    assert (x, y) == (pytest.approx(90, abs=1), pytest.approx(30, abs=1))
+    assert x in range(89, 92)
+    assert y in range(29, 32)
     layers.send_keys(Keys.ARROW_LEFT * 3)
     assert page.readout()[2:] == (x - 3, y)
     layers.send_keys(Keys.SHIFT + Keys.ARROW_LEFT)
@@ -326,9 +327,16 @@ def test_a_busy_server_is_reported_and_can_be_tried_again(browser: Chrome, photo
     page.wait_for_text("alert-title", "The server cannot be reached.")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("window", [DESKTOP, PHONE])
-def test_anyone_can_use_it(page: Page, photo: Path, tmp_path: Path, theme: str, window: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("window", "theme"),
+    [
+        (DESKTOP, "light"),
+        (PHONE, "dark"),
+        pytest.param(DESKTOP, "dark", marks=pytest.mark.slow),
+        pytest.param(PHONE, "light", marks=pytest.mark.slow),
+    ],
+)
+def test_anyone_can_use_it(page: Page, photo: Path, tmp_path: Path, window: tuple[int, int], theme: str) -> None:
     """No finding of axe, and nothing to scroll for sideways: empty, with a result, with an error, and /docs."""
     name = f"{window[0]}-{theme}"
     page.open("/", window, theme)
