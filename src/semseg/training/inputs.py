@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from semseg.artifact.model_dir import BASE
 from semseg.data.check import check
 from semseg.data.color_maps import contradictions
+from semseg.data.image_scale import image_scale
 from semseg.data.label_map import LabelMap
 from semseg.data.label_map_files import find_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.manifest import list_manifest
 from semseg.data.pairs import Listing, Pair, list_pairs
 from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
-from semseg.data.report import Report
+from semseg.data.report import Report, SplitReport
 from semseg.data.s3 import ObjectStore
 from semseg.data.samples import Sampler
+from semseg.data.shares import WHOLE, Share
 from semseg.errors import DataError, HyperparameterError, Stopped
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
@@ -95,6 +98,11 @@ def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool]
     return replace(report, suspicions=tuple(dict.fromkeys([*of_maps, *report.suspicions])))
 
 
+def scale_note(splits: Sequence[SplitReport], settings: Hyperparameters) -> str:
+    """Returns at which share of the images' size training happens, in words; empty if the images are unknown."""
+    return image_scale(splits, settings.base_size, at_base_size=settings.serving_scale == BASE)
+
+
 def joined_classes(inputs: Sequence[Input]) -> Classes:
     """Returns the names and colours of the classes from all splits; of several colours the first split's.
 
@@ -134,23 +142,33 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:
-    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits."""
+def training_data(
+    train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool], share: Share = WHOLE
+) -> TrainingData:
+    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits.
+
+    share: this rank's part of them.
+    """
     if train.listing:
         pairs, size = train.listing.pairs, settings.mini_batch_size
         if len(pairs) < size:
             LOGGER.warning(
                 "The train channel has %d pairs, fewer than mini_batch_size=%d: they form one batch.", len(pairs), size
             )
-        return TrainingLoader(pairs, sampler(train, settings), size)
+        return TrainingLoader(pairs, sampler(train, settings), size, share=share)
     return PipeTrainingLoader(train.split.images, sampler(train, settings), settings.mini_batch_size, samples, stop)
 
 
-def validation_data(validation: Input, settings: Hyperparameters, stop: Callable[[], bool]) -> ValidationData:
-    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1."""
+def validation_data(
+    validation: Input, settings: Hyperparameters, stop: Callable[[], bool], share: Share = WHOLE
+) -> ValidationData:
+    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1.
+
+    share: this rank's part of them.
+    """
     if validation.listing:
         return ValidationLoader(
-            validation.listing.pairs, sampler(validation, settings), settings.validation_mini_batch_size
+            validation.listing.pairs, sampler(validation, settings), settings.validation_mini_batch_size, share
         )
     return PipeValidationLoader(
         validation.split.images, sampler(validation, settings), settings.validation_mini_batch_size, stop

@@ -22,27 +22,30 @@ from semseg.training.inputs import Input, whole_images
 
 
 def score(
-    learner: Learner,
+    learner: Callable[[], Learner],
     best: Path,
     inputs: tuple[Input, Input | None],
     settings: Hyperparameters,
     stop: Callable[[], bool],
     emit: Emit,
 ) -> None:
-    """Loads the parameters in the file `best` into the learner, and emits their scores on the inputs with a listing.
+    """Loads the parameters in the file `best`, and emits their scores on the inputs with a listing.
+
+    learner: returns the network that is to load them.
 
     inputs: validation and, if the job has it, test. A failure is logged as a warning, as the model is complete.
     """
     with best_effort("the scores on whole images"):
         if stop():
             raise Stopped
-        learner.load(read_params(best), str(best))
+        scored = learner()
+        scored.load(read_params(best), str(best))
         for one in inputs:
             if one and one.listing:
                 LOGGER.info(
                     "Segmenting the %d whole images of %s.", len(one.listing.pairs), one.split.name, extra=FOR_PEOPLE
                 )
-                emit(_scored(learner, one, one.listing.pairs, settings, stop))
+                emit(_scored(scored, one, one.listing.pairs, settings, stop))
     if inputs[1] is None:
         LOGGER.info("Test data is not provided.")
 

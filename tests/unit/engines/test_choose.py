@@ -30,6 +30,7 @@ class Fake:
     broken: str = ""
     offered: tuple[str, ...] = ("float32",)
     looked: int = 0
+    trains_in_groups: bool = False
 
     @property
     def installation(self) -> str:
@@ -101,6 +102,25 @@ def test_of_several_gpus_the_first_is_used_with_a_warning(
     assert f"nvidia-smi identified {gpus} GPUs." in caplog.messages
     assert f"Number of GPUs being used: {used}" in caplog.messages
     assert len(warnings(caplog)) == count
+
+
+@pytest.mark.parametrize(("gpus", "wanted", "used"), [(1, None, 1), (4, None, 4), (4, 3, 3), (0, None, 0)])
+def test_an_engine_that_trains_in_groups_uses_all_gpus_or_as_many_as_wanted(
+    gpus: int, wanted: int | None, used: int, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.mxnet.gpus, machine.mxnet.trains_in_groups = gpus, True
+    with caplog.at_level("INFO", logger="semseg"):
+        assert choose_trainer("auto", "auto", "float32", NO_SIGN, wanted).gpus == used
+    assert f"Number of GPUs being used: {used}" in caplog.messages
+    assert not warnings(caplog)
+
+
+def test_more_gpus_than_there_are_is_an_error(machine: Machine) -> None:
+    machine.mxnet.gpus, machine.mxnet.trains_in_groups = 2, True
+    with pytest.raises(DeviceError, match=r"_gpus is 3, but MXNet can use 2 on this machine\. Set it to 2, or leave"):
+        choose_trainer("auto", "auto", "float32", NO_SIGN, 3)
+    with pytest.raises(DeviceError, match=r"can use 0 on this machine\. Leave it out, to train on the CPU"):
+        choose_trainer("auto", "cpu", "float32", NO_SIGN, 1)
 
 
 @pytest.mark.parametrize(("engine", "title"), [("mxnet", "MXNet"), ("torch", "PyTorch")])

@@ -56,6 +56,7 @@ def test_defaults_are_the_originals() -> None:
         "_seed": "0",
         "_device": "auto",
         "_engine": "auto",
+        "_rendezvous_minutes": "15.0",
         "_tf32": "False",
     }
     assert defaults() == ORIGINAL_DEFAULTS | ours_alone
@@ -275,6 +276,9 @@ def test_what_leaves_the_meaning_of_an_update_alone_may_differ_when_a_training_i
         "_kvstore",
         "_num_kv_servers",
         "_hybrid",
+        "_gpus",
+        "_ranks",
+        "_rendezvous_minutes",
         "_device",
         "_engine",
         "_tf32",

@@ -68,7 +68,7 @@ def scores(
     learner: Any, best: Path, validation: Input, test: Input | None, stop: Callable[[], bool] = lambda: False
 ) -> list[Any]:
     events: list[Any] = []
-    score(learner, best, (validation, test), SETTINGS, stop, events.append)
+    score(lambda: learner, best, (validation, test), SETTINGS, stop, events.append)
     return events
 
 
@@ -136,6 +136,6 @@ def test_a_model_is_scored_at_the_size_at_which_it_will_be_served(tmp_path: Path
     settings, _ = parse({"num_classes": "4", "base_size": "20", "_serving_scale": "base"})
     learner, one = Background(), shapes(tmp_path, (70, 50))
     events: list[Any] = []
-    score(cast(Learner, learner), best, (one, None), settings, lambda: False, events.append)
+    score(lambda: cast(Learner, learner), best, (one, None), settings, lambda: False, events.append)
     assert learner.sizes == [(1, 3, 14, 20)] * 3
     assert events[0].images == 3
