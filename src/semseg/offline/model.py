@@ -63,9 +63,12 @@ class Model:
         """A colour for each of the 256 labels, uint8 (256, 3). name: one of PALETTES."""
         return model_palette(self.description.classes) if name == MODEL_PALETTE else palette(name)
 
-    def segment(self, pixels: UInt8) -> Segmentation:
-        """Segments RGB pixels, uint8 (H, W, 3). Raises ArtifactError if the network computes infinite values or NaN."""
-        return Segmentation(pixels, self._predictor.predict(pixels), self)
+    def segment(self, pixels: UInt8, scale: Scale | None = None) -> Segmentation:
+        """Segments RGB pixels, uint8 (H, W, 3). scale: in place of the model's own.
+
+        Raises ArtifactError if the network computes infinite values or NaN.
+        """
+        return Segmentation(pixels, self._predictor.predict(pixels, scale), self)
 
 
 class Segmentation:

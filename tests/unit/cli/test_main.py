@@ -29,6 +29,7 @@ def test_it_reports_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         "import-weights",
         "serve",
         "predict",
+        "evaluate",
         "export",
         "quantize",
         "demo",
