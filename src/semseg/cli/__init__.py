@@ -25,6 +25,7 @@ COMMANDS = (
     models.add_serve,
     offline.add_predict,
     offline.add_evaluate,
+    models.add_info,
     models.add_export,
     models.add_quantize,
     datasets.add_demo,
