@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.req("R10", "R11")
 def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
-    """Train, train on from pipes, serve, request a mask, predict, evaluate, quantize; test_demo.py runs the others on an FCN."""
+    """Train, also from pipes, serve, request a mask, predict, evaluate, quantize; test_demo.py runs the others on FCN."""
     train, pipe, serve, predict, evaluate, quantize, _ = blocks("sh")
     script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{evaluate}\n{quantize}"
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
