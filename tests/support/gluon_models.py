@@ -70,8 +70,8 @@ class DoubleLearner(GluonLearner):
     Its model must be in float64 already.
     """
 
-    def _normalised(self, images: UInt8) -> Any:
-        return super()._normalised(images).astype("float64")
+    def _normalised(self, images: UInt8, device: Any) -> Any:
+        return super()._normalised(images, device).astype("float64")
 
 
 def without_dropout(model: Any) -> None:

@@ -85,7 +85,7 @@ def tiny_learner() -> Callable[..., Any]:
     ) -> GluonLearner:
         mx.random.seed(seed)
         wanted = specification("fcn", classes, optimizer, class_weights=weights, **settings)
-        return GluonLearner(wanted, mx.cpu(), tiny_model(classes))
+        return GluonLearner(wanted, [mx.cpu()], tiny_model(classes))
 
     return tiny_learner
 
