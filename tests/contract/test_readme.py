@@ -71,7 +71,7 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     colors = {str(number): color_name(color) for number, color in enumerate(COLORS)}
     classes = json.loads((folder / "job/model/classes.json").read_text())
     assert classes == {"classes": [*CLASSES], "colors": colors}
-    artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json"}
+    artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json", "README.md"}
     assert {path.name for path in (folder / "job/model").iterdir()} == artifact | {"model_int8.onnx", "classes.json"}
     assert {path.name for path in (folder / "next/model").iterdir()} == artifact
 
