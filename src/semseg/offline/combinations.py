@@ -32,12 +32,16 @@ class Outcome:
     combination: Combination
     result: Evaluation | UserError | ArtifactError
 
+    @property
+    def title(self) -> str:
+        """The combination in words."""
+        return f"{self.combination.engine}, {self.combination.precision}, scale {self.combination.scale}"
+
     def failures(self) -> tuple[str, ...]:
         """A line for each image that could not be evaluated, or for the combination."""
         if isinstance(self.result, Evaluation):
             return self.result.failures
-        chosen = self.combination
-        return (f"{chosen.engine}, {chosen.precision}, scale {chosen.scale}: {self.result}",)
+        return (f"{self.title}: {self.result}",)
 
 
 def evaluate_all(

@@ -1,4 +1,4 @@
-"""Writes what was measured of a model: as text, as JSON, and as images of what it does worst."""
+"""Writes what was measured of a model: as text, as JSON, as a report, and as images of what it does worst."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from semseg.errors import one_line
 from semseg.files import replacing
 from semseg.offline.combinations import Outcome
 from semseg.offline.evaluate import Evaluation
+from semseg.offline.evaluation_content import evaluation_content
 from semseg.offline.worst import WorstImage, panels
+from semseg.reporting.html.render import FILE as REPORT
+from semseg.reporting.html.render import write_report
+from semseg.reporting.html.samples import Sample, sample
 from semseg.reporting.tables import table
 from semseg.types import Classes, UInt8
 
@@ -72,11 +76,11 @@ def _share(value: float | None) -> str:
 def write(
     directory: Path, outcomes: Sequence[Outcome], classes: Classes, folder: LabelledFolder, settings: Mapping[str, str]
 ) -> None:
-    """Writes `evaluation.json` and, of the first evaluation, the images with the lowest mIOU.
+    """Writes `evaluation.json` and, of the first evaluation, `report.html` and the images with the lowest mIOU.
 
-    The directory is created if necessary. settings: further entries of the JSON object. Shares in it are 0 to 1, and
-    null where there is no value; confusion_matrix has pixels by annotated class (row) and predicted class (column).
-    Raises OSError, and DataError if an image is gone.
+    The directory is created if necessary. settings: what was evaluated, which JSON and report show too. Shares in JSON
+    are 0 to 1, and null where there is no value; confusion_matrix has pixels by annotated class (row) and predicted
+    class (column). Raises OSError, and DataError if an image is gone.
     """
     directory.mkdir(parents=True, exist_ok=True)
     content = {**settings, "evaluations": [_as_object(one, classes.titles) for one in outcomes]}
@@ -84,7 +88,8 @@ def write(
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     found = next((one.result for one in outcomes if isinstance(one.result, Evaluation)), None)
     if found:
-        _write_worst(directory / WORST, found.worst, folder.sampler, model_palette(classes))
+        samples = _write_worst(directory / WORST, found.worst, folder.sampler, model_palette(classes))
+        write_report(evaluation_content(outcomes, classes, samples, settings), directory / REPORT)
 
 
 def _as_object(one: Outcome, titles: Sequence[str]) -> dict[str, Any]:
@@ -118,14 +123,21 @@ def _as_object(one: Outcome, titles: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _write_worst(directory: Path, images: Sequence[WorstImage], sampler: Sampler, colours: UInt8) -> None:
-    """Writes images with their annotations, predictions and errors as PNG files, and removes those of earlier calls."""
+def _write_worst(directory: Path, images: Sequence[WorstImage], sampler: Sampler, colours: UInt8) -> list[Sample]:
+    """Writes images with their annotations, predictions and errors as PNG files, and removes those of earlier calls.
+
+    Returns small copies of them.
+    """
     directory.mkdir(exist_ok=True)
     for earlier in directory.glob("[0-9][0-9]_*.png"):
         earlier.unlink()
+    samples = []
     for number, worst in enumerate(images, 1):
+        parts = worst.read(sampler)
         with replacing(directory / _file_name(number, worst)) as temporary:
-            temporary.write_bytes(encode_image(panels(*worst.read(sampler), colours)))
+            temporary.write_bytes(encode_image(panels(*parts, colours)))
+        samples.append(sample(f"{worst.pair.image.name}, mIOU {worst.mean_iou:.4f}", *parts))
+    return samples
 
 
 def _file_name(number: int, worst: WorstImage) -> str:

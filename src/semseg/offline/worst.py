@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from semseg.codecs.colors import parse_color
 from semseg.codecs.masks import decode_mask
 from semseg.codecs.overlays import overlay
 from semseg.data.pairs import Pair
 from semseg.data.samples import Sampler
 from semseg.evaluation.confusion import ConfusionMatrix
+from semseg.reporting.html.embedded import WRONG
 from semseg.types import IGNORED, UInt8
 
 COUNT = 12
 _LONGEST_SIDE = 800
-_WRONG = (213, 94, 0)
-"""The colour of wrong pixels, which people with any kind of colour blindness see on light and on dark ground."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def panels(image: UInt8, labels: UInt8, predicted: UInt8, colours: UInt8) -> UIn
     colours[IGNORED] = 0  # transparent
     wrong = np.where((labels != predicted) & (labels != IGNORED), 1, 0).astype(np.uint8)
     error_colours = np.zeros((256, 3), np.uint8)
-    error_colours[1] = _WRONG
+    error_colours[1] = tuple(parse_color(WRONG).to_bytes(3))
     drawn = (
         image,
         overlay(image, labels, colours, 0.6),

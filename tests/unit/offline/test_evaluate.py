@@ -131,6 +131,21 @@ def test_each_scale_engine_and_precision_has_a_line(
     assert "has no int8 model" in evaluation(annotated, 2)["error"]
 
 
+def test_the_report_shows_the_numbers_of_all_evaluations_and_what_failed(small_model: Path, annotated: Path) -> None:
+    options = ["--out", annotated / "out", "--precision", "f32,int8", "--scales", "1,0.5"]
+    assert run(small_model, annotated, *options) == 1
+    report = (annotated / "out/report.html").read_text()
+    found, half = evaluation(annotated), evaluation(annotated, 1)
+    for number in ("pixel_accuracy", "frequency_weighted_iou", "boundary_f1"):
+        assert f">{found[number]:.4f}<" in report
+    for label in range(CLASSES):
+        assert f">class {label}<" in report
+        assert f"{half['classes'][label]['iou']:.4f}" in report
+    assert "IoU, openvino, f32, scale 0.5" in report
+    assert "has no int8 model, model_int8.onnx." in report
+    assert report.count("data:image/jpeg") == 12
+
+
 def test_an_image_that_cannot_be_read_is_listed_and_the_others_count(
     small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
