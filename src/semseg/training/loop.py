@@ -219,7 +219,7 @@ class Fit:
         return Progress((*progress.ended, ended))
 
     def _stopped(self, stop: threading.Event) -> bool:
-        """Whether the job is to stop on any rank; then it is on all. A stop that comes meanwhile is for the next time."""
+        """Whether the job is to stop on any rank; then it is on all. One that comes meanwhile is for the next time."""
         if stopped := self.group.any(stop.is_set()):
             stop.set()
         return stopped
