@@ -146,7 +146,11 @@ class ClientLeftError(RequestError):
 
 
 class GroupError(SemsegError):
-    """Another rank or host of a training has failed, or cannot be reached."""
+    """Another rank or host of a training has failed, or cannot be reached; `exit_code` is that of its error."""
+
+    def __init__(self, message: str, hint: str = "", exit_code: int = SemsegError.exit_code) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code
 
 
 class BusyError(SemsegError):

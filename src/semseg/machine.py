@@ -9,12 +9,16 @@ import ctypes
 import math
 import os
 import resource
+import signal
 import stat
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 _MEMINFO = _PROC / "meminfo"
+
+_PR_SET_PDEATHSIG = 1
+"""Linux's number for prctl (prctl.h)."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """glibc's numbers for mallopt (malloc.h)."""
@@ -52,6 +56,34 @@ def free_threads(cgroup: Path = _CGROUP, proc: Path = _PROC) -> int | None:
 def gpu_files(dev: Path = Path("/dev")) -> list[Path]:
     """Return the device files of NVIDIA GPUs, such as /dev/nvidia0. Without one, no library finds a GPU."""
     return sorted(dev.glob("nvidia[0-9]*"))
+
+
+def see_only_gpu(index: int) -> None:
+    """Let this process see one GPU alone, of those that it saw: that of this number, from 0. Before CUDA is loaded."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index].strip() if visible else str(index)
+
+
+def use_cores(count: int) -> None:
+    """Let libraries with OpenMP use at most `count` cores. Before they are loaded."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    os.environ["OMP_NUM_THREADS"] = str(min(count, int(given)) if given.isdecimal() and int(given) else count)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends; parent: the number of its process.
+
+    Raises ProcessLookupError if that has ended already.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise ProcessLookupError(f"the process {parent} has ended")
+
+
+def is_stopped(process: int, proc: Path = _PROC) -> bool:
+    """Return whether a process is stopped, by SIGSTOP for example."""
+    fields = _read(proc / str(process) / "stat").rpartition(")")[2].split()  # the name may hold anything
+    return bool(fields) and fields[0] in ("T", "t")
 
 
 def has_bf16(cpuinfo: Path = _PROC / "cpuinfo") -> bool:

@@ -51,14 +51,17 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.req("R10", "R11")
 def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
-    """Train, train on from pipes, serve, request a mask, quantize; test_demo.py runs the others on a trained FCN."""
-    train, pipe, serve, quantize, _ = blocks("sh")
-    script = f"set -e\n{train}\n{pipe}\n{serve}\n{quantize}"
+    """Train, train on from pipes, serve, request a mask, predict, quantize; test_demo.py runs the others on an FCN."""
+    train, pipe, serve, predict, quantize, _ = blocks("sh")
+    script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{quantize}"
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     with Image.open(folder / "mask.png") as mask, Image.open(folder / "overlay.png") as overlay:
         assert mask.mode == "L"
         assert mask.size == overlay.size == (128, 96)
+    predicted = {path.name for path in (folder / "predicted").iterdir()}
+    images = [path.stem for path in (folder / "shapes/validation").iterdir()]
+    assert predicted == {f"{stem}{end}.png" for stem in images for end in ("", "_overlay")} | {"class_shares.csv"}
     artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json"}
     assert {path.name for path in (folder / "job/model").iterdir()} == artifact | {"model_int8.onnx", "classes.json"}
     assert {path.name for path in (folder / "next/model").iterdir()} == artifact

@@ -10,9 +10,10 @@ from unittest.mock import patch
 import numpy as np
 from fake_backend import OnHost
 from small_model import known
+from socket_group import SocketGroup
 
 from semseg.engines import choose
-from semseg.engines.group import ALONE, Group
+from semseg.engines.group import ALONE, Group, Membership
 from semseg.engines.protocols import Device, LearnerSpecification
 from semseg.errors import DeviceError
 from semseg.inference.predictor import normalise
@@ -49,28 +50,33 @@ NETWORK = Network(
 
 
 class SmallLearner(OnHost):
-    """Fits the last layer of the network by gradient descent with momentum; drops a tenth of its inputs by the seed.
+    """Fits the last layer of the network by gradient descent with momentum; drops channels of its input by the seed.
 
-    Its parameters depend on every batch, rate and seed, and on the state that it resumes from.
+    Its parameters depend on every batch, rate and seed, and on the state that it resumes from. The ranks of a group
+    train as one process, but for rounding.
     """
 
     stride = 1
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, arrays: Arrays, group: Group = ALONE) -> None:
+        self._group = group
         self._arrays = dict(arrays)
         self._momentum = {name: np.zeros_like(arrays[name]) for name in _TRAINED}
 
     def train_step(self, batch: Batch, learning_rate: float, seed: int) -> float:
         features = self._features(_normalised(batch.images))
-        features *= np.random.default_rng(seed).random(features.shape) < 0.9
+        features *= np.random.default_rng(seed).random((1, _CHANNELS, 1, 1)) < 0.9
         probabilities, loss = self._compared(features, batch.labels)
+        valid = int(_valid(batch.labels).sum())
         wanted = batch.labels[:, None] == np.arange(probabilities.shape[1])[:, None, None]
-        error = np.where(_valid(batch.labels), probabilities - wanted, 0) / batch.labels.size
+        error = np.where(_valid(batch.labels), probabilities - wanted, 0)
         gradients = np.einsum("nkhw,nchw->kc", error, features)[..., None, None], error.sum(axis=(0, 2, 3))
+        total_loss, total_valid, pixels = self._group.sum(np.array([loss * valid, valid, batch.labels.size]))
         for name, gradient in zip(_TRAINED, gradients, strict=True):
-            self._momentum[name] = (_MOMENTUM * self._momentum[name] - learning_rate * gradient).astype(np.float32)
+            mean = self._group.sum(gradient.astype(np.float64)) / pixels
+            self._momentum[name] = (_MOMENTUM * self._momentum[name] - learning_rate * mean).astype(np.float32)
             self._arrays[name] = self._arrays[name] + self._momentum[name]
-        return loss
+        return float(total_loss / max(1, total_valid))
 
     def evaluate(self, batch: Batch) -> tuple[UInt8, float]:
         probabilities, loss = self._compared(self._features(_normalised(batch.images)), batch.labels)
@@ -117,7 +123,8 @@ class SmallLearner(OnHost):
 
 
 def _normalised(images: UInt8) -> Float32:
-    return np.concatenate([normalise(image) for image in images])
+    empty = np.zeros((0, 3, *images.shape[1:3]), np.float32)
+    return np.concatenate([empty, *(normalise(image) for image in images)])
 
 
 def _valid(labels: UInt8) -> Any:
@@ -127,7 +134,7 @@ def _valid(labels: UInt8) -> Any:
 class SmallEngine:
     """Trains this network on the CPU."""
 
-    name, title, installation = "small", "Small", "install numpy"
+    name, title, installation, trains_in_groups = "small", "Small", "install numpy", True
 
     def is_installed(self) -> bool:
         return True
@@ -146,13 +153,13 @@ class SmallEngine:
     def precisions(self, _: Device, /) -> tuple[str, ...]:
         return ("float32",)
 
-    def join(self, *_: object) -> Any:
-        raise NotImplementedError
+    def join(self, membership: Membership, _: Device, /) -> Group:
+        return SocketGroup(membership)
 
     def learner(
         self, _: LearnerSpecification, arrays: Arrays, origin: str, __: Device, group: Group = ALONE, /
     ) -> SmallLearner:
-        return SmallLearner(arrays)
+        return SmallLearner(arrays, group)
 
     def backend(self, *_: object) -> Any:
         raise NotImplementedError

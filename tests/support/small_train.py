@@ -1,7 +1,7 @@
 """`semseg` for the network of `small_learner`, which numpy trains and OpenVINO serves.
 
-With HOLD_AT in its environment the process waits for a signal when it has written the first line with these words. The
-signal may be one that ends or stops the training, or CONTINUE, which has no other effect.
+With HOLD_AT in its environment the process, be it that of a rank, waits for a signal when it has written the first line
+with these words. The signal may be one that ends or stops the training, or CONTINUE, which has no other effect.
 """
 
 from __future__ import annotations
@@ -52,13 +52,15 @@ class HoldingOutput:
         return getattr(self._file, name)
 
 
-def main() -> int:
+def prepare() -> None:
     if words := os.environ.get(HOLD_AT):
         name = "stderr" if sys.stderr.isatty() else "stdout"
         setattr(sys, name, HoldingOutput(getattr(sys, name), words))
     FOR_GOOD.enter_context(small_training())
-    return cli.main()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    prepare()
+    sys.exit(cli.main())
+if __name__ == "__mp_main__":  # in the process of a rank, which multiprocessing starts
+    prepare()

@@ -2,13 +2,24 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from semseg.machine import free_memory, free_threads, gpu_files, has_bf16, is_own, usable_cores
+from semseg.machine import (
+    free_memory,
+    free_threads,
+    gpu_files,
+    has_bf16,
+    is_own,
+    is_stopped,
+    see_only_gpu,
+    usable_cores,
+    use_cores,
+)
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -136,7 +147,17 @@ def test_a_folder_is_own_when_no_other_can_write_it(tmp_path: Path, monkeypatch:
 KEPT = """
 import ctypes, sys
 from pathlib import Path
-from semseg.machine import keep_memory_flat
+from semseg.machine import (
+    free_memory,
+    free_threads,
+    gpu_files,
+    has_bf16,
+    is_own,
+    is_stopped,
+    see_only_gpu,
+    usable_cores,
+    use_cores,
+)
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
@@ -196,3 +217,35 @@ def test_a_gpu_has_a_device_file(tmp_path: Path, files: list[str], expected: lis
 def test_bf16_is_for_cpus_that_compute_in_it(tmp_path: Path, cpuinfo: str, expected: bool) -> None:
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     assert has_bf16(tmp_path / "cpuinfo") is expected
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "used"), [("", 4, "4"), ("2", 4, "2"), ("8", 4, "4"), ("0", 4, "4"), ("2,1", 4, "4")]
+)
+def test_openmp_may_use_fewer_cores_but_not_more(
+    given: str, count: int, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    use_cores(count)
+    assert os.environ["OMP_NUM_THREADS"] == used
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("", "1"), ("4, 6,7", "6"), ("GPU-a,GPU-b", "GPU-b")])
+def test_one_of_the_visible_gpus_stays_visible(given: str | None, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given or "")
+    if given is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    see_only_gpu(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+def test_a_stopped_process_is_recognised() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            assert not is_stopped(process.pid)
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            assert is_stopped(process.pid)
+        finally:
+            process.kill()
+    assert not is_stopped(process.pid)

@@ -11,13 +11,13 @@ import gzip
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from semseg.artifact.misplaced import ARCHIVES
-from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, LAST
+from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, INT8, LAST, ONNX
 from semseg.errors import ArtifactError, FormatError, first_few, one_line
 
 MAX_BYTES = 4 << 30
@@ -26,6 +26,9 @@ MAX_BYTES = 4 << 30
 _MAX_HEADERS = 10_000
 _WANTED = {HYPERPARAMS: 1 << 20, CLASSES: 1 << 20, BEST: 2 << 30, LAST: 2 << 30}
 """The files that are unpacked, and the limit in bytes for each."""
+
+_TO_SERVE = {ONNX: 1 << 30, INT8: 1 << 30}
+"""The files that are unpacked too if the model will not be trained further."""
 
 _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -39,11 +42,12 @@ _EXTENSIONS = (
 """The types of headers that only extend the next one: by longer names, times and so on."""
 
 
-def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES) -> None:
+def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES, to_serve: bool = False) -> None:
     """Write the known files at the top level of a .tar or .tar.gz into a directory that has none of them.
 
-    These are model_best.params, model_algo-1, hyperparams.json and classes.json, also as `./model_best.params`. Other
-    members are skipped. The archive is read once, one megabyte at a time, and its gzip checksum verified.
+    These are model_best.params, model_algo-1, hyperparams.json and classes.json, also as `./model_best.params`, and
+    with `to_serve` model.onnx and model_int8.onnx. Other members are skipped. The archive is read once, one megabyte at
+    a time, and its gzip checksum verified.
 
     Raises ArtifactError, naming the archive and the fault: it is damaged or truncated, has more than 10,000 members or
     `max_bytes`, a known name twice or for something other than a regular file, or no parameters. Some files may have
@@ -54,7 +58,7 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES) -> None:
             if (size := os.fstat(file.fileno()).st_size) > max_bytes:
                 raise FormatError(f"has {size:,} bytes, more than the {max_bytes:,} allowed")
             with _decompressed(file) as content:
-                _unpack(_Source(content, max_bytes), directory)
+                _unpack(_Source(content, max_bytes), directory, _WANTED | _TO_SERVE if to_serve else _WANTED)
     except FormatError as fault:
         raise ArtifactError(
             f"{one_line(str(archive))} {fault}.", "Give the model.tar.gz of a training job, copied whole."
@@ -135,15 +139,15 @@ class _Source:
                 raise FormatError(f"unpacks to more than the {self._max_bytes:,} bytes allowed")
 
 
-def _unpack(source: _Source, directory: Path) -> None:
+def _unpack(source: _Source, directory: Path, wanted: Mapping[str, int]) -> None:
     names: list[str] = []
     for member in _members(source):
-        if member.name not in _WANTED:
+        if member.name not in wanted:
             source.skip(member.size)
         elif member.name in names:
             raise FormatError(f"has {member.name} twice")
         else:
-            _write(member, source, directory)
+            _write(member, source, directory, wanted[member.name])
         source.skip(-member.size % tarfile.BLOCKSIZE)
         names.append(member.name)
     source.finish()
@@ -161,8 +165,8 @@ def _described(names: list[str]) -> str:
     return first_few([f"{name!r:.100}" for name in names])
 
 
-def _write(member: tarfile.TarInfo, source: _Source, directory: Path) -> None:
-    name, limit = member.name, _WANTED[member.name]
+def _write(member: tarfile.TarInfo, source: _Source, directory: Path, limit: int) -> None:
+    name = member.name
     if not member.isfile():
         raise FormatError(f"has a {name} that is a link or device: pack the file itself")
     if member.size > limit:

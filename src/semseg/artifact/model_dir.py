@@ -34,6 +34,9 @@ CLASSES = "classes.json"
 """The names of all classes, in the order of the ids, and the colours of those that have one:
 `{"classes": ["background", "scratch"], "colors": {"1": "#2ca02c"}}`. A class without a name is called `class 3`."""
 
+NONE, BASE = "none", "base"
+"""The values of `_serving_scale`: images are served at their own size, or with `base_size` as their long side."""
+
 _MAX_CLASSES = 254
 """An 8-bit mask has no values for more, as 255 marks ignored pixels."""
 
@@ -43,7 +46,8 @@ class ModelDescription:
     """The network in a model directory.
 
     crop_size: that of its training, None if unknown; aux: whether the file has the auxiliary head; params: the file
-    with the parameters; classes: names and colours, as far as they are known.
+    with the parameters; classes: names and colours, as far as they are known; base_size: that of its training, None if
+    unknown; serving_scale: the size at which it is to be served, NONE or BASE.
     """
 
     network: Network
@@ -53,6 +57,8 @@ class ModelDescription:
     aux: bool
     params: Path
     classes: Classes
+    base_size: int | None = None
+    serving_scale: str = NONE
 
     @cached_property
     def digest(self) -> str:
@@ -85,6 +91,8 @@ def describe(model_dir: Path) -> ModelDescription:
         aux=found.auxiliary,
         params=path,
         classes=_read_classes(model_dir / CLASSES, found.num_classes),
+        base_size=stated.base_size(),
+        serving_scale=stated.serving_scale(),
     )
 
 
@@ -164,6 +172,21 @@ class _Hyperparams:
         if not re.fullmatch("[1-9][0-9]{0,4}", text):
             raise ArtifactError(f"{self.path} says that crop_size is {one_line(text):.100}, not a number of pixels.")
         return -(-int(text) // 8) * 8
+
+    def base_size(self) -> int | None:
+        """Return the long side of the training's images; None if the file has no such number."""
+        text = self.values.get("base_size", "")
+        return int(text) if re.fullmatch("[1-9][0-9]{0,9}", text) else None
+
+    def serving_scale(self) -> str:
+        """Return NONE or BASE; NONE if the file has neither, like the built-in algorithm's."""
+        text = self.values.get("_serving_scale", NONE)
+        if text not in (NONE, BASE):
+            raise ArtifactError(
+                f"{self.path} says that _serving_scale is {one_line(text):.100}, neither {NONE} nor {BASE}.",
+                "Correct it, or remove it.",
+            )
+        return text
 
 
 def _read_hyperparams(path: Path) -> _Hyperparams:

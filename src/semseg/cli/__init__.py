@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from semseg.cli import datasets, jobs, models, weights
+from semseg.cli import datasets, jobs, models, offline, weights
 from semseg.cli.parser import Parser, did_you_mean
 from semseg.errors import SemsegError, UserError, os_reason
 from semseg.version import __version__
@@ -23,6 +23,7 @@ COMMANDS = (
     weights.add_fetch_weights,
     weights.add_import_weights,
     models.add_serve,
+    offline.add_predict,
     models.add_export,
     models.add_quantize,
     datasets.add_demo,

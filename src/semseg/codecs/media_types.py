@@ -203,16 +203,21 @@ def _unquoted(value: str) -> str:
 
 
 def _not_acceptable(header: str, reason: str, offers: Offers) -> NotAcceptableError:
+    shared = set.intersection(*map(set, offers.values())) if len(offers) > 1 else set()
+    listed, of_all = [], ""
+    for media_type, parameters in offers.items():
+        own = {name: parameter for name, parameter in parameters.items() if name not in shared}
+        listed.append(f"{media_type} ({_listed(own)})" if own else media_type)
+        of_all = _listed({name: parameters[name] for name in parameters if name in shared})
+    each = f"; each also takes {of_all}" if of_all else ""
     return NotAcceptableError(
-        f"Accept {_quoted(header)} cannot be met: {reason}.", f"Ask for {', '.join(map(_listed, offers.items()))}."
+        f"Accept {_quoted(header)} cannot be met: {reason}.", f"Ask for {', '.join(listed)}{each}."
     )
 
 
-def _listed(offer: tuple[str, Mapping[str, Parameter]]) -> str:
-    """An offer as listed in errors: `image/png (palette=voc|ade20k)`."""
-    media_type, parameters = offer
-    each = "; ".join(f"{name}={parameter.accepts}" for name, parameter in parameters.items())
-    return f"{media_type} ({each})" if each else media_type
+def _listed(parameters: Mapping[str, Parameter]) -> str:
+    """Parameters as listed in errors: `palette=voc|ade20k; overlay=0 to 1`."""
+    return "; ".join(f"{name}={parameter.accepts}" for name, parameter in parameters.items())
 
 
 def _media_type(text: str) -> str:

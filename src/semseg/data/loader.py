@@ -12,6 +12,7 @@ import numpy as np
 from semseg.data.files import AHEAD_BYTES
 from semseg.data.pairs import Pair
 from semseg.data.samples import BATCHES_AHEAD, IndexedPair, Sample, Sampler, batches, first_batch
+from semseg.data.shares import WHOLE, Share
 from semseg.data.threads import READERS, map_in_order, read_ahead
 from semseg.machine import usable_cores
 from semseg.types import Batch
@@ -25,16 +26,20 @@ class TrainingLoader:
     Batches are cut from one endless sequence: the permutations of all epochs, one after the other. Pairs that do not
     fill a batch thus start the next epoch, as with Gluon's `DataLoader(last_batch='rollover')`, and yet any epoch
     can be started directly. If there are fewer pairs than a batch has, all of them are one batch.
-    shuffle: whether the order of an epoch is random; otherwise it is that of the pairs.
+    shuffle: whether the order of an epoch is random; otherwise it is that of the pairs. share: the part of each batch
+    that is made here, the same positions in each; it may be empty.
     """
 
     seekable = True
 
-    def __init__(self, pairs: Sequence[Pair], sampler: Sampler, batch_size: int, shuffle: bool = True) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], sampler: Sampler, batch_size: int, shuffle: bool = True, share: Share = WHOLE
+    ) -> None:
         self._pairs = pairs
         self._sampler = sampler
         self._batch_size = min(batch_size, len(pairs))
         self._shuffle = shuffle
+        self._part = share.of(self._batch_size)
 
     def iterations(self, epoch: int) -> int:
         """The number of batches of an epoch, counted from 0."""
@@ -47,9 +52,13 @@ class TrainingLoader:
         Raises DataError with the name of the file.
         """
         first, last = self._batches(epoch)
+        size = len(self._part)
+        if not size:
+            yield from (self._sampler.empty_batch() for _ in range(first + done, last))
+            return
         sequence = self._sequence((first + done) * self._batch_size, last * self._batch_size)
-        samples = _made_ahead(self._sampler.training, sequence, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
-        yield from batches(samples, self._batch_size)
+        samples = _made_ahead(self._sampler.training, sequence, self._sampler.workers, BATCHES_AHEAD * size)
+        yield from batches(samples, size)
 
     def _batches(self, epoch: int) -> tuple[int, int]:
         """The numbers of the first batch of an epoch and of the first batch of the next."""
@@ -57,11 +66,14 @@ class TrainingLoader:
         return first, following
 
     def _sequence(self, start: int, stop: int) -> Iterator[IndexedPair]:
-        """The endless sequence of pairs from position `start` to before `stop`."""
+        """The share of the endless sequence of pairs from position `start` to before `stop`."""
         count = len(self._pairs)
         for epoch in range(start // count, -(-stop // count)):
-            for index in self._order(epoch)[max(0, start - epoch * count) : stop - epoch * count]:
-                yield IndexedPair(epoch, index, self._pairs[index])
+            order, begin = self._order(epoch), epoch * count
+            for position in range(max(start, begin), min(stop, begin + count)):
+                if position % self._batch_size in self._part:
+                    index = order[position - begin]
+                    yield IndexedPair(epoch, index, self._pairs[index])
 
     def _order(self, epoch: int) -> Sequence[int]:
         count = len(self._pairs)
@@ -72,20 +84,26 @@ class TrainingLoader:
 
 
 class ValidationLoader:
-    """Every image once, in order: cropped to crop_size, or whole if batch_size is 1, as in the built-in algorithm."""
+    """Every image once, in order: cropped to crop_size, or whole if batch_size is 1, as in the built-in algorithm.
 
-    def __init__(self, pairs: Sequence[Pair], sampler: Sampler, batch_size: int) -> None:
+    share: whose batches are made here.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], sampler: Sampler, batch_size: int, share: Share = WHOLE) -> None:
         self._pairs = pairs
         self._sampler = sampler
         self._batch_size = batch_size
+        self._share = share
 
     def iterations(self) -> int:
-        """The number of batches."""
+        """The number of batches, also of those that are not in this share."""
         return -(-len(self._pairs) // self._batch_size)
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:  # noqa: ARG002 - all epochs are the same
         """The batches; the last one may be smaller. Raises DataError with the name of the file."""
-        sequence = (IndexedPair(0, index, pair) for index, pair in enumerate(self._pairs))
+        numbered = enumerate(self._pairs)
+        shared = ((index, pair) for index, pair in numbered if self._share.has(index // self._batch_size))
+        sequence = (IndexedPair(0, index, pair) for index, pair in shared)
         make = partial(self._sampler.validation, whole=self._batch_size == 1)
         samples = _made_ahead(make, sequence, self._sampler.workers, BATCHES_AHEAD * self._batch_size)
         yield from batches(samples, self._batch_size)

@@ -60,6 +60,7 @@ class ObjectStore:
 
     patience: may be changed at any time; it applies to later requests.
     stop: whether the job must end; then no further request is made, and transfers end at once.
+    caching: whether files are kept on the local disk, as they will be read again.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class ObjectStore:
         connect_timeout: float = 3,
         read_timeout: float = 5,
         stop: Callable[[], bool] = lambda: False,
+        caching: bool = True,
     ) -> None:
         self.patience = patience
         self._stop = stop
         self._timeouts = connect_timeout, read_timeout
         self._cache = DiskCache()
+        self._caching = caching
         self._lock = threading.Lock()
         self._s3_client: Any = None
         self._final_fault = ""
@@ -105,7 +108,8 @@ class ObjectStore:
             memory = io.BytesIO()
             self._fetch(bucket, key, name, memory, MAX_FILE_BYTES)
             content = memory.getvalue()
-            self._cache.put(f"{bucket}/{key}", content)
+            if self._caching:
+                self._cache.put(f"{bucket}/{key}", content)
         return content
 
     def download(self, uri: str, directory: Path) -> int:
@@ -114,12 +118,8 @@ class ObjectStore:
         A prefix is taken as a folder: ``.../train`` does not include ``.../train_annotation``. The files are named by
         the rest of their keys. Raises DataError, also if there is no object, and Stopped as soon as `stop()` is true.
         """
-        bucket, prefix = parse_uri(uri)
-        keys = self._keys(bucket, prefix, excerpt(uri))
-        if not keys:
-            raise DataError(f"There is no object at {excerpt(uri)}.", "Check the address.")
-        start = prefix.rfind("/") + 1 if keys == [prefix] else len(_folder(prefix))
-        jobs = [(key, _inside(directory, key[start:], f"s3://{bucket}/{key}")) for key in keys]
+        bucket, keys = self._below(uri)
+        jobs = [(key, directory / name) for name, key in keys.items()]
         with (
             tqdm(desc=f"Downloading {excerpt(uri)}", total=len(jobs), disable=None, leave=False) as bar,
             closing(map_in_order(partial(self._save, bucket), jobs, _DOWNLOADS, 4 * _DOWNLOADS)) as saved,
@@ -128,10 +128,24 @@ class ObjectStore:
                 bar.update()
         return len(jobs)
 
+    def files(self, uri: str) -> dict[str, File]:
+        """The object at `uri`, or else all below it, by the names that `download` would give them; none is fetched."""
+        bucket, keys = self._below(uri)
+        return {name: _S3File(self, bucket, key, excerpt(f"s3://{bucket}/{key}")) for name, key in keys.items()}
+
     def raise_if_stopped(self) -> None:
         """Raise Stopped if the job must end."""
         if self._stop():
             raise Stopped
+
+    def _below(self, uri: str) -> tuple[str, dict[str, str]]:
+        """The bucket, and the keys of the objects at an address by the rest of their keys, safe names of files."""
+        bucket, prefix = parse_uri(uri)
+        keys = self._keys(bucket, prefix, excerpt(uri))
+        if not keys:
+            raise DataError(f"There is no object at {excerpt(uri)}.", "Check the address.")
+        start = prefix.rfind("/") + 1 if keys == [prefix] else len(_folder(prefix))
+        return bucket, {_safe(key[start:], f"s3://{bucket}/{key}"): key for key in keys}
 
     def _keys(self, bucket: str, prefix: str, name: str) -> list[str]:
         """[`prefix`] if it is the key of an object, else the keys below it without those of folders."""
@@ -277,8 +291,8 @@ def _list(bucket: str, prefix: str, options: dict[str, Any], client: Any) -> dic
     return page
 
 
-def _inside(directory: Path, name: str, uri: str) -> Path:
-    """The path of `name`, which may have slashes, below a directory. Raises DataError if it is unsafe."""
+def _safe(name: str, uri: str) -> str:
+    """The name, which may have slashes, of a file below a directory. Raises DataError if it is unsafe."""
     if any(part in ("", ".", "..") or re.search("[\0-\x1f\x7f]", part) for part in name.split("/")):
         raise DataError(f"{excerpt(uri)} does not give a safe file name.", "Rename the object, or give another prefix.")
-    return directory / name
+    return name

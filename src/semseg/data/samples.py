@@ -60,6 +60,11 @@ class Sampler:
         """Augmented samples in the order of the pairs; at most `ahead` are made before they are requested."""
         return map_in_order(self._augmented, pairs, min(self.workers, usable_cores()), ahead)
 
+    def empty_batch(self) -> Batch:
+        """A batch of no crops: images (0, crop, crop, 3)."""
+        labels = np.zeros((0, self.crop_size, self.crop_size), np.uint8)
+        return Batch(np.repeat(labels[..., None], 3, axis=-1), labels)
+
     def validation(self, pairs: Iterable[IndexedPair], whole: bool, ahead: int) -> Generator[Sample, None, None]:
         """Samples cropped to the centre, or whole images, in the order of the pairs."""
         return map_in_order(self._whole if whole else self._cropped, pairs, min(self.workers, usable_cores()), ahead)

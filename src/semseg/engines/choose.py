@@ -24,21 +24,29 @@ WITH_LEARNERS: tuple[Engine, ...] = (MXNET, TORCH)
 SERVING = (AUTO, *(engine.name for engine in ENGINES))
 """The values of SEMSEG_BACKEND."""
 
+DEVICES = (AUTO, "cpu", "gpu")
+"""Where a network may be computed; `auto` is the GPU if an engine can use one."""
+
 
 @dataclass(frozen=True)
 class Trainer:
-    """The engine that trains, its device, and what it computes in, one of the engine's `precisions`."""
+    """The engine that trains, its device, and what it computes in, one of the engine's `precisions`.
+
+    gpus: how many of the machine's GPUs train, from the first on; 0 for the CPU.
+    """
 
     engine: Engine
     device: Device
     precision: str
+    gpus: int = 0
 
 
-def choose_trainer(engine: str, device: str, precision: str, instance: str) -> Trainer:
+def choose_trainer(engine: str, device: str, precision: str, instance: str, gpus: int | None = None) -> Trainer:
     """Return what trains a job, and log it, the GPUs in the built-in algorithm's words.
 
-    engine, device, precision: the hyperparameters `_engine`, `_device` and `precision_dtype`; instance: the machine's
-    type if that has a GPU, else empty. `auto` is the first of WITH_LEARNERS that is installed and can use the device.
+    engine, device, precision, gpus: the hyperparameters `_engine`, `_device`, `precision_dtype` and `_gpus`; instance:
+    the machine's type if that has a GPU, else empty. `auto` is the first of WITH_LEARNERS that is installed and can use
+    the device.
     Where the instance or device files indicate a GPU, `auto` uses the CPU only if the installed engines support nothing
     else, and then a warning is logged.
     Raises UserError when no engine is installed, DeviceError, with the cause and ways out, when a GPU that is wanted or
@@ -51,9 +59,10 @@ def choose_trainer(engine: str, device: str, precision: str, instance: str) -> T
     chosen, found, passed_over = _first_usable(candidates, device, evidence)
     logger.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
     logger.info("nvidia-smi identified %d GPUs.", found.gpus)
-    logger.info("Number of GPUs being used: %d", min(found.gpus, 1))
-    if found.gpus > 1:
-        logger.warning("%d GPUs found; only the first is used: several are not supported yet.", found.gpus)
+    used = _used(chosen, found, gpus)
+    logger.info("Number of GPUs being used: %d", used)
+    if found.gpus > 1 and not chosen.trains_in_groups:
+        logger.warning("%d GPUs found; %s uses only the first.", found.gpus, chosen.title)
     if evidence and not found.gpus and device == AUTO:
         logger.warning(
             "%s, but %s's cpu variant trains on the CPU. The gpu or the torch variant, or image, trains on the GPU; "
@@ -65,7 +74,27 @@ def choose_trainer(engine: str, device: str, precision: str, instance: str) -> T
     only = f"_engine is {engine}" if engine != AUTO else "no other engine that trains is installed"
     reason = passed_over or (only if len(candidates) == 1 else "it is the first choice")
     logger.info("%s trains in %s: %s.", chosen.title, resolved, reason, extra=FOR_PEOPLE)
-    return Trainer(chosen, found, resolved)
+    return Trainer(chosen, found, resolved, used)
+
+
+def rank_trainer(engine: str, precision: str, gpu: bool) -> Trainer:
+    """Return what trains one rank of a job, as `choose_trainer` has chosen it: an engine and a precision by name.
+
+    gpu: whether this process's first GPU trains, else the CPU. Raises DeviceError.
+    """
+    chosen = next(one for one in WITH_LEARNERS if one.name == engine)
+    return Trainer(chosen, chosen.find_device(required=True) if gpu else chosen.cpu(), precision, int(gpu))
+
+
+def _used(engine: Engine, found: Device, wanted: int | None) -> int:
+    """The number of GPUs that train: the wanted number, or all. Raises DeviceError if there are fewer."""
+    usable = found.gpus if engine.trains_in_groups else min(found.gpus, 1)
+    if wanted and wanted > usable:
+        raise DeviceError(
+            f"_gpus is {wanted}, but {engine.title} can use {usable} on this machine.",
+            f"Set it to {usable}, or leave it out." if usable else "Leave it out, to train on the CPU.",
+        )
+    return wanted or usable
 
 
 def _candidates(setting: str, wanted: str) -> list[Engine]:
@@ -139,13 +168,20 @@ def _precision(engine: Engine, device: Device, wanted: str) -> str:
     )
 
 
-def serving_engine(wanted: str, precision: str) -> tuple[Engine, Device]:
-    """Return the engine that serves, and its device; wanted: one of SERVING, precision: one of PRECISIONS.
+def serving_engine(wanted: str, precision: str, place: str = AUTO) -> tuple[Engine, Device]:
+    """Return the engine that serves, and its device.
 
+    wanted: one of SERVING; precision: one of PRECISIONS; place: one of DEVICES.
     `auto` is the first of WITH_LEARNERS that is installed and computes in the precision on the first GPU, and OpenVINO
     without one. Their imports take seconds, so `auto` looks for GPUs only where one has a device file. A GPU that
-    cannot be used is not an error: warnings give the reasons. Raises UserError if the engine is not installed.
+    cannot be used is only an error if `place` asks for one: else warnings give the reasons. Raises UserError if the
+    engine is not installed, DeviceError if no GPU can be used.
     """
+    if place == "gpu":
+        return _engine_on_gpu(wanted, precision)
+    if place == "cpu":
+        engine = OPENVINO if wanted == AUTO else _candidates("SEMSEG_BACKEND", wanted)[0]
+        return engine, engine.cpu()
     if wanted == OPENVINO.name or (wanted == AUTO and not gpu_files()):
         return OPENVINO, OPENVINO.cpu()
     engines = (
@@ -164,6 +200,23 @@ def serving_engine(wanted: str, precision: str) -> tuple[Engine, Device]:
     for warning in filter(None, warnings):
         logger.warning(warning)
     return (OPENVINO, OPENVINO.cpu()) if wanted == AUTO else (engines[0], engines[0].cpu())
+
+
+def _engine_on_gpu(wanted: str, precision: str) -> tuple[Engine, Device]:
+    """The engine, or for `auto` the first of WITH_LEARNERS, that can use the first GPU, and this GPU.
+
+    One that computes in the precision there is preferred; the error of another will say so.
+    """
+    found: list[tuple[Engine, Device]] = []
+    refusals: list[tuple[Engine, DeviceError]] = []
+    for engine in _candidates("SEMSEG_BACKEND", wanted):
+        try:
+            found.append((engine, engine.find_device(required=True)))
+        except DeviceError as error:
+            refusals.append((engine, error))
+    if not found:
+        raise next((error for engine, error in refusals if engine.is_for_gpus()), refusals[0][1])
+    return next((one for one in found if _serves_in(*one, precision)), found[0])
 
 
 def _serves_in(engine: Engine, gpu: Device, precision: str) -> bool:

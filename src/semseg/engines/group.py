@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from semseg.types import Arrays
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -96,3 +99,14 @@ def shared_by(group: Group, data: bytes) -> bytes:
     if group.rank == 0:
         words.view(np.uint8)[:length] = np.frombuffer(own, np.uint8)
     return group.sum(words).view(np.uint8)[:length].tobytes() if length else b""
+
+
+def shared_arrays(group: Group, arrays: Arrays) -> Arrays:
+    """Return rank 0's arrays on every rank of the group; the other ranks' argument is ignored. Collective."""
+    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()} if group.rank == 0 else {}
+    table = [(name, array.dtype.str, array.shape) for name, array in kept.items()]
+    shared = json.loads(shared_by(group, json.dumps(table).encode()))
+    return {
+        name: np.frombuffer(shared_by(group, kept[name].tobytes() if kept else b""), dtype).reshape(shape)
+        for name, dtype, shape in shared
+    }

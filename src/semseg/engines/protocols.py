@@ -152,6 +152,11 @@ class Engine(Protocol):
         """How to install it, as part of a sentence that is an instruction."""
         ...
 
+    @property
+    def trains_in_groups(self) -> bool:
+        """Whether it trains on several hosts, and on each with a process for each GPU; see `join`."""
+        ...
+
     def is_installed(self) -> bool:
         """Whether its library is installed; it is not loaded."""
         ...

@@ -18,6 +18,7 @@ from semseg.exporting.qdq import inner_convolutions, to_int8
 from semseg.files import replacing
 from semseg.inference import memory
 from semseg.inference.predictor import Predictor, normalise
+from semseg.inference.scaling import scale_of
 from semseg.inference.scoring import Labelled
 from semseg.machine import free_memory, usable_cores
 from semseg.types import UInt8
@@ -54,7 +55,7 @@ def quantize(
     """
     cores = usable_cores()
     network = onnx.load_from_string(build_onnx(model))
-    images = [normalise(_center(image)) for image in calibration]
+    images = [normalise(_center(scale_of(model).resized(image))) for image in calibration]
     ranges = activation_ranges(network, images, cores)
     f32 = _predictor(network, model, cores)
     noisiest: list[str] = []
@@ -76,7 +77,7 @@ def quantize(
 def _predictor(network: onnx.ModelProto, model: ModelDescription, cores: int) -> Predictor:
     backend = OpenVinoBackend(network.SerializeToString(), model.network, model.num_classes, "f32", cores)
     tile_pixels = memory.tile_pixels(free_memory(), backend.bytes_per_pixel)
-    return Predictor(backend, model.num_classes, tile_pixels, origin=str(model.params.parent))
+    return Predictor(backend, model.num_classes, tile_pixels, str(model.params.parent), scale_of(model))
 
 
 def _noisiest(noise: dict[str, float]) -> list[str]:

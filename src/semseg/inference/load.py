@@ -11,6 +11,7 @@ from semseg.engines.choose import serving_engine
 from semseg.engines.protocols import AUTO, BackendOptions
 from semseg.inference import memory
 from semseg.inference.predictor import Predictor
+from semseg.inference.scaling import MODEL, scale_of
 from semseg.machine import free_memory, usable_cores
 
 logger = logging.getLogger(__name__)
@@ -18,11 +19,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to predict, its description, and the bytes of memory left for images and answers."""
+    """A model ready to predict, its description, and the bytes of memory left for images and answers.
+
+    engine: the name of the engine that computes it.
+    """
 
     predictor: Predictor
     description: ModelDescription
     memory: int
+    engine: str = ""
 
 
 def load_predictor(
@@ -33,6 +38,8 @@ def load_predictor(
     cache_dir: Path | None = None,
     cores: int | None = None,
     processes: int = 1,
+    scale: str = MODEL,
+    place: str = AUTO,
 ) -> LoadedModel:
     """Load the network of a model directory; takes a second with OpenVINO, several with MXNet or PyTorch.
 
@@ -40,11 +47,14 @@ def load_predictor(
     max_tile_pixels: the most pixels that the network gets at a time, 0 for what the memory of the GPU or host allows.
     cache_dir: where OpenVINO keeps compiled models for the next start; ignored with a warning if it is not this user's
     own. cores: the number to compute on, None for all of this process. processes: the number that share the
-    memory. Raises ArtifactError when the directory has no readable model or none of this precision, UserError when the
-    engine or the CPU does not support the precision.
+    memory. scale: the size at which the network gets images: `model`, `none`, `base` or a factor, as in `scaling`.
+    place: one of `choose.DEVICES`. Raises ArtifactError when the directory has no readable model or none of this
+    precision, UserError when the engine or the CPU does not support the precision, or the model not the scale,
+    DeviceError when a GPU is asked for and cannot be used.
     """
     model = describe(model_dir)  # first, so that errors in the directory appear before an engine is loaded
-    engine, device = serving_engine(backend, precision)
+    served = scale_of(model, scale)
+    engine, device = serving_engine(backend, precision, place)
     logger.info("Number of GPUs being used: %d", min(device.gpus, 1))
     network = engine.backend(model, device, BackendOptions(precision, cores or usable_cores(), cache_dir))
     on_device = network.device_memory()
@@ -55,5 +65,5 @@ def load_predictor(
         max_tile_pixels,
     )
     logger.info("Images of more than %d pixels are cut into tiles.", pixels)
-    predictor = Predictor(network, model.num_classes, pixels, origin=str(model_dir))
-    return LoadedModel(predictor, model, left)
+    predictor = Predictor(network, model.num_classes, pixels, str(model_dir), served)
+    return LoadedModel(predictor, model, left, engine.name)

@@ -5,6 +5,7 @@ The backend gives the bytes that the network's computation takes for each pixel 
 
 from __future__ import annotations
 
+from semseg.inference.scaling import UNSCALED, Scale
 from semseg.inference.tiling import SMALLEST_BUDGET, computed_pixels
 
 _MAX_TILE_BYTES = 1600 << 20
@@ -43,10 +44,13 @@ def divided(free: int, device: int | None, bytes_per_pixel: int, given: int = 0)
     return pixels, max(free - pixels * on_host, free // 2)
 
 
-def request_bytes(num_classes: int, height: int, width: int, stride: int, answer: int) -> int:
+def request_bytes(num_classes: int, height: int, width: int, stride: int, answer: int, scale: Scale = UNSCALED) -> int:
     """Bytes that one image takes from decoding to answer, besides the network's computation on a tile.
 
-    stride: the network's; answer: bytes per pixel of everything made from the logits.
+    stride: the network's; answer: bytes per pixel of everything made from the logits; scale: the size at which the
+    network gets the image.
     """
-    logits = 4 * num_classes * computed_pixels(height, width, stride) // stride**2
-    return max(_DECODING, _DECODED + answer) * height * width + logits + _BYTES_PER_SIDE * (height + width)
+    logits = 4 * num_classes * computed_pixels(*scale.size(height, width), stride) // stride**2
+    resizing = _DECODED * height * width + scale.memory(height, width)
+    pixels = max(_DECODING * height * width, resizing, (_DECODED + answer) * height * width)
+    return pixels + logits + _BYTES_PER_SIDE * (height + width)

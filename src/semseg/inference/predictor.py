@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from semseg.engines.protocols import Backend
 from semseg.errors import ArtifactError
 from semseg.inference import tiling
+from semseg.inference.scaling import UNSCALED, Scale
 from semseg.inference.upsampling import upsampled_blocks
 from semseg.types import IMAGENET_MEAN, IMAGENET_STD, Float32, Prediction, UInt8
 
@@ -18,33 +19,42 @@ class Predictor:
     """A network that segments images of any size from 1 x 1."""
 
     def __init__(
-        self, backend: Backend, num_classes: int, max_tile_pixels: int, origin: str = "the model at hand"
+        self,
+        backend: Backend,
+        num_classes: int,
+        max_tile_pixels: int,
+        origin: str = "the model at hand",
+        scale: Scale = UNSCALED,
     ) -> None:
         """max_tile_pixels: larger images are cut into tiles, see `tiling`; at least tiling.SMALLEST_BUDGET.
 
-        origin: the model's name in errors.
+        origin: the model's name in errors. scale: the size at which the network gets images, unless `predict` is given
+        another.
         """
         self._backend = backend
         self._origin = origin
         self.num_classes = num_classes
         self.max_tile_pixels = max_tile_pixels
+        self.scale = scale
 
     @property
     def stride(self) -> int:
         """The network's stride: the side of the squares of pixels in which an image is computed."""
         return self._backend.stride
 
-    def predict(self, image: UInt8) -> Prediction:
+    def predict(self, image: UInt8, scale: Scale | None = None) -> Prediction:
         """RGB uint8 (H, W, 3) -> the prediction of each pixel. The network runs now, the rest when it is requested.
 
-        Raises ArtifactError when the network computes infinite values or NaN.
+        The network gets the image at a size of its own, by default the predictor's `scale`; its logits are stretched to
+        the image's. Raises ArtifactError when the network computes infinite values or NaN.
         """
         height, width, _ = image.shape
-        tiles = tiling.plan(height, width, self.max_tile_pixels, self.stride)
+        resized = (scale or self.scale).resized(image)
+        tiles = tiling.plan(resized.shape[0], resized.shape[1], self.max_tile_pixels, self.stride)
         if all(axis.tiles == 1 for axis in tiles):
-            logits = self._logits(image)
+            logits = self._logits(resized)
         else:
-            logits = tiling.blended(image, tiles, self.num_classes, self.stride, self._logits)
+            logits = tiling.blended(resized, tiles, self.num_classes, self.stride, self._logits)
         return LogitsPrediction(logits, height, width)
 
     def _logits(self, image: UInt8) -> Float32:

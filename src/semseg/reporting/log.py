@@ -30,15 +30,17 @@ class LogSink:
     """Logs events in the built-in algorithm's format.
 
     Epochs that ended before a restart are not logged again.
-    host: this machine's name. frequency: iterations between two progress notices. clock: seconds since 1970.
+    host: this machine's name. frequency: iterations between two progress notices. clock: seconds since 1970. begun:
+    whether another process of this run has logged its beginning.
     """
 
-    def __init__(self, host: str, frequency: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, host: str, frequency: int, clock: Callable[[], float] = time.time, begun: bool = False) -> None:
         self._host = host
         self._frequency = frequency
         self._clock = clock
         self._start = clock()
-        self._metrics("init_train_data_iter", resets=0)
+        if not begun:
+            self._metrics("init_train_data_iter", resets=0)
         self._since, self._samples = clock(), 0
 
     def __call__(self, event: Event) -> None:

@@ -1,15 +1,14 @@
-"""The job's channels and hosts, as SageMaker describes them in its configuration files."""
+"""The job's channels, as SageMaker describes them in its configuration files."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semseg.errors import ChannelError, UserError, first_few, one_line
+from semseg.errors import ChannelError, first_few, one_line
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.paths import Paths
 
@@ -170,46 +169,3 @@ def _find_manifest(directory: Path) -> Path | None:
             f"The channel {directory.name} has {len(found)} manifests: {names}.", "Keep only one of them."
         )
     return found[0] if found else None
-
-
-_GPU_INSTANCE = re.compile(r"ml\.(p|gr?)\d.*|local_gpu", re.IGNORECASE)
-"""Instance types with GPUs, such as ml.p3.2xlarge, ml.g4dn.xlarge, ml.gr6.4xlarge and the SDK's local_gpu."""
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """The current host of the job. instance_type: empty if unknown."""
-
-    current: str
-    instance_type: str = ""
-
-    @property
-    def gpu_instance(self) -> str:
-        """The instance type if it has GPUs, else empty."""
-        return self.instance_type if _GPU_INSTANCE.fullmatch(self.instance_type) else ""
-
-
-def read_hosts(paths: Paths) -> Hosts:
-    """Returns the job's host, `algo-1` if the platform does not name it.
-
-    Raises UserError for more than one host: training runs on a single machine.
-    """
-    config = read_json_object(paths.resource_config)
-    current, hosts = config.get("current_host", "algo-1"), config.get("hosts", ["algo-1"])
-    if not isinstance(current, str) or not isinstance(hosts, list):
-        raise UserError(f"{paths.resource_config}: current_host must be a string and hosts a list.")
-    if len(hosts) > 1:
-        raise UserError(
-            f"The job has {len(hosts)} hosts, but training runs on a single machine.",
-            "Set InstanceCount to 1.",
-        )
-    return Hosts(current, _instance_type(config, current))
-
-
-def _instance_type(config: Mapping[str, Any], host: str) -> str:
-    """Returns the host's instance type from two undocumented fields; empty if neither has a valid one."""
-    listed = config.get("instance_groups")
-    groups = [group for group in listed if isinstance(group, dict)] if isinstance(listed, list) else []
-    mine = [group for group in groups if isinstance(group.get("hosts"), list) and host in group["hosts"]]
-    types = [config.get("current_instance_type"), *(group.get("instance_type") for group in mine)]
-    return next((found for found in types if isinstance(found, str) and len(found) <= 100 and found.isprintable()), "")

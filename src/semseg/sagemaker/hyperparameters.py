@@ -99,6 +99,13 @@ class Hyperparameters:
         "also write model_int8.onnx, faster on CPUs, if it loses at most 0.5 points of mIOU",
         may_differ=True,
     )
+    serving_scale: str = choice(
+        "_serving_scale",
+        "none",
+        ("none", "base"),
+        "size at which the model is served and finally scored: images' own, or base_size as their long side",
+        may_differ=True,
+    )
     label_attribute: str | None = text(
         "_label_attribute", None, "key of the annotation, for manifests with several keys that end in -ref"
     )
@@ -130,6 +137,20 @@ class Hyperparameters:
         ("auto", "mxnet", "torch"),
         "library that trains; auto: MXNet where it is installed and can use the device, else PyTorch",
         may_differ=True,
+    )
+    gpus: int | None = integer(
+        "_gpus", None, "GPUs of each machine that train; all by default", low=1, high=64, may_differ=True
+    )
+    ranks: int | None = integer(
+        "_ranks",
+        None,
+        "torch: processes that train on each machine's CPU; 1 by default",
+        low=1,
+        high=64,
+        may_differ=True,
+    )
+    rendezvous_minutes: float = real(
+        "_rendezvous_minutes", "15.0", "minutes that hosts wait for each other", "(0, inf)", may_differ=True
     )
     tf32: bool = boolean(
         "_tf32", "False", "torch: let GPUs round float32 to TF32's 10 bits in convolutions", may_differ=True

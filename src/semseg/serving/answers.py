@@ -7,12 +7,12 @@ the OpenAPI description read. Probabilities of all classes are computed only for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from semseg.artifact.model_dir import ModelDescription
+from semseg.artifact.model_dir import BASE, NONE, ModelDescription
 from semseg.codecs import palettes
 from semseg.codecs.images import encode_image
 from semseg.codecs.masks import encode_mask
@@ -34,6 +34,7 @@ from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
 from semseg.codecs.tensors import ENVELOPE, check_size, encode_classes, encode_probabilities
 from semseg.errors import TooLargeError
+from semseg.inference.scaling import FACTOR
 from semseg.types import Prediction, UInt8
 
 PROBABILITIES, CLASSES, CONFIDENCE = "probabilities", "classes", "confidence"
@@ -64,7 +65,8 @@ class Answer:
     bytes per pixel of everything made from the logits until the answer is sent, for the worst image. length: bytes per
     pixel of the encoded answer, None if it is known only after encoding. check_length: raises TooLargeError for more
     bytes than the media type can hold. compressible: whether gzip is worth its time: float32 probabilities of all
-    classes shrink by a tenth, in thirty times the time of the softmax, and PNG is compressed already.
+    classes shrink by a tenth, in thirty times the time of the softmax, and PNG is compressed already. scale: the size
+    at which the network gets the image, for `scaling.scale_of`; None if Accept does not say.
     """
 
     media_type: str
@@ -73,6 +75,7 @@ class Answer:
     length: _BytesPerPixel | None = None
     check_length: Callable[[int], object] = lambda _: None
     compressible: bool = False
+    scale: str | None = None
 
     def check(self, num_classes: int, height: int, width: int, limit: int) -> None:
         """Raises TooLargeError, with a hint at smaller answers, if the answer will be larger than allowed.
@@ -256,8 +259,19 @@ OFFERS: Mapping[str, Offer] = {
 """The media types that Accept may request; the first is sent when there is no Accept header."""
 
 
+SCALE = Parameter(
+    f"{NONE}|{BASE}|{FACTOR}",
+    f"{NONE}|{BASE}|0.05 to 4",
+    {"anyOf": [{"enum": [NONE, BASE]}, {"type": "number", "minimum": 0.05, "maximum": 4}]},
+)
+COMMON: Mapping[str, Parameter] = {"scale": SCALE}
+"""The parameters that every media type has."""
+
+
 def answer_to(accept: str | None, offers: Mapping[str, Offer] = OFFERS) -> Answer:
     """The answer that a request's Accept header prefers. Raises NotAcceptableError, listing the supported types."""
-    accepted = negotiate_accept(accept, {media_type: offer.parameters for media_type, offer in offers.items()})
+    parameters = {media_type: {**offer.parameters, **COMMON} for media_type, offer in offers.items()}
+    accepted = negotiate_accept(accept, parameters)
     offer = offers[accepted.media_type]
-    return offer.build(accepted.media_type, with_defaults(accepted.parameters, offer.parameters))
+    answer = offer.build(accepted.media_type, with_defaults(accepted.parameters, offer.parameters))
+    return replace(answer, scale=accepted.parameters.get("scale"))

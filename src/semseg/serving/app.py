@@ -18,8 +18,11 @@ from PIL import Image
 from werkzeug.exceptions import HTTPException
 
 from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.colors import color_name
 from semseg.codecs.media_types import check_content_type
+from semseg.codecs.palettes import model_palette
 from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
+from semseg.inference.scaling import Scale
 from semseg.serving.answers import OFFERS, Offer, answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
 from semseg.serving.invocation import Invocation
@@ -80,7 +83,7 @@ def create_app(
 
     @app.get("/info")
     def info() -> Response:
-        return _json(200, _info(queue.description)) if queue.ready else _loading()
+        return _json(200, _info(queue.description, queue.scale)) if queue.ready else _loading()
 
     @app.get("/metrics")
     def prometheus_metrics() -> Response:
@@ -126,14 +129,18 @@ def _printable(text: str) -> str:
     return "".join(islice((letter for letter in text if " " <= letter <= "~"), _LONGEST_HEADER))
 
 
-def _info(model: ModelDescription) -> dict[str, object]:
+def _info(model: ModelDescription, scale: Scale) -> dict[str, object]:
     """The content of /info; null where the model directory does not say."""
+    colours = model_palette(model.classes)[: model.num_classes]
     return {
         "algorithm": model.network.name,
         "backbone": model.backbone.name,
         "num_classes": model.num_classes,
         "crop_size": model.crop_size,
+        "base_size": model.base_size,
+        "scale": str(scale),
         "classes": model.classes.titles if model.classes.named else None,
+        "colors": [color_name(int.from_bytes(colour.tobytes())) for colour in colours],
         "version": __version__,
     }
 

@@ -14,8 +14,9 @@ from gunicorn.http.errors import ParseException
 
 from semseg.codecs.images import decode_whole, open_image
 from semseg.codecs.recordio import Buffer
-from semseg.errors import RequestError, TooLargeError
+from semseg.errors import NotAcceptableError, RequestError, TooLargeError, UserError
 from semseg.inference.memory import request_bytes
+from semseg.inference.scaling import Scale, scale_of
 from semseg.inference.tiling import computed_pixels
 from semseg.serving.answers import Answer, Segmented
 from semseg.serving.codings import accepts_gzip, is_packed, unpacked
@@ -82,30 +83,42 @@ class Invocation:
             image = open_image(body, self._settings.max_pixels)
             del body  # the image may have its own copy, and only one is counted
             record.size = image.size
-            _check_size(image.width, image.height, model.network.stride, self._settings.max_pixels)
+            scale = _scale(queue, answer)
+            _check_size(image.width, image.height, scale, model.network.stride, self._settings.max_pixels)
             size = model.num_classes, image.height, image.width
             answer.check(*size, limit=self._settings.max_response)
             with queue.place(left), self._metrics.queued.track_inprogress():
                 with record.stage("wait"):
-                    needed = request_bytes(*size, model.network.stride, answer.memory(model.num_classes))
+                    needed = request_bytes(*size, model.network.stride, answer.memory(model.num_classes), scale)
                     held.enter_context(self._budget.images.reserve(needed, until))
                 require_client(left)
                 with record.stage("decode"):
                     pixels = decode_whole(image)
                 with record.stage("network"):
-                    prediction = queue.predict(pixels, until, left)
+                    prediction = queue.predict(pixels, until, left, scale)
         require_client(left)
         with record.stage("encode"):
             return answer.encode(Segmented(pixels, prediction, model))
 
 
-def _check_size(width: int, height: int, stride: int, limit: int) -> None:
+def _scale(queue: PredictionQueue, answer: Answer) -> Scale:
+    """The size at which the network gets the image. Raises NotAcceptableError if the model does not know it."""
+    try:
+        return queue.scale if answer.scale is None else scale_of(queue.description, answer.scale)
+    except UserError as error:
+        raise NotAcceptableError(error.message, error.hint) from error
+
+
+def _check_size(width: int, height: int, scale: Scale, stride: int, limit: int) -> None:
     """Raises TooLargeError when the network would compute more pixels than allowed, even if the image has fewer."""
-    pixels = computed_pixels(height, width, stride)
+    computed = scale.size(height, width)
+    pixels = computed_pixels(*computed, stride)
     if pixels > limit:
+        resized = "" if computed == (height, width) else f", resized to {computed[1]} x {computed[0]},"
         raise TooLargeError(
-            f"The image of {width} x {height} pixels counts as {pixels:,}, more than the {limit:,} allowed: its sides "
-            f"are rounded up to multiples of {stride}, because the network computes squares of {stride} x {stride}.",
+            f"The image of {width} x {height} pixels{resized} counts as {pixels:,}, more than the {limit:,} allowed: "
+            f"its sides are rounded up to multiples of {stride}, because the network computes squares of {stride} x "
+            f"{stride}.",
             "Send a smaller or less narrow image, or serve with a higher SEMSEG_MAX_PIXELS.",
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from semseg.codecs.media_types import Parameter
 from semseg.networks.definitions import BACKBONES, NETWORKS
-from semseg.serving.answers import Offer
+from semseg.serving.answers import COMMON, Offer
 from semseg.version import __version__
 
 
@@ -18,7 +18,8 @@ def description(offers: Mapping[str, Offer]) -> str:
     for placeholder, definitions in (("{networks}", NETWORKS), ("{backbones}", BACKBONES)):
         text = text.replace(placeholder, '", "'.join(definition.name for definition in definitions))
     answers = {media_type: _content(offer) for media_type, offer in offers.items()}
-    return text.replace('"{answers}"', json.dumps(answers))
+    common = {name: _schema(parameter) for name, parameter in COMMON.items()}
+    return text.replace('"{answers}"', json.dumps(answers)).replace('"{common}"', json.dumps(common))
 
 
 def _content(offer: Offer) -> dict[str, object]:

@@ -18,6 +18,7 @@ import numpy as np
 from semseg.artifact.model_dir import ModelDescription
 from semseg.errors import BusyError, ClientLeftError
 from semseg.inference.load import LoadedModel
+from semseg.inference.scaling import UNSCALED, Scale
 from semseg.inference.tiling import computed_pixels
 from semseg.types import Prediction, UInt8
 
@@ -93,6 +94,11 @@ class PredictionQueue:
         """The model's description; waits until it is loaded, and raises what loading raised."""
         return self._model.result().description
 
+    @property
+    def scale(self) -> Scale:
+        """The size at which the network gets images unless a request says otherwise; waits as `description` does."""
+        return self._model.result().predictor.scale
+
     def report_if_stuck(self) -> None:
         """Reports to the listener if the current prediction takes longer than any does on a machine that works.
 
@@ -131,14 +137,16 @@ class PredictionQueue:
             with self._lock, suppress(ValueError):
                 self._queue.remove(left)
 
-    def predict(self, image: UInt8, until: float, left: Callable[[], bool] = _never_leaves) -> Prediction:
+    def predict(
+        self, image: UInt8, until: float, left: Callable[[], bool] = _never_leaves, scale: Scale | None = None
+    ) -> Prediction:
         """Run the network on an RGB image, uint8 (H, W, 3), after those that came before; returns when it has run.
 
-        left: whether the client has left; another thread calls it. Raises ClientLeftError if it has left by the image's
-        turn, and BusyError if the network has not begun by `until`, on time.monotonic's clock. A prediction that has
-        begun is finished.
+        left: whether the client has left; another thread calls it. scale: the size at which the network gets the image,
+        None for the model's. Raises ClientLeftError if the client has left by the image's turn, and BusyError if the
+        network has not begun by `until`, on time.monotonic's clock. A prediction that has begun is finished.
         """
-        future = self._thread.submit(self._predict, self._model.result(), image, left)
+        future = self._thread.submit(self._predict, self._model.result(), image, left, scale)
         try:
             return future.result(until - time.monotonic())
         except TimeoutError:
@@ -150,13 +158,13 @@ class PredictionQueue:
                 self._retry_after(),
             ) from None
 
-    def _predict(self, model: LoadedModel, image: UInt8, left: Callable[[], bool]) -> Prediction:
+    def _predict(self, model: LoadedModel, image: UInt8, left: Callable[[], bool], scale: Scale | None) -> Prediction:
         require_client(left)
-        height, width, _ = image.shape
+        height, width = (scale or model.predictor.scale).size(image.shape[0], image.shape[1])
         begin, pixels = time.monotonic(), computed_pixels(height, width, model.description.network.stride)
         self._stuck_at = begin + max(_STUCK_SECONDS, _STUCK_SECONDS_PER_PIXEL * pixels)
         try:
-            prediction = model.predictor.predict(image)
+            prediction = model.predictor.predict(image, scale)
         except Exception as error:
             self._failures += 1
             if self._failures >= _FAILURES:
@@ -178,7 +186,7 @@ class PredictionQueue:
             logger.info("loading model...")
             model = self._load()
             # The first image is slow: the network's graph and the kernels' scratch memory are made for it.
-            model.predictor.predict(np.zeros((_WARM_UP_SIZE, _WARM_UP_SIZE, 3), np.uint8)).labels()
+            model.predictor.predict(np.zeros((_WARM_UP_SIZE, _WARM_UP_SIZE, 3), np.uint8), UNSCALED).labels()
             logger.info("...model loaded.")
             self._listener.loaded(model)
             return model

@@ -121,6 +121,7 @@ class Processes(BaseApplication):  # type: ignore[misc]
             settings.cache_dir,
             cores=cores,
             processes=settings.workers,
+            scale=settings.scale,
         )
         budget = MemoryBudget()
 

@@ -5,13 +5,16 @@ VARIABLES is the one table of their names, defaults, ranges and meanings; the RE
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from semseg.artifact.model_dir import BASE, NONE
 from semseg.engines.choose import SERVING
 from semseg.engines.protocols import PRECISIONS
 from semseg.errors import UserError
+from semseg.inference.scaling import CHOICES, FACTOR, MODEL
 from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.sagemaker.paths import Paths
 
@@ -76,6 +79,22 @@ class Folder:
         if text and not text.startswith("/"):
             raise UserError(f"{self.name} is {text[:50]!r}, not an absolute path.", f"It is {self.meaning}.")
         return Path(text) if text else None
+
+
+@dataclass(frozen=True)
+class ScaleText:
+    """An environment variable that holds a word or a factor for `scaling.scale_of`."""
+
+    name: str
+    meaning: str
+    default = MODEL
+
+    def read(self, environ: Mapping[str, str]) -> str:
+        """The variable's value or its default; raises UserError, naming the variable, if it is neither of those."""
+        text = environ.get(self.name) or self.default
+        if text not in (MODEL, NONE, BASE) and not re.fullmatch(FACTOR, text):
+            raise UserError(f"{self.name} is {text[:50]!r}.", f"Give {MODEL}, {CHOICES}; unset, it is {self.default}.")
+        return text
 
 
 PORT = Number("SAGEMAKER_BIND_TO_PORT", 8080, 1, 65535, "the port to listen on")
@@ -151,6 +170,12 @@ CACHE_DIR = Folder(
     "a folder of the server's own, created if necessary, in which OpenVINO keeps compiled models: saves 0.05 to 0.2 s "
     "of the next start for as much disk as `model.onnx` takes",
 )
+SCALE = ScaleText(
+    "SEMSEG_SCALE",
+    "the size at which the network gets images: `model`, as its `_serving_scale` says; `none`, the images' own; "
+    "`base`, its `base_size` as their long side; or a factor of 0.05 to 4. Answers have the image's size in any case; "
+    "`scale` in `Accept` overrides it",
+)
 REQUEST_LOG = Choice(
     "SEMSEG_REQUEST_LOG",
     ("metrics", "json", "none"),
@@ -171,6 +196,7 @@ VARIABLES = (
     BACKEND,
     PRECISION,
     CACHE_DIR,
+    SCALE,
     REQUEST_LOG,
 )
 
@@ -195,6 +221,7 @@ class Settings:
     backend: str = BACKEND.default
     precision: str = PRECISION.default
     cache_dir: Path | None = None
+    scale: str = SCALE.default
     request_log: str = REQUEST_LOG.default
 
     @classmethod
@@ -216,6 +243,7 @@ class Settings:
             backend=BACKEND.read(environ),
             precision=PRECISION.read(environ),
             cache_dir=CACHE_DIR.read(environ),
+            scale=SCALE.read(environ),
             request_log=REQUEST_LOG.read(environ),
         )
 
@@ -226,11 +254,11 @@ def table() -> str:
     return "\n".join(["| variable | default | |", "|---|---|---|", *rows])
 
 
-def _meaning(variable: Number | Choice | Folder) -> str:
+def _meaning(variable: Number | Choice | Folder | ScaleText) -> str:
     match variable:
         case Number():
             return f"{variable.meaning}; {variable.lowest} to {variable.highest}"
         case Choice():
             return f"{variable.meaning}: {', '.join(f'`{option}`' for option in variable.options)}"
-        case Folder():
+        case Folder() | ScaleText():
             return variable.meaning

@@ -5,6 +5,7 @@ from __future__ import annotations
 from semseg.artifact.earlier import Earlier
 from semseg.data.report import Report, class_weights
 from semseg.engines.choose import Trainer
+from semseg.engines.group import ALONE, Group, shared_arrays
 from semseg.engines.protocols import Engine, Learner, LearnerSpecification, OptimizerSettings
 from semseg.errors import HyperparameterError
 from semseg.networks.backbones import find_backbone, read_backbone
@@ -58,9 +59,27 @@ def build_learner(
     checkpoint: Checkpoint | None,
     weights: tuple[float, ...] | None,
     trainer: Trainer,
+    group: Group = ALONE,
 ) -> Learner:
-    """Returns a learner with the checkpoint's state, else the earlier model's parameters, else initial values."""
-    specification = LearnerSpecification(
+    """Returns a learner with the checkpoint's state, else the earlier model's parameters, else initial values.
+
+    In a group all ranks call this, and get a learner with the state of rank 0's.
+    """
+    specification = specify(settings, weights, trainer)
+    arrays, origin = _first_arrays(specification, settings, earlier, checkpoint)
+    learner = trainer.engine.learner(specification, arrays, origin, trainer.device, group)
+    if checkpoint:
+        learner.restore(checkpoint.state, str(checkpoint.path))
+    if group.size > 1:
+        state = shared_arrays(group, learner.state() if group.rank == 0 else {})
+        if group.rank:
+            learner.restore(state, "the state of rank 0")
+    return learner
+
+
+def specify(settings: Hyperparameters, weights: tuple[float, ...] | None, trainer: Trainer) -> LearnerSpecification:
+    """Returns the specification of the job's learner; weights: of the classes in the loss."""
+    return LearnerSpecification(
         by_name(settings.algorithm, NETWORKS),
         by_name(settings.backbone, BACKBONES),
         settings.num_classes,
@@ -80,11 +99,6 @@ def build_learner(
         tf32=settings.tf32,
         syncbn=settings.syncbn,
     )
-    arrays, origin = _first_arrays(specification, settings, earlier, checkpoint)
-    learner = trainer.engine.learner(specification, arrays, origin, trainer.device)
-    if checkpoint:
-        learner.restore(checkpoint.state, str(checkpoint.path))
-    return learner
 
 
 def _first_arrays(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from semseg.artifact import model_dir
+from semseg.engines.protocols import Learner
+from semseg.reporting.events import Emit
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import FOR_PARSERS, LOGGER
 from semseg.training.best_effort import best_effort
@@ -22,19 +25,31 @@ def finish(run: Run, stop: threading.Event) -> None:
     A failure after the parameters are saved is logged as a warning; once `stop` is set, slow work is skipped.
     Raises DivergedError and DiskFullError.
     """
-    settings, inputs, directory = run.job.settings, run.job.inputs, run.job.paths.model
+    save_last(run, stop)
+    complete(run.job, lambda: run.learner, run.emit, stop)
+
+
+def save_last(run: Run, stop: threading.Event) -> None:
+    """Saves the last parameters. Raises DivergedError and DiskFullError."""
     if stop.is_set():
         LOGGER.warning("Stopping on request: saving the current model.")
     LOGGER.warning(
         "wait_for_all_workers will not sync workers since the kv store is not running distributed", extra=FOR_PARSERS
     )
     run.artifact.save_parameters(model_dir.LAST, run.learner.parameters())
+
+
+def complete(job: Job, learner: Callable[[], Learner], emit: Emit, stop: threading.Event) -> None:
+    """Exports the best parameters, and emits their scores on whole images; logs a warning for what fails.
+
+    learner: returns one of the job's networks, whose parameters the scoring replaces.
+    """
+    settings, inputs, directory = job.settings, job.inputs, job.paths.model
     if settings.export_onnx:
         export_onnx(directory)
     if settings.quantize:
-        quantize_model(directory, (inputs.train, inputs.validation), settings, stop.is_set, run.emit)
-    best, measured = run.artifact.path(model_dir.BEST), (inputs.validation, inputs.test)
-    score(run.learner, best, measured, settings, stop.is_set, run.emit)
+        quantize_model(directory, (inputs.train, inputs.validation), settings, stop.is_set, emit)
+    score(learner, directory / model_dir.BEST, (inputs.validation, inputs.test), settings, stop.is_set, emit)
 
 
 def export_onnx(directory: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import threading
 
 from semseg.artifact import model_dir
+from semseg.data.shares import Share
 from semseg.errors import DeviceMemoryError, Stopped
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.components import early_stopping
@@ -19,29 +20,36 @@ _SMALLEST_CROP = 24
 """The smallest crop_size is 17, which is rounded up to a multiple of 8."""
 
 
-def fit(run: Run, stop: threading.Event) -> None:
+def fit(run: Run, stop: threading.Event) -> Progress:
     """Trains until all epochs are done or `stop` is set, and saves the best model in the artifact.
+
+    Returns the last progress.
 
     Raises DivergedError, DeviceMemoryError with a batch and a crop to try, and Stopped if stopped before there is a
     model to save.
     """
-    job = run.job
-    training = training_data(job.inputs.train, job.settings, job.samples, stop.is_set)
-    validation = validation_data(job.inputs.validation, job.settings, stop.is_set)
+    job, share = run.job, Share(run.group.rank, run.group.size)
+    training = training_data(job.inputs.train, job.settings, job.samples, stop.is_set, share)
+    validation = validation_data(job.inputs.validation, job.settings, stop.is_set, share)
     try:
-        build_loop(run, training, validation).run(stop, run.progress)
+        progress = build_loop(run, training, validation).run(stop, run.progress)
     except DeviceMemoryError as error:
-        raise DeviceMemoryError(error.message, f"{error.hint} {_half_of(job.settings)}".rstrip()) from error
+        raise DeviceMemoryError(
+            error.message, f"{error.hint} {_half_of(job.settings, job.ranks.size)}".rstrip()
+        ) from error
     if stop.is_set() and run.keep_earlier and not run.artifact.has_model:
         raise Stopped(f"Stopped before the first validation: the earlier model is kept in {job.paths.model}.")
+    return progress
 
 
 def build_loop(run: Run, training: TrainingData, validation: ValidationData) -> Fit:
     """Returns the training loop, which saves its best model in the artifact and its progress in checkpoints.
 
-    Without checkpoints, the parameters are still checked to be finite whenever one would be saved.
+    Without checkpoints, the parameters are still checked to be finite whenever one would be saved. Of the ranks of a
+    group only rank 0 checks and saves.
     """
     settings, checkpoints, folder = run.job.settings, run.job.checkpoints, run.job.folder
+    saves = run.group.rank == 0
 
     def keep_best() -> None:
         run.artifact.save_parameters(model_dir.BEST, run.learner.parameters())
@@ -63,17 +71,27 @@ def build_loop(run: Run, training: TrainingData, validation: ValidationData) -> 
         num_classes=settings.num_classes,
         seed=settings.seed,
         early_stopping=early_stopping(settings),
-        keep_best=keep_best,
+        keep_best=keep_best if saves else _nothing,
         emit=run.emit,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint if saves else _nothing,
         checkpoint_seconds=60 * settings.checkpoint_minutes,
+        group=run.group,
     )
 
 
-def _half_of(settings: Hyperparameters) -> str:
-    """Returns what leaves half of a batch's pixels, which take most of a training's memory: a sentence, or nothing."""
-    batch, crop = settings.mini_batch_size // 2, int(settings.crop_size / math.sqrt(2)) // 8 * 8
+def _nothing(*_: object) -> None:
+    """What the other ranks save."""
+
+
+def _half_of(settings: Hyperparameters, ranks: int) -> str:
+    """Returns what leaves half of a device's pixels, which take most of a training's memory: a sentence, or nothing.
+
+    The largest part of a batch of n images on r devices has ceil(n / r).
+    """
+    largest, crop = -(-settings.mini_batch_size // ranks), int(settings.crop_size / math.sqrt(2)) // 8 * 8
+    batch = largest // 2 * ranks
     smaller = [f"mini_batch_size {batch}"] if batch else []
     smaller += [f"crop_size {crop}"] if crop >= _SMALLEST_CROP else []
-    now = f"mini_batch_size is {settings.mini_batch_size} and crop_size {settings.crop_size}"
+    devices = f" on {ranks} devices" if ranks > 1 else ""
+    now = f"mini_batch_size is {settings.mini_batch_size}{devices} and crop_size {settings.crop_size}"
     return f"Now {now}: half of a batch's pixels are left with {' or '.join(smaller)}." if smaller else ""

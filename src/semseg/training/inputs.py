@@ -19,6 +19,7 @@ from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.data.samples import Sampler
+from semseg.data.shares import WHOLE, Share
 from semseg.errors import DataError, HyperparameterError, Stopped
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
@@ -134,23 +135,33 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def training_data(train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool]) -> TrainingData:
-    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits."""
+def training_data(
+    train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool], share: Share = WHOLE
+) -> TrainingData:
+    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits.
+
+    share: this rank's part of them.
+    """
     if train.listing:
         pairs, size = train.listing.pairs, settings.mini_batch_size
         if len(pairs) < size:
             LOGGER.warning(
                 "The train channel has %d pairs, fewer than mini_batch_size=%d: they form one batch.", len(pairs), size
             )
-        return TrainingLoader(pairs, sampler(train, settings), size)
+        return TrainingLoader(pairs, sampler(train, settings), size, share=share)
     return PipeTrainingLoader(train.split.images, sampler(train, settings), settings.mini_batch_size, samples, stop)
 
 
-def validation_data(validation: Input, settings: Hyperparameters, stop: Callable[[], bool]) -> ValidationData:
-    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1."""
+def validation_data(
+    validation: Input, settings: Hyperparameters, stop: Callable[[], bool], share: Share = WHOLE
+) -> ValidationData:
+    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1.
+
+    share: this rank's part of them.
+    """
     if validation.listing:
         return ValidationLoader(
-            validation.listing.pairs, sampler(validation, settings), settings.validation_mini_batch_size
+            validation.listing.pairs, sampler(validation, settings), settings.validation_mini_batch_size, share
         )
     return PipeValidationLoader(
         validation.split.images, sampler(validation, settings), settings.validation_mini_batch_size, stop

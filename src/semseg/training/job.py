@@ -13,15 +13,17 @@ from semseg.data.s3 import ObjectStore
 from semseg.engines.choose import Trainer, choose_trainer
 from semseg.errors import HyperparameterError
 from semseg.sagemaker import hyperparameters, log_lines
-from semseg.sagemaker.channels import Channels, Hosts, read_channels, read_hosts
+from semseg.sagemaker.channels import Channels, read_channels
 from semseg.sagemaker.checkpoint_config import read_checkpoint_directory
 from semseg.sagemaker.config_files import read_json_object
+from semseg.sagemaker.hosts import Hosts, read_hosts
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.checkpoints import LOCATION_PREFIX, Checkpoints
 from semseg.training.inputs import Input, fingerprint, joined_classes, open_inputs, open_test, require_files
 from semseg.training.job_folder import JobFolder
+from semseg.training.ranks import ONE_RANK, Ranks, plan_ranks
 from semseg.types import Classes
 
 
@@ -51,7 +53,8 @@ class Job:
 
     folder: the job's folder outside SageMaker, else None. settings: those that take effect, with the engine and the
     precision that `auto` stands for. samples: the samples an epoch for the learning rate schedule; equals
-    settings.num_training_samples. checkpoints: None if the job keeps none.
+    settings.num_training_samples. checkpoints: None if the job keeps none, or another host does. ranks: those that
+    train, on all hosts.
     """
 
     paths: Paths
@@ -62,6 +65,7 @@ class Job:
     inputs: JobInputs
     trainer: Trainer
     checkpoints: Checkpoints | None
+    ranks: Ranks = ONE_RANK
 
 
 def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch: Path) -> Job:
@@ -74,16 +78,18 @@ def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch
     hosts = read_hosts(paths)
     channels = read_channels(paths)
     require_files(channels, settings)
-    checkpoint_directory = read_checkpoint_directory(paths)
-    _announce_worker(checkpoint_directory)
+    _announce_worker(read_checkpoint_directory(paths))
     inputs = open_channels(channels, settings, store, scratch)
     samples = _training_samples(settings.num_training_samples, inputs.train.listing)
-    trainer = choose_trainer(settings.engine, settings.device, settings.precision_dtype, hosts.gpu_instance)
+    trainer = choose_trainer(
+        settings.engine, settings.device, settings.precision_dtype, hosts.gpu_instance, settings.gpus
+    )
     settings = dataclasses.replace(
         settings, num_training_samples=samples, engine=trainer.engine.name, precision_dtype=trainer.precision
     )
-    checkpoints = _open_checkpoints(checkpoint_directory, settings, inputs, folder)
-    return Job(paths, folder, hosts, settings, samples, inputs, trainer, checkpoints)
+    ranks = plan_ranks(settings, hosts, trainer)
+    checkpoints = open_checkpoints(paths, settings, inputs, folder) if ranks.saves else None
+    return Job(paths, folder, hosts, settings, samples, inputs, trainer, checkpoints, ranks)
 
 
 def read_hyperparameters(paths: Paths) -> Hyperparameters:
@@ -158,10 +164,11 @@ def _training_samples(given: int | None, listing: Listing | None) -> int:
     return counted if given is None else given
 
 
-def _open_checkpoints(
-    directory: Path | None, settings: Hyperparameters, inputs: JobInputs, folder: JobFolder | None
+def open_checkpoints(
+    paths: Paths, settings: Hyperparameters, inputs: JobInputs, folder: JobFolder | None
 ) -> Checkpoints | None:
-    """Opens the job's checkpoints; None if it keeps none."""
+    """Opens the job's checkpoints; None if it keeps none. Raises UserError."""
+    directory = read_checkpoint_directory(paths)
     if not directory:
         return None
     configuration = settings.as_strings() | fingerprint((inputs.train, inputs.validation))

@@ -1,4 +1,4 @@
-"""The training loop, which depends on numpy and the Learner protocol, but on no engine."""
+"""The training loop, which depends on numpy and the protocols Learner and Group, but on no engine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from typing import Protocol, SupportsFloat
 
 import numpy as np
 
+from semseg.engines.group import ALONE, Group
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import Emit, EpochEnded, EpochTrained, EpochValidated, Step
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
+from semseg.training.clocks import Clock, ProgressSaver
 from semseg.training.loss_watch import require_finite_loss, stagnation_warning
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.schedules import Schedule
 from semseg.training.stopping import EarlyStopping
 from semseg.types import Batch
 
+_NONE = -1
+"""In place of a batch's size, where a rank has no more batches: its part of a batch may be empty."""
+
 
 class TrainingData(Protocol):
-    """The training images in batches, in a different order each epoch."""
+    """The training images in batches, in a different order each epoch; in a group, one rank's part of each batch."""
 
     @property
     def seekable(self) -> bool:
@@ -46,14 +51,14 @@ class TrainingData(Protocol):
 
 
 class ValidationData(Protocol):
-    """The validation images, each once in an epoch."""
+    """The validation images, each once in an epoch; in a group, one rank's part of the batches."""
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:
         """Yields all batches. If the job is stopped while they wait for data, they end early or raise Stopped."""
         ...
 
     def iterations(self) -> int | None:
-        """Returns the number of batches; None while it is unknown."""
+        """Returns the number of batches of all ranks; None while it is unknown."""
         ...
 
 
@@ -67,6 +72,9 @@ class Fit:
     checkpoint: called at the end of each epoch, when the run is stopped, and every `checkpoint_seconds`, with the
     progress from which a run with the same learner resumes. An interrupted validation restarts from its beginning.
     Training data that is not seekable is checkpointed only after a whole pass.
+    group: the ranks that run this loop together, each with its own learner and its part of the data. They stop when any
+    of them is to stop, which sets the events of all, save when rank 0's clock says so, end an epoch when any has no
+    batch left, and add up what they count in validation.
     """
 
     learner: Learner
@@ -81,14 +89,16 @@ class Fit:
     emit: Emit
     checkpoint: Callable[[Progress], None] = lambda _: None
     checkpoint_seconds: float = math.inf
+    group: Group = ALONE
 
-    def run(self, stop: threading.Event, progress: Progress = BEGINNING) -> None:
-        """Trains and validates epoch by epoch, starting at `progress`; returns within a step of `stop` being set.
+    def run(self, stop: threading.Event, progress: Progress = BEGINNING) -> Progress:
+        """Trains and validates epoch by epoch, starting at `progress`; returns the last progress.
 
-        Does nothing if `stop` is already set. Raises Stopped if not a single update has been made.
+        Returns within a step of `stop` being set. Does nothing if `stop` is already set. Raises Stopped if not a single
+        update has been made.
         """
-        saver = _ProgressSaver(self.checkpoint, self.checkpoint_seconds)
-        while progress.epoch < self.epochs and not stop.is_set():
+        saver = ProgressSaver(self.checkpoint, self.checkpoint_seconds)
+        while progress.epoch < self.epochs and not self._stopped(stop):
             if self._ends_early(progress):
                 break
             if not progress.trained:
@@ -102,6 +112,7 @@ class Fit:
             saver.save(progress)
         if not progress.updates:
             raise Stopped
+        return progress
 
     def _ends_early(self, progress: Progress) -> bool:
         rule, curve = self.early_stopping, [epoch.validated.mean_iou for epoch in progress.ended]
@@ -118,18 +129,19 @@ class Fit:
         )
         return True
 
-    def _train(self, progress: Progress, stop: threading.Event, saver: _ProgressSaver) -> Progress:
+    def _train(self, progress: Progress, stop: threading.Event, saver: ProgressSaver) -> Progress:
         """Runs the rest of a pass over the training data; `trained` stays None in the result if it was stopped."""
         epoch, done, before = progress.epoch, progress.iteration, progress.updates
-        iterations, clock = self.training.iterations(epoch), _Clock(progress)
+        iterations, clock = self.training.iterations(epoch), Clock(progress)
         step: _PendingStep | None = None
         with closing(self.training.epoch(epoch, done)) as batches:
-            for iteration, batch in enumerate(clock.timing(_until_stopped(batches)), done + 1):
+            rounds = clock.timing(self._while_all_have(_until_stopped(batches)))
+            for iteration, (batch, samples) in enumerate(rounds, done + 1):
                 rate = self.schedule(before - done + iteration)
                 loss = self.learner.train_step(batch, rate, self._step_seed(epoch, iteration))
                 progress = self._settle(progress, step, clock)  # while the device computes the next step
-                step = _PendingStep(loss, batch, rate, iterations)
-                stopped, due = stop.is_set(), self.training.seekable and saver.is_due()
+                step = _PendingStep(loss, samples, batch.names, rate, iterations)
+                stopped, due = self._stopped(stop), self.training.seekable and self._is_due(saver)
                 if stopped or due or isinstance(loss, float):  # a plain number is known already
                     progress, step = self._settle(progress, step, clock), None
                 if stopped:
@@ -137,19 +149,19 @@ class Fit:
                 if due:
                     saver.save(progress)
         progress = self._settle(progress, step, clock)
-        if stop.is_set():  # the batches ended early
+        if self._stopped(stop):  # the batches ended early
             return progress
         return self._end_training(progress)
 
-    def _settle(self, progress: Progress, step: _PendingStep | None, clock: _Clock) -> Progress:
+    def _settle(self, progress: Progress, step: _PendingStep | None, clock: Clock) -> Progress:
         """Waits for a step's loss, emits it, and returns the progress with that step. Raises DivergedError."""
         if step is None:
             return progress
-        epoch, iteration, samples = progress.epoch, progress.iteration + 1, len(step.batch)
+        epoch, iteration = progress.epoch, progress.iteration + 1
         loss = float(step.loss)
-        require_finite_loss(loss, epoch, iteration, step.batch.names, step.rate)
-        progress = progress.stepped(loss, samples, clock.seconds(), clock.waiting)
-        self.emit(Step(epoch, "training", iteration, step.iterations, samples, step.rate, loss))
+        require_finite_loss(loss, epoch, iteration, step.names, step.rate)
+        progress = progress.stepped(loss, step.samples, clock.seconds(), clock.waiting)
+        self.emit(Step(epoch, "training", iteration, step.iterations, step.samples, step.rate, loss))
         return progress
 
     def _end_training(self, progress: Progress) -> Progress:
@@ -162,24 +174,28 @@ class Fit:
             LOGGER.warning(warning)
         return dataclasses.replace(progress, trained=trained)
 
-    def _validate(self, progress: Progress, stop: threading.Event, saver: _ProgressSaver) -> EpochValidated | None:
+    def _validate(self, progress: Progress, stop: threading.Event, saver: ProgressSaver) -> EpochValidated | None:
         """Runs one pass over the validation data; returns None if it was stopped."""
         epoch, start, iterations = progress.epoch, time.perf_counter(), self.validation.iterations()
-        matrix, samples, loss, counted = ConfusionMatrix(self.num_classes), 0, 0.0, 0
+        matrix, done, samples, loss, counted = ConfusionMatrix(self.num_classes), 0, 0, 0.0, 0
         with closing(self.validation.epoch(epoch)) as batches:
-            for iteration, batch in enumerate(_until_stopped(batches), 1):
+            for batch, sizes in self._while_any_has(_until_stopped(batches)):
                 if saver.is_due():
                     saver.save(progress)
-                predicted, mean = self.learner.evaluate(batch)
-                matrix.update(batch.labels, predicted)
-                loss += mean * (int(matrix.counts.sum()) - counted)
-                counted = int(matrix.counts.sum())
-                samples += len(batch)
-                if stop.is_set():
+                if batch:
+                    predicted, mean = self.learner.evaluate(batch)
+                    matrix.update(batch.labels, predicted)
+                    loss += mean * (int(matrix.counts.sum()) - counted)
+                    counted = int(matrix.counts.sum())
+                if self._stopped(stop):
                     return None
-                self.emit(Step(epoch, "validation", iteration, iterations, len(batch), learning_rate=None, loss=None))
-        if stop.is_set():
+                for size in sizes:
+                    done, samples = done + 1, samples + size
+                    self.emit(Step(epoch, "validation", done, iterations, size, learning_rate=None, loss=None))
+        if self._stopped(stop):
             return None
+        matrix.counts = self.group.sum(matrix.counts)
+        loss, counted = float(self.group.sum(np.array([loss]))[0]), int(matrix.counts.sum())
         validated = EpochValidated(
             epoch,
             loss=loss / max(counted, 1),
@@ -200,38 +216,53 @@ class Fit:
         self.emit(ended)
         return Progress((*progress.ended, ended))
 
+    def _stopped(self, stop: threading.Event) -> bool:
+        """Whether the job is to stop on any rank; then it is on all."""
+        if self.group.any(stop.is_set()):
+            stop.set()
+        return stop.is_set()
+
+    def _is_due(self, saver: ProgressSaver) -> bool:
+        """Whether rank 0's last save was long enough ago."""
+        return self.group.any(self.group.rank == 0 and saver.is_due())
+
+    def _while_all_have(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, int]]:
+        """Yields this rank's part of each batch and the number of images in all parts, while every rank has one."""
+        for batch, sizes in self._rounds(batches):
+            if batch is None or min(sizes) == _NONE:
+                return
+            yield batch, sum(sizes)
+
+    def _while_any_has(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch | None, list[int]]]:
+        """Yields this rank's next batch, None once it has no more, and the sizes of all ranks', while any has one."""
+        for batch, sizes in self._rounds(batches):
+            if max(sizes) == _NONE:
+                return
+            yield batch, [size for size in sizes if size != _NONE]
+
+    def _rounds(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch | None, list[int]]]:
+        """Yields without end this rank's next batch, or None, and the number of images in each rank's, or _NONE."""
+        while True:
+            batch = next(batches, None)
+            sizes = np.zeros(self.group.size, np.int64)
+            sizes[self.group.rank] = _NONE if batch is None else len(batch)
+            yield batch, self.group.sum(sizes).tolist()
+
     def _step_seed(self, epoch: int, iteration: int) -> int:
         """Returns a seed from 0 to 2^31 - 1, derived from the run's seed, the epoch and the iteration only."""
         return int(np.random.SeedSequence([self.seed, epoch, iteration]).generate_state(1)[0] >> 1)
 
 
-class _ProgressSaver:
-    """Saves a run's progress, at the latest every `seconds`, which bounds the work that a crash can lose."""
-
-    def __init__(self, save: Callable[[Progress], None], seconds: float) -> None:
-        self._save = save
-        self._seconds = seconds
-        self._saved: Progress | None = None
-        self._since = time.perf_counter()
-
-    def is_due(self) -> bool:
-        """Whether the last save was at least `seconds` ago."""
-        return time.perf_counter() - self._since >= self._seconds
-
-    def save(self, progress: Progress) -> None:
-        """Saves the progress, unless it was the last one saved."""
-        if progress is not self._saved:
-            self._save(progress)
-        self._saved = progress
-        self._since = time.perf_counter()
-
-
 @dataclass(frozen=True)
 class _PendingStep:
-    """An update whose loss the device may still be computing, one of `iterations` in its epoch."""
+    """An update whose loss the device may still be computing, one of `iterations` in its epoch.
+
+    samples: the images in the batch of all ranks. names: those of this rank's.
+    """
 
     loss: SupportsFloat
-    batch: Batch
+    samples: int
+    names: tuple[str, ...]
     rate: float
     iterations: int
 
@@ -240,25 +271,3 @@ def _until_stopped(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Yields the batches, and ends when the job is stopped while waiting for data."""
     with suppress(Stopped):
         yield from batches
-
-
-class _Clock:
-    """Measures the seconds of an epoch's training, and those spent `waiting` for batches."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._start = time.perf_counter() - progress.seconds
-        self.waiting = progress.waiting
-
-    def seconds(self) -> float:
-        """Returns the seconds so far."""
-        return time.perf_counter() - self._start
-
-    def timing(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yields the batches, and measures the time spent waiting for each."""
-        while True:
-            begin = time.perf_counter()
-            batch = next(batches, None)
-            self.waiting += time.perf_counter() - begin
-            if batch is None:
-                return
-            yield batch

@@ -12,13 +12,15 @@ from pathlib import Path
 from semseg.artifact import model_dir
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
+from semseg.engines.group import ALONE, Group, shared_by
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.reporting.data_report import write_report
-from semseg.reporting.events import Emit
+from semseg.reporting.events import Emit, Event
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
+from semseg.training.checkpoints import Checkpoint
 from semseg.training.components import (
     build_learner,
     build_schedule,
@@ -33,16 +35,32 @@ from semseg.training.progress import BEGINNING, Progress
 from semseg.training.results import open_sinks, replacing_results
 from semseg.training.schedules import Schedule
 
-_PATIENCE = 300
+PATIENCE = 300
 """Seconds to wait for S3 during training, when failing may lose hours of work. The data check fails sooner."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A job whose data has been read and checked.
+
+    checkpoint: what training resumes from, None for its beginning. keep_earlier: whether the model directory holds an
+    earlier training's model, which stays until this one has a model. report: on the data; None if the job was stopped
+    meanwhile, but has a checkpoint whose model is still saved. weights: of the classes in the loss, None for 1 each.
+    """
+
+    job: Job
+    checkpoint: Checkpoint | None
+    keep_earlier: bool
+    report: Report | None
+    weights: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
 class Run:
     """A training that is ready to start, or to resume from `progress`.
 
-    keep_earlier: whether the model directory holds an earlier training's model, which stays until this one has a model.
-    emit: takes the events of the run.
+    keep_earlier: as in Checked. emit: takes the events of the run. group: the ranks that train together; all but rank 0
+    neither emit nor save.
     """
 
     job: Job
@@ -52,26 +70,28 @@ class Run:
     schedule: Schedule
     artifact: ArtifactWriter
     emit: Emit
+    group: Group = ALONE
 
 
-def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resources: ExitStack) -> Run:
-    """Returns the run of the job below `paths`, after all its data has been read and checked.
+def check_job(paths: Paths, stop: threading.Event, folder: JobFolder | None, resources: ExitStack) -> Checked:
+    """Returns the job below `paths`, after all its data has been read and checked.
 
-    folder: the job's folder outside SageMaker, else None. resources: closes the object store, a temporary directory and
-    the event sinks at the end of the job. Raises UserError for whatever the user can fix, and Stopped if `stop` is set
-    before there is anything to save.
+    folder: the job's folder outside SageMaker, else None. resources: closes the object store and a temporary directory
+    at the end of the job. Raises UserError for whatever the user can fix, and Stopped if `stop` is set before there is
+    anything to save.
     """
     store = resources.enter_context(ObjectStore(stop=stop.is_set))
     scratch = resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-"))
     job = open_job(paths, folder, store, Path(scratch))
     settings, inputs = job.settings, job.inputs
     checkpoint = job.checkpoints.newest() if job.checkpoints else None
-    progress = checkpoint.progress if checkpoint else BEGINNING
-    keep_earlier = folder is not None and not progress.ended and bool(model_dir.files_of_model(paths.model))
+    ended = bool(checkpoint and checkpoint.progress.ended)
+    keep_earlier = folder is not None and not ended and bool(model_dir.files_of_model(paths.model))
     require_network(settings, job.trainer.engine)
     require_backbone(settings, inputs.earlier, checkpoint)
+    output = paths.output_data if job.ranks.saves and not keep_earlier else None
     try:
-        report = _check(inputs.splits, settings.workers, stop, None if keep_earlier else paths.output_data)
+        report = _check(inputs.splits, settings.workers, stop, output)
     except Stopped as stopped:
         if not checkpoint:
             raise
@@ -79,18 +99,43 @@ def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resou
             raise Stopped("Stopped before training resumed: model and checkpoint are unchanged.") from stopped
         report = None  # no further training, but the checkpoint's model is still saved
     weights = choose_class_weights(settings, report) if report else None
-    store.patience = _PATIENCE
+    store.patience = PATIENCE
+    return Checked(job, checkpoint, keep_earlier, report, weights)
 
-    learner = build_learner(settings, inputs.earlier, checkpoint, weights, job.trainer)
+
+def assemble(checked: Checked, resources: ExitStack, group: Group = ALONE) -> Run:
+    """Returns the run of a job; in a group, the part of one of its ranks, all of which call this.
+
+    resources: closes the event sinks. The run does not hold the checkpoint: while its file is mapped, it takes disk
+    space even after its removal.
+    """
+    job, checkpoint = checked.job, checked.checkpoint
+    paths, settings, inputs = job.paths, job.settings, job.inputs
+    learner = build_learner(settings, inputs.earlier, checkpoint, checked.weights, job.trainer, group)
     schedule = build_schedule(settings, job.samples)
+    progress = checkpoint.progress if checkpoint else BEGINNING
+    if group.size > 1:
+        progress = Progress.from_json(shared_by(group, progress.to_json().encode()).decode())
+    if group.rank:
+        ignore = ArtifactWriter(paths.model, settings, inputs.classes, _ignored)
+        return Run(job, progress, False, learner, schedule, ignore, _ignored, group)
+    keep_earlier, report = checked.keep_earlier, checked.report
     sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, keep_earlier=keep_earlier)
     emit = resources.enter_context(sinks)
     replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
     artifact = ArtifactWriter(paths.model, settings, inputs.classes, emit, replacing)
     if checkpoint and checkpoint.best:
         artifact.save(model_dir.BEST, checkpoint.write_best)
-    # The run does not hold the checkpoint: while its file is mapped, it takes disk space even after its removal.
-    return Run(job, progress, keep_earlier, learner, schedule, artifact, emit)
+    return Run(job, progress, keep_earlier, learner, schedule, artifact, emit, group)
+
+
+def prepare(paths: Paths, stop: threading.Event, folder: JobFolder | None, resources: ExitStack) -> Run:
+    """Returns the run of the job below `paths` in this process; see `check_job` and `assemble`."""
+    return assemble(check_job(paths, stop, folder, resources), resources)
+
+
+def _ignored(_: Event) -> None:
+    """Takes the events of the ranks that report none."""
 
 
 def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path | None) -> Report:

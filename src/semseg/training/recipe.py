@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import threading
 import time
@@ -18,7 +19,8 @@ from semseg.training.fit import fit
 from semseg.training.inputs import check_inputs
 from semseg.training.job import open_channels, read_hyperparameters
 from semseg.training.job_folder import JobFolder
-from semseg.training.prepare import prepare
+from semseg.training.launch import train_in_ranks
+from semseg.training.prepare import assemble, check_job
 
 MMAP_THRESHOLD = 1 << 20
 """Blocks of at least this many bytes are returned to the system when freed during training (`keep_memory_flat`). With
@@ -34,11 +36,19 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
     """
     started = time.time()
     with ExitStack() as resources:
-        run = prepare(paths, stop, folder, resources)
-        prepared = time.time()
-        fit(run, stop)
-        finish(run, stop)
-    print_totals(run.job, started, prepared)
+        checked = check_job(paths, stop, folder, resources)
+        job = checked.job
+        if job.ranks.size > 1:
+            checked = dataclasses.replace(checked, checkpoint=None)  # which rank 0 reads again
+            prepared = time.time()
+            train_in_ranks(checked, stop, resources, MMAP_THRESHOLD)
+        else:
+            run = assemble(checked, resources)
+            del checked  # and with it the checkpoint
+            prepared = time.time()
+            fit(run, stop)
+            finish(run, stop)
+    print_totals(job, started, prepared)
 
 
 def check(paths: Paths) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,15 +22,21 @@ from semseg.training.progress import Progress
 
 @contextmanager
 def open_sinks(
-    host: str, settings: Hyperparameters, output: Path, progress: Progress, keep_earlier: bool
+    host: str,
+    settings: Hyperparameters,
+    output: Path,
+    progress: Progress,
+    keep_earlier: bool,
+    begun: bool = False,
 ) -> Iterator[Emit]:
     """Yields the sinks of a run's events: the log, the metrics files in `output` and, at a terminal, a
     progress bar and, unless the log goes there, a line for each epoch.
 
     After a restart they first receive the epochs that ended before it. They are closed however the run ends.
-    keep_earlier: whether an earlier run's metrics files stay until an epoch has ended.
+    keep_earlier: whether an earlier run's metrics files stay until an epoch has ended. begun: whether the log has the
+    beginning of the run already.
     """
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency), MetricsFile(output, keep_earlier)]
+    sinks: list[Sink] = [LogSink(host, settings.logging_frequency, time.time, begun), MetricsFile(output, keep_earlier)]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
         if not sys.stdout.isatty():  # there the log's lines say the same

@@ -11,6 +11,7 @@ from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.inference.memory import divided
 from semseg.inference.predictor import Predictor
+from semseg.inference.scaling import parse_scale
 from semseg.inference.scoring import score_pairs
 from semseg.machine import free_memory
 from semseg.reporting.events import Emit, Scored
@@ -21,27 +22,30 @@ from semseg.training.inputs import Input, whole_images
 
 
 def score(
-    learner: Learner,
+    learner: Callable[[], Learner],
     best: Path,
     inputs: tuple[Input, Input | None],
     settings: Hyperparameters,
     stop: Callable[[], bool],
     emit: Emit,
 ) -> None:
-    """Loads the parameters in the file `best` into the learner, and emits their scores on the inputs with a listing.
+    """Loads the parameters in the file `best`, and emits their scores on the inputs with a listing.
+
+    learner: returns the network that is to load them.
 
     inputs: validation and, if the job has it, test. A failure is logged as a warning, as the model is complete.
     """
     with best_effort("the scores on whole images"):
         if stop():
             raise Stopped
-        learner.load(read_params(best), str(best))
+        scored = learner()
+        scored.load(read_params(best), str(best))
         for one in inputs:
             if one and one.listing:
                 LOGGER.info(
                     "Segmenting the %d whole images of %s.", len(one.listing.pairs), one.split.name, extra=FOR_PEOPLE
                 )
-                emit(_scored(learner, one, one.listing.pairs, settings, stop))
+                emit(_scored(scored, one, one.listing.pairs, settings, stop))
     if inputs[1] is None:
         LOGGER.info("Test data is not provided.")
 
@@ -51,7 +55,8 @@ def _scored(
 ) -> Scored:
     """Scores one input with one image in memory at a time; large images are segmented in tiles."""
     pixels, _ = divided(free_memory(), learner.device_memory(), learner.bytes_per_pixel)
-    predictor = Predictor(learner, settings.num_classes, pixels)
+    scale = parse_scale(settings.serving_scale, settings.base_size)
+    predictor = Predictor(learner, settings.num_classes, pixels, scale=scale)
     batches = whole_images(pairs, one, settings, stop)
     (matrix,), images = score_pairs([predictor], ((batch.images[0], batch.labels[0]) for batch in batches))
     return Scored(

@@ -216,6 +216,59 @@ def test_wrong_class_names_are_an_error_that_names_the_fault(
     assert len(str(caught.value)) < 1024
 
 
+@pytest.mark.parametrize(
+    ("stated", "base_size", "scale"),
+    [
+        ({"base_size": "200", "_serving_scale": "base"}, 200, "base"),
+        ({"base_size": 520.0, "_serving_scale": '"none"'}, 520, "none"),
+        ({"base_size": "large"}, None, "none"),
+        ({}, None, "none"),
+    ],
+)
+def test_the_size_of_its_training_and_the_scale_of_serving_are_kept(
+    tmp_path: Path, write: Write, network: Parameters, stated: Any, base_size: int | None, scale: str
+) -> None:
+    write(tmp_path / BEST, network())
+    (tmp_path / "hyperparams.json").write_text(json.dumps(stated))
+    found = describe(tmp_path)
+    assert (found.base_size, found.serving_scale) == (base_size, scale)
+
+
+def test_an_unknown_scale_of_serving_is_an_error(tmp_path: Path, write: Write, network: Parameters) -> None:
+    write(tmp_path / BEST, network())
+    (tmp_path / "hyperparams.json").write_text('{"_serving_scale": "half"}')
+    with pytest.raises(
+        ArtifactError, match=r"hyperparams\.json says that _serving_scale is half, neither none nor base"
+    ):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("colors", "known"),
+    [({"1": "#2ca02c"}, (None, 0x2CA02C, None)), ({}, (None, None, None)), (None, (None, None, None))],
+)
+def test_colours_may_be_given_for_some_classes(
+    tmp_path: Path, write: Write, network: Parameters, colors: Any, known: tuple[int | None, ...]
+) -> None:
+    write(tmp_path / BEST, network(classes=3))
+    (tmp_path / CLASSES).write_text(json.dumps({"classes": ["sky", "class 1", "car"], "colors": colors}))
+    assert describe(tmp_path).classes == Classes(("sky", None, "car"), known)
+    if any(known):
+        write_classes(tmp_path, describe(tmp_path).classes)
+        assert json.loads((tmp_path / CLASSES).read_text()) == {"classes": ["sky", "class 1", "car"], "colors": colors}
+
+
+@pytest.mark.parametrize(
+    "colors", [["#000000"], {"3": "#000000"}, {"a": "#000000"}, {"0": "red"}, {"0": 7}, "x" * 5000]
+)
+def test_wrong_colours_are_an_error(tmp_path: Path, write: Write, network: Parameters, colors: Any) -> None:
+    write(tmp_path / BEST, network(classes=3))
+    (tmp_path / CLASSES).write_text(json.dumps({"classes": ["sky", "road", "car"], "colors": colors}))
+    with pytest.raises(ArtifactError, match=r"classes\.json: under the key colors, ") as caught:
+        describe(tmp_path)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("name", ["", "a\nb", "c" * 257])
 def test_names_that_could_not_be_read_are_not_written(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArtifactError, match="the name of class 1"):

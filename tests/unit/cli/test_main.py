@@ -21,7 +21,19 @@ def test_it_reports_its_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "check", "pipe", "fetch-weights", "import-weights", "serve", "export", "quantize", "demo", "overlay"],
+    [
+        "train",
+        "check",
+        "pipe",
+        "fetch-weights",
+        "import-weights",
+        "serve",
+        "predict",
+        "export",
+        "quantize",
+        "demo",
+        "overlay",
+    ],
 )
 def test_every_command_is_listed_and_describes_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["--help"], [command, "--help"]):

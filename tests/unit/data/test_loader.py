@@ -17,6 +17,7 @@ from semseg.data.label_map import parse_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.pairs import Pair
 from semseg.data.samples import Sampler
+from semseg.data.shares import Share
 from semseg.errors import DataError
 from semseg.types import IGNORED, Batch, UInt8
 
@@ -264,3 +265,40 @@ class TestValidation:
         with pytest.raises(DataError, match=r"^train_annotation/0\.png: The image is empty"):
             list(self.load(pairs, 4).epoch(0))
         assert no_threads_left()
+
+
+@pytest.mark.parametrize(("batch_size", "ranks", "parts"), [(5, 2, [3, 2]), (4, 2, [2, 2]), (2, 3, [1, 1, 0])])
+def test_the_shares_of_each_batch_are_one_processes_batches(
+    pairs: list[Pair], batch_size: int, ranks: int, parts: list[int]
+) -> None:
+    """Crops included, over an epoch that begins with what the one before has left over."""
+    sampler = Sampler(LABEL_MAP, 8, 16, 0, 2)
+    whole = TrainingLoader(pairs, sampler, batch_size)
+    shares = [TrainingLoader(pairs, sampler, batch_size, share=Share(rank, ranks)) for rank in range(ranks)]
+    for epoch, done in [(0, 0), (1, 1)]:
+        found = list(zip(*(share.epoch(epoch, done) for share in shares), strict=True))
+        assert [[len(part) for part in parted] for parted in found] == [parts] * (whole.iterations(epoch) - done)
+        joined = [
+            Batch(*(np.concatenate([getattr(part, name) for part in parted]) for name in ("images", "labels")))
+            for parted in found
+        ]
+        require_equal(joined, list(whole.epoch(epoch, done)))
+    assert {share.iterations(1) for share in shares} == {whole.iterations(1)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_each_validation_batch_is_in_one_share(pairs: list[Pair], batch_size: int) -> None:
+    sampler = Sampler(LABEL_MAP, 8, 16, 0, 2)
+    whole = ValidationLoader(pairs, sampler, batch_size)
+    shares = [ValidationLoader(pairs, sampler, batch_size, Share(rank, 3)) for rank in range(3)]
+    found = [[numbers(batch) for batch in share.epoch(0)] for share in shares]
+    expected = [numbers(batch) for batch in whole.epoch(0)]
+    assert found == [expected[rank::3] for rank in range(3)]
+    assert {share.iterations() for share in shares} == {whole.iterations()}
+
+
+@given(st.integers(0, 100), st.integers(1, 12))
+def test_shares_are_disjoint_slices_of_almost_equal_size(size: int, ranks: int) -> None:
+    parts = [Share(rank, ranks).of(size) for rank in range(ranks)]
+    assert [position for part in parts for position in part] == list(range(size))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1

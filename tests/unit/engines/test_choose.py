@@ -30,6 +30,7 @@ class Fake:
     broken: str = ""
     offered: tuple[str, ...] = ("float32",)
     looked: int = 0
+    trains_in_groups: bool = False
 
     @property
     def installation(self) -> str:
@@ -101,6 +102,25 @@ def test_of_several_gpus_the_first_is_used_with_a_warning(
     assert f"nvidia-smi identified {gpus} GPUs." in caplog.messages
     assert f"Number of GPUs being used: {used}" in caplog.messages
     assert len(warnings(caplog)) == count
+
+
+@pytest.mark.parametrize(("gpus", "wanted", "used"), [(1, None, 1), (4, None, 4), (4, 3, 3), (0, None, 0)])
+def test_an_engine_that_trains_in_groups_uses_all_gpus_or_as_many_as_wanted(
+    gpus: int, wanted: int | None, used: int, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.mxnet.gpus, machine.mxnet.trains_in_groups = gpus, True
+    with caplog.at_level("INFO", logger="semseg"):
+        assert choose_trainer("auto", "auto", "float32", NO_SIGN, wanted).gpus == used
+    assert f"Number of GPUs being used: {used}" in caplog.messages
+    assert not warnings(caplog)
+
+
+def test_more_gpus_than_there_are_is_an_error(machine: Machine) -> None:
+    machine.mxnet.gpus, machine.mxnet.trains_in_groups = 2, True
+    with pytest.raises(DeviceError, match=r"_gpus is 3, but MXNet can use 2 on this machine\. Set it to 2, or leave"):
+        choose_trainer("auto", "auto", "float32", NO_SIGN, 3)
+    with pytest.raises(DeviceError, match=r"can use 0 on this machine\. Leave it out, to train on the CPU"):
+        choose_trainer("auto", "cpu", "float32", NO_SIGN, 1)
 
 
 @pytest.mark.parametrize(("engine", "title"), [("mxnet", "MXNet"), ("torch", "PyTorch")])
@@ -412,3 +432,26 @@ def test_a_named_engine_that_is_not_installed_does_not_serve(machine: Machine) -
         UserError, match=r"^SEMSEG_BACKEND is torch, but PyTorch is not installed\. Install it: install"
     ):
         serving_engine("torch", "auto")
+
+
+def test_the_cpu_is_used_without_a_look_at_the_gpu_where_it_is_asked_for(machine: Machine) -> None:
+    machine.files, machine.mxnet.gpus = [Path("/dev/nvidia0")], 1
+    assert serving_engine("auto", "auto", "cpu")[0].name == "openvino"
+    engine, device = serving_engine("mxnet", "auto", "cpu")
+    assert (engine.name, device, machine.mxnet.looked) == ("mxnet", CPU, 0)
+
+
+def test_a_gpu_that_is_asked_for_is_used_or_the_error_says_why_not(machine: Machine) -> None:
+    set_up(machine, mxnet={"refusal": "It is too new.", "gpus": 1}, torch={"installed": True, "gpus": 1})
+    engine, device = serving_engine("auto", "auto", "gpu")
+    assert (engine.name, device.gpus) == ("torch", 1)
+    machine.mxnet.refusal, machine.torch.offered = "", ("float32", "bfloat16")
+    assert [serving_engine("auto", precision, "gpu")[0].name for precision in ("f32", "bf16")] == ["mxnet", "torch"]
+    machine.mxnet.refusal = "It is too new."
+    machine.torch.refusal, machine.mxnet.for_gpus = "It is too old.", False
+    with pytest.raises(DeviceError, match=r"^It is too old\."):
+        serving_engine("auto", "auto", "gpu")
+    with pytest.raises(DeviceError, match=r"^It is too new\."):
+        serving_engine("mxnet", "auto", "gpu")
+    with pytest.raises(DeviceError, match=r"^OpenVINO is used on CPUs only\."):
+        serving_engine("openvino", "auto", "gpu")

@@ -193,3 +193,8 @@ def test_int8_is_logged_with_both_numbers(
     set_up_logging()
     LogSink("algo-1", 20, clock.__next__)(Quantized(0.41, 0.25, 12, kept))
     assert lines(capsys)[-1] == f"Validation mIOU in f32: 0.41, in int8: 0.25, on 12 images. int8 is {word}."
+
+
+def test_a_second_process_of_a_run_does_not_log_its_beginning_again(capsys: pytest.CaptureFixture[str]) -> None:
+    LogSink("algo-1", 20, lambda: 0.0, begun=True)
+    assert capsys.readouterr().out == ""

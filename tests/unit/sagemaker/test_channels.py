@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from semseg.errors import ChannelError, UserError
-from semseg.sagemaker.channels import ANNOTATIONS, OPTIONAL, SPLITS, Split, read_channels, read_hosts
+from semseg.sagemaker.channels import ANNOTATIONS, OPTIONAL, SPLITS, Split, read_channels
 from semseg.sagemaker.paths import Paths
 
 FOUR = (*SPLITS, *ANNOTATIONS)
@@ -164,63 +164,6 @@ def test_deeply_nested_json_is_refused(paths: Paths) -> None:
     paths.input_data_config.write_text("[" * 100_000)
     with pytest.raises(UserError, match="not valid JSON"):
         read_channels(paths)
-
-
-@pytest.mark.req("R55")
-def test_one_host_only(paths: Paths) -> None:
-    assert read_hosts(paths).current == "algo-1"
-    paths.resource_config.write_text(json.dumps({"current_host": "algo-1-x", "hosts": ["algo-1-x"], "topology": None}))
-    assert read_hosts(paths).current == "algo-1-x"
-    paths.resource_config.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}))
-    with pytest.raises(UserError, match="2 hosts"):
-        read_hosts(paths)
-    paths.resource_config.write_text(json.dumps({"current_host": 1}))
-    with pytest.raises(UserError, match="current_host must be a string"):
-        read_hosts(paths)
-
-
-@pytest.mark.parametrize(
-    ("config", "instance", "has_gpu"),
-    [
-        ({}, "", False),
-        ({"current_instance_type": "ml.g5.xlarge"}, "ml.g5.xlarge", True),
-        ({"current_instance_type": "ml.p3.2xlarge"}, "ml.p3.2xlarge", True),
-        ({"current_instance_type": "ml.p4d.24xlarge"}, "ml.p4d.24xlarge", True),
-        ({"current_instance_type": "ml.p6-b200.48xlarge"}, "ml.p6-b200.48xlarge", True),
-        ({"current_instance_type": "ml.g4dn.xlarge"}, "ml.g4dn.xlarge", True),
-        ({"current_instance_type": "ml.gr6.4xlarge"}, "ml.gr6.4xlarge", True),
-        ({"current_instance_type": "ML.G6.XLARGE"}, "ML.G6.XLARGE", True),
-        ({"current_instance_type": "local_gpu"}, "local_gpu", True),
-        ({"current_instance_type": "local_cpu"}, "local_cpu", False),
-        ({"current_instance_type": "local"}, "local", False),
-        ({"current_instance_type": "ml.c5.xlarge"}, "ml.c5.xlarge", False),
-        ({"current_instance_type": "ml.m7g.large"}, "ml.m7g.large", False),  # Graviton
-        ({"current_instance_type": "ml.trn1.2xlarge"}, "ml.trn1.2xlarge", False),
-        ({"current_instance_type": "ml.inf2.xlarge"}, "ml.inf2.xlarge", False),
-        ({"instance_groups": [{"instance_type": "ml.g5.xlarge", "hosts": ["algo-1"]}]}, "ml.g5.xlarge", True),
-        (
-            {
-                "instance_groups": [
-                    {"instance_type": "ml.c5.xlarge", "hosts": ["algo-2"]},
-                    {"instance_type": "ml.p3.2xlarge", "hosts": ["algo-1"]},
-                ]
-            },
-            "ml.p3.2xlarge",
-            True,
-        ),
-        ({"current_instance_type": None, "instance_groups": None, "topology": None}, "", False),
-        ({"current_instance_type": 5, "instance_groups": {"a": 1}}, "", False),
-        ({"current_instance_type": ["ml.g5"], "instance_groups": [3, {"hosts": 1}, {"hosts": ["algo-1"]}]}, "", False),
-        ({"current_instance_type": "ml.g5.xlarge\nforged", "instance_groups": [{"hosts": [["algo-1"]]}]}, "", False),
-        ({"current_instance_type": "ml.g5." + 1000 * "x"}, "", False),
-    ],
-)
-def test_the_instance_type_says_whether_there_is_a_gpu(
-    paths: Paths, config: dict[str, object], instance: str, has_gpu: bool
-) -> None:
-    paths.resource_config.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"]} | config))
-    hosts = read_hosts(paths)
-    assert (hosts.instance_type, hosts.gpu_instance) == (instance, instance if has_gpu else "")
 
 
 def test_the_base_directory_comes_from_the_environment() -> None:

@@ -27,6 +27,7 @@ from semseg.codecs.media_types import choice
 from semseg.codecs.tensors import encode_probabilities
 from semseg.errors import DeviceMemoryError
 from semseg.inference.load import LoadedModel
+from semseg.inference.scaling import Scale
 from semseg.serving import app as app_module
 from semseg.serving.answers import OFFERS, Answer, Offer, Segmented
 from semseg.serving.app import create_app
@@ -600,9 +601,8 @@ def test_the_readme_shows_the_execution_parameters(model: LoadedModel) -> None:
 def test_info_says_what_is_served_and_null_where_that_is_unknown(
     model: LoadedModel, crop_size: int | None, names: tuple[str, ...] | None
 ) -> None:
-    description = dataclasses.replace(
-        model.description, crop_size=crop_size, classes=Classes(names or (None,) * 3, (None,) * 3)
-    )
+    classes = Classes(names or (None,) * 3, (0x2CA02C, None, None))
+    description = dataclasses.replace(model.description, crop_size=crop_size, base_size=200, classes=classes)
     response = client_when_loaded(dataclasses.replace(model, description=description)).get("/info")
     assert (response.status_code, response.content_type) == (200, "application/json")
     assert response.json == {
@@ -610,7 +610,10 @@ def test_info_says_what_is_served_and_null_where_that_is_unknown(
         "backbone": "resnet-50",
         "num_classes": 3,
         "crop_size": crop_size,
+        "base_size": 200,
+        "scale": "none",
         "classes": list(names) if names else None,
+        "colors": ["#2ca02c", "#800000", "#008000"],
         "version": __version__,
     }
 
@@ -730,3 +733,78 @@ def test_an_invocation_can_be_logged_as_json_with_its_ids(model: LoadedModel, ca
 
 def test_the_log_of_invocations_can_be_left_out(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:
     assert logged(model, "none", caplog) == []
+
+
+class Halves(OnHost):
+    """A network whose class is 1 where its input is bluer than green, else 0; it records the sizes of its input."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, ...]] = []
+
+    def logits(self, images: Float32) -> Float32:
+        self.sizes.append(images.shape[2:])
+        bluer = images[:, 2:, ::8, ::8] - images[:, 1:2, ::8, ::8]
+        return np.concatenate([-bluer, bluer], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("accept", "seen"),
+    [
+        ("image/png", (40, 64)),
+        ("image/png; scale=none", (40, 64)),
+        ("image/png; scale=base", (20, 32)),
+        ("image/png; scale=0.25; palette=voc", (10, 16)),
+        ("application/x-npy; scale=1.25; values=classes", (50, 80)),
+    ],
+)
+def test_a_request_may_set_the_size_at_which_the_network_gets_its_image(
+    loaded: Loaded, accept: str, seen: tuple[int, int]
+) -> None:
+    network = Halves()
+    model = loaded(network, num_classes=2)
+    description = dataclasses.replace(model.description, base_size=32)
+    client = client_when_loaded(dataclasses.replace(model, description=description))
+    response = client.post("/invocations", data=encoded((64, 40)), headers={"Accept": accept})
+    assert response.status_code == 200, response.text
+    assert network.sizes[-1] == seen
+    if accept.startswith("image/png"):
+        labels = np.array(Image.open(io.BytesIO(response.data)))
+    else:
+        labels = np.load(io.BytesIO(response.data))
+    assert labels.shape == (40, 64)
+    assert (labels[:, :24] == 0).all()
+    assert (labels[:, 40:] == 1).all()
+
+
+def test_the_size_of_the_network_s_input_may_be_the_model_s(loaded: Loaded) -> None:
+    network = Halves()
+    model = loaded(network, num_classes=2)
+    model.predictor.scale = Scale(long_side=32)
+    client = client_when_loaded(model)
+    assert client.post("/invocations", data=encoded((64, 40)), headers={"Accept": "image/png"}).status_code == 200
+    assert network.sizes[-1] == (20, 32)
+    info = client.get("/info").json
+    assert info
+    assert info["scale"] == "base"
+    client.post("/invocations", data=encoded((64, 40)), headers={"Accept": "image/png; scale=none"})
+    assert network.sizes[-1] == (40, 64)
+
+
+def test_a_size_that_the_model_does_not_know_or_nobody_can_is_406(client: FlaskClient) -> None:
+    for value, word in (("base", "base_size"), ("half", "0.05 to 4"), ("0.04", "0.05 to 4"), ("4.1", "0.05 to 4")):
+        response = client.post("/invocations", data=encoded(), headers={"Accept": f"image/png; scale={value}"})
+        assert_error(response, 406, word)
+
+
+def test_an_image_that_is_too_large_once_it_is_enlarged_is_413(client: FlaskClient) -> None:
+    response = client.post("/invocations", data=encoded((60, 40)), headers={"Accept": "image/png; scale=2"})
+    assert_error(response, 413, "60 x 40 pixels, resized to 120 x 80, counts as 9,600, more than the 5,000")
+    response = client.post("/invocations", data=encoded((1, 600)), headers={"Accept": "image/png; scale=0.5"})
+    assert response.status_code == 200  # 4,800 pixels at its own size, as sides are rounded up
+
+
+def test_the_memory_of_enlarging_is_counted(loaded: Loaded) -> None:
+    client = client_when_loaded(loaded(Halves(), num_classes=2, memory=90_000))
+    for scale, status in (("1", 200), ("1.3", 413)):
+        accept = {"Accept": f"image/png; scale={scale}"}
+        assert client.post("/invocations", data=encoded((60, 40)), headers=accept).status_code == status

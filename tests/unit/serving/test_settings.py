@@ -24,6 +24,7 @@ def test_without_variables_the_platform_s_values_hold() -> None:
         backend="auto",
         precision="auto",
         cache_dir=None,
+        scale="model",
         request_log="metrics",
     )
     assert Settings.from_environment({}) == expected
@@ -45,6 +46,7 @@ def test_every_variable_is_read() -> None:
         "SEMSEG_BACKEND": "mxnet",
         "SEMSEG_PRECISION": "f32",
         "SEMSEG_CACHE_DIR": "/tmp/cache",
+        "SEMSEG_SCALE": "0.5",
         "SEMSEG_REQUEST_LOG": "json",
     }
     assert {variable.name for variable in VARIABLES} | {"SAGEMAKER_BASE_DIR"} == set(environ)
@@ -63,6 +65,7 @@ def test_every_variable_is_read() -> None:
         backend="mxnet",
         precision="f32",
         cache_dir=Path("/tmp/cache"),
+        scale="0.5",
         request_log="json",
     )
     assert Settings.from_environment(environ) == expected
@@ -122,6 +125,10 @@ def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
         ("SEMSEG_MAX_CONNECTIONS", "7"),
         ("SEMSEG_REQUEST_LOG", "all"),
         ("SEMSEG_PRECISION", "f" * 5000),
+        ("SEMSEG_SCALE", "half"),
+        ("SEMSEG_SCALE", "0.04"),
+        ("SEMSEG_SCALE", "4.01"),
+        ("SEMSEG_SCALE", "1" * 5000),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_variable_value_and_range(name: str, value: str) -> None:

@@ -14,6 +14,7 @@ from semseg.data.pairs import Listing
 from semseg.data.report import Report
 from semseg.data.split_statistics import PairStatistics, SplitStatistics
 from semseg.engines.choose import Trainer
+from semseg.engines.group import ALONE, Group
 from semseg.engines.protocols import Device, LearnerSpecification, OptimizerSettings
 from semseg.errors import HyperparameterError
 from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
@@ -48,7 +49,10 @@ def test_the_weights_of_classes_are_none_given_or_counted(caplog: pytest.LogCapt
 class Recording:
     """An engine that records the arguments of its learners."""
 
-    def learner(self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, /) -> Any:
+    def learner(
+        self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, group: Group, /
+    ) -> Any:
+        assert group is ALONE
         self.specification, self.arrays, self.origin, self.device = specification, arrays, origin, device
         self.restored: Any = None
         return self

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from semseg.codecs.masks import decode_mask
 from semseg.codecs.params import write_params
 from semseg.data.s3 import ObjectStore
 from semseg.data.shapes import write_shapes
+from semseg.engines.protocols import Learner
 from semseg.inference import tiling
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import parse
@@ -67,7 +68,7 @@ def scores(
     learner: Any, best: Path, validation: Input, test: Input | None, stop: Callable[[], bool] = lambda: False
 ) -> list[Any]:
     events: list[Any] = []
-    score(learner, best, (validation, test), SETTINGS, stop, events.append)
+    score(lambda: learner, best, (validation, test), SETTINGS, stop, events.append)
     return events
 
 
@@ -129,3 +130,12 @@ def test_a_learner_scores(tiny_learner: Callable[..., Any], tmp_path: Path) -> N
     write_params(tmp_path / "best", learner.parameters())
     (found,) = scores(learner, tmp_path / "best", one, None)
     assert 0 < found.pixel_accuracy < 1
+
+
+def test_a_model_is_scored_at_the_size_at_which_it_will_be_served(tmp_path: Path, best: Path) -> None:
+    settings, _ = parse({"num_classes": "4", "base_size": "20", "_serving_scale": "base"})
+    learner, one = Background(), shapes(tmp_path, (70, 50))
+    events: list[Any] = []
+    score(lambda: cast(Learner, learner), best, (one, None), settings, lambda: False, events.append)
+    assert learner.sizes == [(1, 3, 14, 20)] * 3
+    assert events[0].images == 3

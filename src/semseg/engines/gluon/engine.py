@@ -25,6 +25,7 @@ class MxnetEngine:
     name = "mxnet"
     title = "MXNet"
     installation = "pip install 'semseg-container[cpu]', or [gpu] for NVIDIA's GPUs, on Python 3.11"
+    trains_in_groups = False
 
     def is_installed(self) -> bool:
         """Return whether either variant is installed."""

@@ -30,6 +30,7 @@ class OpenVinoEngine:
     name = "openvino"
     title = "OpenVINO"
     installation = "pip install openvino"
+    trains_in_groups = False
 
     def is_installed(self) -> bool:
         """Return True: every variant of this project needs it."""

@@ -32,6 +32,7 @@ class TorchEngine:
     name = "torch"
     title = "PyTorch"
     installation = "pip install 'semseg-container[torch]', or use the torch image"
+    trains_in_groups = False  # until `join` is done
 
     def is_installed(self) -> bool:
         """Return whether PyTorch is installed."""

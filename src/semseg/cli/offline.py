@@ -1,0 +1,133 @@
+"""Commands that run a model over folders: `predict` and `evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semseg.cli.options import Commands
+from semseg.cli.parser import did_you_mean, one_of
+from semseg.errors import SemsegError, UserError
+
+if TYPE_CHECKING:
+    from semseg.offline.sources import Source
+
+_MODEL = "the model: its folder, the folder of a job, or a model.tar.gz; also in S3"
+_VARIABLES = {"SEMSEG_BACKEND": "--engine", "SEMSEG_PRECISION": "--precision"}
+"""The settings of the server that are options here, by their names in messages."""
+
+
+def add_predict(commands: Commands) -> None:
+    """Adds `semseg predict`, which exits with 1 if an image could not be segmented."""
+    parser = commands.add_parser(
+        "predict",
+        help="segment images with a model and write their masks",
+        description="The results mirror the folders of the images. An image that cannot be segmented is listed at the "
+        "end, and does not keep the others from it; the exit code is then 1. class_shares.csv has each image's size, "
+        "and the share of each class in it.",
+    )
+    parser.set_defaults(run=_predict)
+    parser.add_argument("model", help=_MODEL)
+    parser.add_argument("images", nargs="+", help="files, folders with all they hold, patterns, s3://bucket/prefix")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the results")
+    parser.add_argument(
+        "--save",
+        default="mask",
+        metavar="WHAT",
+        help="one or more of mask, color, overlay, npy (probabilities) and json, joined by commas (default: mask)",
+    )
+    parser.add_argument(
+        "--palette",
+        metavar="NAME",
+        help="the colours, also for mask: model, voc, ade20k or cityscapes",
+    )
+    parser.add_argument("--skip-existing", action="store_true", help="leave out images whose results are there")
+    parser.add_argument(
+        "--scale",
+        default="model",
+        help="the size at which the network gets images: model (as the model "
+        "says), none (their own), base (about that of the training), or a factor (default: model)",
+    )
+    _add_engine_options(parser)
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine", default="auto", metavar="NAME", help="auto, mxnet, openvino or torch (default: auto)"
+    )
+    parser.add_argument("--precision", default="auto", help="auto, f32, bf16 or int8 (default: auto)")
+    parser.add_argument("--device", type=one_of("auto", "cpu", "gpu"), default="auto", help="auto, cpu or gpu")
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from semseg.data.s3 import ObjectStore
+    from semseg.offline.model import PALETTES, load
+    from semseg.offline.outputs import OUTPUTS
+    from semseg.offline.predict import plan, predict
+    from semseg.offline.sources import find_images
+
+    outputs = [OUTPUTS[name] for name in _words("--save", arguments.save, OUTPUTS)]
+    palette = arguments.palette and _word("--palette", arguments.palette, PALETTES)
+    engine, precision = _engine(arguments)
+    with ObjectStore(caching=False) as store, _naming_options():
+        sources = find_images(arguments.images, store, arguments.out)
+        model = load(arguments.model, engine, precision, arguments.device, arguments.scale)
+        planned = plan(sources, arguments.out, outputs, palette, model.class_names, skip=arguments.skip_existing)
+        return _report_predictions(predict(model, planned), len(planned.todo), len(sources) - len(planned.todo))
+
+
+def _report_predictions(done: Generator[tuple[Source, UserError | None], None, None], todo: int, skipped: int) -> int:
+    """Shows the progress of `predict`, prints its failures and a summary, and returns the exit code."""
+    from tqdm import tqdm
+
+    failures: list[str] = []
+    finished = 0
+    try:
+        with closing(done), tqdm(total=todo, unit="image", disable=None, leave=False) as bar:
+            for source, error in done:
+                finished += 1
+                failures += [f"{source.place}: {error}"] if error else []
+                bar.update()
+    except KeyboardInterrupt:
+        print(f"Stopped after {finished} of {todo} images; --skip-existing continues.", file=sys.stderr)
+        raise
+    finally:
+        for failure in failures:
+            print(f"semseg: {failure}", file=sys.stderr)
+    parts = [f"{todo - len(failures)} images segmented", f"{skipped} left out" if skipped else ""]
+    print(", ".join(filter(None, [*parts, f"{len(failures)} failed" if failures else ""])) + ".")
+    return UserError.exit_code if failures else 0
+
+
+def _engine(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The engine and the precision. Raises UserError for words that are none."""
+    from semseg.engines.choose import SERVING
+    from semseg.engines.protocols import PRECISIONS
+
+    return _word("--engine", arguments.engine, SERVING), _word("--precision", arguments.precision, PRECISIONS)
+
+
+def _words(option: str, text: str, known: Iterable[str]) -> list[str]:
+    """The words of a list such as `mask,overlay`, each once. Raises UserError for one that is not known."""
+    return list(dict.fromkeys(_word(option, word.strip(), known) for word in text.split(",")))
+
+
+def _word(option: str, word: str, known: Iterable[str]) -> str:
+    if word not in known:
+        raise UserError(f"{option} has {word!r:.100}: it takes {', '.join(known)}.{did_you_mean(word, known)}")
+    return word
+
+
+@contextmanager
+def _naming_options() -> Iterator[None]:
+    """Within the block, errors name options where the server's name variables."""
+    try:
+        yield
+    except SemsegError as error:
+        for variable, option in _VARIABLES.items():
+            error.message, error.hint = (text.replace(variable, option) for text in (error.message, error.hint))
+        raise

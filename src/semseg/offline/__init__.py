@@ -1,0 +1,1 @@
+"""A model over files and folders: `semseg predict` and `semseg evaluate`."""

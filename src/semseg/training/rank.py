@@ -1,0 +1,169 @@
+"""One rank of a training, in a process of its own that `launch` starts and watches."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from semseg.data.report import Report
+from semseg.data.s3 import ObjectStore
+from semseg.engines.choose import rank_trainer
+from semseg.engines.group import Membership
+from semseg.errors import Stopped
+from semseg.machine import die_with_parent, keep_memory_flat, see_only_gpu, usable_cores, use_cores
+from semseg.reporting.terminal import TerminalLog
+from semseg.sagemaker.channels import read_channels
+from semseg.sagemaker.hosts import Hosts
+from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.sagemaker.job import stop_on_signals
+from semseg.sagemaker.log_lines import LOGGER, set_up_logging
+from semseg.sagemaker.paths import Paths
+from semseg.training.failures import failure_of
+from semseg.training.finish import save_last
+from semseg.training.fit import fit
+from semseg.training.job import Job, open_channels, open_checkpoints
+from semseg.training.job_folder import JobFolder
+from semseg.training.prepare import PATIENCE, Checked, assemble
+from semseg.training.ranks import Ranks
+
+READY, ENDED, STOPPED, FAILED = "ready", "ended", "stopped", "failed"
+"""What a rank reports: that it obeys SIGTERM, and then one of the others, each as JSON [kind, value].
+
+ENDED: its progress, and whether it was stopped; STOPPED: the text of Stopped; FAILED: a failure.
+"""
+
+LARGEST_REPORT = 1 << 26
+"""Bytes of a report, which holds the scores of all epochs."""
+
+
+@dataclass(frozen=True)
+class RankTask:
+    """All that a rank needs besides the job's files, which its process reads again.
+
+    local: its number on this host, from 0. parent: the number of the process that has started it. gpu: whether it
+    trains on the GPU of that number. scratch: a folder of its own. mmap_threshold: as for `keep_memory_flat`. log: the
+    file that takes the log in place of stdout. The others are of the job that `launch`
+    has checked; see Job and Checked.
+    """
+
+    local: int
+    parent: int
+    gpu: bool
+    membership: Membership
+    paths: Paths
+    folder: JobFolder | None
+    hosts: Hosts
+    ranks: Ranks
+    settings: Hyperparameters
+    samples: int
+    weights: tuple[float, ...] | None
+    report: Report | None
+    keep_earlier: bool
+    scratch: Path
+    mmap_threshold: int
+    log: Path | None
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return f"Rank {self.membership.rank} of {self.membership.size} (on {self.hosts.current})"
+
+
+def main(task: RankTask, listener: socket.socket | None, reports: Connection) -> None:
+    """Runs the rank in this process, and ends the process; listener: of rank 0, see Membership."""
+    try:
+        die_with_parent(task.parent)
+    except ProcessLookupError:
+        os._exit(1)
+    _take_part_of_the_machine(task)
+    stop = stop_on_signals()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process of `train` too, which passes it on
+    _set_up_log(task.log)
+    LOGGER.setLevel(logging.ERROR)  # that process has logged all there is about the data
+    _send(reports, READY, None)
+    code = _run(task, listener, stop, reports)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # libraries may wait for lost ranks when they are unloaded
+
+
+def _run(task: RankTask, listener: socket.socket | None, stop: threading.Event, reports: Connection) -> int:
+    """Trains, and reports the end; returns the exit code."""
+    try:
+        with ExitStack() as resources:
+            report = _train(task, listener, stop, resources)
+        _send(reports, ENDED, report)
+    except Stopped as stopped:
+        _send(reports, STOPPED, str(stopped))
+    except Exception as error:
+        failure = failure_of(error, task.name, traceback.format_exc())
+        _send(reports, FAILED, failure.to_json())
+        return failure.exit_code
+    return 0
+
+
+def _train(
+    task: RankTask, listener: socket.socket | None, stop: threading.Event, resources: ExitStack
+) -> tuple[str, bool]:
+    """Trains as a member of the group; returns the last progress as JSON, and whether training was stopped."""
+    store = resources.enter_context(ObjectStore(stop=stop.is_set))
+    store.patience = PATIENCE
+    job = _reopen(task, store)
+    membership = dataclasses.replace(task.membership, listener=listener.fileno() if listener else None)
+    group = job.trainer.engine.join(membership, job.trainer.device)
+    resources.callback(group.leave)
+    checkpoint = job.checkpoints.newest() if job.checkpoints else None
+    checked = Checked(job, checkpoint, task.keep_earlier, task.report, task.weights)
+    if group.rank == 0:
+        LOGGER.setLevel(logging.INFO)
+    run = assemble(checked, resources, group)
+    del checked, checkpoint
+    progress = fit(run, stop)
+    if group.rank == 0:
+        save_last(run, stop)
+    return progress.to_json(), stop.is_set()
+
+
+def _reopen(task: RankTask, store: ObjectStore) -> Job:
+    """Lists the files again and opens rank 0's checkpoints; reads no image."""
+    inputs = open_channels(read_channels(task.paths), task.settings, store, task.scratch)
+    trainer = rank_trainer(task.settings.engine, task.settings.precision_dtype, task.gpu)
+    checkpoints = open_checkpoints(task.paths, task.settings, inputs, task.folder) if _saves(task) else None
+    return Job(
+        task.paths, task.folder, task.hosts, task.settings, task.samples, inputs, trainer, checkpoints, task.ranks
+    )
+
+
+def _saves(task: RankTask) -> bool:
+    return task.membership.rank == 0
+
+
+def _take_part_of_the_machine(task: RankTask) -> None:
+    """Leaves the other ranks of this host their GPUs and their part of the cores."""
+    if task.gpu:
+        see_only_gpu(task.local)
+    use_cores(max(1, usable_cores() // task.ranks.local))
+    keep_memory_flat(task.mmap_threshold, kept=task.mmap_threshold)
+
+
+def _set_up_log(file: Path | None) -> None:
+    if file:
+        sys.stdout = file.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+    set_up_logging()
+    if file:
+        LOGGER.addHandler(TerminalLog(sys.stderr))
+
+
+def _send(reports: Connection, kind: str, value: object) -> None:
+    reports.send_bytes(json.dumps([kind, value]).encode())

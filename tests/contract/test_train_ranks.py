@@ -1,0 +1,168 @@
+"""`train` on several ranks of one machine: one process's log, files and results, and no rank left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semseg.codecs.params import read_params
+
+RANKS = {"_ranks": "2", "_export_onnx": "False", "_logging_frequency": "1", "_workers": "1", "mini_batch_size": "5"}
+FILES = ("model_algo-1", "model_best.params")
+
+
+def values(job: Any) -> list[dict[str, Any]]:
+    """What is reported on the epochs, except the speeds."""
+    lines = (job.paths.output_data / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if not k.endswith(("throughput", "waiting"))} for line in lines]
+
+
+def lines_of(log: str) -> list[str]:
+    """The log's lines without times, threads, speeds, folders and what is about ranks."""
+    numbers = re.compile(r"^\[.*?\] |\d+\.\d+(e-\d+)?|\d{4,}|/\S+|Process \d+|, '_ranks': '\d'|'_ranks': '\d', ")
+    return [numbers.sub("*", line) for line in log.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def both(new_job: Callable[..., Any]) -> tuple[Any, str, Any, str]:
+    """Jobs that one process and two ranks have trained, with their logs."""
+    alone, ranks = new_job(), new_job()
+    alone.configure(**{**RANKS, "_ranks": "1"})
+    ranks.configure(**RANKS)
+    (code, log), (ranks_code, ranks_log) = alone.run(), ranks.run()
+    assert (code, ranks_code) == (0, 0), log + ranks_log
+    return alone, log, ranks, ranks_log
+
+
+def test_two_ranks_train_what_one_process_does(both: tuple[Any, str, Any, str]) -> None:
+    """Ten images in batches of five, of which one rank has three and the other two."""
+    alone, _, ranks, _ = both
+    for one, other in zip(values(alone), values(ranks), strict=True):
+        assert one["IOU"] == pytest.approx(other["IOU"], abs=1e-3)
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
+    for name in FILES:
+        expected, found = (read_params(job.paths.model / name) for job in (alone, ranks))
+        assert expected.keys() == found.keys()
+        for key, array in expected.items():
+            np.testing.assert_allclose(found[key], array, rtol=1e-4, atol=1e-6)
+
+
+def test_the_log_and_the_files_are_those_of_one_process(both: tuple[Any, str, Any, str]) -> None:
+    alone, log, ranks, ranks_log = both
+    assert lines_of(ranks_log) == lines_of(log)
+    files = [sorted(path.relative_to(job.paths.base) for path in job.paths.base.rglob("*")) for job in (alone, ranks)]
+    assert files[0] == files[1]
+
+
+def with_checkpoints(job: Any, **changes: str) -> Path:
+    """Makes the job save a checkpoint after each update, in the directory returned."""
+    directory: Path = job.paths.base / "kept"
+    job.paths.checkpoint_config.write_text(json.dumps({"LocalPath": str(directory)}))
+    job.configure(**(RANKS | {"_checkpoint_minutes": "0.000001"} | changes))
+    return directory
+
+
+@pytest.mark.parametrize("ranks", ["1", "3"])
+def test_a_stopped_training_resumes_on_another_number_of_ranks(
+    both: tuple[Any, str, Any, str], job: Any, ranks: str
+) -> None:
+    """SIGTERM reaches the process of `train` alone, as from the platform."""
+    directory = with_checkpoints(job)
+    code, log = job.run_until("checkpoint-0000-000001.params")
+    assert code == 0, log
+    assert "Stopping on request: saving the current model." in log
+    names = sorted(path.name for path in directory.iterdir())
+    assert names == ["checkpoint-0000-000001.params", "checkpoint-0000-000002.params"]
+    shutil.rmtree(job.paths.model)
+    with_checkpoints(job, _ranks=ranks, _checkpoint_minutes="60")
+    code, log = job.run()
+    assert code == 0, log
+    assert "checkpoint-0000-000002.params: epoch 0, after 2 iterations." in log
+    for one, other in zip(values(both[0]), values(job), strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
+        assert one["mIOU"] == pytest.approx(other["mIOU"], abs=1e-3)
+
+
+def ranks_of(process: subprocess.Popen[str]) -> list[int]:
+    """The processes of the ranks, those that multiprocessing has started, in the order of their ranks."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == process.pid and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def await_end(pids: list[int]) -> None:
+    """Waits until none of the processes runs; a zombie does not."""
+    deadline = time.monotonic() + 30
+    for pid in pids:
+        stat = Path(f"/proc/{pid}/stat")
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < deadline, f"the process {pid} still runs"
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_rank_that_is_killed_ends_the_job_with_a_failure_that_names_it(job: Any, killed: int) -> None:
+    job.configure(**RANKS)
+    words = "#progress_notice. epoch: 0, iterations: 1"
+    with job.start(hold_at=words) as process:
+        assert next(line for line in process.stdout if words in line)
+        ranks = ranks_of(process)
+        assert len(ranks) == 2
+        os.kill(ranks[killed], signal.SIGKILL)
+        if killed:
+            os.kill(ranks[0], signal.SIGUSR1)  # go on
+        log, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    failure = job.paths.failure.read_text()
+    assert failure.startswith(f"AlgorithmError: Rank {killed} of 2 (on algo-1) was killed by SIGKILL, perhaps for lack")
+    assert failure.splitlines()[0] in log
+    await_end(ranks)
+
+
+def test_no_rank_outlives_the_process_that_started_it(job: Any) -> None:
+    """Not even one that waits for others; multiprocessing's own helper ends too."""
+    job.configure(**RANKS)
+    words = "#progress_notice. epoch: 0, iterations: 1"
+    with job.start(hold_at=words) as process:
+        assert next(line for line in process.stdout if words in line)
+        ranks = ranks_of(process)
+        process.kill()
+        process.stdout.read()  # ends when no process has it open any more
+    assert len(ranks) == 2
+    await_end(ranks)
+    assert "died without reporting a reason" in job.paths.failure.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"_ranks": "5", "mini_batch_size": "4"}, "mini_batch_size is 4, but 5 devices train (5 on each of 1 hosts)"),
+        ({"_ranks": "2", "_gpus": "1"}, "_gpus is 1, but Small can use 0 on this machine"),
+    ],
+)
+def test_ranks_that_cannot_train_are_errors_before_any_image_is_read(
+    job: Any, changes: dict[str, str], message: str
+) -> None:
+    job.configure(**(RANKS | changes))
+    code, log = job.run()
+    assert code == 1
+    assert message in log
+    assert job.paths.failure.read_text().startswith(f"ClientError: {message}")
+    assert not (job.paths.output_data / "data_report.json").exists()
