@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
 import socket
+import subprocess
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -150,3 +153,19 @@ def test_what_is_no_http_gets_an_error_of_the_same_form_as_all(server: Server, m
     with closing(server.connect()) as other:
         other.request("GET", "/ping")
         assert other.getresponse().status == 200
+
+
+@pytest.mark.parametrize("name", ["image", "any name"])
+def test_curl_may_send_an_image_as_the_file_of_a_form(server: Server, image: UInt8, tmp_path: Path, name: str) -> None:
+    (tmp_path / "image.png").write_bytes(encode(image))
+    _, _, expected = server.invoke(encode(image), Accept="image/png")
+    address = f"http://127.0.0.1:{server.port}/invocations"
+
+    def curl(*options: str) -> bytes:
+        command = ["curl", "--silent", "--noproxy", "*", "--header", "Accept: image/png", *options, address]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60).stdout
+
+    assert curl("--form", f"{name}=@image.png") == expected
+    refused = json.loads(curl("--form", f"{name}=@image.png", "--form", "threshold=0.5"))
+    assert refused["error"] == "The field 'threshold' of the form is not a file."
+    assert "curl -F image=@FILE" in refused["hint"]

@@ -86,7 +86,7 @@ def hostile_message(random: Random, image: bytes) -> bytes:
 def _request(random: Random, image: bytes) -> bytes:
     """One request with about one thing wrong."""
     odd = random.choice(("line", "host", "headers", "flood", "length", "coding", "chunks", "trailers", "media",
-                         "attributes", "ends", "expect", "upgrade", "codings"))  # fmt: skip
+                         "attributes", "ends", "expect", "upgrade", "codings", "form"))  # fmt: skip
     line = ["POST", "/invocations", "HTTP/1.1"]
     if odd == "line":
         place = random.randrange(3)
@@ -100,6 +100,7 @@ def _request(random: Random, image: bytes) -> bytes:
         "expect": _expectations,
         "upgrade": _upgrades,
         "codings": _codings,
+        "form": _form_type,
     }.get(odd, _media)(random)
     framing, body = _body(random, odd, image)
     head = [" ".join(line), *headers, *framing]
@@ -133,6 +134,11 @@ def _codings(random: Random) -> list[str]:
     return [f"Content-Encoding: {random.choice(_CONTENT_CODINGS)}", f"Accept-Encoding: {accepted}"]
 
 
+def _form_type(random: Random) -> list[str]:
+    boundary = random.choice(("b", "b", "b", "b", '"b"', "c", "b" * 70, "b" * 71, "\xff", '"', "b;boundary=c", ""))
+    return [f"Content-Type: multipart/form-data; boundary={boundary}"]
+
+
 def _attributes(random: Random) -> list[str]:
     names = ("X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-Inference-Id")
     return [f"{random.choice(names)}: {random.choice(_ATTRIBUTES)}" for _ in range(random.choice((1, 1, 3)))]
@@ -150,6 +156,8 @@ def _upgrades(random: Random) -> list[str]:
 def _body(random: Random, odd: str, image: bytes) -> tuple[list[str], bytes]:
     """The headers that say how long a body is, and the body."""
     body = random.choice((b"", b"no image", image, bytes(3000)))
+    if odd == "form":
+        body = hostile_form(random, body)
     if odd == "codings":
         body = random.choice((body, _packed(random, body)))
     length = f"Content-Length: {len(body)}"
@@ -165,6 +173,32 @@ def _body(random: Random, odd: str, image: bytes) -> tuple[list[str], bytes]:
     if odd in ("chunks", "trailers") or random.random() < 0.2:
         return ["Transfer-Encoding: chunked"], chunked
     return [length], body
+
+
+def hostile_form(random: Random, content: bytes) -> bytes:
+    """A form whose boundary is `b`, with the content as its file, and mostly with something wrong."""
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
+    part, field = head + b"\r\n" + content, b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n'
+    odd = random.choice((b"a:\n" * 5000, b";a*0=b" * 3000, b'"' * 20_000, b"\r\n--b ", b"--b--", b"\xff", b"\0", field))
+    whole = part + b"\r\n--b--\r\n"
+    place = random.randrange(len(whole))
+    return random.choice(
+        (
+            whole,
+            whole,
+            part + b"\r\n" + field + b"--b--\r\n",
+            part + b"\r\n" + part + b"\r\n--b--\r\n",
+            field + b"--b--",
+            b"--b--",
+            head + b"Content-Transfer-Encoding: base64\r\n\r\n" + content + b"\r\n--b--",
+            whole[:place],
+            whole[:place] + odd + whole[place:],
+            head + odd + b"\r\n\r\n" + content + b"\r\n--b--",
+            odd * 20 + whole,
+            whole + odd * 20,
+            damaged(random, whole),
+        )
+    )
 
 
 def _packed(random: Random, body: bytes) -> bytes:

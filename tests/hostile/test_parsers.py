@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hunt import Hunt
 from image_files import good_images, hostile_image
+from messages import hostile_form
 from mutations import damaged, odd_json
 from onnx import helper
 from small_model import known, stack_arrays
@@ -28,16 +29,21 @@ from semseg.artifact.gate import read_gate
 from semseg.artifact.model_dir import BEST, HYPERPARAMS, LAST, describe
 from semseg.artifact.model_dir import CLASSES as CLASS_NAMES
 from semseg.artifact.onnx_file import DIGEST, verify
+from semseg.client.answers import Wanted, decode, wanted
 from semseg.codecs.colors import decode_colors, decode_indices, main_colors
 from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, verify_image
-from semseg.codecs.masks import decode_mask
+from semseg.codecs.masks import decode_mask, encode_mask
 from semseg.codecs.media_types import check_content_type
+from semseg.codecs.npy import encode_npy
 from semseg.codecs.params import read_params, write_params
-from semseg.codecs.recordio import MAGIC, frame, read_records
+from semseg.codecs.recordio import MAGIC, Buffer, frame, read_records
+from semseg.codecs.summary import encode_summary
+from semseg.codecs.tensors import encode_classes, encode_probabilities
 from semseg.data.label_map import parse_label_map
 from semseg.data.pipe import Pipe
 from semseg.errors import ImageError, SemsegError
 from semseg.serving.answers import OFFERS, answer_to
+from semseg.serving.forms import boundary_of, file_of
 from semseg.types import IGNORED
 
 pytestmark = pytest.mark.usefixtures("_little_memory")
@@ -145,6 +151,54 @@ def test_accept_and_content_type(hunt: Hunt) -> None:
     accepts = spoilt(ACCEPT, b"a/b," * 2000, b"image/png;q=" + b"9" * 5000)
     hunt.run("Accept", 50, accepts, refused_or_read(read_accept))
     hunt.run("Content-Type", 3000, spoilt(b"image/jpeg; a=b", b"application/x-image"), refused_or_read(read_type))
+
+
+def test_forms(hunt: Hunt) -> None:
+    """The file of a form is the same however it arrives, or there is an error."""
+    image = good_images()[0]
+
+    def read(case: bytes) -> None:
+        boundary_of(case[:200].decode("latin-1"))
+        pieces = [case[start : start + 1000] for start in range(0, len(case), 1000)]
+        assert b"".join(file_of(pieces, b"b")) in case
+
+    types = spoilt(b"multipart/form-data; charset=utf-8; boundary=b", b"multipart/form-data; boundary=" + b"b" * 70)
+    hunt.run(
+        "forms",
+        500,
+        lambda random: hostile_form(random, random.choice((image, b"", b"\r\n" * 9))),
+        refused_or_read(read),
+    )
+    hunt.run("types of forms", 500, types, refused_or_read(lambda case: boundary_of(case.decode("latin-1"))))
+
+
+def test_responses(hunt: Hunt) -> None:
+    """What a server may send to a client."""
+    labels = np.random.default_rng(0).integers(0, CLASSES, (9, 11), np.uint8)
+    shares = np.full((CLASSES, 9, 11), 1 / CLASSES, np.float32)
+    responses: dict[str, Sequence[Buffer]] = {
+        "application/x-recordio-protobuf": encode_probabilities(shares),
+        "application/x-recordio-protobuf; values=confidence": encode_classes(labels, shares[0]),
+        "application/x-npy": encode_npy(shares),
+        "application/x-npy; values=confidence; dtype=uint8": encode_npy(np.stack([labels, labels])),
+        "application/json; rle=true": encode_summary(labels, shares[0], ["a"] * CLASSES, True),
+        "image/png": [encode_mask(labels)],
+    }
+    for accept, body in responses.items():
+        asked = wanted(accept)
+
+        def read(case: bytes, asked: Wanted = asked) -> None:
+            assert decode(case, asked.media_type, asked, (9, 11)).size == (9, 11)
+
+        hunt.run(f"responses of {accept.partition(';')[0]}", 200, spoilt(b"".join(body)), refused_or_read(read))
+    summary = json.loads(b"".join(responses["application/json; rle=true"]))
+    asked = wanted("application/json")
+    hunt.run(
+        "summaries",
+        500,
+        lambda random: odd_json(random, summary),
+        refused_or_read(lambda case: decode(case, "application/json", asked, (9, 11))),
+    )
 
 
 def test_images_and_masks(hunt: Hunt) -> None:

@@ -13,6 +13,7 @@ from tiny_network import TinyLearners
 from torch import Tensor
 from torch.nn import functional
 
+from semseg.engines.group import ALONE, Group
 from semseg.engines.protocols import LearnerSpecification
 from semseg.engines.torch.learner import TorchLearner
 from semseg.engines.torch.updater import Updater
@@ -35,9 +36,10 @@ TINY = TinyLearners(tiny_learner, tiny_network.NETWORK.classifier, rate_of_heads
 class DoubleTorchLearner(TorchLearner):
     """Computes in float64, on the CPU, from its first values."""
 
-    def __init__(self, specification: LearnerSpecification, arrays: Arrays) -> None:
-        super().__init__(specification, torch.device("cpu"), "float32")
+    def __init__(self, specification: LearnerSpecification, arrays: Arrays, group: Group = ALONE) -> None:
+        super().__init__(specification, torch.device("cpu"), "float32", group)
         self._network.double()
+        self._ranks = self._placed(group, specification.syncbn)
         self._updater = Updater(specification.optimizer, self._network.tensors(), self._network.table)
         self.load(arrays, "a test")
 

@@ -82,7 +82,7 @@ _BINARY: tuple[tuple[bytes, Kind], ...] = (
     (rb"\xff\xfe|\xfe\xff", Kind("UTF-16 text, as PowerShell's > writes", _BINARY_MODE)),
     (
         rb"\s*--[^\r\n]{1,70}\r?\n(?i:content-)",
-        Kind("a multipart form", f"{_ITSELF}, as curl --data-binary @FILE does, not --form."),
+        Kind("a multipart form", f"{_ITSELF}; a request may be a form that says so, as curl --form makes it."),
     ),
     (rb"\s*HTTP/[0-9.]+ [0-9]{3}", Kind("an HTTP response with its headers", "Save only its body.")),
     (rb"BM.{4}\0|BM[^ -~]", _image("a BMP file")),

@@ -22,6 +22,9 @@ JSON = "application/json"
 IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/x-png", "application/x-image")
 """Content types of images; pjpeg and x-png are names that old browsers and Windows use for JPEG and PNG."""
 
+FORM = "multipart/form-data"
+"""The content type of a form, which may hold an image as a file."""
+
 UNDECLARED_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 """Content types that say nothing about the body; binary/ is S3's, and curl sends the last one by default."""
 
@@ -84,7 +87,7 @@ def check_content_type(header: str | None) -> None:
     if _media_type(header or "") not in IMAGE_TYPES + UNDECLARED_TYPES:
         raise UnsupportedMediaError(
             f"Content-Type {_quoted(header)} is not supported.",
-            f"Send the bytes of the image alone, as one of {', '.join(IMAGE_TYPES)}.",
+            f"Send the bytes of the image alone, as one of {', '.join(IMAGE_TYPES)}, or the only file of {FORM}.",
         )
 
 

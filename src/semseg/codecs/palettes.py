@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from semseg.codecs.colors import color_name
 from semseg.types import Classes, UInt8
 
 _CITYSCAPES = bytes.fromhex(
@@ -26,6 +27,8 @@ _ADE20K = bytes.fromhex(
 
 _LISTED = {"voc": b"", "ade20k": _ADE20K, "cityscapes": _CITYSCAPES}
 NAMES = tuple(_LISTED)
+MODEL = "model"
+"""The palette of a model's own colours."""
 
 
 def palette(name: str) -> UInt8:
@@ -37,6 +40,11 @@ def palette(name: str) -> UInt8:
     listed = np.frombuffer(_LISTED[name], np.uint8).reshape(-1, 3)
     colours[: len(listed)] = listed
     return colours
+
+
+def chosen_palette(name: str, classes: Classes) -> UInt8:
+    """Return a colour for each of the 256 labels: uint8 (256, 3). name: one of NAMES, or MODEL."""
+    return model_palette(classes) if name == MODEL else palette(name)
 
 
 def model_palette(classes: Classes) -> UInt8:
@@ -52,6 +60,11 @@ def model_palette(classes: Classes) -> UInt8:
         color = own if own is not None else next(spare) if voc[label] in taken else voc[label]
         colours[label] = tuple(color.to_bytes(3))
     return colours
+
+
+def color_names(classes: Classes) -> list[str]:
+    """Return the colour that `model_palette` gives each class, such as ``#2ca02c``."""
+    return [color_name(int.from_bytes(colour.tobytes())) for colour in model_palette(classes)[: len(classes)]]
 
 
 def _has_color(classes: Classes, label: int) -> bool:

@@ -17,11 +17,18 @@ _RUNS_AT_ONCE = 1 << 13  # bounds the list of Python integers
 _DIGITS = 6  # decimal places in the JSON
 
 
-def encode_summary(labels: UInt8, confidence: Float32, names: Sequence[str | None], with_regions: bool) -> list[bytes]:
+def encode_summary(
+    labels: UInt8,
+    confidence: Float32,
+    names: Sequence[str | None],
+    with_regions: bool,
+    colors: Sequence[str] | None = None,
+) -> list[bytes]:
     """Return the JSON object as buffers, to be sent in order.
 
     labels: uint8 (H, W); confidence: float32 (H, W), the probability of each label; names: one per class,
-    None if it is unnamed; with_regions: whether to add the region of each class, as COCO's uncompressed RLE.
+    None if it is unnamed; with_regions: whether to add the region of each class, as COCO's uncompressed RLE; colors:
+    the text of each class's colour, None to leave them out.
     Raises ValueError for a confidence that is infinite or NaN, which JSON cannot represent.
     """
     height, width = labels.shape
@@ -31,9 +38,10 @@ def encode_summary(labels: UInt8, confidence: Float32, names: Sequence[str | Non
     buffers = [json.dumps(image_totals, allow_nan=False)[:-1].encode(), b', "classes": [']
     for class_id, name in enumerate(names):
         pixels = int(counts[class_id])
-        entry = {
-            "id": class_id,
-            "name": name,
+        entry: dict[str, object] = {"id": class_id, "name": name}
+        if colors:
+            entry["color"] = colors[class_id]
+        entry |= {
             "pixels": pixels,
             "share": round(pixels / labels.size, _DIGITS),
             "mean_confidence": _mean(sums[class_id], pixels),

@@ -108,12 +108,14 @@ class Report:
     problems: errors that keep a training from starting: first the missing files, then the other files in order.
     suspicions: warnings about what may spoil the results of a training, each a sentence with advice.
     suggested_label_map: a label map by colour for all splits, where the masks need one; else None.
+    image_scale: at which share of the images' size training happens, from `image_scale`; empty if that is unknown.
     """
 
     splits: tuple[SplitReport, ...]
     problems: tuple[DataError, ...]
     suspicions: tuple[str, ...]
     suggested_label_map: dict[str, Any] | None = None
+    image_scale: str = ""
 
     def error(self) -> DataError | None:
         """One error that lists the first 20 kinds of problems: the first of each, the number of others, a hint.

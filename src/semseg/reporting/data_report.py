@@ -25,6 +25,8 @@ _Size = tuple[int, int]
 def as_text(report: Report) -> str:
     """Returns the report as text: tables of the splits and classes, the first 20 problems, suspicions, a verdict."""
     parts = [_split_table(report.splits), _class_table(report.splits)]
+    if report.image_scale:
+        parts.append(report.image_scale)
     if error := report.error():
         parts.append(str(error))
     if report.suspicions:
@@ -46,7 +48,7 @@ def as_json(report: Report) -> dict[str, Any]:
         ],
         "suspicions": list(report.suspicions),
         "splits": {split.name: _split_object(split, report.suggested_label_map) for split in report.splits},
-    }
+    } | ({"image_scale": report.image_scale} if report.image_scale else {})
 
 
 def write_report(report: Report, directory: Path) -> None:
@@ -110,6 +112,7 @@ def _class_objects(split: SplitReport) -> list[dict[str, Any]]:
         {
             "id": class_id,
             "name": split.classes.names[class_id],
+            "color": None if (color := split.classes.colors[class_id]) is None else color_name(color),
             "pixels": int(split.class_pixels[class_id]),
             "share": None if shares is None else float(shares[class_id]),
             "pictures": int(split.masks_with_class[class_id]),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Quantized, Scored, Step
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import LOGGER
+from semseg.types import Classes
 
 COUNTERS = (
     "Total Records Seen",
@@ -31,13 +32,22 @@ class LogSink:
 
     Epochs that ended before a restart are not logged again.
     host: this machine's name. frequency: iterations between two progress notices. clock: seconds since 1970. begun:
-    whether another process of this run has logged its beginning.
+    whether another process of this run has logged its beginning. classes: each that has a name gets a line with its IOU
+    on whole images.
     """
 
-    def __init__(self, host: str, frequency: int, clock: Callable[[], float] = time.time, begun: bool = False) -> None:
+    def __init__(
+        self,
+        host: str,
+        frequency: int,
+        clock: Callable[[], float] = time.time,
+        begun: bool = False,
+        classes: Classes | None = None,
+    ) -> None:
         self._host = host
         self._frequency = frequency
         self._clock = clock
+        self._names = classes.names if classes else ()
         self._start = clock()
         if not begun:
             self._metrics("init_train_data_iter", resets=0)
@@ -112,6 +122,9 @@ class LogSink:
         for name, value in values.items():
             if value is not None:
                 LOGGER.info(log_lines.final_quality(self._host, f"{event.split} {name}", value))
+        for named, iou in zip(self._names, event.iou, strict=False):
+            if named is not None and iou is not None:
+                LOGGER.info(log_lines.final_quality(self._host, f"{event.split} IOU of {named}", iou))
 
     def _metrics(self, meta: str, resets: int, epoch: int | None = None) -> None:
         """Prints the data iterator's counters; the built-in algorithm only ever changed the Reset Count."""

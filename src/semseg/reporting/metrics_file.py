@@ -9,6 +9,7 @@ from typing import Any
 
 from semseg.files import replacing
 from semseg.reporting.events import EpochEnded, Event, Quantized, Resumed, Scored
+from semseg.types import Classes
 
 LINES = "metrics.jsonl"
 SUMMARY = "metrics.json"
@@ -20,14 +21,15 @@ class MetricsFile:
     """Rewrites `metrics.jsonl` and `metrics.json` atomically whenever an epoch ends, so that both are always complete.
 
     keep_earlier: whether an earlier run's files stay until the first epoch ends; otherwise they are removed at once.
+    classes: if any of them has a name, the summary says what to call each.
     """
 
-    def __init__(self, directory: Path, keep_earlier: bool = False) -> None:
+    def __init__(self, directory: Path, keep_earlier: bool = False, classes: Classes | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._lines_file = directory / LINES
         self._summary_file = directory / SUMMARY
         self._lines = ""
-        self._summary: dict[str, Any] = {}
+        self._summary: dict[str, Any] = {"classes": classes.titles} if classes and classes.named else {}
         self._best: dict[str, Any] = {}
         self._whole_images: dict[str, Any] = {}
         if not keep_earlier:

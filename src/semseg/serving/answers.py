@@ -15,6 +15,7 @@ import numpy as np
 from semseg.artifact.model_dir import BASE, NONE, ModelDescription
 from semseg.codecs import palettes
 from semseg.codecs.images import encode_image
+from semseg.codecs.legends import draw_legend
 from semseg.codecs.masks import encode_mask
 from semseg.codecs.media_types import (
     JSON,
@@ -40,6 +41,9 @@ from semseg.types import Prediction, UInt8
 PROBABILITIES, CLASSES, CONFIDENCE = "probabilities", "classes", "confidence"
 """What an answer gives for each pixel: the probability of each class; the most probable class; that and its
 probability."""
+
+_OPACITY = 0.5
+"""The opacity of an overlay for which only a legend is requested."""
 
 _ONE_BYTE_IDS = 128
 """Up to this number of classes, ids take one byte each in a record; with more classes up to two."""
@@ -109,26 +113,35 @@ class Offer:
 
 
 def _png(media_type: str, parameters: Mapping[str, str]) -> Answer:
-    """A PNG file of the class ids, or, with the parameter `overlay`, of the image with the classes drawn over it."""
-    palette, share = parameters.get("palette"), parameters.get("overlay")
-    if share is not None:
-        return _overlay(media_type, palettes.palette(palette or "voc"), float(share))
-    return _mask(media_type, palettes.palette(palette) if palette else None)
+    """A PNG file of the class ids, or, with `overlay` or `legend`, of the image with the classes drawn over it."""
+    palette, share, legend = parameters.get("palette"), parameters.get("overlay"), parameters.get("legend") == "true"
+    if share is None and not legend:
+        return _mask(media_type, palette)
+    return _overlay(media_type, palette or "voc", float(share or _OPACITY), legend)
 
 
-def _mask(media_type: str, colours: UInt8 | None) -> Answer:
+def _mask(media_type: str, palette: str | None) -> Answer:
     """The class ids as a PNG file. Bytes per pixel: class ids 1, at worst the file as many and its buffer's spare."""
-    return Answer(media_type, lambda done: [encode_mask(done.prediction.labels(), colours)], lambda _: 3)
+
+    def encode(done: Segmented) -> Sequence[Buffer]:
+        colours = palettes.chosen_palette(palette, done.model.classes) if palette else None
+        return [encode_mask(done.prediction.labels(), colours)]
+
+    return Answer(media_type, encode, lambda _: 3)
 
 
-def _overlay(media_type: str, colours: UInt8, share: float) -> Answer:
+def _overlay(media_type: str, palette: str, share: float, legend: bool) -> Answer:
     """The image with its classes drawn over it in colours, as a PNG file.
 
     Bytes per pixel: class ids 1, blended image 3, Pillow's copy of it 4, the file 3 and its buffer's spare capacity.
     """
 
     def encode(done: Segmented) -> Sequence[Buffer]:
-        return [encode_image(overlay(done.image, done.prediction.labels(), colours, share))]
+        labels, colours = done.prediction.labels(), palettes.chosen_palette(palette, done.model.classes)
+        blended = overlay(done.image, labels, colours, share)
+        if legend:
+            draw_legend(blended, labels, done.model.classes.titles, colours)
+        return [encode_image(blended)]
 
     return Answer(media_type, encode, lambda _: 12)
 
@@ -142,7 +155,7 @@ def _summary(media_type: str, parameters: Mapping[str, str]) -> Answer:
 
     def encode(done: Segmented) -> Sequence[Buffer]:
         names = done.model.classes.titles if done.model.classes.named else done.model.classes.names
-        return encode_summary(*done.prediction.confidence(), names, runs)
+        return encode_summary(*done.prediction.confidence(), names, runs, palettes.color_names(done.model.classes))
 
     return Answer(media_type, encode, lambda _: 28 if runs else 6, compressible=True)
 
@@ -236,12 +249,18 @@ OFFERS: Mapping[str, Offer] = {
     ),
     PROTOBUF: Offer({"values": _VALUES}, _record, {"description": "The same bytes under another name."}),
     PNG: Offer(
-        {"palette": choice(*palettes.NAMES), "overlay": SHARE},
+        {
+            "palette": choice(*palettes.NAMES, palettes.MODEL),
+            "overlay": SHARE,
+            "legend": choice("false", "true", default="false"),
+        },
         _png,
         {
             "description": "A PNG file of the image's size. Without parameters: mode L, each pixel a class id. With "
             "palette: mode P, the same ids with a colour palette. With overlay: mode RGB, the image with the classes "
-            "drawn over it in colours at this opacity; a class whose colour is black is transparent."
+            "drawn over it in colours at this opacity; a class whose colour is black is transparent. palette=model: "
+            "the model's own colours. legend=true: the overlay, its opacity 0.5 if not given, lists the names and "
+            "colours of the image's classes in its upper left corner."
         },
     ),
     NPY: Offer(

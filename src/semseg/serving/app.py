@@ -18,13 +18,14 @@ from PIL import Image
 from werkzeug.exceptions import HTTPException
 
 from semseg.artifact.model_dir import ModelDescription
-from semseg.codecs.colors import color_name
 from semseg.codecs.media_types import check_content_type
-from semseg.codecs.palettes import model_palette
+from semseg.codecs.palettes import color_names
 from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
 from semseg.inference.scaling import Scale
 from semseg.serving.answers import OFFERS, Offer, answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
+from semseg.serving.cors import allow_origins
+from semseg.serving.forms import boundary_of
 from semseg.serving.invocation import Invocation
 from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.metrics import CONTENT_TYPE, Metrics
@@ -68,7 +69,8 @@ def create_app(
 
     @app.post(INVOCATIONS)
     def invocations() -> Response:
-        check_content_type(request.headers.get("Content-Type"))
+        if not boundary_of(content_type := request.headers.get("Content-Type")):
+            check_content_type(content_type)
         check_content_encoding(request.headers.get("Content-Encoding"))
         answer = answer_to(request.headers.get("Accept"), offers)
         return invocation.respond(queue, answer, g.record) if queue.ready else _loading()
@@ -98,6 +100,8 @@ def create_app(
         return Response(described, content_type="application/json")
 
     _observe(app, metrics, settings.request_log)
+    if settings.cors_origins:
+        allow_origins(app, settings.cors_origins)
     return app
 
 
@@ -131,7 +135,6 @@ def _printable(text: str) -> str:
 
 def _info(model: ModelDescription, scale: Scale) -> dict[str, object]:
     """The content of /info; null where the model directory does not say."""
-    colours = model_palette(model.classes)[: model.num_classes]
     return {
         "algorithm": model.network.name,
         "backbone": model.backbone.name,
@@ -140,7 +143,7 @@ def _info(model: ModelDescription, scale: Scale) -> dict[str, object]:
         "base_size": model.base_size,
         "scale": str(scale),
         "classes": model.classes.titles if model.classes.named else None,
-        "colors": [color_name(int.from_bytes(colour.tobytes())) for colour in colours],
+        "colors": color_names(model.classes),
         "version": __version__,
     }
 

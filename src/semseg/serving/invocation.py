@@ -20,6 +20,7 @@ from semseg.inference.scaling import Scale, scale_of
 from semseg.inference.tiling import computed_pixels
 from semseg.serving.answers import Answer, Segmented
 from semseg.serving.codings import accepts_gzip, is_packed, unpacked
+from semseg.serving.forms import boundary_of, file_of
 from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.metrics import Metrics
 from semseg.serving.prediction_queue import PredictionQueue, require_client
@@ -124,17 +125,21 @@ def _check_size(width: int, height: int, scale: Scale, stride: int, limit: int) 
 
 
 def _read_body(limit: int, take: Callable[[int], None]) -> bytes:
-    """The request's body, decompressed if it is gzip; `limit` applies to the bytes before and after that.
+    """The request's body, of a form its file, decompressed if it is gzip; `limit` applies before and after that.
 
     take: called with the size of each piece in bytes. Raises TooLargeError beyond the limit; RequestError when the body
-    ends early, stalls, is badly framed, or is not valid gzip.
+    ends early, stalls, is badly framed, is not valid gzip, or is a form of anything but one file.
     """
     declared = request.content_length or 0
     if declared > limit:
         raise _too_large(limit)
     body, pieces = io.BytesIO(), _pieces(limit, declared)  # BytesIO.getvalue does not copy
     try:
-        for piece in unpacked(pieces) if is_packed(request.headers.get("Content-Encoding")) else pieces:
+        if is_packed(request.headers.get("Content-Encoding")):
+            pieces = unpacked(pieces)
+        if boundary := boundary_of(request.headers.get("Content-Type")):
+            pieces = file_of(pieces, boundary)
+        for piece in pieces:
             if body.tell() + len(piece) > limit:
                 raise _too_large(limit)
             take(len(piece))

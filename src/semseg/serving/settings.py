@@ -5,97 +5,15 @@ VARIABLES is the one table of their names, defaults, ranges and meanings; the RE
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from semseg.artifact.model_dir import BASE, NONE
 from semseg.engines.choose import SERVING
 from semseg.engines.protocols import PRECISIONS
-from semseg.errors import UserError
-from semseg.inference.scaling import CHOICES, FACTOR, MODEL
 from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.sagemaker.paths import Paths
-
-
-@dataclass(frozen=True)
-class Number:
-    """An environment variable that holds a whole number."""
-
-    name: str
-    default: int
-    lowest: int
-    highest: int
-    meaning: str
-
-    def read(self, environ: Mapping[str, str]) -> int:
-        """The variable's value or its default; raises UserError, naming the variable, if the value is out of range."""
-        text = environ.get(self.name) or str(self.default)
-        number = int(text) if text.isdecimal() and len(text) < 20 else -1
-        if number != self.default and not self.lowest <= number <= self.highest:
-            raise UserError(
-                f"{self.name} is {text[:50]!r}, not a whole number from {self.lowest} to {self.highest}.",
-                f"It is {self.meaning}; unset, it is {self.default}.",
-            )
-        return number
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An environment variable that holds one of several words, by default the first."""
-
-    name: str
-    options: tuple[str, ...]
-    meaning: str
-
-    @property
-    def default(self) -> str:
-        """The value when the variable is not set."""
-        return self.options[0]
-
-    def read(self, environ: Mapping[str, str]) -> str:
-        """The variable's value or its default; raises UserError, naming the variable, if it is none of the words."""
-        text = environ.get(self.name) or self.default
-        if text not in self.options:
-            raise UserError(
-                f"{self.name} is {text[:50]!r}, not one of {', '.join(self.options)}.",
-                f"It is {self.meaning}; unset, it is {self.default}.",
-            )
-        return text
-
-
-@dataclass(frozen=True)
-class Folder:
-    """An environment variable that holds a folder's absolute path; none by default."""
-
-    name: str
-    meaning: str
-    default = ""
-
-    def read(self, environ: Mapping[str, str]) -> Path | None:
-        """The folder, which need not exist; raises UserError, naming the variable, for a relative path."""
-        text = environ.get(self.name, "")
-        if text and not text.startswith("/"):
-            raise UserError(f"{self.name} is {text[:50]!r}, not an absolute path.", f"It is {self.meaning}.")
-        return Path(text) if text else None
-
-
-@dataclass(frozen=True)
-class ScaleText:
-    """An environment variable that holds a word or a factor for `scaling.scale_of`."""
-
-    name: str
-    meaning: str
-    default = MODEL
-
-    def read(self, environ: Mapping[str, str]) -> str:
-        """The variable's value or its default; raises UserError, naming the variable, if it is neither of those."""
-        text = environ.get(self.name) or self.default
-        if text not in (MODEL, NONE, BASE) and not re.fullmatch(FACTOR, text):
-            raise UserError(f"{self.name} is {text[:50]!r}.", f"Give {MODEL}, {CHOICES}; unset, it is {self.default}.")
-        return text
-
+from semseg.serving.variables import Choice, Folder, Number, Origins, ScaleText, meaning
 
 PORT = Number("SAGEMAKER_BIND_TO_PORT", 8080, 1, 65535, "the port to listen on")
 WORKERS = Number(
@@ -182,6 +100,12 @@ REQUEST_LOG = Choice(
     "the log line of each invocation: the built-in algorithm's `#metrics`, or a JSON object with ids and times",
 )
 
+CORS_ORIGINS = Origins(
+    "SEMSEG_CORS_ORIGINS",
+    "the origins of web pages, separated by commas, whose scripts may call this server (CORS), such as "
+    "`https://example.com`; `*`: all",
+)
+
 VARIABLES = (
     PORT,
     WORKERS,
@@ -198,6 +122,7 @@ VARIABLES = (
     CACHE_DIR,
     SCALE,
     REQUEST_LOG,
+    CORS_ORIGINS,
 )
 
 
@@ -223,6 +148,7 @@ class Settings:
     cache_dir: Path | None = None
     scale: str = SCALE.default
     request_log: str = REQUEST_LOG.default
+    cors_origins: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -245,20 +171,11 @@ class Settings:
             cache_dir=CACHE_DIR.read(environ),
             scale=SCALE.read(environ),
             request_log=REQUEST_LOG.read(environ),
+            cors_origins=CORS_ORIGINS.read(environ),
         )
 
 
 def table() -> str:
     """The variables as a Markdown table."""
-    rows = [f"| `{variable.name}` | {variable.default} | {_meaning(variable)} |" for variable in VARIABLES]
+    rows = [f"| `{variable.name}` | {variable.default} | {meaning(variable)} |" for variable in VARIABLES]
     return "\n".join(["| variable | default | |", "|---|---|---|", *rows])
-
-
-def _meaning(variable: Number | Choice | Folder | ScaleText) -> str:
-    match variable:
-        case Number():
-            return f"{variable.meaning}; {variable.lowest} to {variable.highest}"
-        case Choice():
-            return f"{variable.meaning}: {', '.join(f'`{option}`' for option in variable.options)}"
-        case Folder() | ScaleText():
-            return variable.meaning

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from semseg.artifact.model_dir import BASE
 from semseg.data.check import check
 from semseg.data.color_maps import contradictions
+from semseg.data.image_scale import image_scale
 from semseg.data.label_map import LabelMap
 from semseg.data.label_map_files import find_label_map
 from semseg.data.loader import TrainingLoader, ValidationLoader
 from semseg.data.manifest import list_manifest
 from semseg.data.pairs import Listing, Pair, list_pairs
 from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
-from semseg.data.report import Report
+from semseg.data.report import Report, SplitReport
 from semseg.data.s3 import ObjectStore
 from semseg.data.samples import Sampler
 from semseg.data.shares import WHOLE, Share
@@ -94,6 +96,11 @@ def check_inputs(inputs: Iterable[Input], workers: int, stop: Callable[[], bool]
     report = check([(one.listing, one.label_map) for one in inputs if one.listing], workers, stop)
     of_maps = contradictions([(one.split.name, one.label_map) for one in inputs])
     return replace(report, suspicions=tuple(dict.fromkeys([*of_maps, *report.suspicions])))
+
+
+def scale_note(splits: Sequence[SplitReport], settings: Hyperparameters) -> str:
+    """Returns at which share of the images' size training happens, in words; empty if the images are unknown."""
+    return image_scale(splits, settings.base_size, at_base_size=settings.serving_scale == BASE)
 
 
 def joined_classes(inputs: Sequence[Input]) -> Classes:

@@ -128,7 +128,7 @@ def _finish(checked: Checked, progress: Progress, stop: threading.Event, resourc
     """Exports and scores the best model, as the training in a single process does."""
     job, weights = checked.job, checked.weights
     host, settings, output = job.hosts.current, job.settings, job.paths.output_data
-    sinks = open_sinks(host, settings, output, progress, keep_earlier=True, begun=True)
+    sinks = open_sinks(host, settings, output, progress, job.inputs.classes, keep_earlier=True, begun=True)
     emit = resources.enter_context(sinks)
 
     def learner() -> Learner:

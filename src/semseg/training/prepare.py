@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.reporting.data_report import write_report
 from semseg.reporting.events import Emit, Event
+from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.artifact_writer import ArtifactWriter
@@ -28,7 +29,7 @@ from semseg.training.components import (
     require_backbone,
     require_network,
 )
-from semseg.training.inputs import Input, check_inputs
+from semseg.training.inputs import Input, check_inputs, scale_note
 from semseg.training.job import Job, open_job
 from semseg.training.job_folder import JobFolder
 from semseg.training.progress import BEGINNING, Progress
@@ -91,7 +92,7 @@ def check_job(paths: Paths, stop: threading.Event, folder: JobFolder | None, res
     require_backbone(settings, inputs.earlier, checkpoint)
     output = paths.output_data if job.ranks.saves and not keep_earlier else None
     try:
-        report = _check(inputs.splits, settings.workers, stop, output)
+        report = _check(inputs.splits, settings, stop, output)
     except Stopped as stopped:
         if not checkpoint:
             raise
@@ -120,7 +121,9 @@ def assemble(checked: Checked, resources: ExitStack, group: Group = ALONE) -> Ru
         ignore = ArtifactWriter(paths.model, settings, inputs.classes, _ignored)
         return Run(job, progress, False, learner, schedule, ignore, _ignored, group)
     keep_earlier, report = checked.keep_earlier, checked.report
-    sinks = open_sinks(job.hosts.current, settings, paths.output_data, progress, keep_earlier=keep_earlier)
+    sinks = open_sinks(
+        job.hosts.current, settings, paths.output_data, progress, inputs.classes, keep_earlier=keep_earlier
+    )
     emit = resources.enter_context(sinks)
     replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
     artifact = ArtifactWriter(paths.model, settings, inputs.classes, emit, replacing)
@@ -138,12 +141,15 @@ def _ignored(_: Event) -> None:
     """Takes the events of the ranks that report none."""
 
 
-def _check(inputs: tuple[Input, ...], workers: int, stop: threading.Event, output: Path | None) -> Report:
+def _check(inputs: tuple[Input, ...], settings: Hyperparameters, stop: threading.Event, output: Path | None) -> Report:
     """Reads all files once, writes a report into `output` if given, and raises DataError for all problems."""
-    report = check_inputs(inputs, workers, stop.is_set)
+    report = check_inputs(inputs, settings.workers, stop.is_set)
+    report = replace(report, image_scale=scale_note(report.splits, settings))
     if output:
         write_report(report, output)
     for suspicion in report.suspicions:
         LOGGER.warning(suspicion)
     report.raise_problems()
+    if report.image_scale:
+        LOGGER.info(report.image_scale)
     return report

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError
 from semseg.sagemaker.channels import read_channels
+from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.sagemaker.paths import Paths
 from semseg.training.finish import finish, print_totals
 from semseg.training.fit import fit
-from semseg.training.inputs import check_inputs
+from semseg.training.inputs import check_inputs, scale_note
 from semseg.training.job import open_channels, read_hyperparameters
 from semseg.training.job_folder import JobFolder
 from semseg.training.launch import train_in_ranks
@@ -37,9 +38,9 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
     started = time.time()
     with ExitStack() as resources:
         checked = check_job(paths, stop, folder, resources)
-        job = checked.job
+        job, report = checked.job, checked.report
         if job.ranks.size > 1:
-            checked = dataclasses.replace(checked, checkpoint=None)  # which rank 0 reads again
+            checked = replace(checked, checkpoint=None)  # which rank 0 reads again
             prepared = time.time()
             train_in_ranks(checked, stop, resources, MMAP_THRESHOLD)
         else:
@@ -48,6 +49,8 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
             prepared = time.time()
             fit(run, stop)
             finish(run, stop)
+    if report and report.image_scale:
+        LOGGER.info(report.image_scale, extra=FOR_PEOPLE)
     print_totals(job, started, prepared)
 
 
@@ -63,4 +66,5 @@ def check(paths: Paths) -> Report:
             )
     with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         inputs = open_channels(channels, settings, store, Path(scratch))
-        return check_inputs(inputs.splits, settings.workers)
+        report = check_inputs(inputs.splits, settings.workers)
+        return replace(report, image_scale=scale_note(report.splits, settings))

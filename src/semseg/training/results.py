@@ -18,6 +18,7 @@ from semseg.reporting.sinks import Sinks
 from semseg.reporting.terminal import EpochLines
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.progress import Progress
+from semseg.types import Classes
 
 
 @contextmanager
@@ -26,6 +27,7 @@ def open_sinks(
     settings: Hyperparameters,
     output: Path,
     progress: Progress,
+    classes: Classes,
     keep_earlier: bool,
     begun: bool = False,
 ) -> Iterator[Emit]:
@@ -36,7 +38,10 @@ def open_sinks(
     keep_earlier: whether an earlier run's metrics files stay until an epoch has ended. begun: whether the log has the
     beginning of the run already.
     """
-    sinks: list[Sink] = [LogSink(host, settings.logging_frequency, time.time, begun), MetricsFile(output, keep_earlier)]
+    sinks: list[Sink] = [
+        LogSink(host, settings.logging_frequency, time.time, begun, classes),
+        MetricsFile(output, keep_earlier, classes),
+    ]
     if sys.stderr.isatty():
         sinks.append(ProgressBar(sys.stderr))
         if not sys.stdout.isatty():  # there the log's lines say the same

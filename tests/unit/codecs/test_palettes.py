@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semseg.codecs.palettes import NAMES, model_palette, palette
+from semseg.codecs.palettes import MODEL, NAMES, chosen_palette, color_names, model_palette, palette
 from semseg.types import Classes
 
 
@@ -48,3 +48,10 @@ def test_no_two_classes_have_one_colour_whichever_of_vocs_are_given_away(count: 
         colours = model_palette(Classes((None,) * count, tuple(colors)))
         assert len(np.unique(colours[:count], axis=0)) == count
         assert [int.from_bytes(bytes(color)) for color in colours[:given].tolist()] == colors[:given]
+
+
+def test_a_palette_is_chosen_by_its_name_or_the_model_s() -> None:
+    classes = Classes(("sky", "road"), (0x2CA02C, None))
+    np.testing.assert_array_equal(chosen_palette("ade20k", classes), palette("ade20k"))
+    np.testing.assert_array_equal(chosen_palette(MODEL, classes), model_palette(classes))
+    assert color_names(classes) == ["#2ca02c", "#800000"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,7 @@ def test_the_json(data: DataSet) -> None:
         "suggested_label_map": None,
     }
     assert [one["name"] for one in classes] == [*NAMES]
+    assert [one["color"] for one in classes] == [f"#00000{value}" for value in range(len(NAMES))]
     road = classes[1]
     assert (road["id"], road["pixels"], road["pictures"]) == (1, 60, 2)
     assert road["share"] == pytest.approx(60 / 170)
@@ -191,3 +193,11 @@ def test_the_file_holds_the_json(data: DataSet, tmp_path: Path) -> None:
     (file,) = (tmp_path / "output/data").iterdir()
     assert file.name == "data_report.json"
     assert json.loads(file.read_text()) == as_json(report)
+
+
+def test_the_scale_of_the_images_is_a_line_of_the_report(data: DataSet) -> None:
+    plain = data.report()
+    found = dataclasses.replace(plain, image_scale="Training resizes images.")
+    assert "\n\nTraining resizes images.\n\n" in as_text(found)
+    assert as_text(found).replace("Training resizes images.\n\n", "") == as_text(plain)
+    assert as_json(found) == as_json(plain) | {"image_scale": "Training resizes images."}

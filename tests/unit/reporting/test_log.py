@@ -21,6 +21,7 @@ from semseg.reporting.events import (
 )
 from semseg.reporting.log import LogSink
 from semseg.sagemaker.log_lines import set_up_logging
+from semseg.types import Classes
 
 TRAINED = EpochTrained(0, 20, 1.25, 0.0005, 48.5, 0.125)
 VALIDATED = EpochValidated(0, 1.5, 0.75, 0.5, 0.625, [0.5, None], 42.5)
@@ -193,6 +194,21 @@ def test_int8_is_logged_with_both_numbers(
     set_up_logging()
     LogSink("algo-1", 20, clock.__next__)(Quantized(0.41, 0.25, 12, kept))
     assert lines(capsys)[-1] == f"Validation mIOU in f32: 0.41, in int8: 0.25, on 12 images. int8 is {word}."
+
+
+def test_each_class_with_a_name_has_a_line_of_its_own_on_whole_images(
+    capsys: pytest.CaptureFixture[str], clock: Iterator[float], metric_definitions: dict[str, str]
+) -> None:
+    set_up_logging()
+    sink = LogSink("algo-1", 20, clock.__next__, classes=Classes(("sky", None, "car", "tree mIOU"), (None,) * 4))
+    capsys.readouterr()
+    sink(Scored("validation", 7, 0.75, 0.5, None, [0.5, 0.25, None, 0.125]))
+    out = lines(capsys)
+    assert out[3:] == [
+        "#final_metric. host: algo-1, validation IOU of sky: 0.5 .",
+        "#final_metric. host: algo-1, validation IOU of tree mIOU: 0.125 .",
+    ]
+    assert not [name for name, regex in metric_definitions.items() if re.search(regex, "\n".join(out[3:]))]
 
 
 def test_a_second_process_of_a_run_does_not_log_its_beginning_again(capsys: pytest.CaptureFixture[str]) -> None:

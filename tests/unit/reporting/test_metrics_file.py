@@ -5,6 +5,7 @@ from pathlib import Path
 
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Quantized, Resumed, Scored
 from semseg.reporting.metrics_file import MetricsFile
+from semseg.types import Classes
 
 
 def ended(epoch: int, mean_iou: float, improved: bool) -> EpochEnded:
@@ -88,3 +89,9 @@ def test_the_measures_on_whole_images_come_to_the_summary(tmp_path: Path) -> Non
     measures = {"pictures": 7, "pixel_accuracy": 0.75, "mIOU": 0.5, "mIOU_present": 0.625, "IOU": [0.5, None]}
     summary = json.loads((tmp_path / "metrics.json").read_text())
     assert summary == {"whole_pictures": {"validation": measures, "test": measures}}
+
+
+def test_the_names_of_the_classes_come_to_the_summary_if_there_are_any(tmp_path: Path) -> None:
+    for classes, titles in ((Classes(("sky", None), (None, 0)), ["sky", "class 1"]), (Classes.unknown(2), None)):
+        MetricsFile(tmp_path, classes=classes)(ended(0, 0.4, True))
+        assert json.loads((tmp_path / "metrics.json").read_text()).get("classes") == titles

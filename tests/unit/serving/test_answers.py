@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.legends import draw_legend
 from semseg.codecs.overlays import overlay
-from semseg.codecs.palettes import palette
+from semseg.codecs.palettes import color_names, model_palette, palette
 from semseg.codecs.tensors import encode_probabilities
 from semseg.errors import NotAcceptableError, TooLargeError
 from semseg.inference.predictor import LogitsPrediction
@@ -179,3 +180,21 @@ def test_a_record_has_a_limit_of_its_own() -> None:
 )
 def test_gzip_is_for_all_but_png_and_float32_of_all_classes(accept: str, compressible: bool) -> None:
     assert answer_to(accept).compressible == compressible
+
+
+def test_the_model_s_own_colours_show_its_classes() -> None:
+    done = segmented(height=120, width=160)
+    classes = Classes(("sky", "a", "b", "c", "d"), (0x010203, None, 0x800000, None, None))
+    done = replace(done, model=replace(done.model, classes=classes))
+    labels, colours = done.prediction.labels(), model_palette(classes)
+    with Image.open(io.BytesIO(whole("image/png; palette=model", done))) as mask:
+        assert mask.mode == "P"
+        np.testing.assert_array_equal(np.array(mask), labels)
+        np.testing.assert_array_equal(np.array(mask.convert("RGB")), colours[labels])
+    assert [entry["color"] for entry in json.loads(whole("application/json", done))["classes"]] == color_names(classes)
+    blended = overlay(done.image, labels, colours, 0.3)
+    with Image.open(io.BytesIO(whole("image/png; overlay=0.3; palette=model", done))) as image:
+        np.testing.assert_array_equal(np.array(image), blended)
+    draw_legend(blended, labels, classes.titles, colours)
+    with Image.open(io.BytesIO(whole("image/png; overlay=0.3; palette=model; legend=true", done))) as image:
+        np.testing.assert_array_equal(np.array(image), blended)

@@ -199,6 +199,29 @@ def test_what_is_no_image_is_400_and_named(client: FlaskClient, body: bytes, say
     assert_error(response, 400, f"This is {says}, neither JPEG nor PNG.")
 
 
+def test_an_image_may_be_the_file_of_a_form(client: FlaskClient) -> None:
+    plain = client.post("/invocations", data=encoded())
+    form = client.post("/invocations", data={"any name": (io.BytesIO(encoded()), "a.jpg")})
+    assert (form.status_code, form.data) == (200, plain.data)
+    both = {"image": (io.BytesIO(encoded()), "a.png"), "threshold": "0.5"}
+    assert_error(client.post("/invocations", data=both), 400, "The field 'threshold' of the form is not a file.")
+    assert_error(client.post("/invocations", data={"a": (io.BytesIO(b"GIF89a"), "a")}), 400, "This is a GIF file")
+    assert_error(client.post("/invocations", data={"a": (io.BytesIO(bytes(200_000)), "a")}), 413, "100,000")
+    assert_error(client.post("/invocations", data=b"x", content_type="multipart/form-data"), 400, "no boundary")
+    assert_error(client.post("/invocations", data=b"x", content_type="multipart/mixed; boundary=b"), 415, "mixed")
+    empty = client.post("/invocations", input_stream=io.BytesIO(), content_type="multipart/form-data; boundary=b")
+    assert empty.status_code == 204
+
+
+def test_a_form_may_be_compressed_with_gzip(client: FlaskClient) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+    headers = {"Content-Encoding": "gzip", "Content-Type": "multipart/form-data; boundary=b"}
+    packed = gzip.compress(head + encoded() + b"\r\n--b--\r\n")
+    assert client.post("/invocations", data=packed, headers=headers).status_code == 200
+    bomb = gzip.compress(head + bytes(10_000_000), mtime=0)
+    assert_error(client.post("/invocations", data=bomb, headers=headers), 413, "100,000")
+
+
 @pytest.mark.parametrize("coding", ["gzip", "X-GZIP", "identity, gzip"])
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 def test_a_body_may_be_compressed_with_gzip(client: FlaskClient, coding: str, form: str) -> None:

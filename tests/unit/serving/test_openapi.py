@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from semseg.codecs.media_types import IMAGE_TYPES, LONGEST_ACCEPT, choice
+from semseg.codecs.media_types import FORM, IMAGE_TYPES, LONGEST_ACCEPT, choice
 from semseg.errors import SemsegError
 from semseg.inference.load import LoadedModel
 from semseg.serving import openapi
-from semseg.serving.answers import OFFERS, Offer, Segmented, answer_to
+from semseg.serving.answers import COMMON, OFFERS, Offer, Segmented, answer_to
 from semseg.serving.app import create_app
 from semseg.serving.codings import ACCEPTED
 from semseg.serving.memory_budget import MemoryBudget
@@ -70,11 +70,14 @@ def test_it_has_the_media_types_and_parameters_of_the_code(described: Any) -> No
         media_type: set(offer.parameters) for media_type, offer in OFFERS.items()
     }
     assert contents["image/png"]["x-accept-parameters"] == {
-        "palette": {"enum": ["voc", "ade20k", "cityscapes"]},
+        "palette": {"enum": ["voc", "ade20k", "cityscapes", "model"]},
         "overlay": {"type": "number", "minimum": 0, "maximum": 1},
+        "legend": {"enum": ["false", "true"], "default": "false"},
     }
+    assert set(operation["responses"]["200"]["x-accept-parameters"]) == set(COMMON)
     assert next(iter(contents)) == answer_to(None).media_type
-    assert set(operation["requestBody"]["content"]) == {*IMAGE_TYPES, "application/octet-stream", "binary/octet-stream"}
+    unspecific = {"application/octet-stream", "binary/octet-stream"}
+    assert set(operation["requestBody"]["content"]) == {*IMAGE_TYPES, *unspecific, FORM}
 
 
 @pytest.mark.parametrize("media_type", OFFERS)

@@ -26,6 +26,7 @@ def test_without_variables_the_platform_s_values_hold() -> None:
         cache_dir=None,
         scale="model",
         request_log="metrics",
+        cors_origins=(),
     )
     assert Settings.from_environment({}) == expected
 
@@ -48,6 +49,7 @@ def test_every_variable_is_read() -> None:
         "SEMSEG_CACHE_DIR": "/tmp/cache",
         "SEMSEG_SCALE": "0.5",
         "SEMSEG_REQUEST_LOG": "json",
+        "SEMSEG_CORS_ORIGINS": "https://example.com, http://LocalHost:3000,",
     }
     assert {variable.name for variable in VARIABLES} | {"SAGEMAKER_BASE_DIR"} == set(environ)
     expected = Settings(
@@ -67,6 +69,7 @@ def test_every_variable_is_read() -> None:
         cache_dir=Path("/tmp/cache"),
         scale="0.5",
         request_log="json",
+        cors_origins=("https://example.com", "http://localhost:3000"),
     )
     assert Settings.from_environment(environ) == expected
 
@@ -119,6 +122,15 @@ def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
         ("SEMSEG_BACKEND", "OpenVINO"),
         ("SEMSEG_PRECISION", "float16"),
         ("SEMSEG_CACHE_DIR", "cache"),
+        ("SEMSEG_CORS_ORIGINS", "example.com"),
+        ("SEMSEG_CORS_ORIGINS", "https://example.com/"),
+        ("SEMSEG_CORS_ORIGINS", "https://example.com/page"),
+        ("SEMSEG_CORS_ORIGINS", "https://*.example.com"),
+        ("SEMSEG_CORS_ORIGINS", "https://user@example.com"),
+        ("SEMSEG_CORS_ORIGINS", "https://example.com\nx"),
+        ("SEMSEG_CORS_ORIGINS", "null"),
+        ("SEMSEG_CORS_ORIGINS", "*, https://example.com"),
+        ("SEMSEG_CORS_ORIGINS", "https://a b"),
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "0"),
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "65"),
         ("OMP_NUM_THREADS", "4,2"),

@@ -95,7 +95,7 @@ def paths(tmp_path: Path) -> Paths:
 def sink(monkeypatch: pytest.MonkeyPatch) -> Recording:
     """Replaces the log among the sinks."""
     recording = Recording()
-    monkeypatch.setattr(results, "LogSink", lambda *_: recording)
+    monkeypatch.setattr(results, "LogSink", lambda *_, **__: recording)
     return recording
 
 

@@ -10,6 +10,7 @@ from semseg.sagemaker.hyperparameters import parse
 from semseg.training import results
 from semseg.training.progress import BEGINNING, Progress
 from semseg.training.results import open_sinks
+from semseg.types import Classes
 
 ENDED = EpochEnded(
     EpochTrained(0, 3, 1.5, 0.001, 9.0, 0.0), EpochValidated(0, 1.5, 0.9, 0.5, None, [0.5], 8.0), 3, True
@@ -35,7 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
     """Records the sinks for the log, the metrics and the terminal as they are opened."""
     found: list[Terminal] = []
 
-    def open_one(*_: Any) -> Terminal:
+    def open_one(*_: Any, **__: Any) -> Terminal:
         found.append(Terminal())
         return found[-1]
 
@@ -53,7 +54,7 @@ def test_after_a_restart_all_sinks_are_given_the_epochs_of_before(
 ) -> None:
     settings, _ = parse({"num_classes": "4"})
     step = Step(1, "training", 1, 3, 2, 0.1, 0.5)
-    with open_sinks("algo-1", settings, tmp_path, progress, keep_earlier=False) as emit:
+    with open_sinks("algo-1", settings, tmp_path, progress, Classes.unknown(4), keep_earlier=False) as emit:
         emit(step)
     assert [sink.events for sink in opened] == 3 * [[*first, step]]
 
@@ -62,7 +63,7 @@ def test_sinks_are_closed_whatever_is_raised(opened: list[Terminal], tmp_path: P
     settings, _ = parse({"num_classes": "4"})
 
     def lose() -> None:
-        with open_sinks("algo-1", settings, tmp_path, BEGINNING, keep_earlier=False):
+        with open_sinks("algo-1", settings, tmp_path, BEGINNING, Classes.unknown(4), keep_earlier=False):
             assert [sink.closed for sink in opened] == [0, 0, 0]
             raise RuntimeError("lost")
 

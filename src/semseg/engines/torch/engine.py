@@ -32,7 +32,7 @@ class TorchEngine:
     name = "torch"
     title = "PyTorch"
     installation = "pip install 'semseg-container[torch]', or use the torch image"
-    trains_in_groups = False  # until `join` is done
+    trains_in_groups = True
 
     def is_installed(self) -> bool:
         """Return whether PyTorch is installed."""
@@ -54,13 +54,16 @@ class TorchEngine:
         """Return the precisions of training; see `protocols.Engine`."""
         return runtime.precisions(device.handle)
 
-    def join(self, _: Membership, __: Device) -> Group:
-        """Raise UserError: not supported yet."""
-        raise UserError("PyTorch does not train in several processes yet.", "Train on one device.")
+    def join(self, membership: Membership, device: Device) -> Group:
+        """Join a group of processes; see `protocols.Engine`."""
+        runtime.load()
+        from semseg.engines.torch.group import TorchGroup
+
+        return TorchGroup(membership, device.handle)
 
     @faults.translated(faults.TRAINING_HINT)
     def learner(
-        self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, _: Group = ALONE
+        self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, group: Group = ALONE
     ) -> Learner:
         """Return a learner that starts with these parameters; see `protocols.Engine`."""
         self._require(specification.network)
@@ -76,7 +79,7 @@ class TorchEngine:
             keep_memory_flat(_ACTIVATION, kept=_ACTIVATION)
         from semseg.engines.torch.learner import TorchLearner
 
-        learner = TorchLearner(specification, device.handle, specification.precision)
+        learner = TorchLearner(specification, device.handle, specification.precision, group)
         learner.load(arrays, origin)
         return learner
 

@@ -1,4 +1,4 @@
-"""Trains a network with PyTorch on one device, one batch at a time."""
+"""Trains a network with PyTorch on one device, one batch at a time, or on the devices of a group of ranks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from semseg.engines import learner_state
+from semseg.engines.group import ALONE, Group
 from semseg.engines.protocols import LearnerSpecification
 from semseg.engines.torch import faults, runtime
+from semseg.engines.torch.data_parallel import DataParallel, OneDevice
 from semseg.engines.torch.interpolation import resize
 from semseg.engines.torch.loss_scale import LossScale
 from semseg.engines.torch.losses import criterion_of, cross_entropy
@@ -29,10 +31,15 @@ class TorchLearner:
 
     In half precision the convolutions compute in it. Parameters, running statistics, interpolation, criterion and
     updates stay in float32. Without `aux_loss` the auxiliary head is not used, and its parameters do not change.
+
+    In a group the gradient of the whole batch is the same on all ranks, and so are its norm, whether it overflows
+    float16, and the update.
     """
 
-    def __init__(self, specification: LearnerSpecification, device: Any, precision: str) -> None:
-        """device: a torch.device; precision: float32, bfloat16 or float16. All parameters are 0 until `load`."""
+    def __init__(self, specification: LearnerSpecification, device: Any, precision: str, group: Group = ALONE) -> None:
+        """device: a torch.device; precision: float32, bfloat16 or float16; group: ALONE, or what `TorchEngine.join`
+        returned. All parameters are 0 until `load`.
+        """
         network = specification.network
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["torch"]
@@ -44,6 +51,8 @@ class TorchLearner:
         for name, tensor in self._network.tensors().items():
             if name.startswith(AUXILIARY) and tensor.requires_grad:
                 tensor.requires_grad_(self._aux_loss)
+        self._ranks = self._placed(group, specification.syncbn)
+        self._agreed = False
         self._criterion = criterion_of(specification)
         self._updater = Updater(specification.optimizer, self._network.tensors(), self._network.table)
         self._loss_scale = LossScale() if precision == "float16" else None
@@ -60,18 +69,22 @@ class TorchLearner:
         ten times as fast, as GluonCV sets them. Raises, as all methods do, DeviceMemoryError when the GPU's memory is
         too small.
         """
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + self._ranks.rank)
         images, labels = self._normalised(batch.images), to_device(batch.labels, self._device).long()
+        self._require_agreement()
         self._network.train()
         with _cudnn_tuned():
             with self._autocast():
-                outputs = self._network(images, auxiliary=self._aux_loss)
-            objective = self._criterion([resize(logits, *images.shape[2:]) for logits in outputs], labels)
+                outputs = self._ranks.module(images, auxiliary=self._aux_loss)
+            own = self._criterion.sums([resize(logits, *images.shape[2:]) for logits in outputs], labels)
+            sums, count = self._ranks.total(own, len(batch))
+            objective = self._criterion.objective(sums)
             value = objective.value if self._device.type == "cpu" else Late(objective.value)
-            self._update(objective.total / len(batch), learning_rate, len(batch))
+            self._update(objective.total / count, learning_rate, count)
+            self._ranks.share_statistics(len(batch), count)
         return float(value) if self._device.type == "cpu" else value
 
-    def _update(self, loss: Tensor, learning_rate: float, images: int) -> None:
+    def _update(self, loss: Tensor, learning_rate: float, images: int | Tensor) -> None:
         scale = self._loss_scale
         (scale.scaled(loss) if scale else loss).backward()
         if not scale or scale.restore_size(self._updater.gradients()):
@@ -119,6 +132,7 @@ class TorchLearner:
         if not any(name.startswith(AUXILIARY) for name in arrays):
             targets = {name: target for name, target in targets.items() if not name.startswith(AUXILIARY)}
         assign(targets, arrays, origin)
+        self._agreed = False
 
     @faults.translated(faults.TRAINING_HINT)
     def state(self) -> Arrays:
@@ -137,6 +151,21 @@ class TorchLearner:
         self._updater.write(optimizer, origin)
         if self._loss_scale:
             self._loss_scale.write(arrays, origin)
+        self._agreed = False
+
+    def _placed(self, group: Group, syncbn: bool) -> OneDevice | DataParallel:
+        """The network on one device, or in a group with the running statistics that training changes."""
+        if group is ALONE:
+            return OneDevice(self._network)
+        named = self._network.tensors().items()
+        trained = [x for name, x in named if "running" in name and (self._aux_loss or not name.startswith(AUXILIARY))]
+        return DataParallel(self._network, group, syncbn, trained)
+
+    def _require_agreement(self) -> None:
+        """Before the first update from new values, raise GroupError unless all ranks have the same."""
+        if not self._agreed:
+            self._ranks.require_equal(self.state)
+        self._agreed = True
 
     def _logits(self, images: Tensor) -> Tensor:
         """The main head's logits, in inference."""

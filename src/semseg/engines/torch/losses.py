@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,16 +26,27 @@ class Objective(NamedTuple):
     value: Tensor
 
 
-class Criterion(Protocol):
-    """A loss function.
+class Criterion(ABC):
+    """A loss function, in two parts: sums over the pixels of a batch, and the objective of those sums.
 
-    outputs: each head's logits at full size, float32 (N, C, H, W), the main head first; labels: int64 (N, H, W),
-    `IGNORED` for ignored pixels.
+    Sums over the parts of a batch add up to those of the whole, wherever the parts were computed.
     """
 
+    @abstractmethod
+    def sums(self, outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Return this criterion's sums over the pixels of a batch, which may be empty, of the outputs' dtype.
+
+        outputs: each head's logits at full size, float32 (N, C, H, W), the main head first; labels: int64 (N, H, W),
+        `IGNORED` for ignored pixels.
+        """
+
+    @abstractmethod
+    def objective(self, sums: Tensor) -> Objective:
+        """Return the objective of the batch, at least one image, that has these sums."""
+
     def __call__(self, outputs: Sequence[Tensor], labels: Tensor) -> Objective:
-        """The objective of a batch."""
-        ...
+        """Return the objective of a batch."""
+        return self.objective(self.sums(outputs, labels))
 
 
 def criterion_of(specification: LearnerSpecification) -> Criterion:
@@ -45,7 +57,7 @@ def criterion_of(specification: LearnerSpecification) -> Criterion:
     return BalancedLoss(loss, weights, specification.num_classes, specification.aux_weight)
 
 
-class MixedCrossEntropy:
+class MixedCrossEntropy(Criterion):
     """GluonCV's MixSoftmaxCrossEntropyLoss, with the gradient of MXNet's SoftmaxOutput: both heads at weight 1.
 
     The value is the mean over all pixels of an image, in which ignored pixels count as 0. The gradient is that of the
@@ -55,14 +67,18 @@ class MixedCrossEntropy:
     def __init__(self, aux_weight: float) -> None:
         self._head_weights = 1.0, aux_weight
 
-    def __call__(self, outputs: Sequence[Tensor], labels: Tensor) -> Objective:
-        """The objective of a batch."""
-        sums = [cross_entropy(logits, labels).sum() for logits in outputs]
-        valid = (labels != IGNORED).sum().clamp(min=1)
-        return Objective(sum(sums) / valid, _weighted_sum(sums, self._head_weights) / labels.numel())
+    def sums(self, outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Return the cross entropy of each head, the number of valid pixels, and that of all: (heads + 2,)."""
+        losses = [cross_entropy(logits, labels).sum() for logits in outputs]
+        return torch.stack([*losses, (labels != IGNORED).sum(), losses[0].new_full((), labels.numel())])
+
+    def objective(self, sums: Tensor) -> Objective:
+        """Return the objective of a batch."""
+        *losses, valid, pixels = sums
+        return Objective(sum(losses) / valid.clamp(min=1), _weighted_sum(losses, self._head_weights) / pixels.detach())
 
 
-class BalancedLoss:
+class BalancedLoss(Criterion):
     """Weighted cross entropy, focal loss (Lin et al. 2017), or cross entropy plus soft dice (Milletari et al. 2016).
 
     kind: ``cross_entropy``, ``focal`` or ``dice+ce``. class_weights: the weights, not negative, of each class's pixels
@@ -86,20 +102,37 @@ class BalancedLoss:
         self._weights_on_device: Tensor | None = None
         self._head_weights = 1.0, aux_weight
 
-    def __call__(self, outputs: Sequence[Tensor], labels: Tensor) -> Objective:
-        """The objective of a batch."""
-        if self._weights_on_device is None:  # a GPU would wait for a copy in each step
-            self._weights_on_device = outputs[0].new_tensor(self._class_weights)
-        losses = [self._loss(logits, labels, self._weights_on_device) for logits in outputs]
-        return Objective(sum(losses), _weighted_sum(losses, self._head_weights))
-
-    def _loss(self, logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
+    def sums(self, outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Return for each head the weighted losses and the weights, and with dice each class's sums for it:
+        (heads, 2) or (heads, 2 + 3 C).
+        """
+        class_weights = self._weights_like(outputs[0])
         valid = labels != IGNORED
         weights = class_weights[labels.where(valid, 0)] * valid
+        return torch.stack([self._head_sums(logits, labels, weights) for logits in outputs])
+
+    def objective(self, sums: Tensor) -> Objective:
+        """Return the objective of a batch."""
+        losses = [self._loss(head) for head in sums]
+        return Objective(sum(losses), _weighted_sum(losses, self._head_weights))
+
+    def _weights_like(self, tensor: Tensor) -> Tensor:
+        """The class weights, copied to the device once: a GPU would wait for a copy in each step."""
+        if self._weights_on_device is None:
+            self._weights_on_device = tensor.new_tensor(self._class_weights)
+        return self._weights_on_device
+
+    def _head_sums(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         unlikely = cross_entropy(logits, labels)
         missed = (1 - torch.exp(-unlikely)) ** self._focus if self._focus else 1
-        loss = (weights * missed * unlikely).sum() / weights.sum().clamp(min=LEAST_WEIGHT)
-        return loss + self._dice * _dice_loss(logits, labels, class_weights) if self._dice else loss
+        means = torch.stack([(weights * missed * unlikely).sum(), weights.sum()])
+        return torch.cat([means, _dice_sums(logits, labels).flatten()]) if self._dice else means
+
+    def _loss(self, sums: Tensor) -> Tensor:
+        loss = sums[0] / sums[1].clamp(min=LEAST_WEIGHT)
+        if not self._dice:
+            return loss
+        return loss + self._dice * _dice_loss(sums[2:].reshape(3, -1), self._weights_like(sums))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -110,15 +143,21 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
 
 
-def _dice_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
-    """1 - the mean dice coefficient of the classes in the batch, over all its pixels that are not ignored."""
+def _dice_sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sums over the pixels that are not ignored, (3, C): a class's probability where it is the label, its probability,
+    and the pixels that it is the label of."""
     valid = (labels != IGNORED)[:, None]
-    classes = torch.arange(len(class_weights), device=labels.device)
+    classes = torch.arange(logits.shape[1], device=labels.device)
     truth = labels[:, None] == classes[:, None, None]  # none for IGNORED
     found = logits.softmax(dim=1) * valid
     over_pixels = (0, 2, 3)
-    both, pixels = (found * truth).sum(over_pixels), truth.sum(over_pixels)
-    coefficients = (2 * both + SMOOTH) / (found.sum(over_pixels) + pixels + SMOOTH)
+    return torch.stack([(found * truth).sum(over_pixels), found.sum(over_pixels), truth.sum(over_pixels)])
+
+
+def _dice_loss(sums: Tensor, class_weights: Tensor) -> Tensor:
+    """1 - the mean dice coefficient of the classes that a batch has, of its sums."""
+    both, found, pixels = sums
+    coefficients = (2 * both + SMOOTH) / (found + pixels + SMOOTH)
     weights = class_weights * (pixels > 0)
     return (weights * (1 - coefficients)).sum() / weights.sum().clamp(min=LEAST_WEIGHT)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from semseg.engines.torch.batch_norm import BatchNorm
 from semseg.engines.torch.interpolation import resize
 from semseg.networks.definitions import Backbone, Network
 from semseg.networks.parameters import EPSILON, Parameter, parameter_table, require_fit
@@ -72,7 +73,7 @@ class TorchNetwork(nn.Module):  # type: ignore[misc]
             outputs, inputs, kernel, _ = parameter.shape
             self._add(path, _Convolution(inputs, outputs, kernel, bias=f"{path}.bias" in self.table))
         elif kind == "gamma":
-            self._add(path, _BatchNorm(*parameter.shape, eps=EPSILON, momentum=_MOMENTUM))
+            self._add(path, BatchNorm(*parameter.shape, eps=EPSILON, momentum=_MOMENTUM))
 
     def _add(self, path: str, layer: nn.Module) -> None:
         *parents, last = path.split(".")
@@ -109,27 +110,6 @@ class _Convolution(nn.Conv2d):  # type: ignore[misc]
     def forward(self, x: Tensor, stride: int, dilation: int) -> Tensor:
         padding = dilation * (self.kernel_size[0] // 2)
         return functional.conv2d(x, self.weight, self.bias, stride, padding, dilation)
-
-
-class _BatchNorm(nn.BatchNorm2d):  # type: ignore[misc]
-    """A batch normalisation that in training accepts a single value per channel too, as MXNet's does.
-
-    PSP and DeepLabV3 pool an image to one position, which is one value in a batch of one image.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.numel() == x.shape[1]:
-            return self._of_one_value(x)
-        return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
-        )
-
-    def _of_one_value(self, x: Tensor) -> Tensor:
-        """A value is its own mean, with variance 0: the result is the bias, and has no gradient to x and the weight."""
-        with torch.no_grad():
-            self.running_mean.lerp_(x.flatten().to(self.running_mean.dtype), self.momentum)
-            self.running_var.mul_(1 - self.momentum)
-        return ((x - x) * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 class _TorchLayers:

@@ -36,7 +36,7 @@ class Updater:
         return [tensor.grad for tensor in self._trained.values()]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def update(self, learning_rate: float, images: int) -> None:
+    def update(self, learning_rate: float, images: int | Tensor) -> None:
         """Make an update with the gradients of the mean over a number of images, and overwrite them.
 
         The limit of a gradient's norm is for the sum over the images, as GluonCV's training clips it.

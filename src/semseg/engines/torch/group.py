@@ -1,0 +1,93 @@
+"""The group of ranks of a training: torch.distributed's, over gloo between CPUs, and over nccl between GPUs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import distributed
+
+from semseg.engines.group import Membership, Number
+from semseg.engines.torch import faults
+from semseg.errors import GroupError, first_few
+
+
+class TorchGroup:
+    """This process's membership in torch.distributed's default group, of which a process has one at a time.
+
+    Host arrays travel over gloo on GPUs too: the flags of a step then do not wait for the GPU.
+    """
+
+    def __init__(self, membership: Membership, device: Any) -> None:
+        """Join the group; waits for the other ranks. device: this rank's torch.device.
+
+        Raises GroupError when a rank does not come within the membership's seconds, or the address cannot be used.
+        """
+        self.rank, self.size = membership.rank, membership.size
+        os.environ["GLOO_SOCKET_IFNAME"] = membership.interface
+        os.environ["NCCL_SOCKET_IFNAME"] = f"={membership.interface}"  # = for this name alone, not those it begins
+        timeout = timedelta(seconds=membership.seconds)
+        with faults.translated_group():
+            store = distributed.TCPStore(
+                membership.address,
+                membership.port,
+                self.size,
+                is_master=self.rank == 0,
+                timeout=timeout,
+                wait_for_workers=False,
+                master_listen_fd=None if membership.listener is None else os.dup(membership.listener),  # it closes it
+            )
+            _meet(store, membership)
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
+            distributed.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=store,
+                rank=self.rank,
+                world_size=self.size,
+                timeout=timeout,
+            )
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is true on any rank; see `Group`."""
+        return bool(self.sum(np.array([flag], np.int64))[0])
+
+    def sum(self, array: NDArray[Number]) -> NDArray[Number]:
+        """Return the sum of the ranks' arrays, int64 or float64; see `Group`."""
+        total = torch.tensor(array)
+        with faults.translated_group():
+            distributed.all_reduce(total)
+        found: NDArray[Number] = total.numpy()
+        return found
+
+    def barrier(self) -> None:
+        """Return once all ranks have called it; see `Group`."""
+        self.any(False)
+
+    def leave(self) -> None:
+        """Close the connections to the other ranks, of which those that still wait for this one get an error."""
+        with suppress(RuntimeError):  # of connections that are broken already
+            distributed.destroy_process_group()
+
+
+def _meet(store: Any, membership: Membership) -> None:
+    """Wait until all ranks have come, and raise GroupError with the missing ones if they do not."""
+    store.set(_key(membership.rank), "here")
+    try:
+        store.wait([_key(rank) for rank in range(membership.size)])
+    except distributed.DistStoreError as error:
+        missing = [rank for rank in range(membership.size) if not store.check([_key(rank)])]
+        raise GroupError(
+            f"Of the {membership.size} ranks of the training, these have not come within {membership.seconds:g} "
+            f"seconds: {first_few(missing)}.",
+            f"See the logs of their hosts, and whether these reach {membership.address}, port {membership.port}.",
+        ) from error
+
+
+def _key(rank: int) -> str:
+    return f"rank/{rank}"

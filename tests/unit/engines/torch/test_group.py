@@ -1,0 +1,136 @@
+"""The group of torch.distributed: this process is one rank, and a process of its own another."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch_ranks
+from torch_ranks import OWN, Case, whole_batch
+
+from semseg.engines.group import Group, Membership
+from semseg.engines.torch.engine import TorchEngine
+from semseg.errors import GroupError
+
+OTHER = """
+import sys
+import numpy as np
+from torch_ranks import membership
+from semseg.engines.torch.engine import TorchEngine
+
+engine = TorchEngine()
+device = engine.cpu()
+print("ready", flush=True)
+group = engine.join(membership(1, 2, int(sys.argv[1]), None), device)
+print("joined", flush=True)
+"""
+REST = {
+    "counts": """
+print(group.sum(np.array([1 << 62, -1, 3])), group.sum(np.array([[0.1]])), group.any(True), group.any(False))
+group.barrier()
+group.leave()
+sys.stdin.read()
+""",
+    "waits": "sys.stdin.read()",
+    "trains": """
+import os, signal
+from torch_ranks import OWN, Case, learner_of, whole_batch
+
+learner = learner_of(Case(OWN, (1, 1)), group)
+learner.train_step(whole_batch(1, 0), 0.1, 0)
+os.kill(os.getpid(), signal.SIGKILL)
+""",
+}
+CPU = TorchEngine().cpu()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with torch_ranks.listening() as listener:
+        yield listener
+
+
+@contextmanager
+def joined(
+    listener: socket.socket, rest: str, seconds: float = torch_ranks.SECONDS
+) -> Iterator[tuple[Group, subprocess.Popen[str]]]:
+    """This process as rank 0 of two, and the process of the other, which has joined and goes on with the `rest`."""
+    port = listener.getsockname()[1]
+    with torch_ranks.python("-c", OTHER + REST[rest], port) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        group = TorchEngine().join(torch_ranks.membership(0, 2, port, listener.fileno(), seconds), CPU)
+        try:
+            assert process.stdout.readline() == "joined\n"
+            yield group, process
+        finally:
+            group.leave()
+
+
+def test_sums_are_exact_and_flags_are_of_any_rank_until_one_leaves(listener: socket.socket) -> None:
+    with joined(listener, "counts") as (group, process):
+        assert (group.rank, group.size) == (0, 2)
+        counts = group.sum(np.array([1, -2, 1 << 53]))
+        values = group.sum(np.array([[0.2]]))
+        assert counts.tolist() == [(1 << 62) + 1, -3, (1 << 53) + 3]
+        assert values.tolist() == [[0.1 + 0.2]]
+        assert [counts.dtype, values.dtype] == [np.dtype(np.int64), np.dtype(np.float64)]
+        assert (group.any(False), group.any(False)) == (True, False)
+        group.barrier()
+        assert process.stdout
+        assert process.stdout.readline() == f"{counts} {values} True False\n"
+        with pytest.raises(GroupError, match="lost the connection"):
+            group.barrier()
+
+
+def test_a_rank_that_is_stopped_is_an_error_for_the_others_when_the_group_s_time_is_over(
+    listener: socket.socket,
+) -> None:
+    with joined(listener, "waits", seconds=10) as (group, process):
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(GroupError) as caught:
+            group.barrier()
+    assert re.fullmatch(
+        r"The training has lost the connection to another of its ranks: Timed out waiting 10000ms for \w+ operation to "
+        r"complete\. See the logs of the others: one of them has failed, was stopped, or cannot be reached any more\.",
+        str(caught.value),
+    )
+
+
+def test_a_rank_that_is_killed_between_steps_ends_the_step_of_the_others(listener: socket.socket) -> None:
+    with joined(listener, "trains") as (group, process):
+        learner = torch_ranks.learner_of(Case(OWN, (1, 1)), group)
+        learner.train_step(whole_batch(1, 0), 0.1, 0)
+        assert process.wait(60) == -signal.SIGKILL
+        with pytest.raises(GroupError, match="lost the connection"):
+            learner.train_step(whole_batch(1, 1), 0.1, 1)
+
+
+def test_ranks_that_do_not_come_are_named(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    with pytest.raises(GroupError) as caught:
+        TorchEngine().join(torch_ranks.membership(0, 3, port, listener.fileno(), seconds=0.1), CPU)
+    assert str(caught.value) == (
+        "Of the 3 ranks of the training, these have not come within 0.1 seconds: 1, 2. See the logs of their hosts, "
+        f"and whether these reach 127.0.0.1, port {port}."
+    )
+
+
+def test_a_first_rank_that_cannot_be_reached_is_an_error(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    listener.close()
+    with pytest.raises(GroupError, match=f"127.0.0.1.*{port}"):
+        TorchEngine().join(torch_ranks.membership(1, 2, port, None, seconds=1), CPU)
+
+
+def test_an_interface_that_the_machine_lacks_is_an_error_that_names_it(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    place = Membership(0, 1, "127.0.0.1", port, listener.fileno(), "none7", 5)
+    with pytest.raises(GroupError, match="none7"):
+        TorchEngine().join(place, CPU)
