@@ -58,7 +58,8 @@ class Bench:
         self.plan = plan
         self.tools: Any = import_module(f"_gpu_{plan.engine}")
         self.engine: Engine = self.tools.ENGINE
-        self.device: Device = self.engine.cpu() if plan.tiny else self.engine.find_device(required=True)
+        found = self.engine.cpu() if plan.tiny else self.engine.find_device(required=True)
+        self.device: Device = replace(found, gpus=min(found.gpus, 1))
 
     def precisions(self) -> list[str]:
         """What training computes in here: the best half precision first, if there is one, then float32."""

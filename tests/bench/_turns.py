@@ -22,13 +22,15 @@ Turn = Callable[[int], float]
 
 
 @contextmanager
-def taking_turns(script: str | Path, *arguments: str | Path, python: str | Path = sys.executable) -> Iterator[Turn]:
-    """Runs a script of this folder, which calls `answer`, in a process of its own with THREADS threads for computing.
+def taking_turns(
+    script: str | Path, *arguments: str | Path, python: str | Path = sys.executable, threads: int = THREADS
+) -> Iterator[Turn]:
+    """Runs a script of this folder, which calls `answer`, in a process of its own with so many threads for computing.
 
     python: the interpreter of the environment to run it in.
     """
     command = [python, Path(__file__).parent / script, *arguments]
-    environ = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
+    environ = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         requests, results = process.stdin, process.stdout
         assert requests

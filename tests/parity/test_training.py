@@ -70,7 +70,7 @@ def test_sgd_gives_the_losses_parameters_and_classes_that_gluoncv_gives(
     expected_classes = [model.predict(_normalised(mx, images)).asnumpy().argmax(1) for images in unseen]
 
     networks.assign(networks.parameters(model), before, "the values before")
-    learner = DoubleLearner(specification(algorithm, CLASSES), mx.cpu(), model)
+    learner = DoubleLearner(specification(algorithm, CLASSES), [mx.cpu()], model)
     losses = [float(learner.train_step(batch, RATE, seed)) for seed in range(steps)]
     assert losses == pytest.approx(expected_losses, rel=1e-5)
     after = _values(model)
@@ -106,7 +106,7 @@ def test_optimizers_step_as_mxnets(mx: Any, tiny_pair: tuple[Any, Any], batch: B
     model, reference = tiny_pair
     before = _values(model)
     wanted = specification("fcn", CLASSES, name, momentum=0.8, weight_decay=0.01, gamma1=0.7, gamma2=0.6)
-    learner = GluonLearner(wanted, mx.cpu(), model)
+    learner = GluonLearner(wanted, [mx.cpu()], model)
     for seed in range(2):
         learner.train_step(batch, RATE, seed)
     gluoncv_steps(reference, batch, 2, RATE, name, SETTINGS.get(name, {}))
@@ -124,7 +124,7 @@ def test_without_aux_loss_the_auxiliary_head_stays_and_the_rest_is_gluoncvs(
     for each in tiny_pair:
         each.cast("float64")
     before = _values(model)
-    learner = DoubleLearner(specification("fcn", CLASSES, aux_loss=False), mx.cpu(), model)
+    learner = DoubleLearner(specification("fcn", CLASSES, aux_loss=False), [mx.cpu()], model)
     losses = [float(learner.train_step(batch, RATE, seed)) for seed in range(2)]
     expected = gluoncv_steps(reference, batch, 2, RATE, "sgd", {"momentum": 0.9, "wd": 0.0001}, aux=False)
     assert losses == pytest.approx(expected, rel=1e-5)
@@ -142,6 +142,8 @@ def test_the_value_stays_finite_where_gluoncvs_does_not(mx: Any, tiny_pair: tupl
     for each in tiny_pair:
         each.head[2].bias.set_data(_nd(mx, np.array([1000, 0, 0, 0], np.float32)))
     wrong = np.where(batch.labels == IGNORED, IGNORED, 1).astype(np.uint8)
-    value = GluonLearner(specification("fcn", CLASSES), mx.cpu(), model).train_step(Batch(batch.images, wrong), RATE, 0)
+    value = GluonLearner(specification("fcn", CLASSES), [mx.cpu()], model).train_step(
+        Batch(batch.images, wrong), RATE, 0
+    )
     assert float(value) == pytest.approx(500, rel=0.05)  # half the pixels are ignored and count as 0
     assert gluoncv_steps(reference, Batch(batch.images, wrong), 1, RATE, "sgd", {}) == [np.inf]

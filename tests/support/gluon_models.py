@@ -72,8 +72,8 @@ class DoubleLearner(GluonLearner):
     Its model must be in float64 already.
     """
 
-    def _normalised(self, images: UInt8) -> Any:
-        return super()._normalised(images).astype("float64")
+    def _normalised(self, images: UInt8, device: Any) -> Any:
+        return super()._normalised(images, device).astype("float64")
 
 
 def without_dropout(model: Any) -> None:
@@ -140,7 +140,7 @@ def tiny_learner(
     """A learner of the tiny network on the CPU, with initial values."""
     mx.random.seed(seed)
     wanted = specification("fcn", classes, optimizer, class_weights=weights, **settings)
-    return GluonLearner(replace(wanted, loss=loss), mx.cpu(), tiny_model(classes))
+    return GluonLearner(replace(wanted, loss=loss), [mx.cpu()], tiny_model(classes))
 
 
 TINY = TinyLearners(tiny_learner, "head.2", rate_of_heads=1)

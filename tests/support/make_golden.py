@@ -89,7 +89,7 @@ def losses() -> Any:
     networks.assign(networks.parameters(model), initial_arrays("fcn", "resnet-50", CLASSES), "golden")
     without_dropout(model)
     model.cast("float64")
-    learner, batch = DoubleLearner(specification("fcn", CLASSES), mx.cpu(), model), training_batch()
+    learner, batch = DoubleLearner(specification("fcn", CLASSES), [mx.cpu()], model), training_batch()
     return np.array([float(learner.train_step(batch, STEP_RATE, seed)) for seed in range(STEPS)])
 
 

@@ -19,7 +19,7 @@ FOR_GOOD = ExitStack()
 
 def main() -> int:
     FOR_GOOD.enter_context(known(*DECLARED))
-    return cli.main(["serve"])
+    return cli.main(["serve", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -1,35 +1,99 @@
-"""Commands for trained models: `serve`, `export` and `quantize`."""
+"""Commands for trained models: `serve`, `info`, `export` and `quantize`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from semseg.cli.options import Commands
 from semseg.cli.parser import one_of
-from semseg.errors import UserError, os_reason
+from semseg.errors import UserError, one_line, os_reason
 
-_MODEL = "the model directory: an unpacked model.tar.gz"
+_MODEL = "the model: its folder, or the folder of a job"
+_ARCHIVE = f"{_MODEL}, or a model.tar.gz"
 
 
 def add_serve(commands: Commands) -> None:
     """Adds `semseg serve`, which is also the command `serve` of the container."""
-    parser = commands.add_parser("serve", help="serve the model in /opt/ml/model on port 8080")
+    parser = commands.add_parser(
+        "serve",
+        help="serve a model over HTTP, by default the one in /opt/ml/model on port 8080",
+        description="Without a model the one in /opt/ml/model, or below $SAGEMAKER_BASE_DIR, is served, as in the "
+        "container. Environment variables set the rest; the README lists them.",
+    )
     parser.set_defaults(run=_serve)
+    parser.add_argument("model", nargs="?", type=Path, help=_ARCHIVE)
+    parser.add_argument(
+        "--host", help="the address to listen on (default: 127.0.0.1 with a model, else all addresses, 0.0.0.0)"
+    )
+    parser.add_argument("--port", type=_port, help="(default: $SAGEMAKER_BIND_TO_PORT or 8080)")
 
 
-def _serve(_: argparse.Namespace) -> int:
-    from semseg.serving.server import serve
+def _port(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 6 and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: it must be a number from 1 to 65535.")
+    return int(text)
 
-    return serve(os.environ)
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from semseg.serving.server import ServeCommand, serve
+
+    return serve(os.environ, ServeCommand(arguments.model, arguments.host, arguments.port))
+
+
+def add_info(commands: Commands) -> None:
+    """Adds `semseg info`, which describes a model."""
+    parser = commands.add_parser("info", help="say what a trained model is: network, classes, files")
+    parser.set_defaults(run=_info)
+    parser.add_argument("model", type=Path, help=_ARCHIVE)
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    import json
+
+    from semseg.artifact.locate import model_directory
+    from semseg.artifact.model_dir import describe, files_of_model
+    from semseg.codecs.colors import color_name
+
+    with model_directory(arguments.model) as directory:
+        model = describe(directory)
+        sizes = {name: (directory / name).stat().st_size for name in files_of_model(directory)}
+        colours = (None if color is None else color_name(color) for color in model.classes.colors)
+        content = {
+            "algorithm": model.network.name,
+            "backbone": model.backbone.name,
+            "crop_size": model.crop_size,
+            "classes": [
+                {"id": number, "name": name, "color": color}
+                for number, (name, color) in enumerate(zip(model.classes.titles, colours, strict=True))
+            ],
+            "served": model.params.name,
+            "sha256": model.digest,
+            "files": sizes,
+        }
+    print(json.dumps(content, indent=1) if arguments.json else _as_text(content))
+    return 0
+
+
+def _as_text(content: dict[str, Any]) -> str:
+    rows = [
+        ("network", f"{content['algorithm']} on {content['backbone']}"),
+        ("crop size", content["crop_size"] or "unknown"),
+        ("served", f"{content['served']}, SHA-256 {content['sha256']}"),
+        *(("file", f"{name}, {size / 1e6:.1f} MB") for name, size in content["files"].items()),
+        *(("class", f"{one['id']:3} {one_line(one['name'])} {one['color'] or ''}") for one in content["classes"]),
+    ]
+    return "\n".join(f"{name:<10} {value}".rstrip() for name, value in rows)
 
 
 def add_export(commands: Commands) -> None:
     """Adds `semseg export`, which prints the files it has written."""
     parser = commands.add_parser("export", help="export a trained network to ONNX or an MXNet symbol")
     parser.set_defaults(run=_export)
-    parser.add_argument("directory", type=Path, help=_MODEL)
+    parser.add_argument("directory", metavar="model", type=Path, help=_ARCHIVE)
     parser.add_argument("--format", type=one_of("onnx", "mxnet"), default="onnx", help="onnx or mxnet (default: onnx)")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="(default: model.onnx or model-symbol.json in the directory)"
@@ -37,20 +101,26 @@ def add_export(commands: Commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from semseg.artifact.locate import model_directory
     from semseg.artifact.model_dir import ONNX, describe
     from semseg.exporting.onnx_model import write_onnx
     from semseg.exporting.symbol import SYMBOL, write_symbol
 
-    model = describe(arguments.directory)
-    default = {"onnx": ONNX, "mxnet": f"model{SYMBOL}"}[arguments.format]
-    written: list[Path] = [arguments.out or arguments.directory / default]
-    try:
-        if arguments.format == "onnx":
-            write_onnx(model, written[0])
-        else:
-            written.append(write_symbol(model, written[0]))
-    except OSError as error:
-        raise UserError(f"The model cannot be written: {os_reason(error)}.", "Name another file with --out.") from error
+    if arguments.directory.is_file() and not arguments.out:
+        raise UserError("A packed model has no folder to write into.", "Name a file with --out.")
+    with model_directory(arguments.directory) as directory:
+        model = describe(directory)
+        default = {"onnx": ONNX, "mxnet": f"model{SYMBOL}"}[arguments.format]
+        written: list[Path] = [arguments.out or directory / default]
+        try:
+            if arguments.format == "onnx":
+                write_onnx(model, written[0])
+            else:
+                written.append(write_symbol(model, written[0]))
+        except OSError as error:
+            raise UserError(
+                f"The model cannot be written: {os_reason(error)}.", "Name another file with --out."
+            ) from error
     print(*written, sep="\n")
     return 0
 
@@ -65,19 +135,26 @@ def add_quantize(commands: Commands) -> None:
         "the stricter test. Exit code 1: int8 lost too much and was discarded.",
     )
     parser.set_defaults(run=_quantize)
-    parser.add_argument("directory", type=Path, help=_MODEL)
+    parser.add_argument("directory", metavar="model", type=Path, help=_MODEL)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images like those to be served")
     parser.add_argument("--annotations", type=Path, metavar="DIR", help="their masks")
     parser.add_argument("--label-map", type=Path, metavar="FILE", help="(default: label_map.json in the annotations)")
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
+    from semseg.artifact.locate import model_directory
     from semseg.exporting.int8_folder import quantize_folder
     from semseg.sagemaker.log_lines import set_up_logging
 
+    if arguments.directory.is_file():
+        raise UserError(
+            f"{one_line(str(arguments.directory))} is packed, and int8 is written beside the other files of a model.",
+            "Unpack it into a folder, and give that.",
+        )
     set_up_logging()
     try:
-        gate = quantize_folder(arguments.directory, arguments.images, arguments.annotations, arguments.label_map)
+        with model_directory(arguments.directory) as directory:
+            gate = quantize_folder(directory, arguments.images, arguments.annotations, arguments.label_map)
     except OSError as error:
         raise UserError(f"The model cannot be written: {os_reason(error)}.") from error
     print(f"{'kept' if gate.passed else 'discarded'}: {gate}")

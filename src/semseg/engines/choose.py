@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semseg.engines.gluon.engine import MxnetEngine
 from semseg.engines.openvino.engine import OpenVinoEngine
@@ -32,7 +32,7 @@ DEVICES = (AUTO, "cpu", "gpu")
 class Trainer:
     """The engine that trains, its device, and what it computes in, one of the engine's `precisions`.
 
-    gpus: how many of the machine's GPUs train, from the first on; 0 for the CPU.
+    device: has the GPUs that train. gpus: their number, from the first on; 0 for the CPU.
     """
 
     engine: Engine
@@ -41,28 +41,30 @@ class Trainer:
     gpus: int = 0
 
 
-def choose_trainer(engine: str, device: str, precision: str, instance: str, gpus: int | None = None) -> Trainer:
+def choose_trainer(
+    engine: str, device: str, precision: str, instance: str, gpus: int | None = None, hosts: int = 1
+) -> Trainer:
     """Return what trains a job, and log it, the GPUs in the built-in algorithm's words.
 
     engine, device, precision, gpus: the hyperparameters `_engine`, `_device`, `precision_dtype` and `_gpus`; instance:
-    the machine's type if that has a GPU, else empty. `auto` is the first of WITH_LEARNERS that is installed and can use
-    the device.
-    Where the instance or device files indicate a GPU, `auto` uses the CPU only if the installed engines support nothing
-    else, and then a warning is logged.
+    the machine's type if that has a GPU, else empty; hosts: the number of machines that train. `auto` is the first of
+    WITH_LEARNERS that is installed and can use the device, and for several hosts the first that trains in groups, if
+    one is installed. Where the instance or device files indicate a GPU, `auto` uses the CPU only if the installed
+    engines support nothing else, and then a warning is logged.
     Raises UserError when no engine is installed, DeviceError, with the cause and ways out, when a GPU that is wanted or
     expected cannot be used, and when the engine cannot even use the CPU, HyperparameterError for a precision that the
     engine does not compute in.
     """
     start = time.perf_counter()
     evidence = _evidence_of_gpu(instance)
-    candidates = _candidates("_engine", engine)
+    candidates, only = _candidates("_engine", engine), f"_engine is {engine}"
+    if engine == AUTO:
+        candidates, only = _for_hosts(candidates, hosts)
     chosen, found, passed_over = _first_usable(candidates, device, evidence)
     logger.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
     logger.info("nvidia-smi identified %d GPUs.", found.gpus)
     used = _used(chosen, found, gpus)
     logger.info("Number of GPUs being used: %d", used)
-    if found.gpus > 1 and not chosen.trains_in_groups:
-        logger.warning("%d GPUs found; %s uses only the first.", found.gpus, chosen.title)
     if evidence and not found.gpus and device == AUTO:
         logger.warning(
             "%s, but %s's cpu variant trains on the CPU. The gpu or the torch variant, or image, trains on the GPU; "
@@ -71,10 +73,9 @@ def choose_trainer(engine: str, device: str, precision: str, instance: str, gpus
             chosen.title,
         )
     resolved = _precision(chosen, found, precision)
-    only = f"_engine is {engine}" if engine != AUTO else "no other engine that trains is installed"
     reason = passed_over or (only if len(candidates) == 1 else "it is the first choice")
     logger.info("%s trains in %s: %s.", chosen.title, resolved, reason, extra=FOR_PEOPLE)
-    return Trainer(chosen, found, resolved, used)
+    return Trainer(chosen, replace(found, gpus=used) if gpus else found, resolved, used)
 
 
 def rank_trainer(engine: str, precision: str, gpu: bool) -> Trainer:
@@ -88,13 +89,20 @@ def rank_trainer(engine: str, precision: str, gpu: bool) -> Trainer:
 
 def _used(engine: Engine, found: Device, wanted: int | None) -> int:
     """The number of GPUs that train: the wanted number, or all. Raises DeviceError if there are fewer."""
-    usable = found.gpus if engine.trains_in_groups else min(found.gpus, 1)
-    if wanted and wanted > usable:
+    if wanted and wanted > found.gpus:
         raise DeviceError(
-            f"_gpus is {wanted}, but {engine.title} can use {usable} on this machine.",
-            f"Set it to {usable}, or leave it out." if usable else "Leave it out, to train on the CPU.",
+            f"_gpus is {wanted}, but {engine.title} can use {found.gpus} on this machine.",
+            f"Set it to {found.gpus}, or leave it out." if found.gpus else "Leave it out, to train on the CPU.",
         )
-    return wanted or usable
+    return wanted or found.gpus
+
+
+def _for_hosts(installed: list[Engine], hosts: int) -> tuple[list[Engine], str]:
+    """The engines that train on so many hosts, or all if none does, and the reason for one if it is the only one."""
+    in_groups = [engine for engine in installed if engine.trains_in_groups]
+    if hosts > 1 and len(installed) > len(in_groups) > 0:
+        return in_groups, f"the job has {hosts} hosts"
+    return installed, "no other engine that trains is installed"
 
 
 def _candidates(setting: str, wanted: str) -> list[Engine]:

@@ -1,6 +1,4 @@
-"""NVIDIA's driver, for every engine that uses GPUs: loads its library, describes the first GPU, explains why none is
-usable.
-"""
+"""NVIDIA's driver, for every engine that uses GPUs: loads its library, describes GPUs, explains why none is usable."""
 
 from __future__ import annotations
 
@@ -60,12 +58,23 @@ def stub() -> Path:
 
 def first_gpu(driver: ctypes.CDLL) -> Gpu | None:
     """Return the first GPU; None if the driver does not work or finds none."""
+    return _gpu(driver, 0)
+
+
+def like_the_first(driver: ctypes.CDLL, gpus: int) -> int:
+    """Return how many of the first `gpus` GPUs, from the first on, have its name and its compute capability."""
+    first = _gpu(driver, 0)
+    return next((number for number in range(1, gpus) if _gpu(driver, number) != first), gpus)
+
+
+def _gpu(driver: ctypes.CDLL, number: int) -> Gpu | None:
+    """The GPU of a number; None if the driver does not work or does not have it."""
     if driver.cuInit(0) != _SUCCESS:
         return None
     device, name = ctypes.c_int(), ctypes.create_string_buffer(100)
     major, minor = ctypes.c_int(), ctypes.c_int()
     answers = (
-        driver.cuDeviceGet(ctypes.byref(device), 0),
+        driver.cuDeviceGet(ctypes.byref(device), number),
         driver.cuDeviceGetName(name, len(name), device),
         driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device),
         driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device),

@@ -95,7 +95,8 @@ class LearnerSpecification:
 
     loss: `cross_entropy`, `focal` or `dice+ce`; class_weights: the weight of a pixel of each class, None for 1 each.
     aux_loss: whether the auxiliary head is trained; aux_weight: its weight in the criterion's value.
-    syncbn: whether BatchNorm uses the statistics of the whole batch, rather than of each device's part.
+    syncbn: whether BatchNorm uses the statistics of the whole batch, rather than of each device's part. kvstore: what
+    adds up the gradients of several devices in one process: MXNet's `device`, `local` or `nccl`.
     precision: what the convolutions compute in, one of the engine's `precisions`; tf32: whether those of float32 may
     round to TF32 where the device has it.
     """
@@ -111,11 +112,12 @@ class LearnerSpecification:
     precision: str = "float32"
     tf32: bool = False
     syncbn: bool = False
+    kvstore: str = "device"
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device of an engine. handle: the engine's own object for it; gpus: the number of GPUs that it found."""
+    """What an engine computes on. handle: the engine's own object for it; gpus: the number of GPUs, 0 for the CPU."""
 
     handle: Any
     gpus: int = 0
@@ -166,7 +168,7 @@ class Engine(Protocol):
         ...
 
     def find_device(self, required: bool) -> Device:
-        """The first GPU, or else the CPU.
+        """The GPUs, or else the CPU.
 
         Raises DeviceError, with the cause and a way out, when there is a GPU that the engine cannot use, and when there
         is none although one is `required`.

@@ -70,7 +70,9 @@ class Hyperparameters:
         "[0, 1]",
         may_differ=True,
     )
-    syncbn: bool = boolean("syncbn", "False", "accepted, without effect")
+    syncbn: bool = boolean(
+        "syncbn", "False", "on several GPUs, normalise with the statistics of the whole batch, as one GPU does"
+    )
     precision_dtype: str = choice(
         "precision_dtype",
         "float32",
@@ -78,7 +80,12 @@ class Hyperparameters:
         "what training computes in; auto: bfloat16 where engine and device have it, else float32",
         may_differ=True,
     )
-    kvstore: str = text("_kvstore", "device", "accepted, without effect", may_differ=True)
+    kvstore: str = text(
+        "_kvstore",
+        "device",
+        "MXNet: what adds up the gradients of several GPUs: device, local or nccl",
+        may_differ=True,
+    )
     num_kv_servers: str = text("_num_kv_servers", "auto", "accepted, without effect", may_differ=True)
     workers: int = integer(
         "_workers", "16", "threads that decode and augment, at most one for each core", low=0, may_differ=True
@@ -192,8 +199,6 @@ def parse(given: Mapping[str, Any]) -> tuple[Hyperparameters, list[str]]:
     if errors:
         raise errors[0]
     values["crop_size"] = -(-values["crop_size"] // 8) * 8
-    if values["syncbn"]:
-        warnings.append("The hyperparameter 'syncbn' has no effect: a single device trains on the whole batch.")
     return Hyperparameters(**values), warnings
 
 

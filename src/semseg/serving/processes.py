@@ -220,7 +220,7 @@ class Master(Arbiter):  # type: ignore[misc]
 def _options(settings: Settings) -> dict[str, object]:
     """gunicorn's settings."""
     return {
-        "bind": f"0.0.0.0:{settings.port}",
+        "bind": f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}",
         "workers": settings.workers,
         "worker_class": PatientWorker,  # with threads: in the other kinds a prediction blocks /ping
         "threads": settings.max_connections,  # the number of clients that may stall or wait before /ping does

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
-from collections.abc import MutableMapping
+import tempfile
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from semseg.artifact.archive import unpack
+from semseg.artifact.locate import model_directory
 from semseg.errors import UserError
 from semseg.machine import keep_memory_flat
 from semseg.serving.environment import remove_foreign
@@ -17,18 +25,42 @@ _RELEASE_FROM = 4 << 20
 upsampled image, are worth keeping: returning them costs 6 ms an image [measured, 480 x 480]."""
 
 
-def serve(environ: MutableMapping[str, str]) -> int:
+@dataclass(frozen=True)
+class ServeCommand:
+    """What the options of the command say; None for what the environment and its defaults say.
+
+    model: a model's folder, a job's, or a model.tar.gz.
+    """
+
+    model: Path | None = None
+    host: str | None = None
+    port: int | None = None
+
+
+AS_IN_THE_CONTAINER = ServeCommand()
+
+
+def serve(environ: MutableMapping[str, str], command: ServeCommand = AS_IN_THE_CONTAINER) -> int:
     """Serve until SIGTERM; this process becomes gunicorn's master.
 
-    environ: os.environ, from which variables meant for other servers are removed. Ends with SystemExit: 0 after the
-    requests in progress were answered, processes.LOAD_FAILED when the model cannot be loaded, also when the system
-    kills the worker for its memory. Returns an exit code only if a variable has a bad value or the machine's limits are
-    too low for a server.
+    environ: os.environ, from which variables meant for other servers are removed. A model that is given is served on
+    127.0.0.1 unless there is a host too; raises ArtifactError for one that cannot be unpacked.
+
+    Ends with SystemExit: 0 after the requests in progress were answered, processes.LOAD_FAILED when the model cannot be
+    loaded, also when the system kills the worker for its memory. Returns an exit code only if a variable has a bad
+    value or the machine's limits are too low for a server.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     remove_foreign(environ)
+    if command.model is None:
+        return _serve(environ, command)
+    with _unpacked(command.model) as directory:
+        return _serve(environ, replace(command, model=directory))
+
+
+def _serve(environ: Mapping[str, str], command: ServeCommand) -> int:
     try:
-        settings = within_limits(Settings.from_environment(environ))
+        settings = within_limits(_with(command, Settings.from_environment(environ)))
         from semseg.serving.processes import Processes  # here: gunicorn reads the environment on import
 
         processes = Processes(settings)
@@ -38,3 +70,30 @@ def serve(environ: MutableMapping[str, str]) -> int:
     keep_memory_flat(_RELEASE_FROM, kept=4 * _RELEASE_FROM, arenas=2)
     processes.run()
     return 0
+
+
+def _with(command: ServeCommand, settings: Settings) -> Settings:
+    host = command.host or ("127.0.0.1" if command.model else settings.host)
+    return replace(
+        settings, model_dir=command.model or settings.model_dir, host=host, port=command.port or settings.port
+    )
+
+
+@contextmanager
+def _unpacked(model: Path) -> Iterator[Path]:
+    """Yield the folder of the model at a place: a model's, a job's, or that of an archive, unpacked for the while.
+
+    Only this process removes what was unpacked: gunicorn's workers leave the block too when they end. Raises
+    ArtifactError.
+    """
+    if not model.is_file():
+        with model_directory(model) as directory:
+            yield directory
+        return
+    owner, scratch = os.getpid(), tempfile.mkdtemp(prefix="semseg-")
+    try:
+        unpack(model, Path(scratch), to_serve=True)
+        yield Path(scratch)
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(scratch)

@@ -15,6 +15,8 @@ from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.sagemaker.paths import Paths
 from semseg.serving.variables import Choice, Folder, Number, Origins, ScaleText, meaning
 
+ANY_ADDRESS = "0.0.0.0"  # a container is reached through whatever network it has
+
 PORT = Number("SAGEMAKER_BIND_TO_PORT", 8080, 1, 65535, "the port to listen on")
 WORKERS = Number(
     "SAGEMAKER_MODEL_SERVER_WORKERS",
@@ -128,11 +130,14 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a server. max_payload and max_response (0: no limit) are in bytes, timeout in seconds; threads
-    and max_tile_pixels are 0 for as many as there are.
+    """The settings of a server.
+
+    host: the address to listen on, which has no variable. max_payload and max_response (0: no limit) are in bytes,
+    timeout in seconds; threads and max_tile_pixels are 0 for as many as there are.
     """
 
     model_dir: Path
+    host: str = ANY_ADDRESS
     port: int = PORT.default
     workers: int = WORKERS.default
     threads: int = THREADS.default

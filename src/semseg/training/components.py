@@ -98,6 +98,7 @@ def specify(settings: Hyperparameters, weights: tuple[float, ...] | None, traine
         precision=trainer.precision,
         tf32=settings.tf32,
         syncbn=settings.syncbn,
+        kvstore=settings.kvstore,
     )
 
 

@@ -82,7 +82,7 @@ def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch
     inputs = open_channels(channels, settings, store, scratch)
     samples = _training_samples(settings.num_training_samples, inputs.train.listing)
     trainer = choose_trainer(
-        settings.engine, settings.device, settings.precision_dtype, hosts.gpu_instance, settings.gpus
+        settings.engine, settings.device, settings.precision_dtype, hosts.gpu_instance, settings.gpus, hosts.count
     )
     settings = dataclasses.replace(
         settings, num_training_samples=samples, engine=trainer.engine.name, precision_dtype=trainer.precision

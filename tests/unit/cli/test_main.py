@@ -28,6 +28,7 @@ def test_it_reports_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         "fetch-weights",
         "import-weights",
         "serve",
+        "info",
         "predict",
         "export",
         "quantize",

@@ -23,11 +23,11 @@ int cuGetErrorString(int code, const char **text) {{
 }}
 int cuDeviceGet(int *device, int ordinal) {{ *device = 7 + ordinal; return 0; }}
 int cuDeviceGetName(char *name, int length, int device) {{
-    strncpy(name, device == 7 ? "{name}" : "?", length);
+    strncpy(name, device < 7 + {gpus} ? "{name}" : "?", length);
     return 0;
 }}
 int cuDeviceGetAttribute(int *value, int attribute, int device) {{
-    *value = device != 7 ? 0 : attribute == 75 ? {major} : attribute == 76 ? {minor} : 0;
+    *value = device >= 7 + {gpus} ? 0 : attribute == 75 ? {major} : attribute == 76 ? {minor} : 0;
     return 0;
 }}
 """
@@ -61,11 +61,13 @@ def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, 
 
 @pytest.fixture
 def driver_file(compile_library: Callable[[str, str], Path]) -> Callable[..., Path]:
-    """Makes the file of a driver's library whose first GPU has this name and compute capability."""
+    """Makes the file of a driver's library whose first GPUs have this name and compute capability."""
 
-    def make(name: str = "NVIDIA A10G", capability: str = "8.6", init: int = 0, version: int = 12020) -> Path:
+    def make(
+        name: str = "NVIDIA A10G", capability: str = "8.6", init: int = 0, version: int = 12020, gpus: int = 1
+    ) -> Path:
         major, minor = capability.split(".")
-        source = DRIVER.format(init=init, version=version, name=name, major=major, minor=minor)
+        source = DRIVER.format(init=init, version=version, name=name, major=major, minor=minor, gpus=gpus)
         return compile_library(source, "libcuda.so.1")
 
     return make

@@ -92,31 +92,49 @@ def test_the_hyperparameter_names_the_engines_that_train() -> None:
     assert SERVING == ("auto", "mxnet", "openvino", "torch")
 
 
-@pytest.mark.parametrize(("gpus", "used", "count"), [(0, 0, 0), (1, 1, 0), (4, 1, 1)])
-def test_of_several_gpus_the_first_is_used_with_a_warning(
-    gpus: int, used: int, count: int, machine: Machine, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("gpus", "wanted", "used"), [(0, None, 0), (1, None, 1), (4, None, 4), (4, 3, 3)])
+@pytest.mark.parametrize("groups", [True, False])
+def test_all_gpus_train_or_as_many_as_wanted(
+    gpus: int, wanted: int | None, used: int, groups: bool, machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    machine.mxnet.gpus = gpus
+    """In one process or in several."""
+    machine.mxnet.gpus, machine.mxnet.trains_in_groups = gpus, groups
     with caplog.at_level("INFO", logger="semseg"):
-        assert trainer().device.gpus == gpus
+        found = choose_trainer("auto", "auto", "float32", NO_SIGN, wanted)
+    assert (found.gpus, found.device.gpus) == (used, used)
     assert f"nvidia-smi identified {gpus} GPUs." in caplog.messages
-    assert f"Number of GPUs being used: {used}" in caplog.messages
-    assert len(warnings(caplog)) == count
-
-
-@pytest.mark.parametrize(("gpus", "wanted", "used"), [(1, None, 1), (4, None, 4), (4, 3, 3), (0, None, 0)])
-def test_an_engine_that_trains_in_groups_uses_all_gpus_or_as_many_as_wanted(
-    gpus: int, wanted: int | None, used: int, machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
-    machine.mxnet.gpus, machine.mxnet.trains_in_groups = gpus, True
-    with caplog.at_level("INFO", logger="semseg"):
-        assert choose_trainer("auto", "auto", "float32", NO_SIGN, wanted).gpus == used
     assert f"Number of GPUs being used: {used}" in caplog.messages
     assert not warnings(caplog)
 
 
+@pytest.mark.parametrize(
+    ("engine", "hosts", "installed", "expected", "reason"),
+    [
+        ("auto", 1, True, "mxnet", "it is the first choice."),
+        ("auto", 3, True, "torch", "the job has 3 hosts."),
+        ("auto", 3, False, "mxnet", "no other engine that trains is installed."),
+        ("mxnet", 3, True, "mxnet", "_engine is mxnet."),
+    ],
+)
+def test_several_hosts_are_for_an_engine_that_trains_in_groups(
+    engine: str,
+    hosts: int,
+    installed: bool,
+    expected: str,
+    reason: str,
+    machine: Machine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where there is none, planning the ranks refuses them."""
+    machine.torch.installed, machine.torch.trains_in_groups = installed, True
+    with caplog.at_level("INFO", logger="semseg"):
+        found = choose_trainer(engine, "auto", "float32", NO_SIGN, hosts=hosts)
+    assert found.engine.name == expected
+    assert any(f" trains in float32: {reason}" in message for message in caplog.messages)
+
+
 def test_more_gpus_than_there_are_is_an_error(machine: Machine) -> None:
-    machine.mxnet.gpus, machine.mxnet.trains_in_groups = 2, True
+    machine.mxnet.gpus = 2
     with pytest.raises(DeviceError, match=r"_gpus is 3, but MXNet can use 2 on this machine\. Set it to 2, or leave"):
         choose_trainer("auto", "auto", "float32", NO_SIGN, 3)
     with pytest.raises(DeviceError, match=r"can use 0 on this machine\. Leave it out, to train on the CPU"):

@@ -82,3 +82,10 @@ def test_the_first_gpu_is_described(driver: Callable[..., ctypes.CDLL]) -> None:
     assert gpu == cuda_driver.Gpu("NVIDIA L4", 8, 9)
     assert str(gpu) == "NVIDIA L4 has compute capability 8.9"
     assert cuda_driver.first_gpu(driver(init=999)) is None
+
+
+@pytest.mark.parametrize(("alike", "gpus", "expected"), [(1, 1, 1), (1, 4, 1), (3, 4, 3), (4, 4, 4), (4, 2, 2)])
+def test_gpus_are_counted_up_to_the_first_of_another_kind(
+    driver: Callable[..., ctypes.CDLL], alike: int, gpus: int, expected: int
+) -> None:
+    assert cuda_driver.like_the_first(driver("NVIDIA L4", "8.9", gpus=alike), gpus) == expected

@@ -76,7 +76,18 @@ def test_a_learner_is_specified_as_the_hyperparameters_say() -> None:
     """Each has a different value, so that mixing two up is noticed."""
     given = {"algorithm": "psp", "backbone": "resnet-101", "optimizer": "nag", "_loss": "focal"}
     rates = {"momentum": "0.11", "weight_decay": "0.12", "gamma1": "0.13", "gamma2": "0.14", "_gradient_clip": "0.15"}
-    engine = built({**given, **rates, "_aux_weight": "0.16", "_aux_loss": "False", "_tf32": "True"}, (0.5, 1.0, 2.0))
+    engine = built(
+        {
+            **given,
+            **rates,
+            "_aux_weight": "0.16",
+            "_aux_loss": "False",
+            "_tf32": "True",
+            "syncbn": "True",
+            "_kvstore": "local",
+        },
+        (0.5, 1.0, 2.0),
+    )
     assert engine.specification == LearnerSpecification(
         by_name("psp", NETWORKS),
         by_name("resnet-101", BACKBONES),
@@ -88,6 +99,8 @@ def test_a_learner_is_specified_as_the_hyperparameters_say() -> None:
         aux_weight=0.16,
         precision="bfloat16",
         tf32=True,
+        syncbn=True,
+        kvstore="local",
     )
 
 

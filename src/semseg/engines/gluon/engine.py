@@ -1,4 +1,6 @@
-"""MXNet as an engine: trains and serves GluonCV's networks, on the first GPU or on the CPU.
+"""MXNet as an engine: trains GluonCV's networks on the GPUs or the CPU, and serves them on the first GPU or the CPU.
+
+The handle of its devices is a tuple of MXNet contexts.
 
 MXNet is loaded when it is first needed: that takes two seconds, and starts threads.
 """
@@ -36,12 +38,12 @@ class MxnetEngine:
         return cuda.is_installed()
 
     def find_device(self, required: bool) -> Device:
-        """Return the first GPU, or else the CPU; raises DeviceError, see `runtime.devices`."""
+        """Return the GPUs, or else the CPU; raises DeviceError, see `runtime.devices`."""
         return Device(*runtime.devices(required))
 
     def cpu(self) -> Device:
         """Return the CPU. Raises DeviceError when MXNet cannot be loaded."""
-        return Device(runtime.cpu())
+        return Device((runtime.cpu(),))
 
     def precisions(self, _: Device) -> tuple[str, ...]:
         """Return float32 alone."""
@@ -58,12 +60,15 @@ class MxnetEngine:
     def learner(
         self, specification: LearnerSpecification, arrays: Arrays, origin: str, device: Device, _: Group = ALONE
     ) -> Learner:
-        """Return a learner that starts with these parameters; see `protocols.Engine`."""
+        """Return a learner that starts with these parameters, on as many GPUs as the device says it has.
+
+        See `protocols.Engine`.
+        """
         if specification.tf32:
             logger.warning("The hyperparameter '_tf32' has no effect: MXNet computes in float32 alone.")
         from semseg.engines.gluon.learner import GluonLearner
 
-        learner = GluonLearner(specification, device.handle)
+        learner = GluonLearner(specification, device.handle[: max(1, device.gpus)])
         learner.load(arrays, origin)
         return learner
 
@@ -83,5 +88,5 @@ class MxnetEngine:
             model.num_classes,
             read_params(model.params),
             str(model.params),
-            device.handle,
+            device.handle[0],
         )

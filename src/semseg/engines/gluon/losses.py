@@ -25,15 +25,28 @@ class Objective(NamedTuple):
     value: SupportsFloat
 
 
+class Part(NamedTuple):
+    """A part of a batch, and what the network makes of it, all on one device.
+
+    outputs: each head's logits at full size, float32 (N, C, H, W), the main head first. labels: float32 (N, H, W),
+    `IGNORED` for ignored pixels. images, valid: the part's share of the batch's images and of its valid pixels, each
+    from 0 to 1; 0 if the batch has none.
+    """
+
+    outputs: list[Any]
+    labels: Any
+    images: float = 1.0
+    valid: float = 1.0
+
+
 class Criterion(Protocol):
     """A loss function, called while MXNet records.
 
-    outputs: each head's logits at full size, float32 (N, C, H, W), the main head first; labels: float32 (N, H, W),
-    `IGNORED` for ignored pixels.
+    Its value and gradient are those of the whole batch, on however many devices its parts are.
     """
 
-    def __call__(self, outputs: list[Any], labels: Any) -> Objective:
-        """The objective of a batch."""
+    def __call__(self, parts: Sequence[Part]) -> Objective:
+        """The objective of a batch, from all its parts."""
         ...
 
 
@@ -47,25 +60,25 @@ class MixedCrossEntropy:
     def __init__(self, aux_weight: float) -> None:
         self._weights = 1.0, aux_weight
 
-    def __call__(self, outputs: list[Any], labels: Any) -> Objective:
-        """The objective of a batch."""
-        softmaxes = [
-            mx.nd.SoftmaxOutput(
-                logits,
-                labels.astype(logits.dtype, copy=False),
-                multi_output=True,
-                use_ignore=True,
-                ignore_label=IGNORED,
-                normalization="valid",
-            )
-            for logits in outputs
-        ]
-        with mx.autograd.pause():
-            values = [
-                -_log_likelihood_of(softmax, logits, labels).mean()
-                for softmax, logits in zip(softmaxes, outputs, strict=True)
-            ]
-        return Objective(softmaxes, _WeightedSum(values, self._weights))
+    def __call__(self, parts: Sequence[Part]) -> Objective:
+        """The objective of a batch, from all its parts."""
+        heads, terms = [], []
+        for part in parts:
+            for logits, weight in zip(part.outputs, self._weights, strict=False):
+                softmax = mx.nd.SoftmaxOutput(
+                    logits,
+                    part.labels.astype(logits.dtype, copy=False),
+                    multi_output=True,
+                    use_ignore=True,
+                    ignore_label=IGNORED,
+                    normalization="valid",
+                    grad_scale=part.valid,  # from the mean over the part's valid pixels to that over the batch's
+                )
+                with mx.autograd.pause():
+                    value = -_log_likelihood_of(softmax, logits, part.labels).mean()
+                heads.append(softmax)
+                terms.append((part.images * weight, value))
+        return Objective(heads, _WeightedSum(terms))
 
 
 class BalancedLoss:
@@ -89,43 +102,71 @@ class BalancedLoss:
         self._focus = focus if kind == "focal" else 0.0
         self._dice = dice if kind == "dice+ce" else 0.0
         self._class_weights = np.array(class_weights or num_classes * (1.0,), np.float32)
-        self._weights_on_device: Any = None
+        self._weights_on: dict[Any, Any] = {}
         self._head_weights = 1.0, aux_weight
 
-    def __call__(self, outputs: list[Any], labels: Any) -> Objective:
-        """The objective of a batch."""
-        if self._weights_on_device is None:
-            self._weights_on_device = runtime.to_device(self._class_weights, outputs[0].context)
-        losses = [self._loss(logits, labels, self._weights_on_device) for logits in outputs]
-        return Objective(losses, _WeightedSum([loss.detach() for loss in losses], self._head_weights))
+    def __call__(self, parts: Sequence[Part]) -> Objective:
+        """The objective of a batch, from all its parts."""
+        labels = [part.labels for part in parts]
+        losses = [self._loss(logits, labels) for logits in zip(*(part.outputs for part in parts), strict=True)]
+        values = [loss.detach() for loss in losses]
+        return Objective(losses, _WeightedSum(list(zip(self._head_weights, values, strict=False))))
 
-    def _loss(self, logits: Any, labels: Any, class_weights: Any) -> Any:
+    def _loss(self, logits: Sequence[Any], labels: Sequence[Any]) -> Any:
+        """A head's loss, on the first device. logits, labels: of each part."""
+        sums = [self._weighted_sums(*part) for part in zip(logits, labels, strict=True)]
+        likelihood, weight = map(_total, zip(*sums, strict=True))
+        loss = -likelihood / mx.nd.maximum(weight, LEAST_WEIGHT)
+        return loss + self._dice * self._dice_loss(logits, labels) if self._dice else loss
+
+    def _weighted_sums(self, logits: Any, labels: Any) -> tuple[Any, Any]:
+        """The sum of a part's weighted log likelihoods, and that of the weights."""
+        class_weights = self._weights(logits.context)
         weights = mx.nd.where(labels == IGNORED, mx.nd.zeros_like(labels), mx.nd.take(class_weights, labels))
         likelihood = log_likelihood(logits, labels)
         missed = (1 - mx.nd.exp(likelihood)) ** self._focus if self._focus else 1
-        loss = -(weights * missed * likelihood).sum() / mx.nd.maximum(weights.sum(), LEAST_WEIGHT)
-        return loss + self._dice * self._dice_loss(logits, labels, class_weights) if self._dice else loss
+        return (weights * missed * likelihood).sum(), weights.sum()
 
-    def _dice_loss(self, logits: Any, labels: Any, class_weights: Any) -> Any:
+    def _weights(self, device: Any) -> Any:
+        """The class weights on a device, where they are copied to once."""
+        if device not in self._weights_on:
+            self._weights_on[device] = runtime.to_device(self._class_weights, device)
+        return self._weights_on[device]
+
+    def _dice_loss(self, logits: Sequence[Any], labels: Sequence[Any]) -> Any:
         """1 - the mean dice coefficient of the classes in the batch, over all its pixels that are not ignored."""
+        areas = [self._areas(*part) for part in zip(logits, labels, strict=True)]
+        both, total, pixels = map(_total, zip(*areas, strict=True))
+        coefficients = (2 * both + SMOOTH) / (total + SMOOTH)
+        weights = self._weights(pixels.context) * (pixels > 0)
+        return (weights * (1 - coefficients)).sum() / mx.nd.maximum(weights.sum(), LEAST_WEIGHT)
+
+    def _areas(self, logits: Any, labels: Any) -> tuple[Any, Any, Any]:
+        """The pixels of each class in a part, each (C,): found rightly, found plus true, true."""
         valid = mx.nd.expand_dims(labels != IGNORED, 1)
         truth = mx.nd.transpose(mx.nd.one_hot(labels, len(self._class_weights)), (0, 3, 1, 2))  # all 0 for IGNORED
         found = mx.nd.softmax(logits, axis=1) * valid
         both, total, pixels = (array.sum(axis=1, exclude=True) for array in (found * truth, found + truth, truth))
-        coefficients = (2 * both + SMOOTH) / (total + SMOOTH)
-        weights = class_weights * (pixels > 0)
-        return (weights * (1 - coefficients)).sum() / mx.nd.maximum(weights.sum(), LEAST_WEIGHT)
+        return both, total, pixels
+
+
+def _total(arrays: Sequence[Any]) -> Any:
+    """The sum of arrays on several devices, on the first one; the gradient goes back to each."""
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array.as_in_context(total.context)
+    return total
 
 
 class _WeightedSum:
-    """A weighted sum of single-valued arrays on the device; `float` waits for them."""
+    """A sum of weighted single-valued arrays on devices; `float` waits for them."""
 
-    def __init__(self, values: list[Any], weights: tuple[float, ...]) -> None:
-        self._terms = list(zip(values, weights, strict=False))
+    def __init__(self, terms: list[tuple[float, Any]]) -> None:
+        self._terms = terms
 
     @faults.translated(faults.TRAINING_HINT)
     def __float__(self) -> float:
-        return sum(weight * float(value.asscalar()) for value, weight in self._terms)
+        return sum(weight * float(value.asscalar()) for weight, value in self._terms)
 
 
 def log_likelihood(logits: Any, labels: Any) -> Any:

@@ -113,10 +113,11 @@ def _interpolation(F: Any, x: Any, like: Any, axis: int) -> Any:
 
 
 def build(network: Network, backbone: Backbone, num_classes: int, device: Any, aux: bool = True) -> Any:
-    """Return a GluonCV network on `device`, whose parameters are still to be assigned.
+    """Return a GluonCV network, whose parameters are still to be assigned.
 
-    aux: with the auxiliary head, without which plain GluonCV cannot read a saved file. Raises UserError for a network
-    that GluonCV does not have.
+    device: an MXNet context, or a list of several, each of which gets a copy of the parameters. aux: with the auxiliary
+    head, without which plain GluonCV cannot read a saved file. Raises UserError for a network that GluonCV does not
+    have.
     """
     from gluoncv import model_zoo
 
@@ -142,7 +143,7 @@ def parameters(model: Any) -> dict[str, Any]:
 
 
 def assign(targets: dict[str, Any], arrays: Arrays, origin: str) -> None:
-    """Give each parameter of `targets` the array of its name, converted to the parameter's dtype.
+    """Give each parameter of `targets`, on all its devices, the array of its name, converted to the parameter's dtype.
 
     Raises ArtifactError, naming `origin`, when names or shapes differ; nothing is assigned then.
     """

@@ -22,7 +22,8 @@ def read(trainer: Any, named: Mapping[str, Any]) -> Arrays:
     named: the parameters by structural name. The arrays have the names that `learner_state` describes.
     """
     updates = np.array([trainer.optimizer.num_update], np.int64)
-    return {UPDATES: updates} | {name: state.asnumpy() for name, state in _states(trainer, named).items()}
+    states = _states(trainer, trainer._updaters[0], named)  # those of all devices are equal
+    return {UPDATES: updates} | {name: state.asnumpy() for name, state in states.items()}
 
 
 def write(trainer: Any, named: Mapping[str, Any], arrays: Arrays, origin: str) -> None:
@@ -30,18 +31,20 @@ def write(trainer: Any, named: Mapping[str, Any], arrays: Arrays, origin: str) -
 
     Raises ArtifactError, naming `origin`, when names or shapes differ, or the number of updates is none.
     """
-    optimizer, updater = trainer.optimizer, trainer._updaters[0]
+    optimizer = trainer.optimizer
     updates = updates_of(arrays, origin)
     trained = dict(_trained(trainer, named).values()) if updates else {}
-    updater.states = {i: optimizer.create_state_multi_precision(i, value.data()) for i, value in trained.items()}
-    updater.states_synced = dict.fromkeys(trained, True)
-    states = _states(trainer, named)
-    require_fit(states, {name: array for name, array in arrays.items() if name != UPDATES}, origin)
-    for name, state in states.items():
-        state[:] = arrays[name]
+    for device, updater in zip(next(iter(named.values())).list_ctx(), trainer._updaters, strict=True):
+        updater.states = {
+            index: optimizer.create_state_multi_precision(index, value.data(device)) for index, value in trained.items()
+        }
+        updater.states_synced = dict.fromkeys(trained, True)
+        states = _states(trainer, updater, named)
+        require_fit(states, {name: array for name, array in arrays.items() if name != UPDATES}, origin)
+        for name, state in states.items():
+            state[:] = arrays[name]
+        optimizer._all_index_update_counts[device.device_id] = dict.fromkeys(trained, updates)
     optimizer.num_update = updates
-    device = next(iter(named.values())).list_ctx()[0]
-    optimizer._all_index_update_counts[device.device_id] = dict.fromkeys(trained, updates)
 
 
 def _trained(trainer: Any, named: Mapping[str, Any]) -> dict[str, tuple[int, Any]]:
@@ -50,11 +53,11 @@ def _trained(trainer: Any, named: Mapping[str, Any]) -> dict[str, tuple[int, Any
     return {name: (indices[id(value)], value) for name, value in named.items() if id(value) in indices}
 
 
-def _states(trainer: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-    """The state's arrays on the device, by name; none before the first update or for an optimizer without state."""
+def _states(trainer: Any, updater: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of the updater's state, by name; none before the first update or for an optimizer without state."""
     states = {}
     for name, (index, _) in _trained(trainer, named).items():
-        held = trainer._updaters[0].states.get(index)
+        held = updater.states.get(index)
         for number, state in enumerate(held if isinstance(held, tuple) else [held]):
             if state is not None:
                 states[f"{name}/{number}"] = state

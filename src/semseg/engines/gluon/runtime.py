@@ -1,7 +1,8 @@
-"""Loads MXNet once, quietly and with the right settings, and finds its device."""
+"""Loads MXNet once, quietly and with the right settings, and finds its devices."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -13,9 +14,12 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
+from semseg.engines import cuda_driver
 from semseg.engines.gluon import cuda
 from semseg.errors import DeviceError
 from semseg.machine import usable_cores
+
+logger = logging.getLogger(__name__)
 
 AUTOTUNE = "MXNET_CUDNN_AUTOTUNE_DEFAULT"
 
@@ -82,9 +86,10 @@ def tunes() -> bool:
     return AUTOTUNE in apply_settings()
 
 
-def devices(required: bool = False) -> tuple[Any, int]:
-    """Return the MXNet context to compute on (the first GPU, else the CPU) and the number of GPUs found.
+def devices(required: bool = False) -> tuple[tuple[Any, ...], int]:
+    """Return the MXNet contexts to compute on (the GPUs, else the CPU) and the number of GPUs.
 
+    Of different GPUs those up to the first of another kind are returned, with a warning: parts of a batch are equal.
     Raises DeviceError, with the cause and a way out, when MXNet cannot use the first GPU, and when none is found
     although one is `required`.
     """
@@ -96,11 +101,20 @@ def devices(required: bool = False) -> tuple[Any, int]:
             f"The GPU cannot be used: {str(error).strip().splitlines()[-1]}",
             "Check that the machine's NVIDIA driver works (nvidia-smi) and supports CUDA 11.",
         ) from error
-    if gpus:
-        cuda.require_code_for_first_gpu(cuda.driver())
-    elif required:
-        raise cuda.why_none()
-    return (mx.gpu(0) if gpus else cpu()), gpus
+    if not gpus:
+        if required:
+            raise cuda.why_none()
+        return (cpu(),), 0
+    driver = cuda.driver()
+    cuda.require_code_for_first_gpu(driver)
+    alike = cuda_driver.like_the_first(driver, gpus)
+    if alike < gpus:
+        logger.warning(
+            "Of %d GPUs only the first %d are used: the next is of another kind. CUDA_VISIBLE_DEVICES selects others.",
+            gpus,
+            alike,
+        )
+    return tuple(mx.gpu(number) for number in range(alike)), alike
 
 
 def cpu() -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from semseg.engines.gluon import faults
 from semseg.engines.gluon.backend import GluonBackend
-from semseg.engines.gluon.losses import MixedCrossEntropy
+from semseg.engines.gluon.losses import MixedCrossEntropy, Part
 from semseg.errors import DeviceError, DeviceMemoryError
 from semseg.networks.definitions import NETWORKS
 from semseg.sagemaker.job import run_job
@@ -104,7 +104,7 @@ def test_a_loss_that_waits_for_a_full_gpu_raises_the_same_error(mx: Any, monkeyp
 
     logits, labels = mx.nd.zeros((1, 3, 2, 2)), mx.nd.zeros((1, 2, 2))
     with mx.autograd.record():
-        loss = MixedCrossEntropy(0.5)([logits], labels).value
+        loss = MixedCrossEntropy(0.5)([Part([logits], labels)]).value
     monkeypatch.setattr(mx.nd.NDArray, "asscalar", fail)
     with pytest.raises(DeviceMemoryError, match="Lower mini_batch_size"):
         float(loss)

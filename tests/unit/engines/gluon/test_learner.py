@@ -31,7 +31,7 @@ def test_cudnn_times_its_algorithms_for_the_crops_of_training_alone(
 
     monkeypatch.setattr(runtime, "tunes", lambda: tunes)
     model = tiny_model(3)
-    learner = GluonLearner(specification(), mx.cpu(), model)
+    learner = GluonLearner(specification(), [mx.cpu()], model)
     model.apply(watch)
     learner.train_step(batch, 0.001, 0)
     assert len(choices) == 7
@@ -69,7 +69,7 @@ def test_the_graph_of_training_says_so_in_its_operators(mx: Any) -> None:
 
 def test_saved_parameters_make_an_equal_learner(mx: Any, batch: Batch, tmp_path: Path) -> None:
     """Of 16 channels, whose weights an inference leaves in oneDNN's layout."""
-    first, second = (GluonLearner(specification(), mx.cpu(), tiny_model(3, channels=16)) for _ in range(2))
+    first, second = (GluonLearner(specification(), [mx.cpu()], tiny_model(3, channels=16)) for _ in range(2))
     first.train_step(batch, 0.001, 0)
     second.evaluate(batch)
     write_params(tmp_path / "model_algo-1", first.parameters())
@@ -87,7 +87,7 @@ def test_the_criterion_is_gluoncvs_unless_something_else_is_asked_for(
     loss: str, weights: tuple[float, ...] | None, balanced: bool, mx: Any
 ) -> None:
     wanted = dataclasses.replace(specification(), loss=loss, class_weights=weights, aux_weight=0.25)
-    found = GluonLearner(wanted, mx.cpu(), tiny_model(3))._criterion
+    found = GluonLearner(wanted, [mx.cpu()], tiny_model(3))._criterion
     expected = BalancedLoss(loss, weights, 3, 0.25) if balanced else MixedCrossEntropy(0.25)
     assert type(found) is type(expected)
     assert all(np.array_equal(value, vars(expected)[name]) for name, value in vars(found).items())

@@ -14,7 +14,7 @@ from semseg.data.pairs import Listing
 from semseg.data.report import class_weights
 from semseg.data.split_statistics import PairStatistics, SplitStatistics
 from semseg.engines.gluon import runtime
-from semseg.engines.gluon.losses import BalancedLoss, MixedCrossEntropy
+from semseg.engines.gluon.losses import BalancedLoss, MixedCrossEntropy, Part
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.types import IGNORED, Batch
 
@@ -45,7 +45,7 @@ def labels() -> Any:
 
 def gradients(mx: Any, criterion: Any, outputs: list[Any], labels: Any) -> list[Any]:
     with mx.autograd.record():
-        objective = criterion(outputs, labels)
+        objective = criterion([Part(outputs, labels)])
     mx.autograd.backward(objective.heads)
     return [logits.grad.asnumpy().copy() for logits in outputs]
 
@@ -62,13 +62,14 @@ def test_the_default_is_gluoncvs_criterion(mx: Any, outputs: list[Any], labels: 
     for gradient, logits in zip(found, outputs[:heads], strict=True):
         np.testing.assert_array_equal(gradient, logits.grad.asnumpy())
         assert gradient.any()
-    value = float(MixedCrossEntropy(0.3)(outputs[:heads], labels).value)
+    value = float(MixedCrossEntropy(0.3)([Part(outputs[:heads], labels)]).value)
     assert value == pytest.approx(float(losses.mean().asscalar()), rel=1e-6)
 
 
 def test_the_defaults_value_is_finite_where_a_softmax_underflows_and_nan_where_a_logit_is(mx: Any) -> None:
     def value(*logits: float) -> float:
-        return float(MixedCrossEntropy(0.5)([on_device(logits).reshape(1, 2, 1, 1)], mx.nd.ones((1, 1, 1))).value)
+        part = Part([on_device(logits).reshape(1, 2, 1, 1)], mx.nd.ones((1, 1, 1)))
+        return float(MixedCrossEntropy(0.5)([part]).value)
 
     assert value(0.0, -80.0) == pytest.approx(80, abs=0.01)
     assert value(0.0, -1000.0) == 1000
@@ -101,7 +102,9 @@ def test_values_and_gradients_are_those_of_the_formulas(mx: Any, outputs: list[A
 
     criterion = BalancedLoss(kind, weights.tolist(), CLASSES, aux_weight=0.25)
     main, auxiliary = (logits.asnumpy().astype(np.float64) for logits in outputs)
-    assert float(criterion(outputs, labels).value) == pytest.approx(loss(main) + 0.25 * loss(auxiliary), rel=1e-5)
+    assert float(criterion([Part(outputs, labels)]).value) == pytest.approx(
+        loss(main) + 0.25 * loss(auxiliary), rel=1e-5
+    )
     gradient = gradients(mx, criterion, outputs, labels)[0]
     for place in np.ndindex(*main.shape):
         step = np.zeros_like(main)

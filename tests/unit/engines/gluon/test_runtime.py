@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +96,8 @@ def test_settings_are_made_before_a_library_is_loaded_unless_they_exist(given: d
 
 @pytest.mark.req("R56")
 def test_a_machine_without_gpu_computes_on_its_cpu() -> None:
-    device, gpus = runtime.devices()
-    assert (device.device_type, gpus) == (("gpu", gpus) if gpus else ("cpu", 0))
+    contexts, gpus = runtime.devices()
+    assert ([one.device_type for one in contexts], gpus) == ((["gpu"] * gpus, gpus) if gpus else (["cpu"], 0))
 
 
 def test_the_first_gpu_is_asked_for_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +110,22 @@ def test_the_first_gpu_is_asked_for_before_it_is_used(monkeypatch: pytest.Monkey
     with pytest.raises(DeviceError, match="the first GPU is too old"):
         runtime.devices()
     monkeypatch.setattr(cuda, "require_code_for_first_gpu", lambda library: None)
-    device, gpus = runtime.devices()
-    assert (device.device_type, device.device_id, gpus) == ("gpu", 0, 2)
+    monkeypatch.setattr(cuda_driver, "like_the_first", lambda library, gpus: gpus)
+    contexts, gpus = runtime.devices()
+    assert ([(one.device_type, one.device_id) for one in contexts], gpus) == ([("gpu", 0), ("gpu", 1)], 2)
+
+
+def test_gpus_of_another_kind_than_the_first_are_left_out_with_a_warning(
+    driver: Callable[..., ctypes.CDLL], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime.load().context, "num_gpus", lambda: 4)
+    for alike, said in ((2, ["Of 4 GPUs only the first 2 are used"]), (4, [])):
+        library = driver("NVIDIA L4", "8.9", gpus=alike)
+        monkeypatch.setattr(cuda, "driver", lambda library=library: library)
+        caplog.clear()
+        contexts, gpus = runtime.devices()
+        assert ([one.device_id for one in contexts], gpus) == (list(range(alike)), alike)
+        assert [message[: len(text)] for message, text in zip(caplog.messages, said, strict=True)] == said
 
 
 def test_a_driver_that_fails_is_a_user_s_error(monkeypatch: pytest.MonkeyPatch) -> None:
