@@ -20,8 +20,16 @@ from quick_job import QUICK
 
 from semseg.data.shapes import write_shapes
 
-MODEL = ("model_best.params", "model_algo-1", "model.onnx", "model_int8.onnx", "hyperparams.json", "classes.json")
-RESULTS = ("metrics.json", "metrics.jsonl", "data_report.json")
+MODEL = (
+    "model_best.params",
+    "model_algo-1",
+    "model.onnx",
+    "model_int8.onnx",
+    "hyperparams.json",
+    "classes.json",
+    "README.md",
+)
+RESULTS = ("metrics.json", "metrics.jsonl", "data_report.json", "report.html")
 OFTEN = ("--checkpoint-minutes", "0.000001")
 CHANNELS = ("train", "train_annotation", "validation", "validation_annotation")
 
@@ -122,7 +130,7 @@ def test_what_was_trained_stays_until_there_is_more_and_goes_on_where_it_was_sto
     code, output = run(shlex.split(resuming), "epoch: 0, validation mIOU", signal.SIGTERM)
     assert code == 0, output
     assert f"Training resumes from {training.folder}/checkpoints/checkpoint-0000-" in output
-    names = {"model/model_best.params", "model/model_algo-1", "model/hyperparams.json"}
+    names = {"model/model_best.params", "model/model_algo-1", "model/hyperparams.json", "model/README.md"}
     after = training.digests()
     assert after.keys() == names | {f"output/data/{name}" for name in RESULTS}
     assert not set(after.values()) & set(earlier.values())

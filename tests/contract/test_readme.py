@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -20,10 +21,11 @@ from PIL import Image
 from readme import README, blocks
 
 from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs.colors import color_name
 from semseg.codecs.media_types import PROTOBUF, SHARE
 from semseg.codecs.recordio import total_bytes
 from semseg.codecs.tensors import ENVELOPE
-from semseg.data.shapes import draw
+from semseg.data.shapes import CLASSES, COLORS, draw
 from semseg.inference.predictor import LogitsPrediction
 from semseg.networks.definitions import BACKBONES, NETWORKS
 from semseg.sagemaker.hyperparameters import rules
@@ -51,9 +53,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.req("R10", "R11")
 def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
-    """Train, train on from pipes, serve, request a mask, predict, quantize; test_demo.py runs the others on an FCN."""
-    train, pipe, serve, predict, quantize, _ = blocks("sh")
-    script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{quantize}"
+    """Train, also from pipes, serve, request a mask, predict, evaluate, quantize; test_demo.py runs others on FCN."""
+    train, pipe, serve, predict, evaluate, quantize, _ = blocks("sh")
+    script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{evaluate}\n{quantize}"
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     with Image.open(folder / "mask.png") as mask, Image.open(folder / "overlay.png") as overlay:
@@ -62,7 +64,15 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     predicted = {path.name for path in (folder / "predicted").iterdir()}
     images = [path.stem for path in (folder / "shapes/validation").iterdir()]
     assert predicted == {f"{stem}{end}.png" for stem in images for end in ("", "_overlay")} | {"class_shares.csv"}
-    artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json"}
+    assert len(list((folder / "evaluation/worst").iterdir())) == 12
+    assert re.search(r"^ +1 disc +\d", done.stdout, re.MULTILINE)  # of the check
+    assert done.stdout.count("Training resizes images to a long side of 260 to 1040 pixels (base_size 520") == 3
+    assert re.search(r"#final_metric\. host: \S+, validation IOU of disc: \S+ \.$", done.stdout, re.MULTILINE)
+    assert json.loads((folder / "job/output/data/metrics.json").read_text())["classes"] == [*CLASSES]
+    colors = {str(number): color_name(color) for number, color in enumerate(COLORS)}
+    classes = json.loads((folder / "job/model/classes.json").read_text())
+    assert classes == {"classes": [*CLASSES], "colors": colors}
+    artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json", "README.md"}
     assert {path.name for path in (folder / "job/model").iterdir()} == artifact | {"model_int8.onnx", "classes.json"}
     assert {path.name for path in (folder / "next/model").iterdir()} == artifact
 

@@ -90,6 +90,7 @@ def test_info_describes_a_model_of_any_form(job: Path, capsys: pytest.CaptureFix
     assert content["classes"][1] == {"id": 1, "name": "class 1", "color": None}
     assert content["files"]["model_best.params"] == (job / "model/model_best.params").stat().st_size
     assert content["sha256"] in text
+    assert (content["base_size"], content["scale"]) == (None, "none")
 
 
 def test_a_packed_model_is_not_written_into(job: Path, capsys: pytest.CaptureFixture[str]) -> None:

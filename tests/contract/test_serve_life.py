@@ -106,6 +106,19 @@ def test_a_read_only_model_onnx_is_served_by_openvino_alone(small_base: Path, tm
     assert times_of_change(model) == before
 
 
+def test_a_server_may_give_the_network_images_at_another_size(small_base: Path, tmp_path: Path, image: UInt8) -> None:
+    """Of smooth noise, at half of its size too."""
+    with serving(small_base, tmp_path, SMALL, SEMSEG_SCALE="0.5") as server:
+        info = json.loads(server.ask("GET", "/info")[2])
+        halved, whole = (server.invoke(encode(image), Accept=f"image/png{own}")[2] for own in ("", "; scale=none"))
+        status, _, refused = server.invoke(encode(image), Accept="image/png; scale=base")
+    assert info["scale"] == "0.5"
+    labels = [np.array(Image.open(io.BytesIO(mask))) for mask in (halved, whole)]
+    assert labels[0].shape == labels[1].shape == image.shape[:2]
+    assert 0.8 < (labels[0] == labels[1]).mean() < 1
+    assert (status, b"base_size" in refused) == (406, True)
+
+
 @pytest.mark.needs("mxnet")
 @pytest.mark.req("R56")
 def test_mxnet_serves_alone_if_it_is_chosen(fcn_base: Path, tmp_path: Path, image: UInt8) -> None:

@@ -68,9 +68,9 @@ def test_channels_may_be_read_only(trained: Trained) -> None:
     assert times_of_change(trained.paths.channel("")) == trained.written_before
 
 
-def test_the_artifact_has_the_built_in_algorithms_three_files_and_model_onnx(trained: Trained) -> None:
+def test_the_artifact_has_the_built_in_algorithms_three_files_model_onnx_and_a_card(trained: Trained) -> None:
     names = {path.name for path in trained.paths.model.iterdir()}
-    assert names == {"hyperparams.json", "model_best.params", "model_algo-1", "model.onnx"}
+    assert names == {"hyperparams.json", "model_best.params", "model_algo-1", "model.onnx", "README.md"}
     written = json.loads((trained.paths.model / "hyperparams.json").read_text())
     assert all(isinstance(value, str) for value in written.values())
     assert (written["algorithm"], written["backbone"], written["num_classes"]) == ("fcn", "resnet-50", "4")

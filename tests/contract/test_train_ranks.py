@@ -65,6 +65,16 @@ def test_the_log_and_the_files_are_those_of_one_process(both: tuple[Any, str, An
     assert files[0] == files[1]
 
 
+def test_the_report_of_ranks_has_images_and_the_scores_on_whole_images(both: tuple[Any, str, Any, str]) -> None:
+    """The first come from rank 0, the others from the process of `train`."""
+    _, _, ranks, _ = both
+    report = (ranks.paths.output_data / "report.html").read_text()
+    for words in ("All epochs are done.", "IoU, whole validation", "Confusion matrix", "first of 2 ranks"):
+        assert words in report
+    assert report.count('alt="Prediction of validation/') >= 2
+    assert "| 5 whole images of validation |" in (ranks.paths.model / "README.md").read_text()
+
+
 def with_checkpoints(job: Any, **changes: str) -> Path:
     """Makes the job save a checkpoint after each update, in the directory returned."""
     directory: Path = job.paths.base / "kept"

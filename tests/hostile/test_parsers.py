@@ -39,6 +39,7 @@ from semseg.codecs.params import read_params, write_params
 from semseg.codecs.recordio import MAGIC, Buffer, frame, read_records
 from semseg.codecs.summary import encode_summary
 from semseg.codecs.tensors import encode_classes, encode_probabilities
+from semseg.data.class_names import read_classes
 from semseg.data.label_map import parse_label_map
 from semseg.data.pipe import Pipe
 from semseg.errors import ImageError, SemsegError
@@ -54,8 +55,14 @@ LABEL_MAPS = (
     {"scale": "3"},
     {"map": {"0": 5, "1": 0, "2": "7", "255": 9}},
     {"colors": {"0": "#000000", "1": ["#2ca02c", "#98df8a"], "255": "#ffffff"}},
+    {"scale": 3, "names": ["sky", {"name": "road", "color": "#2ca02c"}, "tree", "car"]},
 )
-NAMED = {"classes": ["sky", "road", "tree", "Straße"]}
+GIVEN_NAMES: tuple[Any, ...] = (
+    ["sky", {"name": "road", "color": "#2ca02c"}, {"color": [1, 2, 3]}, "Straße"],
+    {"names": {"1": "road", "3": {"name": "tree", "color": "#000000"}}},
+    {"classes": ["sky", "road", "tree", "car"], "colors": {"1": "#2ca02c"}},
+)
+NAMED = {"classes": ["sky", "road", "tree", "Straße"], "colors": {"1": "#2ca02c"}}
 ACCEPT = b"text/html, image/*;q=0.5, application/x-recordio-protobuf;q=0.5;v=1, */*;q=0.1, image/png"
 DIGEST_OF_PARAMS = "ab" * 32
 MOST_BYTES = 1 << 20
@@ -139,6 +146,21 @@ def test_label_maps(hunt: Hunt) -> None:
         assert all(value < CLASSES or value == IGNORED for value in table.tolist())
 
     hunt.run("label maps", 2000, lambda random: odd_json(random, random.choice(LABEL_MAPS)), refused_or_read(read))
+
+
+def test_names_of_classes(hunt: Hunt, tmp_path: Path) -> None:
+    def read_json() -> None:
+        read_classes(tmp_path / "classes.json", CLASSES)
+
+    def read_text() -> None:
+        assert len(read_classes(tmp_path / "classes.txt", CLASSES)) == CLASSES
+
+    odd = from_file(tmp_path / "classes.json", read_json)
+    hunt.run("classes.json", 2000, lambda random: odd_json(random, random.choice(GIVEN_NAMES)), odd)
+    lines = spoilt(
+        "sky #2ca02c\nroad\ntree\nStraße\n".encode(), b"a\n" * 100_000, b"a" + b" " * 100_000 + b"b\nc\nd\ne"
+    )
+    hunt.run("classes.txt", 500, lines, from_file(tmp_path / "classes.txt", read_text))
 
 
 def test_accept_and_content_type(hunt: Hunt) -> None:

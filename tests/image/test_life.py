@@ -39,6 +39,7 @@ def image_of(base: Path) -> bytes:
 
 def test_training_needs_no_root_no_network_and_only_opt_ml_and_tmp(trained: Path) -> None:
     assert {path.name for path in (trained / "model").iterdir()} == {
+        "README.md",
         "hyperparams.json",
         "model.onnx",
         "model_algo-1",

@@ -37,6 +37,9 @@ CLASSES = "classes.json"
 NONE, BASE = "none", "base"
 """The values of `_serving_scale`: images are served at their own size, or with `base_size` as their long side."""
 
+CARD = "README.md"
+"""What the model is, for people: its data, classes, numbers, use and limits. Nothing reads it."""
+
 _MAX_CLASSES = 254
 """An 8-bit mask has no values for more, as 255 marks ignored pixels."""
 

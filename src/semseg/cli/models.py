@@ -66,6 +66,8 @@ def _info(arguments: argparse.Namespace) -> int:
             "algorithm": model.network.name,
             "backbone": model.backbone.name,
             "crop_size": model.crop_size,
+            "base_size": model.base_size,
+            "scale": model.serving_scale,
             "classes": [
                 {"id": number, "name": name, "color": color}
                 for number, (name, color) in enumerate(zip(model.classes.titles, colours, strict=True))
@@ -82,6 +84,8 @@ def _as_text(content: dict[str, Any]) -> str:
     rows = [
         ("network", f"{content['algorithm']} on {content['backbone']}"),
         ("crop size", content["crop_size"] or "unknown"),
+        ("base size", content["base_size"] or "unknown"),
+        ("scale", content["scale"]),
         ("served", f"{content['served']}, SHA-256 {content['sha256']}"),
         *(("file", f"{name}, {size / 1e6:.1f} MB") for name, size in content["files"].items()),
         *(("class", f"{one['id']:3} {one_line(one['name'])} {one['color'] or ''}") for one in content["classes"]),

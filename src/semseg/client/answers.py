@@ -67,7 +67,8 @@ def wanted(accept: str) -> Wanted:
     """
     media_type, *parts = (part.strip().lower() for part in accept.split(";"))
     parameters = {name.strip(): value.strip(' "') for name, _, value in (part.partition("=") for part in parts)}
-    if media_type not in _DECODERS or "overlay" in parameters:
+    drawn = "overlay" in parameters or parameters.get("legend") == "true"
+    if media_type not in _DECODERS or drawn:
         raise NotAcceptableError(
             f"A response of {accept!r:.100} cannot be decoded here.",
             f"Ask for one of {', '.join(_DECODERS)}; overlays are drawn by Segmentation.overlay.",

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from semseg.evaluation.confusion import ConfusionMatrix
+from semseg.types import Batch, UInt8
+
 
 @dataclass(frozen=True)
 class Step:
@@ -40,6 +43,26 @@ class EpochTrained:
     learning_rate: float
     samples_per_second: float
     waiting: float
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A batch of the validation has been segmented. predicted: uint8 (N, H, W), class ids.
+
+    The arrays are not copies: a sink that keeps some of them copies those.
+    """
+
+    epoch: int
+    batch: Batch
+    predicted: UInt8
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """All pixels of an epoch's validation are counted. matrix: from which the scores of `EpochValidated` follow."""
+
+    epoch: int
+    matrix: ConfusionMatrix
 
 
 @dataclass(frozen=True)
@@ -113,7 +136,32 @@ class Quantized:
     kept: bool
 
 
-Event = Step | EpochTrained | EpochValidated | EpochEnded | Resumed | Scored | ModelSaved | Quantized
+@dataclass(frozen=True)
+class Stopping:
+    """The run was asked to stop: no epoch follows, only what completes the model."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run has failed; always the last event. reason: the error, in words."""
+
+    reason: str
+
+
+Event = (
+    Step
+    | EpochTrained
+    | Compared
+    | Counted
+    | EpochValidated
+    | EpochEnded
+    | Resumed
+    | Scored
+    | ModelSaved
+    | Quantized
+    | Stopping
+    | Failed
+)
 Emit = Callable[[Event], None]
 
 

@@ -123,6 +123,9 @@ class Hyperparameters:
     gradient_clip: float = real(
         "_gradient_clip", "0.0", "norm to which larger gradients are scaled down; 0: no limit", "[0, inf)"
     )
+    tensorboard: bool = boolean(
+        "_tensorboard", "False", "also write TensorBoard's event files, into output/data/tensorboard", may_differ=True
+    )
     checkpoint_minutes: float = real(
         "_checkpoint_minutes",
         "10.0",

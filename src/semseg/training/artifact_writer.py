@@ -15,7 +15,7 @@ from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loss_watch import require_finite
 from semseg.types import Arrays, Classes
 
-_RUN_FILES = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES)
+_RUN_FILES = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES, model_dir.CARD)
 
 
 class ArtifactWriter:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semseg.artifact import model_dir
 from semseg.engines.protocols import Learner
-from semseg.reporting.events import Emit
+from semseg.reporting.events import Emit, Stopping
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import FOR_PARSERS, LOGGER
 from semseg.training.best_effort import best_effort
@@ -45,6 +45,8 @@ def complete(job: Job, learner: Callable[[], Learner], emit: Emit, stop: threadi
     learner: returns one of the job's networks, whose parameters the scoring replaces.
     """
     settings, inputs, directory = job.settings, job.inputs, job.paths.model
+    if stop.is_set():
+        emit(Stopping())
     if settings.export_onnx:
         export_onnx(directory)
     if settings.quantize:

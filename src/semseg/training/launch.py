@@ -26,7 +26,7 @@ from semseg.training.finish import complete
 from semseg.training.local_ranks import LocalRank, local_ranks
 from semseg.training.prepare import Checked
 from semseg.training.progress import Progress
-from semseg.training.rank import STOPPED, RankTask
+from semseg.training.rank import SHOWN, STOPPED, RankTask
 from semseg.training.results import open_sinks
 
 COLLECTIVE_SECONDS = 1800.0
@@ -55,7 +55,7 @@ def train_in_ranks(checked: Checked, stop: threading.Event, resources: ExitStack
     with local_ranks(tasks, listener) as ranks:
         watch(ranks, stop)
         progress = _progress_of(ranks, stop)
-    _finish(checked, progress, stop, resources)
+    _finish(checked, progress, stop, resources, tasks[0].scratch / SHOWN)
 
 
 def watch(ranks: Sequence[LocalRank], stop: threading.Event) -> None:
@@ -97,7 +97,7 @@ def _tasks(checked: Checked, membership: Membership, scratch: Path, mmap_thresho
                 settings=job.settings,
                 samples=job.samples,
                 weights=checked.weights,
-                report=checked.report if checked.keep_earlier else None,
+                report=checked.report if place.rank == 0 else None,
                 keep_earlier=checked.keep_earlier,
                 scratch=own,
                 mmap_threshold=mmap_threshold,
@@ -124,11 +124,10 @@ def _progress_of(ranks: Sequence[LocalRank], stop: threading.Event) -> Progress:
     return Progress.from_json(text)
 
 
-def _finish(checked: Checked, progress: Progress, stop: threading.Event, resources: ExitStack) -> None:
+def _finish(checked: Checked, progress: Progress, stop: threading.Event, resources: ExitStack, shown: Path) -> None:
     """Exports and scores the best model, as the training in a single process does."""
-    job, weights = checked.job, checked.weights
-    host, settings, output = job.hosts.current, job.settings, job.paths.output_data
-    sinks = open_sinks(host, settings, output, progress, job.inputs.classes, keep_earlier=True, begun=True)
+    job, settings, weights = checked.job, checked.job.settings, checked.weights
+    sinks = open_sinks(job, checked.report, progress, keep_earlier=True, begun=True, shown=shown)
     emit = resources.enter_context(sinks)
 
     def learner() -> Learner:

@@ -17,7 +17,7 @@ from semseg.engines.group import ALONE, Group
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
 from semseg.evaluation.confusion import ConfusionMatrix
-from semseg.reporting.events import Emit, EpochEnded, EpochTrained, EpochValidated, Step
+from semseg.reporting.events import Compared, Counted, Emit, EpochEnded, EpochTrained, EpochValidated, Step
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.training.clocks import Clock, ProgressSaver
 from semseg.training.loss_watch import require_finite_loss, stagnation_warning
@@ -187,6 +187,7 @@ class Fit:
                     matrix.update(batch.labels, predicted)
                     loss += mean * (int(matrix.counts.sum()) - counted)
                     counted = int(matrix.counts.sum())
+                    self.emit(Compared(epoch, batch, predicted))
                 if self._stopped(stop):
                     return None
                 for size in sizes:
@@ -196,6 +197,7 @@ class Fit:
             return None
         matrix.counts = self.group.sum(matrix.counts)
         loss, counted = float(self.group.sum(np.array([loss]))[0]), int(matrix.counts.sum())
+        self.emit(Counted(epoch, matrix))
         validated = EpochValidated(
             epoch,
             loss=loss / max(counted, 1),

@@ -104,11 +104,11 @@ def check_job(paths: Paths, stop: threading.Event, folder: JobFolder | None, res
     return Checked(job, checkpoint, keep_earlier, report, weights)
 
 
-def assemble(checked: Checked, resources: ExitStack, group: Group = ALONE) -> Run:
+def assemble(checked: Checked, resources: ExitStack, group: Group = ALONE, shown: Path | None = None) -> Run:
     """Returns the run of a job; in a group, the part of one of its ranks, all of which call this.
 
-    resources: closes the event sinks. The run does not hold the checkpoint: while its file is mapped, it takes disk
-    space even after its removal.
+    resources: closes the event sinks. shown: as for `open_sinks`. The run does not hold the checkpoint: while its file
+    is mapped, it takes disk space even after its removal.
     """
     job, checkpoint = checked.job, checked.checkpoint
     paths, settings, inputs = job.paths, job.settings, job.inputs
@@ -121,9 +121,7 @@ def assemble(checked: Checked, resources: ExitStack, group: Group = ALONE) -> Ru
         ignore = ArtifactWriter(paths.model, settings, inputs.classes, _ignored)
         return Run(job, progress, False, learner, schedule, ignore, _ignored, group)
     keep_earlier, report = checked.keep_earlier, checked.report
-    sinks = open_sinks(
-        job.hosts.current, settings, paths.output_data, progress, inputs.classes, keep_earlier=keep_earlier
-    )
+    sinks = open_sinks(job, report, progress, keep_earlier, shown=shown)
     emit = resources.enter_context(sinks)
     replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
     artifact = ArtifactWriter(paths.model, settings, inputs.classes, emit, replacing)

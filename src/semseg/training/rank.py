@@ -43,6 +43,9 @@ READY, ENDED, STOPPED, FAILED = "ready", "ended", "stopped", "failed"
 ENDED: its progress, and whether it was stopped; STOPPED: the text of Stopped; FAILED: a failure.
 """
 
+SHOWN = "shown.npz"
+"""What the report shows of the best validation, in the scratch folder of rank 0."""
+
 LARGEST_REPORT = 1 << 26
 """Bytes of a report, which holds the scores of all epochs."""
 
@@ -127,7 +130,7 @@ def _train(
     checked = Checked(job, checkpoint, task.keep_earlier, task.report, task.weights)
     if group.rank == 0:
         LOGGER.setLevel(logging.INFO)
-    run = assemble(checked, resources, group)
+    run = assemble(checked, resources, group, task.scratch / SHOWN)
     del checked, checkpoint
     progress = fit(run, stop)
     if group.rank == 0:

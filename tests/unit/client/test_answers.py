@@ -99,7 +99,10 @@ def test_all_media_types_on_offer_can_be_asked_for() -> None:
         assert wanted(media_type).media_type == media_type
 
 
-@pytest.mark.parametrize("accept", ["", "*/*", "text/html", "image/png, application/json", "image/png; overlay=0.5"])
+@pytest.mark.parametrize(
+    "accept",
+    ["", "*/*", "text/html", "image/png, application/json", "image/png; overlay=0.5", "image/png; legend=true"],
+)
 def test_other_media_types_are_an_error(accept: str) -> None:
     with pytest.raises(NotAcceptableError, match=r"cannot be decoded here.*application/x-npy"):
         wanted(accept)

@@ -135,6 +135,13 @@ def test_a_label_map_of_one_split_stays_that(data: Path, tmp_path: Path, name: s
     assert [path.name for path in paths.channel("label_map").iterdir()] == [name]
 
 
+@pytest.mark.parametrize("name", ["classes.txt", "classes.json"])
+def test_a_file_of_names_is_no_label_map(data: Path, tmp_path: Path, name: str) -> None:
+    (data / "my labels.json").rename(data / name)
+    paths = lay(tmp_path / "job", {"label_map": data / name})
+    assert [path.name for path in paths.channel("label_map").iterdir()] == [name]
+
+
 def test_a_folder_of_label_maps_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
     paths = lay(tmp_path / "job", {"label_map": data / "images"})
     assert [path.name for path in paths.channel("label_map").iterdir()] == ["a.jpg"]

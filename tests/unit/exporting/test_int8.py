@@ -18,8 +18,11 @@ from semseg.artifact.model_dir import INT8, describe
 from semseg.errors import DataError
 from semseg.exporting import int8 as module
 from semseg.exporting.calibration import activation_ranges
+from semseg.exporting.gate import compare
 from semseg.exporting.int8 import quantize
 from semseg.inference.load import load_predictor
+from semseg.inference.predictor import Predictor
+from semseg.inference.scaling import Scale
 from semseg.types import UInt8
 from semseg.version import __version__
 
@@ -111,3 +114,26 @@ def test_a_image_that_cannot_be_read_leaves_all_as_it_was(small_dir: Path) -> No
         quantize(describe(small_dir), small_dir / INT8, damaged(), labelled)
     assert {path.name for path in small_dir.iterdir()} == {"model_best.params", INT8}
     assert (small_dir / INT8).read_text() == "old"
+
+
+def test_both_networks_get_images_at_the_size_at_which_they_will_be_served(
+    small_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of calibration too."""
+    (small_dir / "hyperparams.json").write_text('{"base_size": "24", "_serving_scale": "base"}')
+    predictors: list[Predictor] = []
+    calibrating: list[tuple[int, ...]] = []
+
+    def compared(f32: Predictor, int8: Predictor, pairs: Any) -> Any:
+        predictors.extend((f32, int8))
+        return compare(f32, int8, pairs)
+
+    def calibrated(network: Any, images: Any, cores: int) -> Any:
+        calibrating.extend(image.shape for image in images)
+        return activation_ranges(network, images, cores)
+
+    monkeypatch.setattr(module, "compare", compared)
+    monkeypatch.setattr(module, "activation_ranges", calibrated)
+    quantize(describe(small_dir), small_dir / INT8, calibration_images(), labelled)
+    assert {predictor.scale for predictor in predictors} == {Scale(long_side=24)}
+    assert {max(shape) for shape in calibrating} == {24}

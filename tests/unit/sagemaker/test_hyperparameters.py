@@ -52,6 +52,7 @@ def test_defaults_are_the_originals() -> None:
         "_class_weights": "none",
         "_loss": "cross_entropy",
         "_gradient_clip": "0.0",
+        "_tensorboard": "False",
         "_checkpoint_minutes": "10.0",
         "_seed": "0",
         "_device": "auto",
@@ -281,6 +282,7 @@ def test_what_leaves_the_meaning_of_an_update_alone_may_differ_when_a_training_i
         "_rendezvous_minutes",
         "_device",
         "_engine",
+        "_tensorboard",
         "_tf32",
         "precision_dtype",
     }

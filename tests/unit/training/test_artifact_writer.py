@@ -40,7 +40,15 @@ def test_what_an_earlier_run_left_goes_when_there_is_a_new_model(
     assert f"Removing {tmp_path / 'model.onnx'}, left by an earlier run." in caplog.messages
 
 
-FILES = ("model_best.params", "model_algo-1", "model.onnx", "model_int8.onnx", "hyperparams.json", "classes.json")
+FILES = (
+    "model_best.params",
+    "model_algo-1",
+    "model.onnx",
+    "model_int8.onnx",
+    "hyperparams.json",
+    "classes.json",
+    "README.md",
+)
 NAMES = ("background", "scratch", "dent")
 
 

@@ -457,7 +457,9 @@ def test_a_step_is_reported_with_its_loss_once_that_is_known() -> None:
         (3, "Step", "training", 2, 2.0),
         (3, "Step", "training", 3, 1.0),
         (3, "EpochTrained"),
+        (3, "Compared"),
         (3, "Step", "validation", 1, None),
+        (3, "Counted"),
         (3, "EpochValidated"),
         (3, "EpochEnded"),
     ]

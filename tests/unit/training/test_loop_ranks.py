@@ -17,7 +17,7 @@ from thread_group import ThreadGroup, as_ranks
 from semseg.data.shares import Share
 from semseg.engines.group import ALONE, Group
 from semseg.errors import DataError, GroupError, Stopped
-from semseg.reporting.events import EpochEnded, Event, Step
+from semseg.reporting.events import Compared, Counted, EpochEnded, Event, Step
 from semseg.training.loop import Fit
 from semseg.training.progress import Progress
 from semseg.types import IGNORED, Batch, UInt8
@@ -147,7 +147,11 @@ def timeless(events: list[Event]) -> list[Any]:
         inner = {name: cleared(getattr(value, name)) for name in ("trained", "validated") if name in names}
         return dataclasses.replace(value, **clocks, **inner)
 
-    return [cleared(event) for event in events]
+    return [
+        event.matrix.counts.tolist() if isinstance(event, Counted) else cleared(event)
+        for event in events
+        if not isinstance(event, Compared)  # which is of a rank's own part
+    ]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -14,7 +14,7 @@ from fake_backend import OnHost
 from semseg.codecs.params import read_params
 from semseg.data.shapes import write_shapes
 from semseg.errors import Stopped
-from semseg.reporting.events import EpochEnded, Event, ModelSaved, Resumed, Step
+from semseg.reporting.events import EpochEnded, Event, Failed, ModelSaved, Resumed, Step
 from semseg.sagemaker.paths import Paths
 from semseg.training import prepare, results
 from semseg.training.inputs import check_inputs
@@ -159,7 +159,8 @@ def test_sinks_are_closed_when_the_training_fails(
     with pytest.raises(RuntimeError, match="lost"):
         run(paths, monkeypatch, at(2, fail))
     assert [step.iteration for step in sink.of(Step)] == [1]
-    assert sink.closed == [1]
+    assert sink.events[-1] == Failed("RuntimeError('lost')")
+    assert sink.closed == [2]
 
 
 def test_after_a_restart_sinks_begin_with_the_epochs_of_before(

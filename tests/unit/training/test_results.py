@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Resumed, Step
+from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, Failed, Resumed, Step
 from semseg.sagemaker.hyperparameters import parse
+from semseg.sagemaker.paths import Paths
 from semseg.training import results
 from semseg.training.progress import BEGINNING, Progress
+from semseg.training.ranks import ONE_RANK
 from semseg.training.results import open_sinks
 from semseg.types import Classes
 
@@ -31,6 +34,14 @@ class Terminal:
         self.closed += 1
 
 
+def job_in(base: Path) -> Any:
+    """What the sinks need of a job."""
+    settings, _ = parse({"num_classes": "4"})
+    inputs = SimpleNamespace(classes=Classes.unknown(4))
+    hosts = SimpleNamespace(current="algo-1")
+    return SimpleNamespace(paths=Paths(base), settings=settings, inputs=inputs, hosts=hosts, ranks=ONE_RANK)
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
     """Records the sinks for the log, the metrics and the terminal as they are opened."""
@@ -40,7 +51,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
         found.append(Terminal())
         return found[-1]
 
-    for name in ("LogSink", "MetricsFile", "ProgressBar"):
+    for name in ("LogSink", "MetricsFile", "ReportFile", "ModelCard", "ProgressBar"):
         monkeypatch.setattr(results, name, open_one)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     return found
@@ -52,21 +63,22 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Terminal]:
 def test_after_a_restart_all_sinks_are_given_the_epochs_of_before(
     opened: list[Terminal], tmp_path: Path, progress: Progress, first: list[Event]
 ) -> None:
-    settings, _ = parse({"num_classes": "4"})
+    job = job_in(tmp_path)
     step = Step(1, "training", 1, 3, 2, 0.1, 0.5)
-    with open_sinks("algo-1", settings, tmp_path, progress, Classes.unknown(4), keep_earlier=False) as emit:
+    with open_sinks(job, None, progress, keep_earlier=False) as emit:
         emit(step)
-    assert [sink.events for sink in opened] == 3 * [[*first, step]]
+    assert [sink.events for sink in opened] == 5 * [[*first, step]]
 
 
 def test_sinks_are_closed_whatever_is_raised(opened: list[Terminal], tmp_path: Path) -> None:
-    settings, _ = parse({"num_classes": "4"})
+    job = job_in(tmp_path)
 
     def lose() -> None:
-        with open_sinks("algo-1", settings, tmp_path, BEGINNING, Classes.unknown(4), keep_earlier=False):
-            assert [sink.closed for sink in opened] == [0, 0, 0]
+        with open_sinks(job, None, BEGINNING, keep_earlier=False):
+            assert [sink.closed for sink in opened] == 5 * [0]
             raise RuntimeError("lost")
 
     with pytest.raises(RuntimeError, match="lost"):
         lose()
-    assert [sink.closed for sink in opened] == [1, 1, 1]
+    assert [sink.closed for sink in opened] == 5 * [1]
+    assert [sink.events for sink in opened] == 5 * [[Failed("RuntimeError('lost')")]]
