@@ -18,7 +18,7 @@ def bench(*arguments: str) -> tuple[list[str], dict[str, list[float]]]:
     Its exit status is that of its bars.
     """
     environ = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests/support'}", "SEMSEG_CAMVID": "/nowhere"}
-    command = [sys.executable, ROOT / "tests/bench/engines.py", "--tiny", *arguments]
+    command: list[str | Path] = [sys.executable, ROOT / "tests/bench/engines.py", "--tiny", *arguments]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=900, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == any(line.endswith(", short") for line in lines), done.stderr
