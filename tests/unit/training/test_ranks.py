@@ -7,7 +7,7 @@ import pytest
 
 from semseg.engines.choose import Trainer
 from semseg.engines.protocols import Device
-from semseg.errors import HyperparameterError, UserError
+from semseg.errors import ChannelError, HyperparameterError, UserError
 from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.hyperparameters import parse
 from semseg.training.ranks import ONE_RANK, Ranks, plan_ranks
@@ -51,9 +51,26 @@ def test_a_batch_has_an_image_for_each_rank() -> None:
     )
 
 
+@pytest.mark.parametrize(("images", "said"), [("3", ["mini_batch_size is 3, but 4 GPUs train: 1 of them"]), ("4", [])])
+def test_gpus_of_one_process_that_have_nothing_to_do_are_worth_a_warning(
+    images: str, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert planned(ALONE, gpus=4, in_groups=False, mini_batch_size=images) == ONE_RANK
+    assert [message[: len(text)] for message, text in zip(caplog.messages, said, strict=True)] == said
+
+
 def test_ranks_are_of_cpus() -> None:
     with pytest.raises(HyperparameterError, match="_ranks is 2, but training uses GPUs, each with one process"):
         planned(ALONE, gpus=2, _ranks="2")
+
+
+def test_a_pipe_is_read_by_one_process() -> None:
+    engine: Any = Fake(True)
+    trainer = Trainer(engine, Device("a device", 2), "float32", 2)
+    settings, _ = parse({"num_classes": "2"})
+    with pytest.raises(ChannelError, match="Training in Pipe mode uses one device, but 2 would train"):
+        plan_ranks(settings, ALONE, trainer, piped=True)
+    assert plan_ranks(settings, ALONE, Trainer(engine, Device("a device", 1), "float32", 1), piped=True) == ONE_RANK
 
 
 @pytest.mark.req("R55")
