@@ -53,9 +53,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.req("R10", "R11")
 def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
-    """Train, train on from pipes, serve, request a mask, predict, quantize; test_demo.py runs the others on an FCN."""
-    train, pipe, serve, predict, quantize, _ = blocks("sh")
-    script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{quantize}"
+    """Train, also from pipes, serve, request a mask, predict, evaluate, quantize; test_demo.py runs others on FCN."""
+    train, pipe, serve, predict, evaluate, quantize, _ = blocks("sh")
+    script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{evaluate}\n{quantize}"
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     with Image.open(folder / "mask.png") as mask, Image.open(folder / "overlay.png") as overlay:
@@ -64,6 +64,7 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     predicted = {path.name for path in (folder / "predicted").iterdir()}
     images = [path.stem for path in (folder / "shapes/validation").iterdir()]
     assert predicted == {f"{stem}{end}.png" for stem in images for end in ("", "_overlay")} | {"class_shares.csv"}
+    assert len(list((folder / "evaluation/worst").iterdir())) == 12
     assert re.search(r"^ +1 disc +\d", done.stdout, re.MULTILINE)  # of the check
     assert done.stdout.count("Training resizes images to a long side of 260 to 1040 pixels (base_size 520") == 3
     assert re.search(r"#final_metric\. host: \S+, validation IOU of disc: \S+ \.$", done.stdout, re.MULTILINE)

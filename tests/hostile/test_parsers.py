@@ -157,7 +157,9 @@ def test_names_of_classes(hunt: Hunt, tmp_path: Path) -> None:
 
     odd = from_file(tmp_path / "classes.json", read_json)
     hunt.run("classes.json", 2000, lambda random: odd_json(random, random.choice(GIVEN_NAMES)), odd)
-    lines = spoilt("sky #2ca02c\nroad\ntree\nStraße\n".encode(), b"a\n" * 100_000, b"a" + b" " * 100_000 + b"#\n\n\n")
+    lines = spoilt(
+        "sky #2ca02c\nroad\ntree\nStraße\n".encode(), b"a\n" * 100_000, b"a" + b" " * 100_000 + b"b\nc\nd\ne"
+    )
     hunt.run("classes.txt", 500, lines, from_file(tmp_path / "classes.txt", read_text))
 
 

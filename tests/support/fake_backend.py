@@ -8,6 +8,7 @@ class OnHost:
 
     stride = 8
     bytes_per_pixel = 1000
+    precision = "f32"
 
     def device_memory(self) -> int | None:
         return None

@@ -24,6 +24,7 @@ COMMANDS = (
     weights.add_import_weights,
     models.add_serve,
     offline.add_predict,
+    offline.add_evaluate,
     models.add_info,
     models.add_export,
     models.add_quantize,

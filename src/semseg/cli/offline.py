@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -55,11 +56,31 @@ def add_predict(commands: Commands) -> None:
     _add_engine_options(parser)
 
 
-def _add_engine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--engine", default="auto", metavar="NAME", help="auto, mxnet, openvino or torch (default: auto)"
+def add_evaluate(commands: Commands) -> None:
+    """Adds `semseg evaluate`, which exits with 1 if an image or a combination could not be evaluated."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a model on annotated images",
+        description="Segments whole images, as the server does, and compares them with their annotations: per class "
+        "IoU, precision, recall, F1 and boundary F1, their means, and the images with the lowest mIOU. With several "
+        "engines, precisions or scales, each combination has a line.",
     )
-    parser.add_argument("--precision", default="auto", help="auto, f32, bf16 or int8 (default: auto)")
+    parser.set_defaults(run=_evaluate)
+    parser.add_argument("model", help=_MODEL)
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder of images")
+    parser.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="a folder of their masks")
+    parser.add_argument("--label-map", type=Path, metavar="FILE", help="(default: label_map.json in the annotations)")
+    parser.add_argument("--suffix", default="", metavar="TEXT", help="the end of masks' names that images lack, as _L")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write evaluation.json and the worst images")
+    parser.add_argument("--scales", default="model", help="sizes at which the network gets images, as 0.5,1,2 or base")
+    _add_engine_options(parser, " Several are joined by commas.")
+
+
+def _add_engine_options(parser: argparse.ArgumentParser, more: str = "") -> None:
+    parser.add_argument(
+        "--engine", default="auto", metavar="NAME", help=f"auto, mxnet, openvino or torch (default: auto).{more}"
+    )
+    parser.add_argument("--precision", default="auto", help=f"auto, f32, bf16 or int8 (default: auto).{more}")
     parser.add_argument("--device", type=one_of("auto", "cpu", "gpu"), default="auto", help="auto, cpu or gpu")
 
 
@@ -72,10 +93,12 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     outputs = [OUTPUTS[name] for name in _words("--save", arguments.save, OUTPUTS)]
     palette = arguments.palette and _word("--palette", arguments.palette, PALETTES)
-    engine, precision = _engine(arguments)
+    engines, precisions = _engines(arguments)
+    if len(engines) + len(precisions) > 2:
+        raise UserError("`semseg predict` takes one engine and one precision.", "`semseg evaluate` compares several.")
     with ObjectStore(caching=False) as store, _naming_options():
         sources = find_images(arguments.images, store, arguments.out)
-        model = load(arguments.model, engine, precision, arguments.device, arguments.scale)
+        model = load(arguments.model, engines[0], precisions[0], arguments.device, arguments.scale)
         planned = plan(sources, arguments.out, outputs, palette, model.class_names, skip=arguments.skip_existing)
         return _report_predictions(predict(model, planned), len(planned.todo), len(sources) - len(planned.todo))
 
@@ -103,12 +126,47 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     return UserError.exit_code if failures else 0
 
 
-def _engine(arguments: argparse.Namespace) -> tuple[str, str]:
-    """The engine and the precision. Raises UserError for words that are none."""
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from semseg.artifact.model_dir import describe
+    from semseg.data.labelled_folder import open_labelled
+    from semseg.offline.combinations import evaluate_all
+    from semseg.offline.evaluation_report import as_text, write
+    from semseg.offline.model import located
+
+    engines, precisions = _engines(arguments)
+    choices = engines, precisions, [text.strip() for text in arguments.scales.split(",")]
+    with located(arguments.model) as directory, _naming_options():
+        model = describe(directory)
+        folder = open_labelled(
+            arguments.images, arguments.annotations, arguments.label_map, model.num_classes, arguments.suffix
+        )
+        total = len(folder.pairs) * math.prod(map(len, choices))
+        with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
+            outcomes = list(evaluate_all(directory, model, folder, choices, arguments.device, bar.update))
+        classes = model.classes.completed(folder.classes)
+        print(as_text(outcomes, classes.titles))
+        if arguments.out:
+            settings = {
+                "model": arguments.model,
+                "images": str(arguments.images),
+                "annotations": str(arguments.annotations),
+                "params_sha256": model.digest,
+            }
+            write(arguments.out, outcomes, classes, folder, settings)
+    failures = [failure for outcome in outcomes for failure in outcome.failures()]
+    for failure in dict.fromkeys(failures):
+        print(f"semseg: {_in_options(failure)}", file=sys.stderr)
+    return UserError.exit_code if failures else 0
+
+
+def _engines(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The engines and the precisions. Raises UserError for words that are none."""
     from semseg.engines.choose import SERVING
     from semseg.engines.protocols import PRECISIONS
 
-    return _word("--engine", arguments.engine, SERVING), _word("--precision", arguments.precision, PRECISIONS)
+    return _words("--engine", arguments.engine, SERVING), _words("--precision", arguments.precision, PRECISIONS)
 
 
 def _words(option: str, text: str, known: Iterable[str]) -> list[str]:
@@ -128,6 +186,11 @@ def _naming_options() -> Iterator[None]:
     try:
         yield
     except SemsegError as error:
-        for variable, option in _VARIABLES.items():
-            error.message, error.hint = (text.replace(variable, option) for text in (error.message, error.hint))
+        error.message, error.hint = _in_options(error.message), _in_options(error.hint)
         raise
+
+
+def _in_options(text: str) -> str:
+    for variable, option in _VARIABLES.items():
+        text = text.replace(variable, option)
+    return text

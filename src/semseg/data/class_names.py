@@ -9,7 +9,6 @@ on each line, and may have a colour after it: ``scratch #2ca02c``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ _FORMS = (
     'Write a list with a name for each class, ["background", "scratch"], or names by class id, {"1": "scratch"}; '
     'with a colour, a name is {"name": "scratch", "color": "#2ca02c"}.'
 )
-_LINE = re.compile(r"(?P<name>.*?)(?:[\s,;]+(?P<color>#\S*))?")
+_SEPARATORS = " \t,;"
 
 _Entry = tuple[int, str, Any]
 """Class id, where it is given (for errors), and what is given for it."""
@@ -115,11 +114,16 @@ def _of_lines(content: bytes, num_classes: int, name: str) -> Classes:
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: byte {error.start + 1} is not UTF-8.", "Save it as UTF-8.") from error
     _require_each_class(len(lines), num_classes, name)
-    found = ((number, f"{name}: line {number + 1}", line.strip()) for number, line in enumerate(lines))
-    parts = ((number, where, _LINE.fullmatch(line)) for number, where, line in found)
-    return _checked(
-        ((number, where, part and part["name"], part and part["color"]) for number, where, part in parts), num_classes
-    )
+    entries = ((number, f"{name}: line {number + 1}", *_parts(line.strip())) for number, line in enumerate(lines))
+    return _checked(entries, num_classes)
+
+
+def _parts(line: str) -> tuple[str, str | None]:
+    """The name and the colour of a line; a colour begins with the last # that follows a separator, without spaces."""
+    name, mark, digits = line.rpartition("#")
+    if mark and not digits.count(" ") + digits.count("\t") and (not name or name[-1] in _SEPARATORS):
+        return name.rstrip(_SEPARATORS), f"#{digits}"
+    return line, None
 
 
 def _require_each_class(count: int, num_classes: int, where: str) -> None:

@@ -68,8 +68,11 @@ class Listing:
         return label_map.classes.completed(self.colors.classes_under(label_map)) if self.colors else label_map.classes
 
 
-def list_pairs(name: str, images: Path, masks: Path) -> Listing:
+def list_pairs(name: str, images: Path, masks: Path, ending: str = "") -> Listing:
     """Match the images in `images` (.jpg, .jpeg, .png) with the masks in `masks` (.png) by stem.
+
+    ending: what the stems of masks have besides those of their images, such as `_L`; masks without it are ignored, and
+    both may be in one folder.
 
     Stems that differ only in their Unicode normal form match if there is exactly one such image and one such mask. The
     pairs are sorted by the image's stem. Suffixes may be in capitals. Sub-directories are not searched: with the prefix
@@ -81,6 +84,10 @@ def list_pairs(name: str, images: Path, masks: Path) -> Listing:
     problems: list[DataError] = []
     image_of = _by_stem(images, _IMAGE_SUFFIXES, problems)
     mask_of = _by_stem(masks, _MASK_SUFFIXES, problems)
+    if ending:
+        if images.resolve() == masks.resolve():
+            image_of = {stem: path for stem, path in image_of.items() if not stem.endswith(ending)}
+        mask_of = _without(ending, mask_of, masks, problems)
     matched = _matched(image_of, mask_of)
     pairs = tuple(Pair(LocalFile(image_of[image]), LocalFile(mask_of[mask])) for image, mask in sorted(matched.items()))
     if image_of and mask_of:
@@ -88,6 +95,15 @@ def list_pairs(name: str, images: Path, masks: Path) -> Listing:
         problems += _lone(image_of, matched, masks, "annotation", hint)
         problems += _lone(mask_of, matched.values(), images, "image", hint)
     return Listing(name, pairs, tuple(problems))
+
+
+def _without(ending: str, mask_of: dict[str, Path], masks: Path, problems: list[DataError]) -> dict[str, Path]:
+    """The masks whose stems end so, by the rest of them; a problem if there are masks, but none of these."""
+    found = {stem.removesuffix(ending): path for stem, path in mask_of.items() if stem.endswith(ending)}
+    if mask_of and not found:
+        example = printable(next(iter(mask_of.values())))
+        problems.append(DataError(f"No annotation in {one_line(masks.name)} ends with {ending!r}: see {example}."))
+    return found
 
 
 def list_images(images: Path) -> tuple[File, ...]:

@@ -82,11 +82,15 @@ class Sampler:
             sample = validation_transform(image, values, self.label_map.table, self.crop_size)
         return *sample, indexed.pair.image.name
 
-    def _whole(self, indexed: IndexedPair) -> Sample:
-        image, values = self._read(indexed.pair)
-        with naming(indexed.pair.image):
+    def whole(self, pair: Pair) -> Sample:
+        """A pair in its full size: image uint8 (H, W, 3), labels uint8 (H, W). Raises DataError."""
+        image, values = self._read(pair)
+        with naming(pair.image):
             pixels = images.decode_whole(image)
-        return pixels, self.label_map.apply(values), indexed.pair.image.name
+        return pixels, self.label_map.apply(values), pair.image.name
+
+    def _whole(self, indexed: IndexedPair) -> Sample:
+        return self.whole(indexed.pair)
 
     def _read(self, pair: Pair) -> tuple[ImageFile, UInt8]:
         image, values = open_image(pair), read_values(pair, self.label_map)

@@ -29,6 +29,11 @@ class Backend(Protocol):
         """The bytes of the device's memory that each pixel of an image takes while the network computes."""
         ...
 
+    @property
+    def precision(self) -> str:
+        """The number format that its convolutions compute in, such as f32 or int8."""
+        ...
+
     def logits(self, images: Float32) -> Float32:
         """Normalised RGB float32 (N, 3, H, W) -> float32 (N, C, ceil(H/stride), ceil(W/stride)), any H and W from 1."""
         ...

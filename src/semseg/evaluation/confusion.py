@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from semseg.types import IGNORED, UInt8
 
+_ROWS_AT_ONCE = 256
+"""Rows of pixels that are counted at a time, which bounds the memory for their int64 copies."""
+
 
 class ConfusionMatrix:
     """Counts pixels by their annotated and their predicted class.
@@ -20,9 +23,12 @@ class ConfusionMatrix:
 
     def update(self, labels: UInt8, predicted: UInt8) -> None:
         """Counts the pixels of two arrays of class ids, of the same shape; those labelled `IGNORED` do not count."""
-        counted = labels != IGNORED
-        pairs = labels[counted].astype(np.int64) * self.num_classes + predicted[counted]
-        self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
+        rows = labels.reshape(-1, labels.shape[-1]), predicted.reshape(-1, labels.shape[-1])
+        for top in range(0, len(rows[0]), _ROWS_AT_ONCE):
+            some, guesses = (part[top : top + _ROWS_AT_ONCE] for part in rows)
+            counted = some != IGNORED
+            pairs = some[counted].astype(np.int64) * self.num_classes + guesses[counted]
+            self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
 
     def pixel_accuracy(self) -> float:
         """The share of counted pixels that are predicted right, 0 to 1; 0 if none was counted."""

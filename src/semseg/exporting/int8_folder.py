@@ -9,16 +9,13 @@ from semseg.artifact.gate import Gate
 from semseg.artifact.model_dir import INT8, ModelDescription, describe
 from semseg.codecs.images import decode_image
 from semseg.data.files import File, naming
-from semseg.data.label_map import read_label_map
-from semseg.data.label_map_files import find_label_map
+from semseg.data.labelled_folder import open_labelled
 from semseg.data.loader import ValidationLoader
-from semseg.data.pairs import Item, Pair, evenly, list_images, list_pairs
-from semseg.data.report import Report
+from semseg.data.pairs import Item, Pair, evenly, list_images
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
 from semseg.exporting.int8 import CALIBRATION_IMAGES, VALIDATION_IMAGES, quantize
 from semseg.inference.scoring import Labelled
-from semseg.machine import usable_cores
 
 
 def quantize_folder(
@@ -35,17 +32,8 @@ def quantize_folder(
     model = describe(directory)
     if annotations is None:
         return _quantize(directory, model, list_images(images), _unlabelled)
-    listing = list_pairs("images", images, annotations)
-    Report((), listing.problems, ()).raise_problems()
-    found = (
-        read_label_map(label_map, model.num_classes)
-        if label_map
-        else find_label_map("annotations", annotations, None, model.num_classes)
-    )
-    sampler = Sampler(
-        found, crop_size=0, base_size=0, seed=0, workers=usable_cores(), checked=False
-    )  # whole images: the sizes are unused
-    return _quantize(directory, model, listing.pairs, lambda pairs: _labelled(pairs, sampler))
+    folder = open_labelled(images, annotations, label_map, model.num_classes)
+    return _quantize(directory, model, folder.pairs, lambda pairs: _labelled(pairs, folder.sampler))
 
 
 def _quantize(

@@ -21,13 +21,14 @@ logger = logging.getLogger(__name__)
 class LoadedModel:
     """A model ready to predict, its description, and the bytes of memory left for images and answers.
 
-    engine: the name of the engine that computes it.
+    engine: the name of the engine that computes it, and precision: the number format.
     """
 
     predictor: Predictor
     description: ModelDescription
     memory: int
     engine: str = ""
+    precision: str = ""
 
 
 def load_predictor(
@@ -66,4 +67,4 @@ def load_predictor(
     )
     logger.info("Images of more than %d pixels are cut into tiles.", pixels)
     predictor = Predictor(network, model.num_classes, pixels, str(model_dir), served)
-    return LoadedModel(predictor, model, left, engine.name)
+    return LoadedModel(predictor, model, left, engine.name, network.precision)

@@ -14,17 +14,15 @@ from PIL import Image
 
 from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import ModelDescription
+from semseg.codecs import palettes
 from semseg.codecs.overlays import overlay
-from semseg.codecs.palettes import NAMES, model_palette, palette
 from semseg.data.s3 import ObjectStore
 from semseg.engines.protocols import AUTO
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.inference.scaling import MODEL, Scale
 from semseg.types import Float32, Prediction, UInt8
 
-MODEL_PALETTE = "model"
-PALETTES = (MODEL_PALETTE, *NAMES)
-"""The names of palettes; `model` is that of the model's own colours, and of VOC's where it has none."""
+PALETTES = (palettes.MODEL, *palettes.NAMES)
 
 
 class Model:
@@ -59,13 +57,16 @@ class Model:
         """What to call each class: its name, or `class 3`."""
         return self.description.classes.titles
 
-    def palette(self, name: str = MODEL_PALETTE) -> UInt8:
+    def palette(self, name: str = palettes.MODEL) -> UInt8:
         """A colour for each of the 256 labels, uint8 (256, 3). name: one of PALETTES."""
-        return model_palette(self.description.classes) if name == MODEL_PALETTE else palette(name)
+        return palettes.chosen_palette(name, self.description.classes)
 
-    def segment(self, pixels: UInt8) -> Segmentation:
-        """Segments RGB pixels, uint8 (H, W, 3). Raises ArtifactError if the network computes infinite values or NaN."""
-        return Segmentation(pixels, self._predictor.predict(pixels), self)
+    def segment(self, pixels: UInt8, scale: Scale | None = None) -> Segmentation:
+        """Segments RGB pixels, uint8 (H, W, 3). scale: in place of the model's own.
+
+        Raises ArtifactError if the network computes infinite values or NaN.
+        """
+        return Segmentation(pixels, self._predictor.predict(pixels, scale), self)
 
 
 class Segmentation:

@@ -9,11 +9,12 @@ from pathlib import Path, PurePosixPath
 from semseg.codecs.images import encode_image
 from semseg.codecs.masks import encode_mask
 from semseg.codecs.npy import encode_npy
+from semseg.codecs.palettes import MODEL, color_names
 from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
 from semseg.errors import UserError, os_reason
 from semseg.files import replacing
-from semseg.offline.model import MODEL_PALETTE, Segmentation
+from semseg.offline.model import Segmentation
 from semseg.types import UInt8
 
 _Encode = Callable[[Segmentation, str | None], Sequence[Buffer]]
@@ -47,7 +48,7 @@ def _overlay(found: Segmentation, palette: str | None) -> Sequence[Buffer]:
 
 
 def _colours(found: Segmentation, palette: str | None) -> UInt8:
-    return found.model.palette(palette or MODEL_PALETTE)
+    return found.model.palette(palette or MODEL)
 
 
 def _probabilities(found: Segmentation, _: str | None) -> Sequence[Buffer]:
@@ -56,7 +57,8 @@ def _probabilities(found: Segmentation, _: str | None) -> Sequence[Buffer]:
 
 def _summary(found: Segmentation, _: str | None) -> Sequence[Buffer]:
     classes = found.model.description.classes
-    return encode_summary(found.mask, found.confidence, classes.titles if classes.named else classes.names, False)
+    names = classes.titles if classes.named else classes.names
+    return encode_summary(found.mask, found.confidence, names, False, color_names(classes))
 
 
 OUTPUTS: Mapping[str, Output] = {

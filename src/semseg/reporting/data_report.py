@@ -11,6 +11,7 @@ from semseg.codecs.colors import color_name
 from semseg.data.report import Report, SplitReport, class_weights, count_of, percent
 from semseg.errors import DataError, one_line
 from semseg.files import replacing
+from semseg.reporting.tables import table
 
 FILE = "data_report.json"
 _PROBLEMS_WRITTEN = 1000
@@ -139,7 +140,7 @@ def _split_table(splits: Sequence[SplitReport]) -> str:
         ["pixels of unlisted values", *(_share_text(split.unlisted, split) for split in splits)],
         ["pixels of no class", *(_share_text(split.invalid, split) for split in splits)],
     ]
-    return _table(rows, "<" * len(rows[0]))
+    return table(rows, "<" * len(rows[0]))
 
 
 def _class_table(splits: Sequence[SplitReport]) -> str:
@@ -150,7 +151,7 @@ def _class_table(splits: Sequence[SplitReport]) -> str:
         columns += [_percents(split), [str(number) for number in split.masks_with_class]]
     heading.append("weight")
     columns.append([f"{weight:.3f}" if weight else "-" for weight in class_weights(splits[0])])
-    return _table([heading, *zip(*columns, strict=True)], "<" + ">" * (len(heading) - 1))
+    return table([heading, *zip(*columns, strict=True)], "<" + ">" * (len(heading) - 1))
 
 
 def _class_names(splits: Sequence[SplitReport]) -> list[str]:
@@ -199,12 +200,3 @@ def _list(size: _Size | None) -> list[int] | None:
 def _by_number(counts: Mapping[Key, int]) -> list[tuple[Key, int]]:
     """Returns the items, most frequent first."""
     return sorted(counts.items(), key=lambda item: -item[1])
-
-
-def _table(rows: Sequence[Sequence[str]], alignment: str) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    columns = list(zip(alignment, widths, strict=True))
-    return "\n".join(
-        "  ".join(f"{cell:{side}{width}}" for cell, (side, width) in zip(row, columns, strict=True)).rstrip()
-        for row in rows
-    )

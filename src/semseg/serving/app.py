@@ -17,11 +17,10 @@ from flask import Flask, Response, g, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException
 
-from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.media_types import check_content_type
 from semseg.codecs.palettes import color_names
 from semseg.errors import BusyError, SemsegError, UnsupportedCodingError
-from semseg.inference.scaling import Scale
+from semseg.inference.load import LoadedModel
 from semseg.serving.answers import OFFERS, Offer, answer_to
 from semseg.serving.codings import ACCEPTED, check_content_encoding
 from semseg.serving.cors import allow_origins
@@ -30,6 +29,7 @@ from semseg.serving.invocation import Invocation
 from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.metrics import CONTENT_TYPE, Metrics
 from semseg.serving.openapi import description
+from semseg.serving.page import add_page
 from semseg.serving.prediction_queue import PredictionQueue
 from semseg.serving.refusals import error_body, internal_error
 from semseg.serving.request_record import INVOCATIONS, RequestRecord
@@ -85,7 +85,7 @@ def create_app(
 
     @app.get("/info")
     def info() -> Response:
-        return _json(200, _info(queue.description, queue.scale)) if queue.ready else _loading()
+        return _json(200, _info(queue.loaded)) if queue.ready else _loading()
 
     @app.get("/metrics")
     def prometheus_metrics() -> Response:
@@ -99,6 +99,8 @@ def create_app(
     def openapi() -> Response:
         return Response(described, content_type="application/json")
 
+    if settings.page:
+        add_page(app, described)
     _observe(app, metrics, settings.request_log)
     if settings.cors_origins:
         allow_origins(app, settings.cors_origins)
@@ -133,17 +135,20 @@ def _printable(text: str) -> str:
     return "".join(islice((letter for letter in text if " " <= letter <= "~"), _LONGEST_HEADER))
 
 
-def _info(model: ModelDescription, scale: Scale) -> dict[str, object]:
+def _info(loaded: LoadedModel) -> dict[str, object]:
     """The content of /info; null where the model directory does not say."""
+    model = loaded.description
     return {
         "algorithm": model.network.name,
         "backbone": model.backbone.name,
         "num_classes": model.num_classes,
         "crop_size": model.crop_size,
         "base_size": model.base_size,
-        "scale": str(scale),
+        "scale": str(loaded.predictor.scale),
         "classes": model.classes.titles if model.classes.named else None,
         "colors": color_names(model.classes),
+        "engine": loaded.engine,
+        "precision": loaded.precision,
         "version": __version__,
     }
 

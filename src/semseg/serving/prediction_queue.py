@@ -90,6 +90,11 @@ class PredictionQueue:
         return self._model.done() and self._model.exception() is None
 
     @property
+    def loaded(self) -> LoadedModel:
+        """The model; waits until it is loaded, and raises what loading raised."""
+        return self._model.result()
+
+    @property
     def description(self) -> ModelDescription:
         """The model's description; waits until it is loaded, and raises what loading raised."""
         return self._model.result().description

@@ -108,6 +108,12 @@ CORS_ORIGINS = Origins(
     "`https://example.com`; `*`: all",
 )
 
+PAGE = Choice(
+    "SEMSEG_PAGE",
+    ("off", "on"),
+    "whether `/` is a page on which people try the model in a browser, and `/docs` describes the interface",
+)
+
 VARIABLES = (
     PORT,
     WORKERS,
@@ -125,6 +131,7 @@ VARIABLES = (
     SCALE,
     REQUEST_LOG,
     CORS_ORIGINS,
+    PAGE,
 )
 
 
@@ -154,6 +161,7 @@ class Settings:
     scale: str = SCALE.default
     request_log: str = REQUEST_LOG.default
     cors_origins: tuple[str, ...] = ()
+    page: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -177,6 +185,7 @@ class Settings:
             scale=SCALE.read(environ),
             request_log=REQUEST_LOG.read(environ),
             cors_origins=CORS_ORIGINS.read(environ),
+            page=PAGE.read(environ) == "on",
         )
 
 

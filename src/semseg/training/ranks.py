@@ -8,6 +8,7 @@ from semseg.engines.choose import Trainer
 from semseg.errors import HyperparameterError, UserError
 from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.hyperparameters import Hyperparameters
+from semseg.sagemaker.log_lines import LOGGER
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,19 @@ def plan_ranks(settings: Hyperparameters, hosts: Hosts, trainer: Trainer) -> Ran
     """Returns the ranks of a job: one for each GPU that trains, or `_ranks` on the CPU, the same on each host.
 
     Raises UserError for several hosts or `_ranks` if the engine trains in one process only, HyperparameterError if
-    there are more ranks than images in a batch, or `_ranks` although GPUs train.
+    there are more ranks than images in a batch, or `_ranks` although GPUs train. More GPUs than images in one process
+    are only worth a warning.
     """
     engine, cpu_ranks = trainer.engine, settings.ranks or 1
     if not engine.trains_in_groups:
         _require_one_process(hosts.count, cpu_ranks, engine.title)
+        if trainer.gpus > settings.mini_batch_size:
+            LOGGER.warning(
+                "mini_batch_size is %d, but %d GPUs train: %d of them have nothing to do.",
+                settings.mini_batch_size,
+                trainer.gpus,
+                trainer.gpus - settings.mini_batch_size,
+            )
         return ONE_RANK
     if trainer.gpus and settings.ranks:
         raise HyperparameterError(

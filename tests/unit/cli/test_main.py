@@ -30,6 +30,7 @@ def test_it_reports_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         "serve",
         "info",
         "predict",
+        "evaluate",
         "export",
         "quantize",
         "demo",

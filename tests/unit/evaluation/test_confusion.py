@@ -48,3 +48,11 @@ def test_the_most_classes_there_can_be_do_not_overflow() -> None:
     matrix.update(labels, labels)
     assert matrix.counts[253, 253] == 64 * 64
     assert matrix.counts.dtype == np.int64
+
+
+def test_batches_and_many_rows_are_counted_in_blocks() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (2, 400, 7), np.uint8)
+    predicted = np.random.default_rng(1).integers(0, 3, labels.shape, np.uint8)
+    matrix = ConfusionMatrix(3)
+    matrix.update(labels, predicted)
+    assert matrix.counts.tolist() == [[((labels == a) & (predicted == p)).sum() for p in range(3)] for a in range(3)]

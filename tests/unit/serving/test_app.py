@@ -626,7 +626,8 @@ def test_info_says_what_is_served_and_null_where_that_is_unknown(
 ) -> None:
     classes = Classes(names or (None,) * 3, (0x2CA02C, None, None))
     description = dataclasses.replace(model.description, crop_size=crop_size, base_size=200, classes=classes)
-    response = client_when_loaded(dataclasses.replace(model, description=description)).get("/info")
+    served = dataclasses.replace(model, description=description, engine="openvino", precision="bf16")
+    response = client_when_loaded(served).get("/info")
     assert (response.status_code, response.content_type) == (200, "application/json")
     assert response.json == {
         "algorithm": "fcn",
@@ -637,6 +638,8 @@ def test_info_says_what_is_served_and_null_where_that_is_unknown(
         "scale": "none",
         "classes": list(names) if names else None,
         "colors": ["#2ca02c", "#800000", "#008000"],
+        "engine": "openvino",
+        "precision": "bf16",
         "version": __version__,
     }
 

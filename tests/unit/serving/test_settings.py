@@ -27,6 +27,7 @@ def test_without_variables_the_platform_s_values_hold() -> None:
         scale="model",
         request_log="metrics",
         cors_origins=(),
+        page=False,
     )
     assert Settings.from_environment({}) == expected
 
@@ -50,6 +51,7 @@ def test_every_variable_is_read() -> None:
         "SEMSEG_SCALE": "0.5",
         "SEMSEG_REQUEST_LOG": "json",
         "SEMSEG_CORS_ORIGINS": "https://example.com, http://LocalHost:3000,",
+        "SEMSEG_PAGE": "on",
     }
     assert {variable.name for variable in VARIABLES} | {"SAGEMAKER_BASE_DIR"} == set(environ)
     expected = Settings(
@@ -70,6 +72,7 @@ def test_every_variable_is_read() -> None:
         scale="0.5",
         request_log="json",
         cors_origins=("https://example.com", "http://localhost:3000"),
+        page=True,
     )
     assert Settings.from_environment(environ) == expected
 

@@ -51,6 +51,14 @@ def test_a_batch_has_an_image_for_each_rank() -> None:
     )
 
 
+@pytest.mark.parametrize(("images", "said"), [("3", ["mini_batch_size is 3, but 4 GPUs train: 1 of them"]), ("4", [])])
+def test_gpus_of_one_process_that_have_nothing_to_do_are_worth_a_warning(
+    images: str, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert planned(ALONE, gpus=4, in_groups=False, mini_batch_size=images) == ONE_RANK
+    assert [message[: len(text)] for message, text in zip(caplog.messages, said, strict=True)] == said
+
+
 def test_ranks_are_of_cpus() -> None:
     with pytest.raises(HyperparameterError, match="_ranks is 2, but training uses GPUs, each with one process"):
         planned(ALONE, gpus=2, _ranks="2")

@@ -17,6 +17,7 @@ class GluonBackend:
         """model: the network as GluonCV's class; device: the MXNet context that it is on."""
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["mxnet"]
+        self.precision = "f32"
         self._device = device
         self._layers = networks.LowResolutionLogits(model)
         self._layers.hybridize()

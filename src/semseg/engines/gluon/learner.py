@@ -45,6 +45,7 @@ class GluonLearner:
         self._model = model or networks.build(network, specification.backbone, specification.num_classes, self._devices)
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["mxnet"]
+        self.precision = "f32"
         self._training = networks.LowResolutionLogits(self._model, aux=specification.aux_loss, tuned=runtime.tunes())
         self._inference = networks.LowResolutionLogits(self._model)
         self._training.hybridize(static_alloc=True, static_shape=True)  # all batches have the shape of the crop

@@ -33,18 +33,21 @@ class OpenVinoBackend:
         cores: int,
         cache: Path | None = None,
     ) -> None:
-        """model: an ONNX file of the network, or its content; precision: `f32` or `bf16`; cores: the number to compute
-        on; cache: a folder that keeps compiled models.
+        """model: an ONNX file of the network, or its content; precision: `f32` or `bf16`, or `int8` if
+        the model itself rounds to it, and all else is f32; cores: the number to compute on; cache: a folder that keeps
+        compiled models.
 
         Raises ArtifactError when OpenVINO cannot read the model, or when it has other inputs or outputs.
         """
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["openvino"]
+        self.precision = precision
         name = str(model) if isinstance(model, Path) else "the network"
         try:
             graph = core().read_model(model)
             _check(graph, num_classes, name)
-            self._request = _compile(graph, settings(precision, cores), cache).create_infer_request()
+            hint = "f32" if precision == "int8" else precision
+            self._request = _compile(graph, settings(hint, cores), cache).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ArtifactError(f"OpenVINO cannot run {name}: {reason:.300}") from error

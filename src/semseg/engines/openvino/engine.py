@@ -107,7 +107,7 @@ def _load_int8(model: ModelDescription, path: Path, cores: int, compiled: Callab
     gate = read_gate(onnx_file.verify(path, model.digest))
     if gate is None or not gate.passed:
         raise ArtifactError(f"{path} did not pass its gate: {gate or 'it has no mIOU'}.", _NO_INT8_HINT)
-    network = compiled(path, precision="f32")  # for what the model itself does not round to int8
+    network = compiled(path, precision="int8")
     logger.info("OpenVINO computes in int8 on %d cores: %s.", cores, gate)
     logger.info("Loading weights from %s", path)
     return network

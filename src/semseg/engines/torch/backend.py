@@ -26,6 +26,7 @@ class TorchBackend:
         """model: without the auxiliary head; device: a torch.device; bf16: whether convolutions compute in bfloat16."""
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["torch"]
+        self.precision = "bf16" if bf16 else "f32"
         self._device = device
         self._bf16 = bf16
         self._model = model.eval().to(device)

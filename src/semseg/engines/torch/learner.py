@@ -43,6 +43,7 @@ class TorchLearner:
         network = specification.network
         self.stride = network.stride
         self.bytes_per_pixel = network.bytes_per_pixel["torch"]
+        self.precision = precision
         self._device = device
         self._dtype = _DTYPES[precision]
         model = TorchNetwork(network, specification.backbone, specification.num_classes, auxiliary=True)
