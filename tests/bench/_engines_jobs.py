@@ -17,12 +17,13 @@ CHANNELS = ("train", "train_annotation", "validation", "validation_annotation")
 
 @dataclass(frozen=True)
 class Jobs:
-    """How jobs train. size: width and height of their generated images, all other numbers are counts."""
+    """How jobs train. size: width and height of their generated images; seeds: one more than the last seed, from 0."""
 
     size: tuple[int, int]
     train: int
     validation: int
     epochs: int
+    seeds: int
 
     def miou(self, images: Path, engine: str, precision: str, seed: int) -> float:
         """The mIOU on the whole images of validation, 0 to 1, of a job on the images in a folder.
@@ -62,8 +63,8 @@ class Jobs:
         }
 
 
-JOBS = Jobs(size=(128, 96), train=240, validation=60, epochs=30)
-TINY_JOBS = Jobs(size=(48, 32), train=8, validation=2, epochs=1)
+JOBS = Jobs(size=(128, 96), train=240, validation=60, epochs=30, seeds=3)
+TINY_JOBS = Jobs(size=(48, 32), train=8, validation=2, epochs=1, seeds=2)
 
 
 def write_images(jobs: Jobs, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from untrained import initial_arrays
+from tiny_network import TinyLearners
+from untrained import initial_arrays, specification
 
 from semseg.engines.choose import MXNET
 from semseg.engines.gluon import networks, runtime
@@ -124,3 +126,21 @@ def tiny_model(classes: int, channels: int = 4) -> Any:
     model = FCN(classes, channels)
     model.initialize(mx.init.Xavier())
     return model
+
+
+def tiny_learner(
+    optimizer: str,
+    seed: int = 0,
+    classes: int = 3,
+    *,
+    weights: tuple[float, ...] | None = None,
+    loss: str = "cross_entropy",
+    **settings: Any,
+) -> GluonLearner:
+    """A learner of the tiny network on the CPU, with initial values."""
+    mx.random.seed(seed)
+    wanted = specification("fcn", classes, optimizer, class_weights=weights, **settings)
+    return GluonLearner(replace(wanted, loss=loss), [mx.cpu()], tiny_model(classes))
+
+
+TINY = TinyLearners(tiny_learner, "head.2", rate_of_heads=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from semseg.engines.protocols import LearnerSpecification, OptimizerSettings
@@ -34,6 +35,18 @@ NETWORK = Network("tiny", "Tiny", _head("head.", -1), _head(AUXILIARY, -2), "hea
 
 MakeLearner = Callable[..., Any]
 """Makes a learner of this network with its initial values: `tiny_learner("adam", seed=1)`."""
+
+
+@dataclass(frozen=True)
+class TinyLearners:
+    """An engine's learners of a tiny network with the parts of FCN.
+
+    learner: makes one, on the CPU; last: the name of the last layer; rate_of_heads: how much faster the heads learn.
+    """
+
+    learner: MakeLearner
+    last: str
+    rate_of_heads: float
 
 
 def specification(

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import tiny_network
 import torch
+from tiny_network import TinyLearners
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,6 +28,9 @@ def tiny_learner(
     learner = TorchLearner(specification, torch.device("cpu"), precision)
     learner.load(tiny_network.tiny_arrays(classes, seed), "initial values")
     return learner
+
+
+TINY = TinyLearners(tiny_learner, tiny_network.NETWORK.classifier, rate_of_heads=10)
 
 
 class DoubleTorchLearner(TorchLearner):

@@ -72,22 +72,9 @@ def tiny_learner() -> Callable[..., Any]:
         import torch_learners
 
         return torch_learners.tiny_learner
-    from gluon_models import tiny_model
-    from untrained import specification
+    import gluon_models
 
-    from semseg.engines.gluon import runtime
-    from semseg.engines.gluon.learner import GluonLearner
-
-    mx = runtime.load()
-
-    def tiny_learner(
-        optimizer: str, seed: int = 0, classes: int = 3, weights: tuple[float, ...] | None = None, **settings: Any
-    ) -> GluonLearner:
-        mx.random.seed(seed)
-        wanted = specification("fcn", classes, optimizer, class_weights=weights, **settings)
-        return GluonLearner(wanted, [mx.cpu()], tiny_model(classes))
-
-    return tiny_learner
+    return gluon_models.tiny_learner
 
 
 @pytest.fixture(scope="session")

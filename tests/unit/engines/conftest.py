@@ -1,4 +1,4 @@
-"""Real shared libraries, made here, in place of NVIDIA's driver: no GPU and no CUDA are needed."""
+"""A batch to learn, and real shared libraries made here in place of NVIDIA's driver: no GPU or CUDA is needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from semseg.types import Batch
 
 DRIVER = """
 #include <string.h>
@@ -28,6 +31,15 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {{
     return 0;
 }}
 """
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Two images whose upper half is dark and of class 0, whose lower half is bright and of class 1."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.array([0, 1], np.uint8), 16)[None, :, None] + np.zeros((2, 32, 32), np.uint8)
+    noise = rng.integers(0, 60, (2, 32, 32, 3))
+    return Batch((labels[..., None] * 180 + noise).astype(np.uint8), labels)
 
 
 @pytest.fixture(scope="session")

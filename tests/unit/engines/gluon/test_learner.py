@@ -15,41 +15,7 @@ from semseg.codecs.params import read_params, write_params
 from semseg.engines.gluon import networks, runtime
 from semseg.engines.gluon.learner import GluonLearner
 from semseg.engines.gluon.losses import BalancedLoss, MixedCrossEntropy
-from semseg.types import IGNORED, Batch
-
-
-@pytest.mark.req("R1", "R8")
-def test_a_network_learns_what_its_masks_show(tiny_learner: Callable[..., Any], batch: Batch) -> None:
-    learner = tiny_learner("adam")
-    losses = [float(learner.train_step(batch, 0.01, seed)) for seed in range(40)]
-    assert losses[-1] < losses[0] / 2
-
-
-def test_two_trainings_of_one_seed_are_equal_and_of_two_seeds_are_not(
-    tiny_learner: Callable[..., Any], batch: Batch
-) -> None:
-    def losses(seed: int) -> list[float]:
-        learner = tiny_learner("adam", seed)
-        return [float(learner.train_step(batch, 0.001, 100 * seed + step)) for step in range(3)]
-
-    assert losses(0) == losses(0) != losses(1)
-
-
-def test_the_seed_of_a_step_fixes_its_dropout(tiny_learner: Callable[..., Any], batch: Batch) -> None:
-    learner = tiny_learner("sgd")
-    first, second, third = (float(learner.train_step(batch, 0.0, seed)) for seed in (1, 1, 2))
-    assert first == second != third
-
-
-@pytest.mark.req("R1", "R2")
-def test_images_of_any_size_get_a_class_for_each_pixel(tiny_learner: Callable[..., Any]) -> None:
-    learner = tiny_learner("sgd")
-    for size in ((1, 1), (9, 40), (33, 17)):
-        images = np.zeros((2, *size, 3), np.uint8)
-        classes, _ = learner.evaluate(Batch(images, images[..., 0]))
-        assert classes.shape == (2, *size)
-        assert classes.dtype == np.uint8
-        assert classes.max() < 3
+from semseg.types import Batch
 
 
 @pytest.mark.parametrize("tunes", [True, False])
@@ -101,22 +67,6 @@ def test_the_graph_of_training_says_so_in_its_operators(mx: Any) -> None:
     assert tuned() == {None}
 
 
-def test_a_batch_without_a_labelled_pixel_has_no_loss(tiny_learner: Callable[..., Any], batch: Batch) -> None:
-    ignored = dataclasses.replace(batch, labels=np.full_like(batch.labels, IGNORED))
-    assert float(tiny_learner("sgd").train_step(ignored, 0.001, 0)) == 0
-
-
-def test_evaluating_leaves_the_training_as_it_is(tiny_learner: Callable[..., Any], batch: Batch) -> None:
-    def losses(between: bool) -> list[float]:
-        learner = tiny_learner("adam")
-        found = [float(learner.train_step(batch, 0.001, 0))]
-        if between:
-            learner.evaluate(Batch(batch.images[:1, :20], batch.labels[:1, :20]))
-        return [*found, float(learner.train_step(batch, 0.001, 1))]
-
-    assert losses(True) == losses(False)
-
-
 def test_saved_parameters_make_an_equal_learner(mx: Any, batch: Batch, tmp_path: Path) -> None:
     """Of 16 channels, whose weights an inference leaves in oneDNN's layout."""
     first, second = (GluonLearner(specification(), [mx.cpu()], tiny_model(3, channels=16)) for _ in range(2))
@@ -127,47 +77,6 @@ def test_saved_parameters_make_an_equal_learner(mx: Any, batch: Batch, tmp_path:
     write_params(tmp_path / "again", second.parameters())
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model_algo-1").read_bytes()
     np.testing.assert_array_equal(first.evaluate(batch)[0], second.evaluate(batch)[0])
-
-
-def test_parameters_without_the_auxiliary_head_leave_it_alone(tiny_learner: Callable[..., Any]) -> None:
-    first, second = tiny_learner("sgd", 1), tiny_learner("sgd", 2)
-    arrays, kept = first.parameters(), second.parameters()
-    second.load({name: array for name, array in arrays.items() if not name.startswith("auxlayer.")}, "first")
-    for name, array in second.parameters().items():
-        np.testing.assert_array_equal(array, (kept if name.startswith("auxlayer.") else arrays)[name])
-
-
-def test_a_clipped_gradient_keeps_its_direction(tiny_learner: Callable[..., Any], batch: Batch) -> None:
-    """Of plain sgd, whose first step is the gradient by the learning rate."""
-
-    def step(**optimizer: float) -> np.ndarray[Any, Any]:
-        learner = tiny_learner("sgd", momentum=0.0, weight_decay=0.0, **optimizer)
-        before = learner.parameters()
-        learner.train_step(batch, 1.0, 0)
-        after = learner.parameters()
-        return np.concatenate([(after[name] - before[name]).ravel() for name in before if "running" not in name])
-
-    free, long, short = step(), step(gradient_clip=1e6), step(gradient_clip=1e-3)
-    np.testing.assert_array_equal(free, long)
-    assert np.linalg.norm(short) == pytest.approx(1e-3 / len(batch), rel=1e-2)
-    np.testing.assert_allclose(short / np.linalg.norm(short), free / np.linalg.norm(free), atol=1e-2)
-
-
-def test_the_validation_loss_is_the_cross_entropy_of_the_pixels_that_count(
-    tiny_learner: Callable[..., Any], batch: Batch, mx: Any
-) -> None:
-    """With the weights of the last layer 0, its biases are the logits of each pixel."""
-    learner = tiny_learner("sgd")
-    arrays = learner.parameters()
-    logits = np.array([1.0, -0.5, 0.25], np.float32)
-    learner.load(arrays | {"head.2.weight": 0 * arrays["head.2.weight"], "head.2.bias": logits}, "here")
-    labels = batch.labels.copy()
-    labels[:, 20:] = IGNORED  # of 16 rows each of classes 0 and 1, 16 and 4 are left
-    classes, loss = learner.evaluate(Batch(batch.images, labels))
-    shares = np.exp(logits) / np.exp(logits).sum()
-    assert loss == pytest.approx(-(16 * np.log(shares[0]) + 4 * np.log(shares[1])) / 20, rel=1e-5)
-    assert not classes.any()
-    assert learner.evaluate(Batch(batch.images, np.full_like(labels, IGNORED)))[1] == 0
 
 
 @pytest.mark.parametrize(
