@@ -33,7 +33,9 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
 
     The names of the classes are those of the map, or else of the first of `class_names.FILES` in either directory.
 
-    Raises DataError for an invalid or forgotten map, for invalid names, and for a `label_map` directory with neither
+    Names in the annotation channel that are invalid are ignored with a warning.
+
+    Raises DataError for an invalid or forgotten map, for invalid names in the other channel, and for a `label_map` directory with neither
     one of `LABEL_MAP_NAMES` nor names; ChannelError for a directory that cannot be read.
     """
     with readable(channel):
@@ -51,7 +53,13 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
         _warn_of_ignored([maps[0], *names], channel)
     elif names:
         _warn_of_ignored(names, channel)
-        return replace(found, given=read_classes(names[0], num_classes))
+        try:
+            return replace(found, given=read_classes(names[0], num_classes))
+        except DataError as error:
+            if names[0].parent == label_map:
+                raise
+            # The built-in algorithm ignored such a file, and another tool may have left it.
+            logger.warning("The classes have no names: %s", error)
     return found
 
 
