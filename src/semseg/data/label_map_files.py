@@ -31,12 +31,11 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
     Without any, the default is scale 1, with a warning, as in the built-in algorithm. For ``test``, which that does not
     have, it is an error if the other splits have maps: its own was probably forgotten.
 
-    The names of the classes are those of the map, or else of the first of `class_names.FILES` in either directory.
+    The names of the classes are those of the map, or else of the first of `class_names.FILES` in either directory;
+    invalid ones in the annotation channel are ignored with a warning.
 
-    Names in the annotation channel that are invalid are ignored with a warning.
-
-    Raises DataError for an invalid or forgotten map, for invalid names in the other channel, and for a `label_map` directory with neither
-    one of `LABEL_MAP_NAMES` nor names; ChannelError for a directory that cannot be read.
+    Raises DataError for an invalid or forgotten map, for invalid names in the label_map channel, and for a `label_map`
+    directory with neither one of `LABEL_MAP_NAMES` nor names; ChannelError for a directory that cannot be read.
     """
     with readable(channel):
         if label_map is not None:
