@@ -6,11 +6,14 @@ Also which GPUs there are, whether the CPU computes in bfloat16, and whether a f
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import math
 import os
 import resource
 import signal
+import socket
 import stat
+import struct
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -19,6 +22,9 @@ _MEMINFO = _PROC / "meminfo"
 
 _PR_SET_PDEATHSIG = 1
 """Linux's number for prctl (prctl.h)."""
+
+_SIOCGIFADDR = 0x8915
+"""Linux's number for the address of an interface (sockios.h)."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """glibc's numbers for mallopt (malloc.h)."""
@@ -84,6 +90,16 @@ def is_stopped(process: int, proc: Path = _PROC) -> bool:
     """Return whether a process is stopped, by SIGSTOP for example."""
     fields = _read(proc / str(process) / "stat").rpartition(")")[2].split()  # the name may hold anything
     return bool(fields) and fields[0] in ("T", "t")
+
+
+def address_of(interface: str) -> str | None:
+    """Return the numeric IPv4 address of a network interface; None if it has none, or does not exist."""
+    request = struct.pack("256s", interface.encode()[:15])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+            return socket.inet_ntoa(fcntl.ioctl(asked, _SIOCGIFADDR, request)[20:24])
+    except OSError:
+        return None
 
 
 def has_bf16(cpuinfo: Path = _PROC / "cpuinfo") -> bool:

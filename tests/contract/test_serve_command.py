@@ -48,6 +48,16 @@ def test_an_archive_is_served_to_this_machine_and_kept_until_the_server_ends(job
     assert not list((tmp_path / "tmp").glob("semseg-*"))
 
 
+def test_a_model_that_is_given_can_be_tried_on_a_page(job: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "absent", tmp_path, SMALL, str(job)) as server:
+        status, headers, body = server.ask("GET", "/")
+        assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert b"<title>Try the model</title>" in body
+        assert f"Try the model in a browser: http://127.0.0.1:{server.port}/\n" in (tmp_path / "stdout").read_text()
+    with serving(tmp_path / "absent", tmp_path, SMALL, str(job), SEMSEG_PAGE="off") as server:
+        assert server.ask("GET", "/")[0] == 404
+
+
 def test_a_jobs_folder_is_served_on_the_address_that_is_given(job: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "absent", tmp_path, SMALL, str(job), "--host", "0.0.0.0") as server:
         assert listens("127.0.0.2", server)

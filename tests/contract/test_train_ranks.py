@@ -7,25 +7,17 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rank_processes import RANKS, await_end, ranks_of, values
 
 from semseg.codecs.params import read_params
 
-RANKS = {"_ranks": "2", "_export_onnx": "False", "_logging_frequency": "1", "_workers": "1", "mini_batch_size": "5"}
 FILES = ("model_algo-1", "model_best.params")
-
-
-def values(job: Any) -> list[dict[str, Any]]:
-    """What is reported on the epochs, except the speeds."""
-    lines = (job.paths.output_data / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.endswith(("throughput", "waiting"))} for line in lines]
 
 
 def lines_of(log: str) -> list[str]:
@@ -102,29 +94,6 @@ def test_a_stopped_training_resumes_on_another_number_of_ranks(
     for one, other in zip(values(both[0]), values(job), strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
         assert one["mIOU"] == pytest.approx(other["mIOU"], abs=1e-3)
-
-
-def ranks_of(process: subprocess.Popen[str]) -> list[int]:
-    """The processes of the ranks, those that multiprocessing has started, in the order of their ranks."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == process.pid and b"spawn_main" in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
-        except OSError:
-            continue
-    return sorted(found)
-
-
-def await_end(pids: list[int]) -> None:
-    """Waits until none of the processes runs; a zombie does not."""
-    deadline = time.monotonic() + 30
-    for pid in pids:
-        stat = Path(f"/proc/{pid}/stat")
-        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
-            assert time.monotonic() < deadline, f"the process {pid} still runs"
-            time.sleep(0.02)
 
 
 @pytest.mark.parametrize("killed", [0, 1])

@@ -13,7 +13,8 @@ _METHODS = ("GET", "POST", "POST", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", 
 _TARGETS = ("/ping", "/invocations", "/invocations", "/invocations", "/execution-parameters", "/info", "/metrics", "/",
             "//ping", "/ping/", "/%00", "/%ff%fe", "/invocations?a=%zz&b=\xff", "/../../etc/passwd", "*", "",
             "http://a/ping", "http://[::1/ping", "http://a:99999/ping", "a:80", "/ping#a", "/" + "a" * 9000, "/\r\n",
-            "/ping HTTP/1.1 x", "/%" * 50, "/\0")  # fmt: skip
+            "/ping HTTP/1.1 x", "/%" * 50, "/\0", "/page/page.js", "/docs", "/page/../app.py", "/page/%2e%2e/app.py",
+            "/page/..%2f..%2fapp.py", "/page//etc/passwd", "/page/page.js%00", "/page/__init__.py")  # fmt: skip
 _VERSIONS = ("HTTP/1.1",) * 12 + ("HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "HTTP/1.10", "http/1.1", "HTTP/", "", "HTTP/1.1 ")
 _HOSTS = (
     "a",
@@ -91,6 +92,8 @@ def _request(random: Random, image: bytes) -> bytes:
     if odd == "line":
         place = random.randrange(3)
         line[place] = random.choice((_METHODS, _TARGETS, _VERSIONS)[place])
+        if place == 1 and random.random() < 0.5:
+            line[0] = "GET"
     headers = [f"Host: {random.choice(_HOSTS) if odd == 'host' else 'localhost'}"]
     headers += {
         "headers": _odd_headers,

@@ -28,7 +28,12 @@ from wire import Answer, answers, drip, send
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("hunt", [LONG], indirect=True)]
 
 MAX_PIXELS = 64 * 64
-LIMITS = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SEMSEG_MAX_PIXELS": str(MAX_PIXELS), "SEMSEG_PRECISION": "f32"}
+LIMITS = {
+    "SAGEMAKER_MAX_PAYLOAD_IN_MB": "1",
+    "SEMSEG_MAX_PIXELS": str(MAX_PIXELS),
+    "SEMSEG_PRECISION": "f32",
+    "SEMSEG_PAGE": "on",
+}
 GROWTH = 1.03
 """What the memory may be at the end, 1 being what it is after images of many sizes."""
 

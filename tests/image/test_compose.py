@@ -57,3 +57,15 @@ def test_a_profile_for_gpus_asks_for_one(compose: Compose, profile: str) -> None
         assert service["image"] == f"semseg:{profile}"
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", 1, ["gpu"])
+
+
+def test_the_profile_of_two_hosts_gives_each_its_own_place(compose: Compose) -> None:
+    """The second one cannot write where the first one keeps its results."""
+    found = json.loads(compose("--profile", "hosts", "config", "--format", "json").stdout)
+    assert set(found["services"]) == {"algo-1", "algo-2"}
+    for name, service in found["services"].items():
+        (config,) = service["configs"]
+        assert config["target"] == "/opt/ml/input/config/resourceconfig.json"
+        resources = json.loads(found["configs"][config["source"]]["content"])
+        assert resources == {"current_host": name, "hosts": ["algo-1", "algo-2"], "network_interface_name": "eth0"}
+    assert all(volume["read_only"] for volume in found["services"]["algo-2"]["volumes"])

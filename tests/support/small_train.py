@@ -12,12 +12,16 @@ import socket
 import sys
 from contextlib import ExitStack
 from typing import Any, TextIO
+from unittest.mock import patch
 
 from small_learner import small_training
 
 from semseg import cli
 
 HOLD_AT = "HOLD_AT"
+FIRST_PORT = "FIRST_PORT"
+"""The first of two ports at which hosts find each other, in place of the fixed ones, which other tests may use."""
+
 CONTINUE = signal.SIGUSR1
 FOR_GOOD = ExitStack()
 """Never closed: a server's worker that is stopped leaves `main` while its thread may still load the model."""
@@ -56,6 +60,10 @@ def prepare() -> None:
     if words := os.environ.get(HOLD_AT):
         name = "stderr" if sys.stderr.isatty() else "stdout"
         setattr(sys, name, HoldingOutput(getattr(sys, name), words))
+    if first := os.environ.get(FIRST_PORT):
+        FOR_GOOD.enter_context(patch("semseg.training.launch.WATCH_PORT", int(first)))
+        FOR_GOOD.enter_context(patch("semseg.training.meeting.WATCH_PORT", int(first)))
+        FOR_GOOD.enter_context(patch("semseg.training.launch.STORE_PORT", int(first) + 1))
     FOR_GOOD.enter_context(small_training())
 
 

@@ -147,17 +147,7 @@ def test_a_folder_is_own_when_no_other_can_write_it(tmp_path: Path, monkeypatch:
 KEPT = """
 import ctypes, sys
 from pathlib import Path
-from semseg.machine import (
-    free_memory,
-    free_threads,
-    gpu_files,
-    has_bf16,
-    is_own,
-    is_stopped,
-    see_only_gpu,
-    usable_cores,
-    use_cores,
-)
+from semseg.machine import keep_memory_flat
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

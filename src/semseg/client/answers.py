@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semseg.codecs.colors import parse_color, value_colors
+from semseg.codecs.images import open_image
 from semseg.codecs.masks import decode_mask
 from semseg.codecs.media_types import JSON, NPY, PNG, PROTOBUF, RECORDIO_PROTOBUF
 from semseg.codecs.npy import decode_npy
@@ -25,7 +27,8 @@ _MOST_PIXELS = 10**9
 class Answer:
     """What a response contains for an image of size (height, width), None for what it lacks.
 
-    mask: uint8 (H, W); probabilities: float32 (C, H, W); confidence: float32 (H, W); summary: the JSON object.
+    mask: uint8 (H, W); probabilities: float32 (C, H, W); confidence: float32 (H, W); summary: the JSON object; colours:
+    that of each of the 256 ids, uint8 (256, 3).
     """
 
     size: tuple[int, int]
@@ -33,6 +36,7 @@ class Answer:
     probabilities: Float32 | None = None
     confidence: Float32 | None = None
     summary: Mapping[str, Any] | None = None
+    colours: UInt8 | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ def _from_record(body: bytes, _: str) -> Answer:
 
 
 def _from_png(body: bytes, _: str) -> Answer:
-    return _of_classes(decode_mask(body, _MOST_PIXELS))
+    image = open_image(body, _MOST_PIXELS)
+    packed = value_colors(image) if image.mode == "P" else None  # without a palette it has no colours
+    return replace(_of_classes(decode_mask(body, _MOST_PIXELS)), colours=None if packed is None else _unpacked(packed))
 
 
 def _from_npy(body: bytes, values: str) -> Answer:
@@ -129,14 +135,30 @@ def _from_json(body: bytes, _: str) -> Answer:
     try:
         summary = json.loads(body)
         size, classes = (int(summary["height"]), int(summary["width"])), summary["classes"]
+        colours = _listed(classes)
         if not all("rle" in entry for entry in classes):
-            return Answer(size, summary=summary)
+            return Answer(size, summary=summary, colours=colours)
         if size[0] * size[1] > _MOST_PIXELS:
             raise FormatError(f"is for {size[1]:,} x {size[0]:,} pixels")
         regions = ((entry["id"], np.array(entry["rle"]["counts"], np.int64).reshape(-1)) for entry in classes)
-        return Answer(size, labels_of(regions, *size), summary=summary)
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        return Answer(size, labels_of(regions, *size), summary=summary, colours=colours)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FormatError("is not the JSON object of a prediction") from error
+
+
+def _listed(classes: Sequence[Mapping[str, Any]]) -> UInt8 | None:
+    """The colours in a summary, in which servers of earlier versions have none; raises ValueError for others."""
+    if not all("color" in entry for entry in classes):
+        return None
+    packed = np.zeros(256, np.int64)
+    packed[[int(entry["id"]) for entry in classes]] = [parse_color(str(entry["color"])) for entry in classes]
+    return _unpacked(packed)
+
+
+def _unpacked(colors: NDArray[np.int64]) -> UInt8:
+    """Colours 0xRRGGBB (256,), -1 for none, as uint8 (256, 3)."""
+    colours: UInt8 = (np.maximum(colors, 0)[:, None] >> np.array([16, 8, 0]) & 255).astype(np.uint8)
+    return colours
 
 
 def _of_probabilities(values: NDArray[Any]) -> Answer:

@@ -109,19 +109,22 @@ def stretched(answer: Answer, size: tuple[int, int]) -> Answer:
         _each(answer.mask, size, Image.Resampling.NEAREST),
         _each(answer.probabilities, size, Image.Resampling.BILINEAR),
         _each(answer.confidence, size, Image.Resampling.BILINEAR),
+        colours=answer.colours,
     )
 
 
 def joined(source: Source, parts: Sequence[Tile], answer: Callable[[UInt8], Answer]) -> Answer:
     """Return the answer for an image, from those that `answer` gives for the pixels of its tiles."""
     whole: dict[str, NDArray[Any]] = {}
+    colours = None
     for tile in parts:
         piece = answer(source.pixels[tile.rows, tile.columns])
+        colours = piece.colours
         for name in ("mask", "probabilities", "confidence"):
             if (values := getattr(piece, name)) is not None:
                 target = whole.setdefault(name, np.empty((*values.shape[:-2], *source.size), values.dtype))
                 target[(..., *tile.answered)] = values[(..., *tile.inner)]
-    return Answer(source.size, whole.get("mask"), whole.get("probabilities"), whole.get("confidence"))
+    return Answer(source.size, whole.get("mask"), whole.get("probabilities"), whole.get("confidence"), colours=colours)
 
 
 def _spans(size: int, length: int) -> list[tuple[slice, slice]]:

@@ -60,21 +60,33 @@ class Segmentation:
             raise UserError("The response has no summary.", f"Ask for {JSON}.")
         return self._answer.summary
 
-    def colours(self, palette: str = "voc") -> UInt8:
-        """Return the mask in the colours of a palette (voc, ade20k, cityscapes): uint8 (H, W, 3)."""
-        coloured: UInt8 = palettes.palette(palette)[self.mask]
+    def colours(self, palette: str | None = None) -> UInt8:
+        """Return the mask in colours: uint8 (H, W, 3).
+
+        palette: voc, ade20k or cityscapes; None for the colours of the response, which a PNG file with a palette and
+        JSON have, or else for voc.
+        """
+        coloured: UInt8 = self._colours(palette)[self.mask]
         return coloured
 
-    def overlay(self, opacity: float = 0.5, palette: str = "voc", image: ImageLike | None = None) -> UInt8:
+    def overlay(self, opacity: float = 0.5, palette: str | None = None, image: ImageLike | None = None) -> UInt8:
         """Return the image with the mask drawn over it: uint8 (H, W, 3); black classes stay transparent.
 
-        opacity: 0 to 1; image: the image, if a deserializer of the SDK, which does not have it, made this. Raises
-        UserError if the image is needed or of another size.
+        opacity: 0 to 1; palette: as of `colours`; image: the image, if a deserializer of the SDK, which does not have
+        it, made this. Raises UserError if the image is needed or of another size.
         """
         source = self._source if image is None else load(image)
         if source is None or source.size != self.size:
             raise UserError("The image is missing, or of another size.", "Give the one that was sent as `image`.")
-        return overlay(source.pixels, self.mask, palettes.palette(palette), opacity)
+        return overlay(source.pixels, self.mask, self._colours(palette), opacity)
+
+    def _colours(self, palette: str | None) -> UInt8:
+        """The colour of each of the 256 ids: uint8 (256, 3)."""
+        if palette is None and self._answer.colours is not None:
+            return self._answer.colours
+        if palette is not None and palette not in palettes.NAMES:
+            raise UserError(f"{palette!r:.50} is not a palette.", f"Give one of {', '.join(palettes.NAMES)}, or none.")
+        return palettes.palette(palette or "voc")
 
     @staticmethod
     def _required(array: Float32 | None, what: str, accept: str) -> Float32:

@@ -99,7 +99,7 @@ def create_app(
     def openapi() -> Response:
         return Response(described, content_type="application/json")
 
-    if settings.page:
+    if settings.page == "on":
         add_page(app, described)
     _observe(app, metrics, settings.request_log)
     if settings.cors_origins:

@@ -18,7 +18,9 @@ from semseg.errors import UserError
 from semseg.machine import keep_memory_flat
 from semseg.serving.environment import remove_foreign
 from semseg.serving.limits import within_limits
-from semseg.serving.settings import Settings
+from semseg.serving.settings import PAGE, Settings
+
+logger = logging.getLogger(__name__)
 
 _RELEASE_FROM = 4 << 20
 """Bytes from which a freed block of memory is returned to the system at once. Smaller ones, such as the blocks of an
@@ -68,15 +70,22 @@ def _serve(environ: Mapping[str, str], command: ServeCommand) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     keep_memory_flat(_RELEASE_FROM, kept=4 * _RELEASE_FROM, arenas=2)
+    if settings.page == "on":
+        logger.info("Try the model in a browser: http://%s:%d/", _reachable(settings.host), settings.port)
     processes.run()
     return 0
 
 
+def _reachable(host: str) -> str:
+    """An address of this machine under which a server on `host` can be opened."""
+    return "localhost" if host in ("0.0.0.0", "::", "") else host
+
+
 def _with(command: ServeCommand, settings: Settings) -> Settings:
     host = command.host or ("127.0.0.1" if command.model else settings.host)
-    return replace(
-        settings, model_dir=command.model or settings.model_dir, host=host, port=command.port or settings.port
-    )
+    page = "on" if command.model and settings.page == PAGE.default else settings.page
+    model_dir, port = command.model or settings.model_dir, command.port or settings.port
+    return replace(settings, model_dir=model_dir, host=host, port=port, page=page)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semseg.engines.choose import SERVING
-from semseg.engines.protocols import PRECISIONS
+from semseg.engines.protocols import AUTO, PRECISIONS
 from semseg.inference.tiling import SMALLEST_BUDGET
 from semseg.sagemaker.paths import Paths
 from semseg.serving.variables import Choice, Folder, Number, Origins, ScaleText, meaning
@@ -110,8 +110,9 @@ CORS_ORIGINS = Origins(
 
 PAGE = Choice(
     "SEMSEG_PAGE",
-    ("off", "on"),
-    "whether `/` is a page on which people try the model in a browser, and `/docs` describes the interface",
+    (AUTO, "on", "off"),
+    "whether `/` is a page on which people try the model in a browser, and `/docs` describes the interface; auto: only "
+    "for `semseg serve MODEL`",
 )
 
 VARIABLES = (
@@ -161,7 +162,7 @@ class Settings:
     scale: str = SCALE.default
     request_log: str = REQUEST_LOG.default
     cors_origins: tuple[str, ...] = ()
-    page: bool = False
+    page: str = PAGE.default
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -185,7 +186,7 @@ class Settings:
             scale=SCALE.read(environ),
             request_log=REQUEST_LOG.read(environ),
             cors_origins=CORS_ORIGINS.read(environ),
-            page=PAGE.read(environ) == "on",
+            page=PAGE.read(environ),
         )
 
 

@@ -87,7 +87,7 @@ def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch
     settings = dataclasses.replace(
         settings, num_training_samples=samples, engine=trainer.engine.name, precision_dtype=trainer.precision
     )
-    ranks = plan_ranks(settings, hosts, trainer)
+    ranks = plan_ranks(settings, hosts, trainer, channels.train.piped or channels.validation.piped)
     checkpoints = open_checkpoints(paths, settings, inputs, folder) if ranks.saves else None
     return Job(paths, folder, hosts, settings, samples, inputs, trainer, checkpoints, ranks)
 

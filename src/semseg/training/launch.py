@@ -8,10 +8,9 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from multiprocessing import connection
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +18,89 @@ from semseg.artifact import model_dir
 from semseg.codecs.params import read_params
 from semseg.engines.group import Membership
 from semseg.engines.protocols import Learner
-from semseg.errors import Stopped
+from semseg.errors import Stopped, UserError
+from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.components import specify
-from semseg.training.failures import Failure, cause_of
 from semseg.training.finish import complete
+from semseg.training.host_link import HostLink
+from semseg.training.introduction import hello, require_address
+from semseg.training.job import Job
 from semseg.training.local_ranks import LocalRank, local_ranks
+from semseg.training.meeting import WATCH_PORT, call, gather
 from semseg.training.prepare import Checked
 from semseg.training.progress import Progress
 from semseg.training.rank import SHOWN, STOPPED, RankTask
 from semseg.training.results import open_sinks
+from semseg.training.watch import watch
 
 COLLECTIVE_SECONDS = 1800.0
 """How long a rank waits for the others in a collective: longer than any of them takes to save. A rank or host that has
 failed is noticed much sooner, by the processes of `train`."""
 
-_TICK = 1.0
-"""Seconds between two looks at the ranks."""
 
-_SETTLE = 5.0
-"""Seconds from the first failure to the choice of the cause among those that follow it."""
+STORE_PORT = 29500
+"""The port of the first host at which the ranks of several hosts find each other."""
 
 
 def train_in_ranks(checked: Checked, stop: threading.Event, resources: ExitStack, mmap_threshold: int) -> None:
-    """Trains a job on its ranks, and then exports and scores the best model in this process.
+    """Trains a job on its ranks, and then, on the first host, exports and scores the best model in this process.
 
-    When the training was stopped on any rank, `stop` is set. Raises GroupError, which names the rank that failed, and
-    Stopped.
+    When the training was stopped on any rank, `stop` is set. Raises GroupError, which names the rank or host that
+    failed, and Stopped.
     """
     job = checked.job
     scratch = resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-"))
-    listener = resources.enter_context(socket.create_server(("127.0.0.1", 0)))
-    address, port = listener.getsockname()
-    membership = Membership(0, job.ranks.size, address, port, None, "lo", COLLECTIVE_SECONDS)
-    tasks = _tasks(checked, membership, Path(scratch), mmap_threshold)
-    with local_ranks(tasks, listener) as ranks:
-        watch(ranks, stop)
+    place = _meet(job, stop, resources)
+    tasks = _tasks(checked, place.membership, Path(scratch), mmap_threshold)
+    with closing(place.link) if place.link else nullcontext(), local_ranks(tasks, place.listener) as ranks:
+        watch(ranks, place.link, stop)
         progress = _progress_of(ranks, stop)
-    _finish(checked, progress, stop, resources, tasks[0].scratch / SHOWN)
+    if job.ranks.saves:
+        _finish(checked, progress, stop, resources, tasks[0].scratch / SHOWN)
 
 
-def watch(ranks: Sequence[LocalRank], stop: threading.Event) -> None:
-    """Returns when all ranks have ended well; once `stop` is set, they are sent SIGTERM. Raises GroupError."""
-    failures: dict[LocalRank, Failure] = {}
-    deadline = float("inf")
-    while not all(rank.has_ended for rank in ranks) and time.monotonic() < deadline:
-        connection.wait([one for rank in ranks for one in rank.waited_for], _TICK)
-        for rank in ranks:
-            if rank not in failures and (failure := rank.poll()):
-                failures[rank] = failure
-                deadline = min(deadline, time.monotonic() + _SETTLE)
-            if stop.is_set():
-                rank.terminate()
-    for rank in ranks:
-        if rank not in failures and (failure := rank.poll()):
-            failures[rank] = failure
-    if failures:
-        raise cause_of(failures.values()).error()
+@dataclass(frozen=True)
+class _Place:
+    """Where the ranks find each other. membership: without a rank. listener: of rank 0. link: to the other hosts."""
+
+    membership: Membership
+    listener: socket.socket | None
+    link: HostLink | None
+
+
+def _meet(job: Job, stop: threading.Event, resources: ExitStack) -> _Place:
+    """Waits until all hosts have come. Raises GroupError, Stopped and, for a missing interface, UserError."""
+    ranks, hosts = job.ranks, job.hosts
+    if ranks.hosts == 1:
+        listener = resources.enter_context(socket.create_server(("127.0.0.1", 0)))
+        address, port = listener.getsockname()
+        return _Place(Membership(0, ranks.size, address, port, None, "lo", COLLECTIVE_SECONDS), listener, None)
+    own, seconds = hello(job), 60 * job.settings.rendezvous_minutes
+    LOGGER.info("Waiting for all of the %d hosts of the job, up to %g minutes.", hosts.count, seconds / 60)
+    if ranks.saves:
+        address = require_address(hosts.interface)
+        meeting = resources.enter_context(_listening(address, WATCH_PORT))
+        found: socket.socket | None = resources.enter_context(_listening(address, STORE_PORT))
+        peers, _ = gather(meeting, hosts, own, seconds, stop)
+    else:
+        peer, _ = call(hosts, own, seconds, stop)
+        peers, address, found = [peer], peer.address, None
+    link = HostLink(peers, ranks.saves)
+    resources.callback(link.close)
+    return _Place(
+        Membership(0, ranks.size, address, STORE_PORT, None, hosts.interface, COLLECTIVE_SECONDS), found, link
+    )
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """Returns a socket that listens at this address alone. Raises UserError if the port is in use."""
+    try:
+        return socket.create_server((address, port))
+    except OSError as error:
+        raise UserError(
+            f"The port {port} of {address} cannot be used for the training on several hosts: {error.strerror}.",
+            "End what uses it.",
+        ) from error
 
 
 def _tasks(checked: Checked, membership: Membership, scratch: Path, mmap_threshold: int) -> list[RankTask]:

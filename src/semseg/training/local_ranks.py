@@ -46,6 +46,11 @@ class LocalRank:
         """Whether its process has ended."""
         return self._process.exitcode is not None
 
+    @property
+    def has_ended_well(self) -> bool:
+        """Whether its process has ended, with a report of success or of a stop."""
+        return self.has_ended and self.report is not None and self.report[0] in (ENDED, STOPPED)
+
     def poll(self) -> Failure | None:
         """Takes its reports; returns a failure, but none of one that was killed by `kill`."""
         ended = self.has_ended  # before its last report is taken

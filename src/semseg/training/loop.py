@@ -219,10 +219,10 @@ class Fit:
         return Progress((*progress.ended, ended))
 
     def _stopped(self, stop: threading.Event) -> bool:
-        """Whether the job is to stop on any rank; then it is on all."""
-        if self.group.any(stop.is_set()):
+        """Whether the job is to stop on any rank; then it is on all. One that comes meanwhile is for the next time."""
+        if stopped := self.group.any(stop.is_set()):
             stop.set()
-        return stop.is_set()
+        return stopped
 
     def _is_due(self, saver: ProgressSaver) -> bool:
         """Whether rank 0's last save was long enough ago."""

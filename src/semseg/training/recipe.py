@@ -51,7 +51,8 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
             finish(run, stop)
     if report and report.image_scale:
         LOGGER.info(report.image_scale, extra=FOR_PEOPLE)
-    print_totals(job, started, prepared)
+    if job.ranks.saves:
+        print_totals(job, started, prepared)
 
 
 def check(paths: Paths) -> Report:

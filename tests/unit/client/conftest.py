@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -30,7 +31,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client has read as much as it wants
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Keeps stderr quiet."""

@@ -94,6 +94,26 @@ def test_summaries(image: UInt8) -> None:
         _ = segmentation(image, [encode_mask(ids)], "image/png").summary
 
 
+def test_the_colours_of_a_response_are_kept(image: UInt8) -> None:
+    exact = probabilities_of(image)
+    ids = exact.argmax(axis=0).astype(np.uint8)
+    colours = palette("ade20k")
+    names = [f"#{colour.tobytes().hex()}" for colour in colours[:CLASSES]]
+    summary = encode_summary(ids, exact.max(axis=0), [None] * CLASSES, True, names)
+    for body, accept in (
+        ([encode_mask(ids, colours)], "image/png; palette=model"),
+        (summary, "application/json; rle=true"),
+    ):
+        found = segmentation(image, body, accept)
+        np.testing.assert_array_equal(found.colours(), colours[ids])
+        np.testing.assert_array_equal(found.overlay(0.3), overlay(image, ids, colours, 0.3))
+        np.testing.assert_array_equal(found.colours("voc"), palette("voc")[ids])
+        with pytest.raises(UserError, match=r"'none' is not a palette\. Give one of voc, ade20k"):
+            found.colours("none")
+    plain = segmentation(image, [encode_mask(ids)], "image/png")
+    np.testing.assert_array_equal(plain.colours(), palette("voc")[ids])
+
+
 def test_all_media_types_on_offer_can_be_asked_for() -> None:
     for media_type in OFFERS:
         assert wanted(media_type).media_type == media_type
@@ -132,6 +152,8 @@ RUNS = json.dumps({"height": 11, "width": 17, "classes": [{"id": 0, "rle": {"cou
         ("application/json", b"[" * 10**5, "not the JSON object"),
         ("application/json", b'{"height": 11, "width": 17, "classes": [3]}', "not the JSON object"),
         ("application/json", b'{"height": 12, "width": 17, "classes": [{}]}', "is for 17 x 12 pixels, not 17 x 11"),
+        ("application/json", RUNS.replace('"id": 0', '"id": 0, "color": "red"').encode(), "not the JSON object"),
+        ("application/json", RUNS.replace('"id": 0', '"id": 999, "color": "#000000"').encode(), "not the JSON object"),
         ("application/json", RUNS.replace("187", "186").encode(), "do not cover each of 17 x 11 pixels"),
         ("application/json", RUNS.replace("187", "9" * 30).encode(), "not the JSON object"),
         ("application/json", RUNS.replace("187", '"a"').encode(), "not the JSON object"),

@@ -69,9 +69,11 @@ def test_tiles_give_the_answer_of_the_whole_image() -> None:
     image = noise(90, 130)
     whole = probabilities_of(image)
 
+    colours = np.zeros((256, 3), np.uint8)
+
     def answer(pixels: UInt8) -> Answer:
         found = probabilities_of(pixels)
-        return Answer((1, 1), found.argmax(axis=0).astype(np.uint8), found, found.max(axis=0))
+        return Answer((1, 1), found.argmax(axis=0).astype(np.uint8), found, found.max(axis=0), colours=colours)
 
     found = joined(load(image), tiles(90, 130, 40 * 40), answer)
     assert found.size == (90, 130)
@@ -81,6 +83,7 @@ def test_tiles_give_the_answer_of_the_whole_image() -> None:
     np.testing.assert_array_equal(found.probabilities, whole)
     np.testing.assert_array_equal(found.mask, whole.argmax(axis=0))
     np.testing.assert_array_equal(found.confidence, whole.max(axis=0))
+    assert found.colours is colours
 
 
 def test_an_image_is_sent_in_its_own_size_if_a_lower_quality_suffices() -> None:

@@ -27,7 +27,7 @@ def test_without_variables_the_platform_s_values_hold() -> None:
         scale="model",
         request_log="metrics",
         cors_origins=(),
-        page=False,
+        page="auto",
     )
     assert Settings.from_environment({}) == expected
 
@@ -72,7 +72,7 @@ def test_every_variable_is_read() -> None:
         scale="0.5",
         request_log="json",
         cors_origins=("https://example.com", "http://localhost:3000"),
-        page=True,
+        page="on",
     )
     assert Settings.from_environment(environ) == expected
 
@@ -125,6 +125,7 @@ def test_the_size_of_tiles_can_be_left_to_the_memory_by_name() -> None:
         ("SEMSEG_BACKEND", "OpenVINO"),
         ("SEMSEG_PRECISION", "float16"),
         ("SEMSEG_CACHE_DIR", "cache"),
+        ("SEMSEG_PAGE", "true"),
         ("SEMSEG_CORS_ORIGINS", "example.com"),
         ("SEMSEG_CORS_ORIGINS", "https://example.com/"),
         ("SEMSEG_CORS_ORIGINS", "https://example.com/page"),

@@ -110,10 +110,17 @@ class Run:
     error: BaseException | None = None
 
 
-def run(group: Group, epochs: int = 2, seconds: float = math.inf, stop_at: int = -1, **changes: Any) -> Run:
+def run(
+    group: Group,
+    epochs: int = 2,
+    seconds: float = math.inf,
+    stop_at: int = -1,
+    stop: threading.Event | None = None,
+    **changes: Any,
+) -> Run:
     """Runs the loop as one rank; stop_at: the step or evaluation at which it is to stop, 0 for at once."""
     share = Share(group.rank, group.size)
-    done = Run(Learner(group, stop_at=stop_at), Images(share, **changes))
+    done = Run(Learner(group, stop=stop or threading.Event(), stop_at=stop_at), Images(share, **changes))
     if stop_at == 0:
         done.learner.stop.set()
     fit = Fit(
@@ -186,6 +193,29 @@ def test_a_stop_in_validation_does_not_wait_for_its_end() -> None:
     found = as_ranks(3, lambda group: run(group, stop_at=3 if group.rank == 2 else -1))
     assert [one.learner.evaluations for one in found] == [1, 1, 1]
     assert [one.saved[-1].trained is not None for one in found] == [True] * 3
+
+
+class SetAfterAnAnswer(threading.Event):
+    """Is set, as by a signal, right after it has answered that it is not, for the n-th time."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self.left = answers
+
+    def is_set(self) -> bool:
+        found, self.left = super().is_set(), self.left - 1
+        if self.left == 0:
+            self.set()
+        return found
+
+
+@pytest.mark.parametrize("answers", range(2, 8))
+def test_a_stop_that_comes_while_the_ranks_agree_is_one_of_the_next_time(answers: int) -> None:
+    stops = [threading.Event(), SetAfterAnAnswer(answers)]
+    one, other = as_ranks(2, lambda group: run(group, stop=stops[group.rank]))
+    assert len(one.learner.seen) == len(other.learner.seen)
+    ends = [[(saved.epoch, saved.iteration, saved.trained is None) for saved in rank.saved] for rank in (one, other)]
+    assert ends[0] == ends[1]
 
 
 def test_a_stop_before_the_first_step_trains_nothing_on_any_rank() -> None:

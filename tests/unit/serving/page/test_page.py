@@ -28,14 +28,14 @@ FILES = {
 PATHS = [*FILES, "/docs"]
 
 
-def client_of(model: LoadedModel, shown: bool) -> FlaskClient:
+def client_of(model: LoadedModel, shown: str) -> FlaskClient:
     queue = PredictionQueue(lambda: model, max_waiting=9)
     return create_app(queue, Settings(Path("/nowhere"), page=shown), MemoryBudget()).test_client()
 
 
 @pytest.fixture
 def client(model: LoadedModel) -> FlaskClient:
-    return client_of(model, shown=True)
+    return client_of(model, shown="on")
 
 
 def test_every_file_is_served_as_what_it_is(client: FlaskClient) -> None:
@@ -48,9 +48,10 @@ def test_every_file_is_served_as_what_it_is(client: FlaskClient) -> None:
         assert response.data == (FOLDER / name).read_bytes()
 
 
+@pytest.mark.parametrize("shown", ["auto", "off"])
 @pytest.mark.parametrize("path", PATHS)
-def test_unless_it_is_on_there_is_no_page(model: LoadedModel, path: str) -> None:
-    assert client_of(model, shown=False).get(path).status_code == 404
+def test_unless_it_is_on_there_is_no_page(model: LoadedModel, path: str, shown: str) -> None:
+    assert client_of(model, shown).get(path).status_code == 404
 
 
 @pytest.mark.parametrize("path", PATHS)

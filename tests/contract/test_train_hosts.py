@@ -1,0 +1,250 @@
+"""`train` on several hosts: network namespaces of this machine, or addresses of its loopback interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import net_hosts
+import pytest
+from rank_processes import RANKS, await_end, ranks_of, values
+from small_train import FIRST_PORT
+
+PROGRESS, SAVED = "#progress_notice. epoch: 0, iterations: 1", "checkpoint-0000-000001.params"
+WITHIN = 120
+"""Seconds within which all hosts must end once one of them is lost."""
+
+
+@dataclass
+class Hosts:
+    """The jobs of the hosts of one training, by host; the first one keeps checkpoints."""
+
+    jobs: list[Any]
+    names: list[str]
+
+    def configure(self, **changes: str) -> None:
+        for job in self.jobs:
+            directory = job.paths.base / "kept"
+            job.paths.checkpoint_config.write_text(json.dumps({"LocalPath": str(directory)}))
+            job.configure(**(RANKS | {"_ranks": "1", "_checkpoint_minutes": "0.000001"} | changes))
+
+    def run(self) -> list[tuple[int, str]]:
+        return self.ended([job.start() for job in self.jobs])
+
+    def held(self, words: str = SAVED) -> list[subprocess.Popen[str]]:
+        """Starts them; the first one's rank waits for a signal when it has logged these words."""
+        started = [job.start(hold_at=words if job is self.jobs[0] else "") for job in self.jobs]
+        assert started[0].stdout
+        assert next(line for line in started[0].stdout if words in line)
+        return started
+
+    def ended(self, processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+        """The exit codes and logs, once all have ended."""
+        deadline, found = time.monotonic() + WITHIN, []
+        try:
+            for process in processes:
+                log, _ = process.communicate(timeout=max(1, deadline - time.monotonic()))
+                found.append((process.returncode, log))
+        finally:
+            for process in processes:
+                process.kill()
+        return found
+
+    def failure(self, host: int) -> str:
+        text: str = self.jobs[host].paths.failure.read_text()
+        return text.splitlines()[0]
+
+
+def hosts_of(new_job: Callable[..., Any], names: list[str], interface: str, prefixes: list[tuple[str, ...]]) -> Hosts:
+    jobs = []
+    for name, prefix in zip(names, prefixes, strict=True):
+        job = new_job()
+        config = {"current_host": name, "hosts": names, "network_interface_name": interface}
+        job.paths.resource_config.write_text(json.dumps(config))
+        jobs.append(type(job)(job.paths, (*prefix, *job.command)))
+    hosts = Hosts(jobs, names)
+    hosts.configure()
+    return hosts
+
+
+@pytest.fixture
+def on_loopback(new_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Hosts:
+    """Two hosts, of which the first listens on ports that no other test uses."""
+    monkeypatch.setenv(FIRST_PORT, str(20000 + os.getpid() * 2 % 10000))
+    return hosts_of(new_job, ["127.0.0.1", "127.0.0.2"], "lo", [(), ()])
+
+
+@pytest.fixture(scope="module")
+def alone(new_job: Callable[..., Any]) -> Any:
+    """A job that one process has trained."""
+    job = new_job()
+    job.configure(**(RANKS | {"_ranks": "1"}))
+    code, log = job.run()
+    assert code == 0, log
+    return job
+
+
+def require_equal(one: Any, other: Any) -> None:
+    """The float32 parameters differ by the order in which the ranks' parts are added."""
+    for expected, found in zip(values(one), values(other), strict=True):
+        assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
+        assert found["mIOU"] == pytest.approx(expected["mIOU"], abs=1e-3)
+
+
+def test_two_hosts_train_as_one_process_and_the_first_keeps_all_results(on_loopback: Hosts, alone: Any) -> None:
+    (code, log), (other_code, other_log) = on_loopback.run()
+    assert (code, other_code) == (0, 0), log + other_log
+    first, second = (job.paths for job in on_loopback.jobs)
+    require_equal(alone, on_loopback.jobs[0])
+    assert {path.name for path in first.model.iterdir()} == {path.name for path in alone.paths.model.iterdir()}
+    written = [path for path in second.base.rglob("*") if path.is_file() and "input" not in path.parts]
+    assert written == []
+    assert "#quality_metric" not in other_log
+    assert "#metrics" not in other_log
+
+
+def test_hosts_with_other_hyperparameters_are_an_error_on_both(on_loopback: Hosts) -> None:
+    on_loopback.jobs[1].configure(**(RANKS | {"_ranks": "1", "learning_rate": "0.5"}))
+    found = on_loopback.run()
+    assert [code for code, _ in found] == [1, 1], found
+    for host in range(2):
+        assert on_loopback.failure(host).startswith(
+            "ClientError: The hosts 127.0.0.1 and 127.0.0.2 differ in the hyperparameters."
+        )
+
+
+def test_a_host_that_never_comes_is_named(on_loopback: Hosts) -> None:
+    on_loopback.configure(_rendezvous_minutes="0.03")
+    (found,) = on_loopback.ended([on_loopback.jobs[0].start()])
+    assert found[0] == 2
+    assert on_loopback.failure(0).startswith(
+        "AlgorithmError: Of the 2 hosts of the job, these have not come within 0.03 minutes: 127.0.0.2."
+    )
+    (found,) = on_loopback.ended([on_loopback.jobs[1].start()])
+    assert found[0] == 2
+    assert "The first host of the job, 127.0.0.1, has not begun within 0.03 minutes: it cannot be reached (" in (
+        on_loopback.failure(1)
+    )
+
+
+def test_a_host_that_is_killed_is_named_by_the_other(on_loopback: Hosts) -> None:
+    processes = on_loopback.held()
+    ranks = [rank for process in processes for rank in ranks_of(process)]
+    processes[1].kill()
+    found = on_loopback.ended(processes)
+    assert [code for code, _ in found] == [2, -signal.SIGKILL]
+    assert on_loopback.failure(0).startswith("AlgorithmError: The host 127.0.0.2 has ended, or its connection is lost")
+    await_end(ranks)
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_stop_of_one_host_saves_a_checkpoint_and_ends_both(on_loopback: Hosts, stopped: int) -> None:
+    on_loopback.configure(epochs="1000", _checkpoint_minutes="60")
+    processes = on_loopback.held(PROGRESS)
+    processes[stopped].send_signal(signal.SIGTERM)
+    if stopped:
+        os.kill(ranks_of(processes[0])[0], signal.SIGUSR1)  # go on
+    found = on_loopback.ended(processes)
+    assert [code for code, _ in found] == [0, 0], found
+    assert "Stopping on request: saving the current model." in found[0][1]
+    assert list((on_loopback.jobs[0].paths.base / "kept").glob("checkpoint-*.params"))
+    assert not any(job.paths.failure.exists() for job in on_loopback.jobs)
+
+
+def test_one_host_resumes_what_two_have_begun(on_loopback: Hosts, alone: Any) -> None:
+    processes = on_loopback.held()
+    processes[0].send_signal(signal.SIGTERM)
+    assert [code for code, _ in on_loopback.ended(processes)] == [0, 0]
+    job = on_loopback.jobs[0]
+    job.paths.resource_config.unlink()
+    code, log = job.run()
+    assert code == 0, log
+    assert re.search(r"checkpoint-0000-00000\d\.params: epoch 0, after \d iterations", log)
+    require_equal(alone, job)
+
+
+@pytest.fixture(scope="module")
+def in_network() -> Iterator[net_hosts.Network]:
+    if reason := net_hosts.impossible():
+        pytest.skip(reason)
+    with net_hosts.network(3) as made:
+        yield made
+
+
+@pytest.fixture
+def three(in_network: net_hosts.Network, new_job: Callable[..., Any]) -> Hosts:
+    prefixes = [in_network.prefix(number) for number in range(3)]
+    return hosts_of(new_job, in_network.addresses, net_hosts.INTERFACE, prefixes)
+
+
+@pytest.mark.slow
+def test_three_hosts_train_as_one_process_though_one_starts_late(three: Hosts, alone: Any) -> None:
+    """With the fixed ports; the float32 parameters differ only by the order of sums."""
+    processes = [job.start() for job in three.jobs[:2]]
+    assert processes[0].stdout
+    assert next(line for line in processes[0].stdout if "2 of 3 hosts are here" in line)
+    time.sleep(30)
+    found = three.ended([*processes, three.jobs[2].start()])
+    assert [code for code, _ in found] == [0, 0, 0], found
+    require_equal(alone, three.jobs[0])
+
+
+def lose_by_kill(processes: list[subprocess.Popen[str]], _: net_hosts.Network) -> None:
+    processes[1].kill()
+
+
+def lose_by_stop(processes: list[subprocess.Popen[str]], _: net_hosts.Network) -> None:
+    for pid in (processes[1].pid, *ranks_of(processes[1])):
+        os.kill(pid, signal.SIGSTOP)
+
+
+def lose_a_rank_by_stop(processes: list[subprocess.Popen[str]], _: net_hosts.Network) -> None:
+    os.kill(ranks_of(processes[1])[0], signal.SIGSTOP)
+
+
+def lose_by_cut(_: list[subprocess.Popen[str]], in_network: net_hosts.Network) -> None:
+    in_network.cut(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lose", "message"),
+    [
+        (lose_by_kill, "The host 10.77.0.2 has ended, or its connection is lost"),
+        (lose_by_stop, "The host 10.77.0.2 has not been heard from for 45 s"),
+        (lose_a_rank_by_stop, "Rank 1 of 3 (on 10.77.0.2), the process "),
+        (lose_by_cut, "The host 10.77.0.2 has not been heard from for 45 s"),
+    ],
+)
+def test_a_lost_host_ends_all_and_is_named_and_the_training_resumes(
+    three: Hosts, in_network: net_hosts.Network, alone: Any, lose: Callable[..., None], message: str
+) -> None:
+    processes = three.held()
+    began = time.monotonic()
+    lose(processes, in_network)
+    others = three.ended([processes[0], processes[2]])
+    assert time.monotonic() - began < WITHIN
+    assert [code for code, _ in others] == [2, 2], others
+    for host in (0, 2):
+        assert three.failure(host).startswith(f"AlgorithmError: {message}"), three.failure(host)
+    if lose is lose_by_stop:
+        processes[1].kill()
+    ((code, _),) = three.ended([processes[1]])
+    assert code != 0
+    if lose is lose_by_cut:
+        assert three.failure(1).startswith("AlgorithmError: The host 10.77.0.1 has not been heard from for 45 s")
+        net_hosts.ip("-n", in_network.prefix(0)[-1].replace("-0", "-switch"), "link", "set", "v1", "up")
+    for job in three.jobs:
+        shutil.rmtree(job.paths.model, ignore_errors=True)
+    found = three.run()
+    assert [code for code, _ in found] == [0, 0, 0], found
+    assert "Training resumes from" in found[0][1]
+    require_equal(alone, three.jobs[0])

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from semseg.errors import GroupError, Stopped
+from semseg.sagemaker.hosts import Hosts
+from semseg.training import meeting
+from semseg.training.meeting import Hello, call, gather
+
+NAMES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+SECONDS = 30.0
+GO = threading.Event()
+
+
+def hosts(number: int) -> Hosts:
+    return Hosts(NAMES[number], names=NAMES, interface="lo")
+
+
+def hello(number: int, job: str = "same") -> Hello:
+    return Hello(NAMES[number], {"the job": job}, {"pairs": 10 * number})
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr(meeting, "WATCH_PORT", listening.getsockname()[1])
+        yield listening
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as made:
+        yield made
+
+
+def gathering(pool: ThreadPoolExecutor, listener: socket.socket, stop: threading.Event = GO) -> Future[Any]:
+    return pool.submit(gather, listener, hosts(0), hello(0), SECONDS, stop)
+
+
+def calling(pool: ThreadPoolExecutor, number: int, job: str = "same", stop: threading.Event = GO) -> Future[Any]:
+    return pool.submit(call, hosts(number), hello(number, job), SECONDS, stop)
+
+
+def test_all_hosts_meet_and_learn_each_others_facts(pool: ThreadPoolExecutor, listener: socket.socket) -> None:
+    """Strangers are ignored: those that say nothing, and those that say something else."""
+    with (
+        socket.create_connection(listener.getsockname()) as silent,
+        socket.create_connection(listener.getsockname()) as wrong,
+    ):
+        wrong.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        silent.sendall(json.dumps({"hello": "algo-9", "job": {}, "facts": {}}).encode() + b"\n")
+        others = [calling(pool, number) for number in (1, 2)]
+        peers, facts = gathering(pool, listener).result(SECONDS)
+    for peer in peers:
+        peer.close()
+    assert sorted(peer.name for peer in peers) == ["127.0.0.2", "127.0.0.3"]
+    assert facts == {name: {"pairs": 10 * number} for number, name in enumerate(NAMES)}
+    for other in others:
+        peer, found = other.result(SECONDS)
+        assert (peer.name, peer.address, found) == ("127.0.0.1", "127.0.0.1", facts)
+        peer.close()
+
+
+def test_a_first_host_that_starts_later_is_waited_for(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name does not resolve at first, then nothing listens there."""
+    problems: list[Any] = [socket.gaierror(-2, "Name or service not known"), ConnectionRefusedError(111, "refused")]
+    tried, connect = threading.Event(), socket.create_connection
+
+    def failing(*arguments: Any) -> socket.socket:
+        if problems:
+            raise problems.pop(0)
+        tried.set()
+        return connect(*arguments)
+
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        monkeypatch.setattr(meeting, "WATCH_PORT", reserved.getsockname()[1])
+        monkeypatch.setattr(socket, "create_connection", failing)
+        others = [calling(pool, number) for number in (1, 2)]
+        assert tried.wait(SECONDS)
+        peers, _ = gathering(pool, reserved).result(SECONDS)
+    peers += [other.result(SECONDS)[0] for other in others]
+    for peer in peers:
+        peer.close()
+    assert sorted(peer.name for peer in peers) == ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "says"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "its name does not resolve"),
+        (OSError(113, "No route to host"), r"it cannot be reached \(No route to host\)"),
+    ],
+)
+def test_a_first_host_that_never_comes_is_an_error_that_says_why(
+    monkeypatch: pytest.MonkeyPatch, problem: OSError, says: str
+) -> None:
+    def failing(*_: Any) -> socket.socket:
+        raise problem
+
+    monkeypatch.setattr(socket, "create_connection", failing)
+    monkeypatch.setattr(meeting, "_TICK", 0.01)
+    with pytest.raises(
+        GroupError, match=f"first host of the job, 127.0.0.1, has not begun within 0.001.* minutes: {says}"
+    ):
+        call(hosts(1), hello(1), 0.1, GO)
+
+
+def test_hosts_with_another_job_get_the_reason(pool: ThreadPoolExecutor, listener: socket.socket) -> None:
+    found = [gathering(pool, listener), calling(pool, 1, job="other")]
+    for one in found:
+        error = one.exception(SECONDS)
+        assert isinstance(error, GroupError)
+        assert (error.exit_code, error.message) == (
+            1,
+            "The hosts 127.0.0.1 and 127.0.0.2 differ in the job."
+            + (" Start all hosts with the same image, configuration and data." if one is found[1] else ""),
+        )
+
+
+def test_a_stop_of_the_first_host_stops_those_that_have_come(
+    pool: ThreadPoolExecutor, listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = threading.Event()
+    found = [gathering(pool, listener, stop), calling(pool, 1)]
+    with caplog.at_level("INFO", logger="semseg"):
+        while "The host 127.0.0.2 has come; 2 of 3 hosts are here." not in caplog.messages:
+            assert not found[0].done()
+    stop.set()
+    assert [type(one.exception(SECONDS)) for one in found] == [Stopped, Stopped]
+
+
+def test_a_stop_of_another_host_stops_the_first_though_it_had_not_called_yet(
+    pool: ThreadPoolExecutor, listener: socket.socket
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    found = [gathering(pool, listener), calling(pool, 1, stop=stop)]
+    assert [type(one.exception(SECONDS)) for one in found] == [Stopped, Stopped]
