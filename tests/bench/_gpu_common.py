@@ -12,6 +12,7 @@ import numpy as np
 from bench_stages import SkippedError
 from untrained import initial_arrays, specification
 
+from semseg.engines.group import ALONE, Group
 from semseg.engines.protocols import Device, Engine, Learner
 from semseg.types import Batch, UInt8
 
@@ -67,11 +68,21 @@ class Bench:
         halves = [precision for precision in ("bfloat16", "float16") if precision in offered]
         return [*halves[:1], "float32"]
 
-    def learner(self, algorithm: str, backbone: str, precision: str, num_classes: int = CLASSES) -> Learner:
+    def learner(
+        self,
+        algorithm: str,
+        backbone: str,
+        precision: str,
+        num_classes: int = CLASSES,
+        *,
+        group: Group = ALONE,
+        syncbn: bool = False,
+    ) -> Learner:
         """A learner with initial values."""
-        wanted = replace(specification(algorithm, num_classes, backbone=backbone), precision=precision)
+        wanted = specification(algorithm, num_classes, backbone=backbone)
+        wanted = replace(wanted, precision=precision, syncbn=syncbn)
         arrays = initial_arrays(algorithm, backbone, num_classes)
-        return self.engine.learner(wanted, arrays, "initial values", self.device)
+        return self.engine.learner(wanted, arrays, "initial values", self.device, group)
 
     def require_gpu(self) -> None:
         """Raises SkippedError on a CPU."""

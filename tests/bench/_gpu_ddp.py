@@ -1,78 +1,73 @@
-"""Trains in a group of one process through DistributedDataParallel, with nccl, or gloo on a CPU.
+"""Trains in a group of one process, over nccl, or gloo on a CPU.
 
-It shows that the network can be wrapped, that its gradients stay the same, and what the wrapper costs.
+It shows that a learner works in a group on this device, with `syncbn` too, that its updates stay the same, and what the
+group costs.
 """
 
 from __future__ import annotations
 
-import tempfile
+import socket
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, SupportsFloat
 
-import torch
-from _gpu_common import CLASSES, PRECISIONS, Bench, Plan, noise_batch, seconds_a_step
-from _gpu_torch import heads, late
+import numpy as np
+from _gpu_common import LEARNING_RATE, PRECISIONS, Bench, Plan, noise_batch, seconds_a_step
 from bench_stages import Row
-from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
-from untrained import initial_arrays
+from numpy.typing import NDArray
 
-from semseg.engines.torch.interpolation import resize
-from semseg.engines.torch.losses import MixedCrossEntropy
-from semseg.engines.torch.network import TorchNetwork, assign
-from semseg.networks.definitions import BACKBONES, NETWORKS, by_name
+from semseg.engines.group import ALONE, Group, Membership
+from semseg.engines.protocols import Learner
+from semseg.types import Batch
 
 CROP = 480
 SECONDS = 2.0
+JOIN_SECONDS = 60.0
 
 
 def rows(plan: Plan) -> Iterator[Row]:
     """A row for each precision."""
     bench = Bench(plan)
-    device = bench.device.handle
-    with tempfile.TemporaryDirectory() as folder:
-        name = "nccl" if bench.device.gpus else "gloo"
-        options = {"device_id": device} if bench.device.gpus else {}
-        store = distributed.FileStore(str(Path(folder) / "store"), 1)
-        distributed.init_process_group(name, store=store, rank=0, world_size=1, **options)
-        try:
-            for precision in bench.precisions():
-                yield compared(bench, precision, name)
-        finally:
-            distributed.destroy_process_group()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        place = Membership(0, 1, "127.0.0.1", port, listener.fileno(), "lo", JOIN_SECONDS)
+        group = bench.engine.join(place, bench.device)
+    try:
+        for precision in bench.precisions():
+            yield compared(bench, precision, group)
+    finally:
+        group.leave()
 
 
-def compared(bench: Bench, precision: str, group: str) -> Row:
-    """Gradients and time of a wrapped network beside those of the same network alone."""
-    device, crop = bench.device.handle, bench.plan.side(CROP)
-    network = TorchNetwork(by_name("fcn", NETWORKS), by_name("resnet-50", BACKBONES), CLASSES, auxiliary=True)
-    assign(network.tensors(), initial_arrays("fcn", "resnet-50", CLASSES), "initial values")
-    network = network.to(device).train()
+def compared(bench: Bench, precision: str, group: Group) -> Row:
+    """The first update and the time of a learner in a group beside those of a learner alone.
+
+    With `syncbn`, whose sums have another order, only the time.
+    """
+    crop = bench.plan.side(CROP)
     batch = noise_batch(bench.plan.batch, crop)
-    images = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float().div_(255)
-    labels = torch.from_numpy(batch.labels).to(device).long()
-    torch.backends.cudnn.benchmark = True
+    seconds = bench.plan.seconds(SECONDS)
 
-    def step(module: Any) -> SupportsFloat:
-        network.zero_grad()
-        torch.manual_seed(0)
-        logits = [resize(x, crop, crop) for x in heads(module, images, precision)]
-        objective = MixedCrossEntropy(0.5)(logits, labels)
-        objective.total.backward()
-        return late(objective.value)
+    def made(one: Group, syncbn: bool = False) -> Learner:
+        return bench.learner("fcn", "resnet-50", precision, group=one, syncbn=syncbn)
 
-    def gradients(module: Any) -> torch.Tensor:
-        float(step(module))
-        return torch.cat([x.grad.flatten() for x in network.parameters()])
+    def time_of(learner: Learner) -> float:
+        return seconds_a_step(lambda: learner.train_step(batch, LEARNING_RATE, 0), seconds)
 
-    again = gradients(network)  # the same once more, for what does not repeat without the wrapper either
-    alone, alone_seconds = gradients(network), seconds_a_step(lambda: step(network), bench.plan.seconds(SECONDS))
-    wrapped = DistributedDataParallel(network, gradient_as_bucket_view=True)
-    found = gradients(wrapped)
+    alone, again, inside = made(ALONE), made(ALONE), made(group)
+    expected, repeated, found = (update(learner, batch) for learner in (alone, again, inside))
+    longest = max(float(np.abs(expected).max()), np.finfo(np.float32).tiny)  # 0 where it overflows float16
+    seconds_alone = time_of(alone)
     return {
-        "what": f"fcn resnet-50 {crop} {PRECISIONS[precision]} {group}",
-        "gradient_error": float((found - alone).abs().max() / alone.abs().max()),
-        "gradient_error_alone": float((again - alone).abs().max() / alone.abs().max()),
-        "of_time_alone": round(seconds_a_step(lambda: step(wrapped), bench.plan.seconds(SECONDS)) / alone_seconds, 3),
+        "what": f"fcn resnet-50 {crop} {PRECISIONS[precision]}",
+        "gradient_error": float(np.abs(found - expected).max() / longest),
+        "gradient_error_alone": float(np.abs(repeated - expected).max() / longest),
+        "of_time_alone": round(time_of(inside) / seconds_alone, 3),
+        "of_time_alone_syncbn": round(time_of(made(group, syncbn=True)) / seconds_alone, 3),
     }
+
+
+def update(learner: Learner, batch: Batch) -> NDArray[np.float32]:
+    """What a step, which has the learning rate 1, adds to the parameters."""
+    before = learner.parameters()
+    float(learner.train_step(batch, 1.0, 0))
+    after = learner.parameters()
+    return np.concatenate([(after[name] - array).ravel() for name, array in before.items() if "running" not in name])

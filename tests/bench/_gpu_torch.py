@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -98,10 +98,3 @@ def updates(device: Any, optimizer: str) -> tuple[dict[str, list[np.ndarray[Any,
         for name, tensor in tensors.items():
             history[name].append(tensor.detach().cpu().numpy().copy())
     return history, {name: array for name, array in updater.read().items() if name != "updates"}
-
-
-def heads(network: Any, images: torch.Tensor, precision: str) -> Sequence[torch.Tensor]:
-    """Both heads' logits, as a learner computes them."""
-    with torch.autocast(images.device.type, DTYPES[precision], enabled=precision != "float32"):
-        found: Sequence[torch.Tensor] = network(images, auxiliary=True)
-    return found

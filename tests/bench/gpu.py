@@ -37,7 +37,7 @@ STAGES = (
     Stage("training", "_gpu_train:rows", 100),
     Stage("torchvision", "_gpu_torchvision:rows", 30),
     Stage("serving", "_gpu_serve:rows", 40),
-    Stage("ddp", "_gpu_ddp:rows", 25),
+    Stage("ddp", "_gpu_ddp:rows", 35),
     Stage("loader", "_gpu_loader:rows", 30),
     Stage("limits", "_gpu_limits:rows", 30),
     Stage("graphs", "_gpu_faster:graph_rows", 60),

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from itertools import zip_longest
 from pathlib import Path
 
@@ -53,9 +54,17 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.req("R10", "R11")
 def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
-    """Train, also from pipes, serve, request a mask, predict, evaluate, quantize; test_demo.py runs others on FCN."""
+    """Train, also from pipes, serve, request a mask, predict, evaluate, the same in Python, quantize.
+
+    test_demo.py runs others on FCN.
+    """
     train, pipe, serve, predict, evaluate, quantize, _ = blocks("sh")
-    script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{evaluate}\n{quantize}"
+    (door,) = (block for block in blocks("python") if "semseg.load" in block)
+    support = str(Path(small_train.__file__).parent)
+    small = f"import sys; sys.path.append({support!r})\nfrom small_learner import small_training\n"
+    (folder / "door.py").write_text(f"{small}with small_training():\n{textwrap.indent(door, '    ')}")
+    python = f"{shlex.quote(sys.executable)} door.py"
+    script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{evaluate}\n{python}\n{quantize}"
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     with Image.open(folder / "mask.png") as mask, Image.open(folder / "overlay.png") as overlay:
@@ -65,6 +74,7 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     images = [path.stem for path in (folder / "shapes/validation").iterdir()]
     assert predicted == {f"{stem}{end}.png" for stem in images for end in ("", "_overlay")} | {"class_shares.csv"}
     assert len(list((folder / "evaluation/worst").iterdir())) == 12
+    assert re.search(r"^\(96, 128\) 0\.\d+\n0\.\d+$", done.stdout, re.MULTILINE)
     assert re.search(r"^ +1 disc +\d", done.stdout, re.MULTILINE)  # of the check
     assert done.stdout.count("Training resizes images to a long side of 260 to 1040 pixels (base_size 520") == 3
     assert re.search(r"#final_metric\. host: \S+, validation IOU of disc: \S+ \.$", done.stdout, re.MULTILINE)

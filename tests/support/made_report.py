@@ -92,7 +92,7 @@ def made_report(epochs: int, classes: int, names: tuple[str, ...] = (), failure:
         epochs=ended,
         matrix=matrix,
         measured_on=f"epoch {best.trained.epoch}, the best, on the validation crops",
-        iou_columns={"IoU, whole images": best.validated.iou},
+        class_columns={"IoU, whole images": best.validated.iou},
         shares={"train": shares.tolist(), "validation": shares[::-1].tolist()},
         samples=[
             SampleGroup("The same in every epoch", "Chosen by the hashes of their names.", samples[:4]),

@@ -15,8 +15,9 @@ from semseg.client.fitting import joined, shrunk, stretched, tile_pixels, tiles
 from semseg.client.http import HttpTransport
 from semseg.client.retries import until_served
 from semseg.client.segmentation import Segmentation
-from semseg.client.sources import ImageLike, Source, load, png_source
+from semseg.client.sources import Source, load, png_source
 from semseg.client.transport import Reply, Transport
+from semseg.codecs.image_like import ImageLike
 from semseg.codecs.media_types import JSON, RECORDIO_PROTOBUF
 from semseg.errors import SemsegError, TooLargeError, UserError
 

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from semseg.client.answers import decode, wanted
 from semseg.client.segmentation import Segmentation
-from semseg.client.sources import ImageLike, load
+from semseg.client.sources import load
+from semseg.codecs.image_like import ImageLike
 from semseg.codecs.media_types import RECORDIO_PROTOBUF
 
 _MODULES = (

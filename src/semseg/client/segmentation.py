@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from semseg.client.answers import Answer
-from semseg.client.sources import ImageLike, Source, load
+from semseg.client.sources import Source, load
 from semseg.codecs import palettes
+from semseg.codecs.image_like import ImageLike
 from semseg.codecs.media_types import JSON, NPY, PNG, RECORDIO_PROTOBUF
 from semseg.codecs.overlays import overlay
 from semseg.errors import UserError

@@ -54,7 +54,7 @@ def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
     """Decode an image from `open_image` to Pillow's mode RGB. Raises ImageError."""
     with pillow_errors():
         image.load()
-        return _as_rgb(image)
+        return reduced_to_rgb(image)
 
 
 def decode_reduced(image: ImageFile.ImageFile, least: tuple[int, int]) -> tuple[UInt8, tuple[float, float]]:
@@ -158,7 +158,8 @@ def pillow_errors() -> Iterator[None]:
         raise undecodable(error) from error
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def reduced_to_rgb(image: Image.Image) -> Image.Image:
+    """Return a decoded image in mode RGB; 16-bit samples are cut to their upper 8 bits."""
     if image.mode == "RGB":
         return image
     if image.mode == "I;16":  # convert() would clip at 255; Pillow cuts 16-bit colour to its upper 8 bits as well

@@ -37,7 +37,7 @@ def evaluation_content(
         ],
         matrix=found.matrix,
         measured_on=f"{found.images} whole images, {first.title}",
-        iou_columns={"Boundary F1": found.boundary, **columns},
+        class_columns={"Boundary F1": found.boundary, **columns},
         shares={"annotations": shares},
         samples=[SampleGroup("With the lowest mIOU", "Of the classes in the annotation of the image.", worst)],
         notes=failures,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +18,17 @@ from PIL import Image
 from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs import palettes
+from semseg.codecs.image_like import ImageLike, pixels_of
+from semseg.codecs.images import MAX_PIXELS
+from semseg.codecs.masks import encode_mask
+from semseg.codecs.npy import encode_npy
 from semseg.codecs.overlays import overlay
+from semseg.codecs.recordio import Buffer
+from semseg.codecs.summary import encode_summary
 from semseg.data.s3 import ObjectStore
 from semseg.engines.protocols import AUTO
+from semseg.errors import UserError, one_line, os_reason
+from semseg.files import replacing
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.inference.scaling import MODEL, Scale
 from semseg.types import Float32, Prediction, UInt8
@@ -26,9 +37,10 @@ PALETTES = (palettes.MODEL, *palettes.NAMES)
 
 
 class Model:
-    """A network with its classes. Its predictions are those of the server."""
+    """A network with its classes. Its predictions are those of the server. Threads may share it."""
 
     def __init__(self, loaded: LoadedModel) -> None:
+        self._computing = threading.Lock()  # engines compute one image at a time, on all cores
         self._predictor = loaded.predictor
         self.description: ModelDescription = loaded.description
         self.engine = loaded.engine
@@ -66,7 +78,25 @@ class Model:
 
         Raises ArtifactError if the network computes infinite values or NaN.
         """
-        return Segmentation(pixels, self._predictor.predict(pixels, scale), self)
+        with self._computing:
+            prediction = self._predictor.predict(pixels, scale)
+        return Segmentation(pixels, prediction, self)
+
+    @overload
+    def predict(self, images: ImageLike) -> Segmentation: ...  # type: ignore[overload-overlap]  # a text is an image
+
+    @overload
+    def predict(self, images: Sequence[ImageLike]) -> list[Segmentation]: ...
+
+    def predict(self, images: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
+        """Segments an image, or each of a list or tuple: paths, bytes of files, Pillow images or arrays.
+
+        Pixels count as stored: EXIF orientation is ignored, as by the server. Raises ImageError for what is no image,
+        and ArtifactError if the network computes infinite values or NaN.
+        """
+        if isinstance(images, list | tuple):
+            return [self.predict(image) for image in images]
+        return self.segment(pixels_of(images, MAX_PIXELS))  # type: ignore[arg-type]
 
 
 class Segmentation:
@@ -98,6 +128,37 @@ class Segmentation:
     def pixels_by_class(self) -> NDArray[np.int64]:
         """The number of pixels of each class: int64 (C,)."""
         return np.array(Image.fromarray(self.mask).histogram()[: self.model.num_classes])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a file, whole or not at all: the mask as .png, the probabilities as .npy, a summary as .json.
+
+        Raises UserError for another suffix, or if the file cannot be written.
+        """
+        place = Path(path)
+        encode = {".png": self.as_png, ".npy": self.as_npy, ".json": self.as_json}.get(place.suffix.lower())
+        if encode is None:
+            raise UserError(
+                f"{one_line(str(path))} ends with none of .png, .npy and .json.", "Give one of these names."
+            )
+        try:
+            with replacing(place) as temporary, temporary.open("wb") as file:
+                file.writelines(encode())
+        except OSError as error:
+            raise UserError(f"The result cannot be written: {os_reason(error)}.") from error
+
+    def as_png(self, palette: str | None = None) -> Sequence[Buffer]:
+        """The mask as a PNG file of class ids, in the colours of one of PALETTES if given."""
+        return [encode_mask(self.mask, self.model.palette(palette) if palette else None)]
+
+    def as_npy(self) -> Sequence[Buffer]:
+        """The probabilities as NumPy's file: float32 (C, H, W)."""
+        return encode_npy(self.probabilities)
+
+    def as_json(self) -> Sequence[Buffer]:
+        """The pixels, share and mean confidence of each class as the server's JSON."""
+        classes = self.model.description.classes
+        names = classes.titles if classes.named else classes.names
+        return encode_summary(self.mask, self.confidence, names, False, palettes.color_names(classes))
 
     def overlay(self, colours: UInt8 | None = None, share: float = 0.5) -> UInt8:
         """The image with its classes drawn over it: uint8 (H, W, 3).

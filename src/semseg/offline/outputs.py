@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from semseg.codecs.images import encode_image
-from semseg.codecs.masks import encode_mask
-from semseg.codecs.npy import encode_npy
-from semseg.codecs.palettes import MODEL, color_names
+from semseg.codecs.palettes import MODEL
 from semseg.codecs.recordio import Buffer
-from semseg.codecs.summary import encode_summary
 from semseg.errors import UserError, os_reason
 from semseg.files import replacing
 from semseg.offline.model import Segmentation
@@ -35,10 +32,6 @@ class Output:
     memory: Callable[[int], int]
 
 
-def _mask(found: Segmentation, palette: str | None) -> Sequence[Buffer]:
-    return [encode_mask(found.mask, found.model.palette(palette) if palette else None)]
-
-
 def _color(found: Segmentation, palette: str | None) -> Sequence[Buffer]:
     return [encode_image(_colours(found, palette)[found.mask])]
 
@@ -51,24 +44,21 @@ def _colours(found: Segmentation, palette: str | None) -> UInt8:
     return found.model.palette(palette or MODEL)
 
 
-def _probabilities(found: Segmentation, _: str | None) -> Sequence[Buffer]:
-    return encode_npy(found.probabilities)
-
-
-def _summary(found: Segmentation, _: str | None) -> Sequence[Buffer]:
-    classes = found.model.description.classes
-    names = classes.titles if classes.named else classes.names
-    return encode_summary(found.mask, found.confidence, names, False, color_names(classes))
-
-
 OUTPUTS: Mapping[str, Output] = {
-    "mask": Output(".png", "class ids as a PNG file, in the colours of --palette if it is given", _mask, lambda _: 2),
+    "mask": Output(
+        ".png", "class ids as a PNG file, in the colours of --palette if it is given", Segmentation.as_png, lambda _: 2
+    ),
     "color": Output("_color.png", "the classes in colours as a PNG file", _color, lambda _: 12),
     "overlay": Output("_overlay.png", "the image with its classes in colours over it", _overlay, lambda _: 12),
     "npy": Output(
-        ".npy", "the probability of each class, float32 (C, H, W)", _probabilities, lambda classes: 4 * classes
+        ".npy",
+        "the probability of each class, float32 (C, H, W)",
+        lambda found, _: found.as_npy(),
+        lambda classes: 4 * classes,
     ),
-    "json": Output(".json", "pixels, share and mean confidence of each class", _summary, lambda _: 8),
+    "json": Output(
+        ".json", "pixels, share and mean confidence of each class", lambda found, _: found.as_json(), lambda _: 8
+    ),
 }
 
 

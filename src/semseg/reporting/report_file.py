@@ -133,7 +133,7 @@ class ReportFile:
             epochs=self._history.epochs,
             matrix=shown.matrix if shown else None,
             measured_on=f"epoch {shown.epoch}{is_best}, on the {where}" if shown else "",
-            iou_columns={f"IoU, whole {split}": found.iou for split, found in scored.items()},
+            class_columns={f"IoU, whole {split}": found.iou for split, found in scored.items()},
             shares=split_shares(known.data),
             samples=_groups(shown, is_best) if shown else (),
             data=known.data,

@@ -11,7 +11,7 @@ from fake_endpoint import Asked, FakeRuntime, FakeServer, Response, encoded, mod
 
 from semseg.client import Client, Segmentation, retries
 from semseg.client.calls import PLATFORM_LIMIT, Oversize
-from semseg.client.sources import ImageLike
+from semseg.codecs.image_like import ImageLike
 from semseg.codecs.masks import encode_mask
 from semseg.errors import BusyError, ImageError, NotAcceptableError, SemsegError, TooLargeError, UserError
 from semseg.types import UInt8

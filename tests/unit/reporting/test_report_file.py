@@ -130,7 +130,7 @@ def test_the_scores_on_whole_images_are_added(tmp_path: Path, written: list[Repo
     sent(sink, *validation(EPOCHS[0]))
     sent(sink, Scored("validation", 7, 0.75, 0.5, 0.625, [0.5, None, 0.1]), Quantized(0.5, 0.48, 9, True))
     sink.close()
-    assert written[-1].iou_columns == {"IoU, whole validation": [0.5, None, 0.1]}
+    assert written[-1].class_columns == {"IoU, whole validation": [0.5, None, 0.1]}
     figures = {figure.name: (figure.value, figure.note) for figure in written[-1].figures}
     assert figures["mIOU, whole validation"] == (0.5, "best model, 7 images")
     assert figures["mIOU in int8"] == (0.48, "0.5000 in f32; kept")
@@ -187,7 +187,7 @@ def test_another_process_completes_the_report_with_the_images_of_the_first(
             np.testing.assert_array_equal(sample.predicted, again.predicted)
             np.testing.assert_array_equal(sample.image, again.image)
     assert after.status == "Stopped on request after 3 of 4 epochs."
-    assert after.iou_columns
+    assert after.class_columns
 
 
 def test_that_of_an_earlier_run_stays_until_an_epoch_has_ended_or_is_removed_at_once(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from semseg.types import Arrays
 class OneDevice:
     """A network that trains on whole batches, with the methods of `DataParallel`."""
 
+    rank = 0
+
     def __init__(self, network: TorchNetwork) -> None:
         self.module: Any = network
-
-    rank = 0
 
     def total(self, sums: Tensor, images: int) -> tuple[Tensor, int]:
         """Return both as they are."""
@@ -43,9 +43,9 @@ class DataParallel:
 
     A step of training makes these collective calls: one for the sums over pixels, between the forward and the backward
     pass; one for each bucket of gradients; and one for the running statistics, or with `syncbn` two for each batch
-    normalisation instead. A bucket is sent as soon as it is full, while the backward pass goes on, so that only the
-    last one (10 MB of FCN-ResNet50's six, 142 MB) is waited for; the others wait. Of FCN-ResNet50 they are 8, or 121
-    with `syncbn`, and besides the gradients 0.2 MB, or 0.7 MB.
+    normalisation instead. Of FCN-ResNet50 they are 8, or 121 with `syncbn`, and carry 142 MB of gradients in 6 buckets,
+    and besides 0.2 MB, or 0.7 MB. A bucket is sent as soon as it is full, while the backward pass goes on, but for the
+    last one (10 MB) which ends it; the other calls overlap with nothing.
 
     DistributedDataParallel adds up the gradients. A rank whose part of a batch is empty takes part too: all its layers
     compute on no images, so its gradients are 0. What does not require a gradient is left out.

@@ -35,13 +35,11 @@ class ReportContent:
     """Everything that a report shows; what is empty or None is left out of it.
 
     kind: what the report is on, such as `Training report`. title: what was trained or evaluated. status: a sentence on
-    how far it is. failure: why it failed, empty if it did not.
-    classes: their names and colours.
-    epochs: those that have ended, for the curves.
-    matrix: what the confusion matrix and the measures of the classes are taken from; measured_on: that, in words.
-    iou_columns: further IoU of each class, by the heading of their column. shares: the share of each class in the
-    pixels, 0 to 1, by split. data: the result of the data check. notes: what should be known besides, a sentence or
-    more each. settings, versions: by name.
+    how far it is. failure: why it failed, empty if it did not. classes: their names and colours. epochs: those that
+    have ended, for the curves. matrix: what the confusion matrix and the measures of the classes are taken from;
+    measured_on: that, in words. class_columns: further measures of each class, 0 to 1, by the heading of their column.
+    shares: the share of each class in the pixels, 0 to 1, by split. data: the result of the data check. notes: what
+    should be known besides, a sentence or more each. settings, versions: by name.
     """
 
     kind: str
@@ -53,7 +51,7 @@ class ReportContent:
     epochs: Sequence[EpochEnded] = ()
     matrix: ConfusionMatrix | None = None
     measured_on: str = ""
-    iou_columns: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    class_columns: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
     samples: Sequence[SampleGroup] = ()
     data: Report | None = None

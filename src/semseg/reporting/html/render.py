@@ -102,7 +102,7 @@ def _class_rows(content: ReportContent, colours: Sequence[str]) -> list[_ClassRo
         columns["IoU"] = content.matrix.iou()
         columns["Precision"] = [one.precision for one in found]
         columns["Recall"] = [one.recall for one in found]
-    columns |= content.iou_columns
+    columns |= content.class_columns
     columns |= {f"Share of {split}": shares for split, shares in content.shares.items()}
     if not columns:
         return []
