@@ -35,7 +35,7 @@ def fit(run: Run, stop: threading.Event) -> Progress:
         progress = build_loop(run, training, validation).run(stop, run.progress)
     except DeviceMemoryError as error:
         raise DeviceMemoryError(
-            error.message, f"{error.hint} {_half_of(job.settings, job.ranks.size)}".rstrip()
+            error.message, f"{error.hint} {_half_of(job.settings, job.devices)}".rstrip()
         ) from error
     if stop.is_set() and run.keep_earlier and not run.artifact.has_model:
         raise Stopped(f"Stopped before the first validation: the earlier model is kept in {job.paths.model}.")
@@ -83,15 +83,15 @@ def _nothing(*_: object) -> None:
     """What the other ranks save."""
 
 
-def _half_of(settings: Hyperparameters, ranks: int) -> str:
+def _half_of(settings: Hyperparameters, devices: int) -> str:
     """Returns what leaves half of a device's pixels, which take most of a training's memory: a sentence, or nothing.
 
-    The largest part of a batch of n images on r devices has ceil(n / r).
+    The largest part of a batch of n images on d devices has ceil(n / d).
     """
-    largest, crop = -(-settings.mini_batch_size // ranks), int(settings.crop_size / math.sqrt(2)) // 8 * 8
-    batch = largest // 2 * ranks
+    largest, crop = -(-settings.mini_batch_size // devices), int(settings.crop_size / math.sqrt(2)) // 8 * 8
+    batch = largest // 2 * devices
     smaller = [f"mini_batch_size {batch}"] if batch else []
     smaller += [f"crop_size {crop}"] if crop >= _SMALLEST_CROP else []
-    devices = f" on {ranks} devices" if ranks > 1 else ""
-    now = f"mini_batch_size is {settings.mini_batch_size}{devices} and crop_size {settings.crop_size}"
+    several = f" on {devices} devices" if devices > 1 else ""
+    now = f"mini_batch_size is {settings.mini_batch_size}{several} and crop_size {settings.crop_size}"
     return f"Now {now}: half of a batch's pixels are left with {' or '.join(smaller)}." if smaller else ""

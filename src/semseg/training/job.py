@@ -67,6 +67,11 @@ class Job:
     checkpoints: Checkpoints | None
     ranks: Ranks = ONE_RANK
 
+    @property
+    def devices(self) -> int:
+        """The number of devices that train, on all hosts: one for each rank, or all GPUs of a single one."""
+        return self.ranks.size if self.ranks.size > 1 else max(1, self.trainer.gpus)
+
 
 def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch: Path) -> Job:
     """Reads the configuration below `paths`, loads the earlier model, lists all files and chooses the engine.

@@ -22,6 +22,7 @@ from semseg.training.job import open_channels, read_hyperparameters
 from semseg.training.job_folder import JobFolder
 from semseg.training.launch import train_in_ranks
 from semseg.training.prepare import assemble, check_job
+from semseg.training.sizing import log_division
 
 MMAP_THRESHOLD = 1 << 20
 """Blocks of at least this many bytes are returned to the system when freed during training (`keep_memory_flat`). With
@@ -39,6 +40,7 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
     with ExitStack() as resources:
         checked = check_job(paths, stop, folder, resources)
         job, report = checked.job, checked.report
+        log_division(job)
         if job.ranks.size > 1:
             checked = replace(checked, checkpoint=None)  # which rank 0 reads again
             prepared = time.time()

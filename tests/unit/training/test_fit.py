@@ -51,30 +51,39 @@ def test_parameters_that_are_no_numbers_end_the_job_at_the_next_checkpoint_or_be
 
 
 @pytest.mark.parametrize(
-    ("batch", "crop", "advice"),
+    ("devices", "batch", "crop", "advice"),
     [
         (
+            1,
             "16",
             "480",
             " Now mini_batch_size is 16 and crop_size 480: half of a batch's pixels are left with "
             "mini_batch_size 8 or crop_size 336.",
         ),
         (
+            2,
+            "5",
+            "480",
+            " Now mini_batch_size is 5 on 2 devices and crop_size 480: half of a batch's pixels are left with "
+            "mini_batch_size 2 or crop_size 336.",
+        ),
+        (
+            1,
             "1",
             "240",
             " Now mini_batch_size is 1 and crop_size 240: half of a batch's pixels are left with crop_size 168.",
         ),
-        ("1", "24", ""),
+        (1, "1", "24", ""),
     ],
 )
 def test_a_full_gpu_ends_the_job_with_the_batch_and_the_crop_to_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: str, crop: str, advice: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, batch: str, crop: str, advice: str
 ) -> None:
     class Full:
         def run(self, *_: object) -> None:
             raise DeviceMemoryError("The GPU's memory is too small.", "Lower them.")
 
-    unused: Any = SimpleNamespace(train=None, validation=None)
+    unused: Any = SimpleNamespace(train=None, validation=None, gpus=devices)
     monkeypatch.setattr(fit, "training_data", lambda *_: None)
     monkeypatch.setattr(fit, "validation_data", lambda *_: None)
     monkeypatch.setattr(fit, "build_loop", lambda *_: Full())
