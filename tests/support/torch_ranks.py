@@ -195,6 +195,17 @@ def unequal(group: Group) -> str:
     return "nothing"
 
 
+def seed_of(group: Group) -> str:
+    """The seed of a rank's random numbers in a step of seed 7, twice."""
+    import torch
+
+    learner, seeds = learner_of(Case(OWN, (1, 1)), group), []
+    for _ in range(2):
+        learner.train_step(whole_batch(1, 0), RATE, 7)
+        seeds.append(torch.initial_seed())
+    return str(seeds)
+
+
 def run(rank: int, folder: Path, places: Sequence[tuple[int, int]]) -> None:
     """Runs one rank of all groups that have it."""
     from semseg.engines.torch.engine import TorchEngine
@@ -207,6 +218,7 @@ def run(rank: int, folder: Path, places: Sequence[tuple[int, int]]) -> None:
         for case in CASES:
             if len(case.split) == size:
                 write_params(folder / f"{case} {rank}", trained(case, group))
+        (folder / f"{size} {rank} seeds.txt").write_text(seed_of(group))
         (folder / f"{size} {rank}.txt").write_text(unequal(group))
         group.leave()
 

@@ -31,10 +31,11 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
     Without any, the default is scale 1, with a warning, as in the built-in algorithm. For ``test``, which that does not
     have, it is an error if the other splits have maps: its own was probably forgotten.
 
-    The names of the classes are those of the map, or else of the first of `class_names.FILES` in either directory.
+    The names of the classes are those of the map, or else of the first of `class_names.FILES` in either directory;
+    invalid ones in the annotation channel are ignored with a warning.
 
-    Raises DataError for an invalid or forgotten map, for invalid names, and for a `label_map` directory with neither
-    one of `LABEL_MAP_NAMES` nor names; ChannelError for a directory that cannot be read.
+    Raises DataError for an invalid or forgotten map, for invalid names in the label_map channel, and for a `label_map`
+    directory with neither one of `LABEL_MAP_NAMES` nor names; ChannelError for a directory that cannot be read.
     """
     with readable(channel):
         if label_map is not None:
@@ -51,7 +52,13 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
         _warn_of_ignored([maps[0], *names], channel)
     elif names:
         _warn_of_ignored(names, channel)
-        return replace(found, given=read_classes(names[0], num_classes))
+        try:
+            return replace(found, given=read_classes(names[0], num_classes))
+        except DataError as error:
+            if names[0].parent == label_map:
+                raise
+            # The built-in algorithm ignored such a file, and another tool may have left it.
+            logger.warning("The classes have no names: %s", error)
     return found
 
 

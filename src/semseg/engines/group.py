@@ -44,7 +44,10 @@ class Group(Protocol):
         ...
 
     def leave(self) -> None:
-        """End this rank's membership, after which none of these methods may be called. Never waits for other ranks."""
+        """End this rank's membership, after which none of these methods may be called.
+
+        Waits a few seconds at most: the other ranks may stay.
+        """
         ...
 
 
@@ -103,7 +106,7 @@ def shared_by(group: Group, data: bytes) -> bytes:
 
 def shared_arrays(group: Group, arrays: Arrays) -> Arrays:
     """Return rank 0's arrays on every rank of the group; the other ranks' argument is ignored. Collective."""
-    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()} if group.rank == 0 else {}
+    kept = arrays if group.rank == 0 else {}
     table = [(name, array.dtype.str, array.shape) for name, array in kept.items()]
     shared = json.loads(shared_by(group, json.dumps(table).encode()))
     return {

@@ -19,14 +19,15 @@ _MARKED = str.maketrans({character: f"\\{character}" for character in "\\`*_[]|#
 
 _CALL = """\
 ```sh
-mkdir -p serve/model && tar -xzf model.tar.gz -C serve/model
-SAGEMAKER_BASE_DIR=serve SAGEMAKER_BIND_TO_PORT=8080 serve &
+semseg predict model.tar.gz image.jpg --out masks
+semseg serve model.tar.gz --port 8080 &
 curl --fail --data-binary @image.jpg -H 'Content-Type: image/jpeg' -H 'Accept: image/png' \\
     --output mask.png localhost:8080/invocations
 ```
 
-`mask.png` has the size of the image, and in each pixel the id of a class. Other responses, such as probabilities, an
-overlay or JSON, are chosen by `Accept`; the README of semseg-container lists them."""
+The first writes masks into a folder; the others ask a server, whose page is http://localhost:8080/, for one. A mask has
+the size of the image, and in each pixel the id of a class. Other responses, such as probabilities, an overlay or JSON,
+are chosen by `Accept`; the README of semseg-container lists them."""
 
 
 class ModelCard:

@@ -277,6 +277,16 @@ class TestFinding:
         ]
         assert find_label_map("test", None, channel, 2).classes.names == ("d", "e")
 
+    def test_names_that_do_not_fit_are_an_error_only_where_they_were_given(
+        self, annotation: Path, channel: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (annotation / "classes.txt").write_text("a\nb\nc\n")
+        assert find_label_map("train", annotation, None, 2).given is None
+        assert "classes.txt has 3 entries, but num_classes is 2." in caplog.messages[-1]
+        (channel / "classes.txt").write_text("a\nb\nc\n")
+        with pytest.raises(DataError, match=r"label_map/classes.txt has 3 entries"):
+            find_label_map("train", annotation, channel, 2)
+
     def test_a_channel_of_names_alone_asks_for_no_map(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
         (channel / "classes.txt").write_text("a\nb\n")
         for split in ("train", "test"):

@@ -34,4 +34,4 @@ def test_arrays_of_any_kind_are_shared_by_all_ranks() -> None:
         assert list(found) == list(arrays)
         for name, array in arrays.items():
             np.testing.assert_array_equal(found[name], array)
-            assert found[name].dtype == array.dtype
+            assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype)

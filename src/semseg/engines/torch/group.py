@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,10 @@ from torch import distributed
 from semseg.engines.group import Membership, Number
 from semseg.engines.torch import faults
 from semseg.errors import GroupError, first_few
+
+LEAVING_SECONDS = 10.0
+"""How long a rank that leaves may wait for its connections to end. gloo closes them at once; NCCL waits until all has
+been sent, and all ranks leave: for ever if this rank alone leaves, because of an error that is still to be reported."""
 
 
 class TorchGroup:
@@ -32,7 +37,11 @@ class TorchGroup:
         os.environ["GLOO_SOCKET_IFNAME"] = membership.interface
         os.environ["NCCL_SOCKET_IFNAME"] = f"={membership.interface}"  # = for this name alone, not those it begins
         timeout = timedelta(seconds=membership.seconds)
-        with faults.translated_group():
+        with faults.translated_group(
+            "The ranks of the training cannot be connected",
+            f"Check that this host has the network interface {membership.interface} and reaches {membership.address}, "
+            f"port {membership.port}, and see the logs of the other ranks.",
+        ):
             store = distributed.TCPStore(
                 membership.address,
                 membership.port,
@@ -70,9 +79,18 @@ class TorchGroup:
         self.any(False)
 
     def leave(self) -> None:
-        """Close the connections to the other ranks, of which those that still wait for this one get an error."""
-        with suppress(RuntimeError):  # of connections that are broken already
-            distributed.destroy_process_group()
+        """Close the connections to the other ranks, of which those that still wait for this one get an error.
+
+        Returns after LEAVING_SECONDS at the latest; what then is not closed will be with the process.
+        """
+        closing = threading.Thread(target=_close, daemon=True)
+        closing.start()
+        closing.join(LEAVING_SECONDS)
+
+
+def _close() -> None:
+    with suppress(RuntimeError):  # of connections that are broken already
+        distributed.destroy_process_group()
 
 
 def _meet(store: Any, membership: Membership) -> None:

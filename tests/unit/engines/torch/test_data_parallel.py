@@ -153,3 +153,10 @@ def test_ranks_that_start_with_other_parameters_do_not_train(folder: Path, size:
         f"Rank {size - 1} of the training starts with other parameters than rank 0. Give all hosts the same files, and "
         "the same version of this project."
     }
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_rank_has_a_dropout_of_its_own_that_a_step_s_seed_fixes(folder: Path, size: int) -> None:
+    """Rank 0 has that of a training in one process."""
+    seeds = [(folder / f"{size} {rank} seeds.txt").read_text() for rank in range(size)]
+    assert seeds == [str([7 + rank] * 2) for rank in range(size)]

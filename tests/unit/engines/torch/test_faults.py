@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,26 @@ def test_other_errors_stay_as_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, faults.translated(""):
         raise error
     assert caught.value is error
+
+
+NO_SHARED_MEMORY = (
+    "NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, unhandled system error (run with "
+    "NCCL_DEBUG=INFO for details), NCCL version 2.27.7\nncclSystemError: System call (e.g. socket, malloc) or external "
+    "library call failed or device error. \nLast error:\nError while creating shared memory segment "
+    "/dev/shm/nccl-WU88OE (size 9637888), error: No space left on device (28)"
+)
+
+
+@pytest.mark.parametrize("translated", [faults.translated("Buy more."), faults.translated_group()])
+def test_too_little_shared_memory_for_the_ranks_of_a_machine_is_reported_with_the_way_out(translated: Any) -> None:
+    """A container of Docker has 64 MiB, if nothing else is set."""
+    with pytest.raises(DeviceError) as caught, translated:
+        raise torch.distributed.DistBackendError(NO_SHARED_MEMORY)
+    assert str(caught.value) == (
+        "NCCL, which connects the GPUs of this machine, has too little shared memory: Error while creating shared "
+        "memory segment /dev/shm/nccl-WU88OE (size 9637888), error: No space left on device (28). Give the container "
+        "more: docker run --shm-size=1g, or shm_size in a Compose file."
+    )
 
 
 def test_a_backend_names_the_size_of_tiles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch_ranks
+from torch import distributed
 from torch_ranks import OWN, Case, whole_batch
 
 from semseg.engines.group import Group, Membership
@@ -125,12 +127,39 @@ def test_ranks_that_do_not_come_are_named(listener: socket.socket) -> None:
 def test_a_first_rank_that_cannot_be_reached_is_an_error(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     listener.close()
-    with pytest.raises(GroupError, match=f"127.0.0.1.*{port}"):
+    with pytest.raises(GroupError, match=rf"ranks of the training cannot be connected: .*127.0.0.1, {port}\)\. Check"):
         TorchEngine().join(torch_ranks.membership(1, 2, port, None, seconds=1), CPU)
 
 
 def test_an_interface_that_the_machine_lacks_is_an_error_that_names_it(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     place = Membership(0, 1, "127.0.0.1", port, listener.fileno(), "none7", 5)
-    with pytest.raises(GroupError, match="none7"):
+    with pytest.raises(GroupError) as caught:
         TorchEngine().join(place, CPU)
+    assert re.fullmatch(
+        r"The ranks of the training cannot be connected: .*none7\. Check that this host has the network interface "
+        rf"none7 and reaches 127\.0\.0\.1, port {port}, and see the logs of the other ranks\.",
+        str(caught.value),
+    )
+
+
+def test_leaving_does_not_wait_for_ranks_that_stay(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL waits for them: the error for which a rank leaves would not be reported."""
+    port = listener.getsockname()[1]
+    group = TorchEngine().join(torch_ranks.membership(0, 1, port, listener.fileno()), CPU)
+    others_leave, destroyed, destroy = threading.Event(), threading.Event(), distributed.destroy_process_group
+
+    def wait_and_destroy() -> None:
+        others_leave.wait(torch_ranks.SECONDS)
+        destroy()
+        destroyed.set()
+
+    monkeypatch.setattr(distributed, "destroy_process_group", wait_and_destroy)
+    monkeypatch.setattr("semseg.engines.torch.group.LEAVING_SECONDS", 0.1)
+    leaving = threading.Thread(target=group.leave, daemon=True)
+    leaving.start()
+    leaving.join(torch_ranks.SECONDS / 2)
+    has_left = not leaving.is_alive()
+    others_leave.set()
+    assert destroyed.wait(torch_ranks.SECONDS)
+    assert has_left
