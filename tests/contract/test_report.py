@@ -99,7 +99,7 @@ def test_the_report_shows_the_training(finished: tuple[Any, str]) -> None:
     assert "All epochs are done." in body
     assert "<h1>FCN on ResNet-50</h1>" in body
     assert body.count('alt="Prediction of validation/') == 8  # four that stay the same, and the four worst
-    for words in ("Confusion matrix", "JPEG RGB", "48 x 40", "learning_rate", "semseg-container"):
+    for words in ("Confusion matrix", "JPEG RGB", "48 x 40", "learning_rate", "semseg-container", "base_size 48"):
         assert words in body
 
 
