@@ -30,15 +30,18 @@ DEVICES = (AUTO, "cpu", "gpu")
 
 @dataclass(frozen=True)
 class Trainer:
-    """The engine that trains, its device, and what it computes in, one of the engine's `precisions`.
-
-    device: has the GPUs that train. gpus: their number, from the first on; 0 for the CPU.
+    """The engine that trains, its device, which has the GPUs that train, and what it computes in, one of the engine's
+    `precisions`.
     """
 
     engine: Engine
     device: Device
     precision: str
-    gpus: int = 0
+
+    @property
+    def gpus(self) -> int:
+        """The number of GPUs that train, from the first on; 0 for the CPU."""
+        return self.device.gpus
 
 
 def choose_trainer(
@@ -64,7 +67,7 @@ def choose_trainer(
     logger.info("nvidia-smi: took %.3f seconds to run.", time.perf_counter() - start)
     logger.info("nvidia-smi identified %d GPUs.", found.gpus)
     used = _used(chosen, found, gpus)
-    logger.info("Number of GPUs being used: %d", used)
+    logger.info("Number of GPUs being used: %d", used.gpus)
     if evidence and not found.gpus and device == AUTO:
         logger.warning(
             "%s, but %s's cpu variant trains on the CPU. The gpu or the torch variant, or image, trains on the GPU; "
@@ -75,7 +78,7 @@ def choose_trainer(
     resolved = _precision(chosen, found, precision)
     reason = passed_over or (only if len(candidates) == 1 else "it is the first choice")
     logger.info("%s trains in %s: %s.", chosen.title, resolved, reason, extra=FOR_PEOPLE)
-    return Trainer(chosen, replace(found, gpus=used) if gpus else found, resolved, used)
+    return Trainer(chosen, used, resolved)
 
 
 def rank_trainer(engine: str, precision: str, gpu: bool) -> Trainer:
@@ -84,17 +87,19 @@ def rank_trainer(engine: str, precision: str, gpu: bool) -> Trainer:
     gpu: whether this process's first GPU trains, else the CPU. Raises DeviceError.
     """
     chosen = next(one for one in WITH_LEARNERS if one.name == engine)
-    return Trainer(chosen, chosen.find_device(required=True) if gpu else chosen.cpu(), precision, int(gpu))
+    return Trainer(chosen, chosen.find_device(required=True) if gpu else chosen.cpu(), precision)
 
 
-def _used(engine: Engine, found: Device, wanted: int | None) -> int:
-    """The number of GPUs that train: the wanted number, or all. Raises DeviceError if there are fewer."""
-    if wanted and wanted > found.gpus:
+def _used(engine: Engine, found: Device, gpus: int | None) -> Device:
+    """The device with the wanted number of GPUs, or as it is. Raises DeviceError if there are fewer."""
+    if not gpus:
+        return found
+    if gpus > found.gpus:
         raise DeviceError(
-            f"_gpus is {wanted}, but {engine.title} can use {found.gpus} on this machine.",
+            f"_gpus is {gpus}, but {engine.title} can use {found.gpus} on this machine.",
             f"Set it to {found.gpus}, or leave it out." if found.gpus else "Leave it out, to train on the CPU.",
         )
-    return wanted or found.gpus
+    return replace(found, gpus=gpus)
 
 
 def _for_hosts(installed: list[Engine], hosts: int) -> tuple[list[Engine], str]:

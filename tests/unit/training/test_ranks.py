@@ -26,7 +26,7 @@ class Fake:
 def planned(hosts: Hosts, gpus: int = 0, in_groups: bool = True, **given: str) -> Ranks:
     engine: Any = Fake(in_groups)
     settings, _ = parse({"num_classes": "2", **given})
-    return plan_ranks(settings, hosts, Trainer(engine, Device("a device", gpus), "float32", gpus))
+    return plan_ranks(settings, hosts, Trainer(engine, Device("a device", gpus), "float32"))
 
 
 def test_one_rank_for_each_gpu_or_as_many_as_wanted_on_the_cpu() -> None:
@@ -66,11 +66,11 @@ def test_ranks_are_of_cpus() -> None:
 
 def test_a_pipe_is_read_by_one_process() -> None:
     engine: Any = Fake(True)
-    trainer = Trainer(engine, Device("a device", 2), "float32", 2)
+    trainer = Trainer(engine, Device("a device", 2), "float32")
     settings, _ = parse({"num_classes": "2"})
     with pytest.raises(ChannelError, match="Training in Pipe mode uses one device, but 2 would train"):
         plan_ranks(settings, ALONE, trainer, piped=True)
-    assert plan_ranks(settings, ALONE, Trainer(engine, Device("a device", 1), "float32", 1), piped=True) == ONE_RANK
+    assert plan_ranks(settings, ALONE, Trainer(engine, Device("a device", 1), "float32"), piped=True) == ONE_RANK
 
 
 @pytest.mark.req("R55")

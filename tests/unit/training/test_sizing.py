@@ -16,7 +16,7 @@ from semseg.training.sizing import log_division
 def logged(caplog: pytest.LogCaptureFixture, tmp_path: Any, ranks: Ranks, gpus: int, batch: str) -> list[str]:
     settings, _ = parse({"num_classes": "21", "mini_batch_size": batch, "crop_size": "480"})
     unused: Any = None
-    trainer = Trainer(unused, Device("a device", gpus), "float32", gpus)
+    trainer = Trainer(unused, Device("a device", gpus), "float32")
     job = Job(Paths(tmp_path), None, unused, settings, 1, unused, trainer, None, ranks)
     with caplog.at_level("INFO", logger="semseg"):
         log_division(job)

@@ -102,15 +102,15 @@ class GluonLearner:
         """What the network makes of the parts of a batch, whose `inputs` are on the devices."""
         images = [own for own, _ in inputs]
         outputs = self._synchronised(images) if self._synchronised else [self._training(own) for own in images]
-        valid = max(1, _counted(batch.labels))
+        valid = [_counted(part.labels) for part in parts]
         return [
             Part(
                 [networks.resize_like(mx.nd, logits, own) for logits in heads],
                 labels,
                 images=len(part) / len(batch),
-                valid=_counted(part.labels) / valid,
+                valid=counted / max(1, sum(valid)),
             )
-            for part, heads, (own, labels) in zip(parts, outputs, inputs, strict=True)
+            for part, heads, counted, (own, labels) in zip(parts, outputs, valid, inputs, strict=True)
         ]
 
     def _update(self, images: int, learning_rate: float, parts: int) -> None:
