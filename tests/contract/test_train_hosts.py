@@ -229,8 +229,8 @@ def test_three_hosts_with_pytorch_train_as_one_process_and_a_killed_one_is_named
     processes = three.held()
     processes[1].kill()
     os.kill(ranks_of(processes[0])[0], signal.SIGUSR1)  # go on
-    others = three.ended([processes[0], processes[2]])
-    assert [code for code, _ in others] == [2, 2], others
+    found = three.ended(processes)
+    assert [code for code, _ in found] == [2, -signal.SIGKILL, 2], found
     for host in (0, 2):
         assert three.failure(host).startswith("AlgorithmError: The host 10.77.0.2 has ended"), three.failure(host)
 
