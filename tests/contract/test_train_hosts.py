@@ -182,6 +182,7 @@ def test_a_stop_of_one_host_saves_a_checkpoint_and_ends_both(on_loopback: Hosts,
     assert not any(job.paths.failure.exists() for job in on_loopback.jobs)
 
 
+@pytest.mark.slow
 def test_one_host_resumes_what_two_have_begun(on_loopback: Hosts, alone: Any) -> None:
     processes = on_loopback.held()
     processes[0].send_signal(signal.SIGTERM)

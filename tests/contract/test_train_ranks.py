@@ -78,7 +78,7 @@ def with_checkpoints(job: Any, **changes: str) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("ranks", ["1", "3"])
+@pytest.mark.parametrize("ranks", ["1", pytest.param("3", marks=pytest.mark.slow)])
 def test_a_stopped_training_resumes_on_another_number_of_ranks(
     both: tuple[Any, str, Any, str], job: Any, ranks: str
 ) -> None:
