@@ -5,7 +5,6 @@ Names, defaults, ranges and error texts are those of the built-in algorithm.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from semseg.errors import HyperparameterError
 from semseg.networks.definitions import BACKBONES, NETWORKS, titles
 from semseg.sagemaker.optimizers import OPTIMIZERS, readers
 from semseg.sagemaker.rules import Rule, boolean, choice, epoch_list, integer, real, text, weights
+from semseg.sagemaker.unexpected import is_the_platforms, missing, text_of, unknown
 
 
 @dataclass(frozen=True)
@@ -219,21 +219,21 @@ def _parsed(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[H
     known = {rule.name for rule in rules()}
     for name, value in given.items():
         with _collecting(errors):
-            texts[name] = _text(name, value)
-            if name not in known and not _is_the_platforms(name):
-                warnings.append(_unknown(name))
+            texts[name] = text_of(name, value)
+            if name not in known and not is_the_platforms(name):
+                warnings.append(unknown(name, [rule.name for rule in rules()]))
     given_wrongly = {error.name for error in errors}
     texts = defaults() | texts
     if texts["lr_scheduler"] != "step":
         texts.pop("lr_scheduler_step", None)  # unused, so no value is an error
-    missing = [rule.name for rule in rules() if rule.required and not texts.get(rule.name)]
+    absent = [rule.name for rule in rules() if rule.required and not texts.get(rule.name)]
     if texts["lr_scheduler"] == "step" and not texts.get("lr_scheduler_step"):
-        missing.append("lr_scheduler_step")
-    if missing := [name for name in missing if name not in given_wrongly]:
-        errors.append(_missing(missing))
+        absent.append("lr_scheduler_step")
+    if absent := [name for name in absent if name not in given_wrongly]:
+        errors.append(missing(absent))
     for field, rule in _rules().items():
         with _collecting(errors):
-            values[field] = _value(rule, None if rule.name in missing else texts.get(rule.name))
+            values[field] = _value(rule, None if rule.name in absent else texts.get(rule.name))
     if {"class_weights", "num_classes"} <= values.keys():
         with _collecting(errors):
             _require_weight_for_each_class(values["class_weights"], values["num_classes"])
@@ -247,16 +247,6 @@ def _collecting(errors: list[HyperparameterError]) -> Iterator[None]:
         yield
     except HyperparameterError as error:
         errors.append(error)
-
-
-def _missing(names: list[str]) -> HyperparameterError:
-    listed = ", ".join(f"'{name}'" for name in names)
-    return HyperparameterError(
-        f"No value(s) were specified for {listed} which are required hyperparameter(s) (caused by ValidationError)",
-        "",
-        names[0] if len(names) == 1 else "",
-        "is missing.",
-    )
 
 
 def _require_weight_for_each_class(class_weights: str | tuple[float, ...] | None, num_classes: int | None) -> None:
@@ -274,40 +264,6 @@ def _value(rule: Rule, text: str | None) -> Any:
     if text is None:
         return () if rule.name == "lr_scheduler_step" else None
     return rule(text)
-
-
-def _text(name: str, value: object) -> str:
-    if isinstance(value, bool | int | float):
-        return str(value)
-    if not isinstance(value, str):
-        raise HyperparameterError(
-            f"The value of the {name[:100]!r} hyperparameter must be a string, not {type(value).__name__} "
-            "(caused by ValidationError)",
-            "Give the value in quotes, or leave the name out.",
-            name,
-            f"must be a string, not {type(value).__name__}.",
-        )
-    value = value.strip()
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
-
-
-def _is_the_platforms(name: str) -> bool:
-    return name == "_tuning_objective_metric" or name.startswith("sagemaker_")
-
-
-def _unknown(name: str) -> str:
-    """Returns a warning about an unknown private name. Raises HyperparameterError if the name is not private."""
-    known = [rule.name for rule in rules()]
-    nearest = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6)
-    hint = f"Did you mean '{nearest[0]}'?" if nearest else f"The hyperparameters are {', '.join(known)}."
-    if not name.startswith("_"):
-        raise HyperparameterError(
-            f"Additional properties are not allowed ({name[:100]!r} was unexpected) (caused by ValidationError)",
-            hint,
-            name,
-            "is unknown.",
-        )
-    return f"The hyperparameter {name[:100]!r} is unknown and has no effect. {hint}"
 
 
 def _as_string(value: Any) -> str:
