@@ -121,6 +121,29 @@ def test_hosts_with_other_hyperparameters_are_an_error_on_both(on_loopback: Host
         )
 
 
+def test_hosts_with_other_files_each_agree_on_the_steps(on_loopback: Hosts) -> None:
+    """ShardedByS3Key: of the ten pairs of each, the second host lacks four; batches of five."""
+    for job in on_loopback.jobs:
+        names = ("train", "train_annotation", "validation", "validation_annotation")
+        config = {
+            name: {"S3DistributionType": "ShardedByS3Key" if "train" in name else "FullyReplicated"} for name in names
+        }
+        job.paths.input_data_config.write_text(json.dumps(config))
+    second = on_loopback.jobs[1].paths
+    for number, (image, mask) in enumerate(
+        zip(*(sorted(second.channel(name).iterdir()) for name in ("train", "train_annotation")), strict=True)
+    ):
+        if number < 4:
+            image.unlink()
+            mask.unlink()
+    found = on_loopback.run()
+    assert [code for code, _ in found] == [0, 0], found
+    assert "The 2 hosts have 16 pairs of the train channel in all." in found[0][1]
+    assert "LRScheduler setup: iters per epoch: 3, num_epochs 2" in found[0][1]
+    assert [epoch["epoch"] for epoch in values(on_loopback.jobs[0])] == [0, 1]
+    assert len(re.findall(r"epoch: [01], iterations: \d speed: \S+ samples/sec learning_rate", found[0][1])) == 6
+
+
 def test_a_host_that_never_comes_is_named(on_loopback: Hosts) -> None:
     on_loopback.configure(_rendezvous_minutes="0.03")
     (found,) = on_loopback.ended([on_loopback.jobs[0].start()])

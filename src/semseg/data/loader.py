@@ -27,17 +27,26 @@ class TrainingLoader:
     fill a batch thus start the next epoch, as with Gluon's `DataLoader(last_batch='rollover')`, and yet any epoch
     can be started directly. If there are fewer pairs than a batch has, all of them are one batch.
     shuffle: whether the order of an epoch is random; otherwise it is that of the pairs. share: the part of each batch
-    that is made here, the same positions in each; it may be empty.
+    that is made here, the same positions in each; it may be empty. whole: if these are only one host's pairs and its
+    part of each batch, the number of pairs on all hosts and the size of a whole batch: these make the epochs, in which
+    a host then has some of its pairs more often than others.
     """
 
     seekable = True
 
     def __init__(
-        self, pairs: Sequence[Pair], sampler: Sampler, batch_size: int, shuffle: bool = True, share: Share = WHOLE
+        self,
+        pairs: Sequence[Pair],
+        sampler: Sampler,
+        batch_size: int,
+        shuffle: bool = True,
+        share: Share = WHOLE,
+        whole: tuple[int, int] | None = None,
     ) -> None:
         self._pairs = pairs
         self._sampler = sampler
-        self._batch_size = min(batch_size, len(pairs))
+        self._batch_size = batch_size if whole else min(batch_size, len(pairs))
+        self._whole = whole or (len(pairs), self._batch_size)
         self._shuffle = shuffle
         self._part = share.of(self._batch_size)
 
@@ -62,7 +71,7 @@ class TrainingLoader:
 
     def _batches(self, epoch: int) -> tuple[int, int]:
         """The numbers of the first batch of an epoch and of the first batch of the next."""
-        first, following = (first_batch(number, len(self._pairs), self._batch_size) for number in (epoch, epoch + 1))
+        first, following = (first_batch(number, *self._whole) for number in (epoch, epoch + 1))
         return first, following
 
     def _sequence(self, start: int, stop: int) -> Iterator[IndexedPair]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Split:
     annotation: the directory of the masks, if `images` is the directory of the images.
     manifest: the augmented manifest in the channel's directory.
     piped: whether they come through pipes named ``<images>_<epoch>``.
+    sharded: whether each host has other pairs (ShardedByS3Key), rather than all.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Split:
     annotation: Path | None
     manifest: Path | None
     piped: bool
+    sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def read_channels(paths: Paths) -> Channels:
         )
     piped = _piped(config, paths.input_data_config)
     present = {name: paths.channel(name) for name in CHANNELS if _is_given(name, paths)}
-    train, validation = (_split(name, name in piped, present, paths) for name in SPLITS)
+    splits = (_split(name, name in piped, present, paths) for name in SPLITS)
+    train, validation = (replace(split, sharded=_is_sharded(config.get(split.name))) for split in splits)
     test = _split(TEST[0], False, present, paths) if any(name in present for name in TEST) else None
     missing = [name for split in (train, validation, test) if split for name in _missing(split, present)]
     if missing:
@@ -123,6 +126,10 @@ def _missing(split: Split, present: Mapping[str, Path]) -> list[str]:
         return []
     annotation = [] if split.annotation or split.manifest else [f"{split.name}_annotation"]
     return ([] if split.name in present else [split.name]) + annotation
+
+
+def _is_sharded(channel: Any) -> bool:
+    return isinstance(channel, dict) and channel.get("S3DistributionType") == "ShardedByS3Key"
 
 
 def _piped(config: Mapping[str, Any], path: Path) -> set[str]:

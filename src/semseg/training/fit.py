@@ -6,11 +6,10 @@ import math
 import threading
 
 from semseg.artifact import model_dir
-from semseg.data.shares import Share
 from semseg.errors import DeviceMemoryError, Stopped
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.components import early_stopping
-from semseg.training.inputs import training_data, validation_data
+from semseg.training.inputs import Part, training_data, validation_data
 from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite
 from semseg.training.prepare import Run
@@ -28,9 +27,10 @@ def fit(run: Run, stop: threading.Event) -> Progress:
     Raises DivergedError, DeviceMemoryError with a batch and a crop to try, and Stopped if stopped before there is a
     model to save.
     """
-    job, share = run.job, Share(run.group.rank, run.group.size)
-    training = training_data(job.inputs.train, job.settings, job.samples, stop.is_set, share)
-    validation = validation_data(job.inputs.validation, job.settings, stop.is_set, share)
+    job, ranks = run.job, run.job.ranks
+    part = Part(ranks, run.group.rank - ranks.first, job.pairs)
+    training = training_data(job.inputs.train, job.settings, job.samples, stop.is_set, part)
+    validation = validation_data(job.inputs.validation, job.settings, stop.is_set, part)
     try:
         progress = build_loop(run, training, validation).run(stop, run.progress)
     except DeviceMemoryError as error:

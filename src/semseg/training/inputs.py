@@ -21,12 +21,13 @@ from semseg.data.pipe_loader import PipeTrainingLoader, PipeValidationLoader
 from semseg.data.report import Report, SplitReport
 from semseg.data.s3 import ObjectStore
 from semseg.data.samples import Sampler
-from semseg.data.shares import WHOLE, Share
+from semseg.data.shares import Share
 from semseg.errors import DataError, HyperparameterError, Stopped
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loop import TrainingData, ValidationData
+from semseg.training.ranks import ONE_RANK, Ranks
 from semseg.types import Batch, Classes
 
 
@@ -142,37 +143,59 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def training_data(
-    train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool], share: Share = WHOLE
-) -> TrainingData:
-    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits.
+@dataclass(frozen=True)
+class Part:
+    """A rank's part of the data. ranks: those of all hosts; local: its number among those of its host.
 
-    share: this rank's part of them.
+    pairs: the number of training pairs on all hosts, if each has its own; None if each has all.
     """
-    if train.listing:
-        pairs, size = train.listing.pairs, settings.mini_batch_size
-        if len(pairs) < size:
-            LOGGER.warning(
-                "The train channel has %d pairs, fewer than mini_batch_size=%d: they form one batch.", len(pairs), size
-            )
+
+    ranks: Ranks = ONE_RANK
+    local: int = 0
+    pairs: int | None = None
+
+    def of_host(self, size: int) -> int:
+        """The images of a batch of this size that the ranks of this host have."""
+        first = self.ranks.first
+        return sum(len(Share(rank, self.ranks.size).of(size)) for rank in range(first, first + self.ranks.local))
+
+    def share(self, sharded: bool) -> Share:
+        """The rank's share of what its host has: with `sharded` only its host's ranks divide that."""
+        return Share(self.local, self.ranks.local) if sharded else Share(self.ranks.first + self.local, self.ranks.size)
+
+
+ALL = Part()
+"""That of a training in one process."""
+
+
+def training_data(
+    train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool], part: Part = ALL
+) -> TrainingData:
+    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits."""
+    if not train.listing:
+        return PipeTrainingLoader(train.split.images, sampler(train, settings), settings.mini_batch_size, samples, stop)
+    pairs, size = train.listing.pairs, settings.mini_batch_size
+    count = len(pairs) if part.pairs is None else part.pairs
+    if count < size:
+        LOGGER.warning(
+            "The train channel has %d pairs, fewer than mini_batch_size=%d: they form one batch.", count, size
+        )
+    share = part.share(part.pairs is not None)
+    if part.pairs is None:
         return TrainingLoader(pairs, sampler(train, settings), size, share=share)
-    return PipeTrainingLoader(train.split.images, sampler(train, settings), settings.mini_batch_size, samples, stop)
+    whole = part.pairs, min(size, part.pairs)
+    return TrainingLoader(pairs, sampler(train, settings), part.of_host(whole[1]), share=share, whole=whole)
 
 
 def validation_data(
-    validation: Input, settings: Hyperparameters, stop: Callable[[], bool], share: Share = WHOLE
+    validation: Input, settings: Hyperparameters, stop: Callable[[], bool], part: Part = ALL
 ) -> ValidationData:
-    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1.
-
-    share: this rank's part of them.
-    """
+    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1."""
+    size = settings.validation_mini_batch_size
     if validation.listing:
-        return ValidationLoader(
-            validation.listing.pairs, sampler(validation, settings), settings.validation_mini_batch_size, share
-        )
-    return PipeValidationLoader(
-        validation.split.images, sampler(validation, settings), settings.validation_mini_batch_size, stop
-    )
+        share = part.share(validation.split.sharded)
+        return ValidationLoader(validation.listing.pairs, sampler(validation, settings), size, share)
+    return PipeValidationLoader(validation.split.images, sampler(validation, settings), size, stop)
 
 
 def whole_images(

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import socket
+from collections.abc import Mapping
+from typing import Any
 
-from semseg.errors import UserError, first_few
+from semseg.errors import GroupError, UserError, first_few
 from semseg.machine import address_of
+from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.inputs import fingerprint
 from semseg.training.job import Job
 from semseg.training.meeting import Hello
 from semseg.version import __version__
 
+PAIRS = "pairs"
+
 
 def hello(job: Job) -> Hello:
-    """Returns what this host says: what must be the same on all hosts, as digests."""
-    inputs = job.inputs
+    """Returns what this host says: what must be the same on all hosts, as digests, and its number of training pairs.
+
+    Of a channel that is ShardedByS3Key each host has other files.
+    """
+    splits = (job.inputs.train, job.inputs.validation)
+    settings = job.settings.as_strings()
+    if job.inputs.train.split.sharded:
+        del settings["num_training_samples"]  # which may be counted
     same = {
         "the version of this software": __version__,
-        "the hyperparameters": _digest(job.settings.as_strings()),
+        "the hyperparameters": _digest(settings),
         "the number of devices that train on each": str(job.ranks.local),
-        "the files of their channels": _digest(fingerprint((inputs.train, inputs.validation))),
+        "what ShardedByS3Key divides": _digest({one.split.name: str(one.split.sharded) for one in splits}),
+        "the files of their channels": _digest(fingerprint([one for one in splits if not one.split.sharded])),
     }
-    return Hello(job.hosts.current, same, {})
+    listing = job.inputs.train.listing
+    return Hello(job.hosts.current, same, {PAIRS: len(listing.pairs) if listing else 0})
+
+
+def with_facts(job: Job, facts: Mapping[str, Any]) -> Job:
+    """Returns the job with what its hosts, if several, have learned: how many training pairs they have together.
+
+    Raises GroupError for numbers that are none, which only another version of this software sends.
+    """
+    if not facts or not job.inputs.train.split.sharded:
+        return job
+    counts: list[Any] = [fact.get(PAIRS) if isinstance(fact, dict) else None for fact in facts.values()]
+    if any(type(count) is not int or not 0 < count < 1 << 31 for count in counts):
+        raise GroupError(f"The hosts have sent {first_few(counts)} as their numbers of training pairs.")
+    total, own = int(sum(counts)), facts[job.hosts.current][PAIRS]
+    LOGGER.info("The %d hosts have %d pairs of the train channel in all.", job.hosts.count, total)
+    return dataclasses.replace(job, pairs=total, samples=total if job.samples == own else job.samples)
 
 
 def require_address(interface: str) -> str:

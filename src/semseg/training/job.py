@@ -54,7 +54,8 @@ class Job:
     folder: the job's folder outside SageMaker, else None. settings: those that take effect, with the engine and the
     precision that `auto` stands for. samples: the samples an epoch for the learning rate schedule; equals
     settings.num_training_samples. checkpoints: None if the job keeps none, or another host does. ranks: those that
-    train, on all hosts.
+    train, on all hosts. pairs: the number of training pairs on all hosts, once they have met, if each has its own
+    (ShardedByS3Key); else None.
     """
 
     paths: Paths
@@ -66,6 +67,7 @@ class Job:
     trainer: Trainer
     checkpoints: Checkpoints | None
     ranks: Ranks = ONE_RANK
+    pairs: int | None = None
 
     @property
     def devices(self) -> int:
@@ -93,6 +95,11 @@ def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch
         settings, num_training_samples=samples, engine=trainer.engine.name, precision_dtype=trainer.precision
     )
     ranks = plan_ranks(settings, hosts, trainer, channels.train.piped or channels.validation.piped)
+    if ranks.hosts > 1 and channels.train.sharded and settings.class_weights == "auto":
+        raise HyperparameterError(
+            "_class_weights=auto needs all training files on each host, but the channel train is ShardedByS3Key.",
+            "Give a number for each class, such as those that `semseg check` suggests, or use FullyReplicated.",
+        )
     checkpoints = open_checkpoints(paths, settings, inputs, folder) if ranks.saves else None
     return Job(paths, folder, hosts, settings, samples, inputs, trainer, checkpoints, ranks)
 

@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.components import specify
 from semseg.training.finish import complete
 from semseg.training.host_link import HostLink
-from semseg.training.introduction import hello, require_address
+from semseg.training.introduction import hello, require_address, with_facts
 from semseg.training.job import Job
 from semseg.training.local_ranks import LocalRank, local_ranks
 from semseg.training.meeting import WATCH_PORT, call, gather
@@ -51,6 +51,8 @@ def train_in_ranks(checked: Checked, stop: threading.Event, resources: ExitStack
     job = checked.job
     scratch = resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-"))
     place = _meet(job, stop, resources)
+    job = with_facts(job, place.facts)
+    checked = dataclasses.replace(checked, job=job)
     tasks = _tasks(checked, place.membership, Path(scratch), mmap_threshold)
     with closing(place.link) if place.link else nullcontext(), local_ranks(tasks, place.listener) as ranks:
         watch(ranks, place.link, stop)
@@ -61,11 +63,15 @@ def train_in_ranks(checked: Checked, stop: threading.Event, resources: ExitStack
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the ranks find each other. membership: without a rank. listener: of rank 0. link: to the other hosts."""
+    """Where the ranks find each other.
+
+    membership: without a rank. listener: of rank 0. link: to the other hosts. facts: what these have said, by name.
+    """
 
     membership: Membership
     listener: socket.socket | None
     link: HostLink | None
+    facts: Mapping[str, Any]
 
 
 def _meet(job: Job, stop: threading.Event, resources: ExitStack) -> _Place:
@@ -74,22 +80,19 @@ def _meet(job: Job, stop: threading.Event, resources: ExitStack) -> _Place:
     if ranks.hosts == 1:
         listener = resources.enter_context(socket.create_server(("127.0.0.1", 0)))
         address, port = listener.getsockname()
-        return _Place(Membership(0, ranks.size, address, port, None, "lo", COLLECTIVE_SECONDS), listener, None)
+        return _Place(Membership(0, ranks.size, address, port, None, "lo", COLLECTIVE_SECONDS), listener, None, {})
     own, seconds = hello(job), 60 * job.settings.rendezvous_minutes
     LOGGER.info("Waiting for all of the %d hosts of the job, up to %g minutes.", hosts.count, seconds / 60)
     if ranks.saves:
         address = require_address(hosts.interface)
         meeting = resources.enter_context(_listening(address, WATCH_PORT))
         found: socket.socket | None = resources.enter_context(_listening(address, STORE_PORT))
-        peers, _ = gather(meeting, hosts, own, seconds, stop)
+        peers, facts = gather(meeting, hosts, own, seconds, stop)
     else:
-        peer, _ = call(hosts, own, seconds, stop)
+        peer, facts = call(hosts, own, seconds, stop)
         peers, address, found = [peer], peer.address, None
-    link = HostLink(peers, ranks.saves)
-    resources.callback(link.close)
-    return _Place(
-        Membership(0, ranks.size, address, STORE_PORT, None, hosts.interface, COLLECTIVE_SECONDS), found, link
-    )
+    membership = Membership(0, ranks.size, address, STORE_PORT, None, hosts.interface, COLLECTIVE_SECONDS)
+    return _Place(membership, found, HostLink(peers, ranks.saves), facts)
 
 
 def _listening(address: str, port: int) -> socket.socket:
@@ -122,6 +125,7 @@ def _tasks(checked: Checked, membership: Membership, scratch: Path, mmap_thresho
                 ranks=job.ranks,
                 settings=job.settings,
                 samples=job.samples,
+                pairs=job.pairs,
                 weights=checked.weights,
                 report=checked.report if place.rank == 0 else None,
                 keep_earlier=checked.keep_earlier,

@@ -70,6 +70,7 @@ class RankTask:
     ranks: Ranks
     settings: Hyperparameters
     samples: int
+    pairs: int | None
     weights: tuple[float, ...] | None
     report: Report | None
     keep_earlier: bool
@@ -144,7 +145,16 @@ def _reopen(task: RankTask, store: ObjectStore) -> Job:
     trainer = rank_trainer(task.settings.engine, task.settings.precision_dtype, task.gpu)
     checkpoints = open_checkpoints(task.paths, task.settings, inputs, task.folder) if _saves(task) else None
     return Job(
-        task.paths, task.folder, task.hosts, task.settings, task.samples, inputs, trainer, checkpoints, task.ranks
+        task.paths,
+        task.folder,
+        task.hosts,
+        task.settings,
+        task.samples,
+        inputs,
+        trainer,
+        checkpoints,
+        task.ranks,
+        task.pairs,
     )
 
 

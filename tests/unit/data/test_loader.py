@@ -302,3 +302,16 @@ def test_shares_are_disjoint_slices_of_almost_equal_size(size: int, ranks: int) 
     parts = [Share(rank, ranks).of(size) for rank in range(ranks)]
     assert [position for part in parts for position in part] == list(range(size))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_hosts_with_their_own_pairs_have_epochs_of_the_same_length(pairs: list[Pair]) -> None:
+    """Seven pairs and three, of which each batch takes two and one: the fewer ones come again sooner."""
+    sampler = Sampler(LABEL_MAP, 8, 16, 0, 2)
+    many = TrainingLoader(pairs[:7], sampler, 2, whole=(10, 3))
+    few = TrainingLoader(pairs[7:], sampler, 1, whole=(10, 3))
+    both = TrainingLoader(pairs, sampler, 3)
+    for epoch in range(3):
+        assert many.iterations(epoch) == few.iterations(epoch) == both.iterations(epoch)
+        assert [len(batch) for batch in many.epoch(epoch)] == [2] * both.iterations(epoch)
+    assert sorted(Counter(row(few, 3)).values()) == [3, 3, 4]
+    assert max(Counter(row(many, 3)).values()) - min(Counter(row(many, 3)).values()) <= 1

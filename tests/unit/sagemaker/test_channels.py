@@ -169,3 +169,13 @@ def test_deeply_nested_json_is_refused(paths: Paths) -> None:
 def test_the_base_directory_comes_from_the_environment() -> None:
     assert Paths.from_environment({}).base == Path("/opt/ml")
     assert Paths.from_environment({"SAGEMAKER_BASE_DIR": "/data"}).model == Path("/data/model")
+
+
+def test_a_channel_may_be_divided_among_the_hosts(paths: Paths) -> None:
+    config = {
+        "train": {"S3DistributionType": "ShardedByS3Key"},
+        "validation": {"S3DistributionType": "FullyReplicated"},
+    }
+    paths.input_data_config.write_text(json.dumps(config))
+    channels = read_channels(paths)
+    assert (channels.train.sharded, channels.validation.sharded) == (True, False)

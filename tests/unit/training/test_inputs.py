@@ -11,10 +11,12 @@ from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import LabelMap, parse_label_map
 from semseg.data.pairs import Listing, list_pairs
 from semseg.data.shapes import write_shapes
+from semseg.data.shares import Share
 from semseg.errors import DataError, HyperparameterError
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import parse
-from semseg.training.inputs import Input, check_inputs, fingerprint, joined_classes, require_files, training_data
+from semseg.training.inputs import Input, Part, check_inputs, fingerprint, joined_classes, require_files, training_data
+from semseg.training.ranks import Ranks
 
 PLAIN = '{"scale": 1}'
 NAMES = {0: "void", 1: "road", 2: "tree"}
@@ -153,3 +155,12 @@ def test_label_maps_that_contradict_each_other_are_suspicious_even_where_nothing
     (line,) = check_inputs((train, validation), workers=0).suspicions
     assert line.startswith("train and validation: their label maps give one colour different classes")
     assert not check_inputs((train, train), workers=0).suspicions
+
+
+def test_the_parts_of_ranks_are_of_all_pairs_or_of_their_hosts() -> None:
+    """Two hosts of two ranks, batches of five: three images for the first host."""
+    parts = [Part(Ranks(2, 2, host), local, 100) for host in range(2) for local in range(2)]
+    assert [part.of_host(5) for part in parts] == [3, 3, 2, 2]
+    assert [part.share(False) for part in parts] == [Share(rank, 4) for rank in range(4)]
+    assert [part.share(True) for part in parts] == [Share(0, 2), Share(1, 2)] * 2
+    assert [len(part.share(True).of(part.of_host(5))) for part in parts] == [2, 1, 1, 1]
