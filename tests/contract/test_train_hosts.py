@@ -111,6 +111,51 @@ def test_two_hosts_train_as_one_process_and_the_first_keeps_all_results(on_loopb
     assert "#metrics" not in other_log
 
 
+def fed_hosts(hosts: Hosts, lines: list[int], sharded: bool) -> list[tuple[int, str]]:
+    """Trains on pipes of so many lines of one manifest, its first or, for the last host, its last."""
+    data = [dict[str, Path]() for _ in hosts.jobs]
+    for split in ("train", "validation"):
+        for host, job in enumerate(hosts.jobs):
+            channel = job.paths.channel("")
+            all_lines = manifest_lines(channel, split, str(channel / "kept") + "/").splitlines(keepends=True)
+            found = all_lines if split == "validation" else all_lines[-lines[host] :] if host else all_lines[: lines[0]]
+            data[host][split] = job.paths.base / f"{split}.manifest"
+            data[host][split].write_text("".join(found))
+    for job in hosts.jobs:
+        kept = job.paths.channel("kept")
+        kept.mkdir()
+        for name in ("train", "train_annotation", "validation", "validation_annotation"):
+            shutil.copytree(job.paths.channel(name), kept / name)
+        into_pipes(job, S3DistributionType="ShardedByS3Key" if sharded else "FullyReplicated")
+    with ExitStack() as writers:
+        for job, manifests in zip(hosts.jobs, data, strict=True):
+            writers.enter_context(fed(job.paths, manifests))
+        return hosts.run()
+
+
+def test_hosts_with_the_same_pipes_train_as_one_process(
+    on_loopback: Hosts, new_job: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Each host's reader makes its part of each batch; with two ranks on each host, the second gets its images."""
+    alone = Hosts([new_job()], ["algo-1"])
+    for hosts in (alone, on_loopback):
+        hosts.configure(num_training_samples="10", mini_batch_size="4", _ranks="1" if hosts is alone else "2")
+        found = fed_hosts(hosts, [10] * len(hosts.jobs), sharded=False)
+        assert {code for code, _ in found} == {0}, found
+    require_equal(alone.jobs[0], on_loopback.jobs[0])
+
+
+@pytest.mark.slow
+def test_the_first_host_without_a_batch_ends_the_epoch_of_all(on_loopback: Hosts) -> None:
+    """Of batches of five, of ShardedByS3Key, the first host has three images and the second two."""
+    on_loopback.configure(num_training_samples="10", mini_batch_size="5")
+    found = fed_hosts(on_loopback, [8, 2], sharded=True)
+    assert [code for code, _ in found] == [0, 0], found
+    assert found[0][1].count("#progress_notice") > 0
+    for line in values(on_loopback.jobs[0]):
+        assert line["samples"] == 5
+
+
 def test_hosts_with_other_hyperparameters_are_an_error_on_both(on_loopback: Hosts) -> None:
     on_loopback.jobs[1].configure(**(RANKS | {"_ranks": "1", "learning_rate": "0.5"}))
     found = on_loopback.run()
