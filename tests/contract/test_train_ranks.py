@@ -247,6 +247,7 @@ def test_a_record_that_no_rank_can_read_is_an_error_that_names_it(job: Any, stre
     )
 
 
+@pytest.mark.slow
 def test_sigterm_while_ranks_train_on_pipes_saves_the_model(job: Any, streets: dict[str, Path]) -> None:
     piped(job)
     with fed(job.paths, streets):

@@ -49,4 +49,4 @@ def into_pipes(job: Any, **config: str) -> None:
     """Turns the channels of a job into pipes; config: more of their configuration."""
     for name in ("train", "train_annotation", "validation", "validation_annotation"):
         shutil.rmtree(job.paths.channel(name))
-    job.paths.input_data_config.write_text(json.dumps({split: PIPE | config for split in ("train", "validation")}))
+    job.paths.input_data_config.write_text(json.dumps(dict.fromkeys(("train", "validation"), PIPE | config)))
