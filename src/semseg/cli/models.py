@@ -143,6 +143,7 @@ def add_quantize(commands: Commands) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images like those to be served")
     parser.add_argument("--annotations", type=Path, metavar="DIR", help="their masks")
     parser.add_argument("--label-map", type=Path, metavar="FILE", help="(default: label_map.json in the annotations)")
+    parser.add_argument("--suffix", default="", metavar="TEXT", help="the end of masks' names that images lack, as _L")
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
@@ -158,7 +159,8 @@ def _quantize(arguments: argparse.Namespace) -> int:
     set_up_logging()
     try:
         with model_directory(arguments.directory) as directory:
-            gate = quantize_folder(directory, arguments.images, arguments.annotations, arguments.label_map)
+            masks = arguments.annotations, arguments.label_map, arguments.suffix
+            gate = quantize_folder(directory, arguments.images, *masks)
     except OSError as error:
         raise UserError(f"The model cannot be written: {os_reason(error)}.") from error
     print(f"{'kept' if gate.passed else 'discarded'}: {gate}")

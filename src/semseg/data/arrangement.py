@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from semseg.codecs.conversion import IMAGE_FORMATS, MASK_FORMATS, image_to_png, mask_to_png
+from semseg.data.nested import files_below
+from semseg.data.pairs import naming_hint
 from semseg.data.threads import map_in_order
 from semseg.errors import ChannelError, DataError, ImageError, first_few, one_line
 from semseg.machine import usable_cores
@@ -79,6 +80,8 @@ def arrange(
         masks = _scanned(masks_name, Path(sources[masks_name]), _MASKS, MASK_FORMATS)
         if arrangement.suffix:
             masks = _without_suffix(masks, arrangement.suffix, sources[masks_name])
+            of_masks = frozenset(masks.files.values())  # images and masks may be in one folder
+            images = _only(images, [stem for stem, path in images.files.items() if path not in of_masks])
         if arrangement.split and name == "train":
             made |= _split(images, masks, arrangement.split)
         elif arrangement.suffix or not (images.is_channel and masks.is_channel):
@@ -125,19 +128,16 @@ def _scanned(name: str, folder: Path, plain: Sequence[str], formats: Mapping[str
 def _nested(folder: Path, accepted: Sequence[str]) -> dict[str, Path]:
     """The accepted files below a folder by their flat names. Hidden files and folders are left out."""
     found: dict[str, Path] = {}
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        for name in sorted(names):
-            path = Path(place, name)
-            if path.suffix.lower() in accepted and not name.startswith("."):
-                flat = _SEPARATOR.join(path.relative_to(folder).parts)
-                if other := found.get(flat):
-                    raise ChannelError(
-                        f"{one_line(str(path))} and {one_line(str(other))} would have the same name, "
-                        f"{one_line(flat)}, in one folder.",
-                        "Rename one of them.",
-                    )
-                found[flat] = path
+    for path in files_below(folder):
+        if path.suffix.lower() in accepted:
+            flat = _SEPARATOR.join(path.relative_to(folder).parts)
+            if other := found.get(flat):
+                raise ChannelError(
+                    f"{one_line(str(path))} and {one_line(str(other))} would have the same name, "
+                    f"{one_line(flat)}, in one folder.",
+                    "Rename one of them.",
+                )
+            found[flat] = path
     return found
 
 
@@ -160,7 +160,10 @@ def _split(images: _Folder, masks: _Folder, share: float) -> dict[str, _Folder]:
     """Train and validation: each pair's place depends on its name alone, so it stays when others are added."""
     stems = sorted(images.files.keys() & masks.files.keys(), key=_position)
     if len(stems) < 2:
-        raise ChannelError(f"--split needs at least 2 images with a mask of the same name, not {len(stems)}.")
+        raise ChannelError(
+            f"--split needs at least 2 images with a mask of the same name, not {len(stems)}.",
+            naming_hint(images.files, masks.files, of_user=True) if images.files and masks.files else "",
+        )
     count = min(max(1, round(share * len(stems))), len(stems) - 1)
     validation = frozenset(stems[:count])
     logger.info("%d of %d pairs are for validation.", count, len(stems), extra=FOR_PEOPLE)

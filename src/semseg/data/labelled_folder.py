@@ -30,13 +30,13 @@ class LabelledFolder:
 def open_labelled(
     images: Path, annotations: Path, label_map: Path | None, num_classes: int, ending: str = ""
 ) -> LabelledFolder:
-    """Lists the pairs of two folders.
+    """Lists the pairs of two folders, or of the folders in them if they have no files of their own.
 
     label_map: a JSON file for the masks; None for `label_map.json` in their folder, if there is one. ending: as
     `list_pairs` has it. Raises DataError for a file without a partner and for the label map, ChannelError for a folder
     that cannot be read.
     """
-    listing = list_pairs("images", images, annotations, ending)
+    listing = list_pairs("images", images, annotations, ending, of_user=True)
     Report((), listing.problems, ()).raise_problems()
     found = (
         read_label_map(label_map, num_classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ from semseg.data.class_names import FILES as CLASS_FILES
 from semseg.data.files import File, LoadedFile, LocalFile, load, printable
 from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import LabelMap
+from semseg.data.nested import files_below
 from semseg.data.normal_forms import by_form
 from semseg.errors import DataError, one_line
 from semseg.sagemaker.channels import readable
@@ -68,22 +69,23 @@ class Listing:
         return label_map.classes.completed(self.colors.classes_under(label_map)) if self.colors else label_map.classes
 
 
-def list_pairs(name: str, images: Path, masks: Path, ending: str = "") -> Listing:
+def list_pairs(name: str, images: Path, masks: Path, ending: str = "", of_user: bool = False) -> Listing:
     """Match the images in `images` (.jpg, .jpeg, .png) with the masks in `masks` (.png) by stem.
 
     ending: what the stems of masks have besides those of their images, such as `_L`; masks without it are ignored, and
-    both may be in one folder.
+    both may be in one folder. of_user: whether the folders are a user's, not channels: without files of its own, such
+    a folder is searched with all folders below it, in which partners have the same path; hints name `--suffix`.
 
     Stems that differ only in their Unicode normal form match if there is exactly one such image and one such mask. The
-    pairs are sorted by the image's stem. Suffixes may be in capitals. Sub-directories are not searched: with the prefix
-    ``train``, SageMaker also downloads ``train_annotation`` into the channel. They and all other files are ignored with
-    a warning.
+    pairs are sorted by the image's stem. Suffixes may be in capitals. Sub-directories of channels are not searched:
+    with the prefix ``train``, SageMaker also downloads ``train_annotation`` into the channel. They and all other files
+    are ignored with a warning.
     Files without a partner, files with the same stem and empty channels are returned as problems. Raises ChannelError
     for a directory that cannot be read.
     """
     problems: list[DataError] = []
-    image_of = _by_stem(images, _IMAGE_SUFFIXES, problems)
-    mask_of = _by_stem(masks, _MASK_SUFFIXES, problems)
+    image_of = _by_stem(images, _IMAGE_SUFFIXES, problems, of_user)
+    mask_of = _by_stem(masks, _MASK_SUFFIXES, problems, of_user)
     if ending:
         if images.resolve() == masks.resolve():
             image_of = {stem: path for stem, path in image_of.items() if not stem.endswith(ending)}
@@ -91,7 +93,7 @@ def list_pairs(name: str, images: Path, masks: Path, ending: str = "") -> Listin
     matched = _matched(image_of, mask_of)
     pairs = tuple(Pair(LocalFile(image_of[image]), LocalFile(mask_of[mask])) for image, mask in sorted(matched.items()))
     if image_of and mask_of:
-        hint = "" if pairs else _naming_hint(image_of, mask_of)
+        hint = "" if pairs else naming_hint(image_of, mask_of, of_user)
         problems += _lone(image_of, matched, masks, "annotation", hint)
         problems += _lone(mask_of, matched.values(), images, "image", hint)
     return Listing(name, pairs, tuple(problems))
@@ -106,13 +108,14 @@ def _without(ending: str, mask_of: dict[str, Path], masks: Path, problems: list[
     return found
 
 
-def list_images(images: Path) -> tuple[File, ...]:
+def list_images(images: Path, of_user: bool = False) -> tuple[File, ...]:
     """The images in a folder (.jpg, .jpeg, .png), sorted by name; other entries are ignored with a warning.
 
-    Raises DataError if there is none or two have the same stem, and ChannelError if the folder cannot be read.
+    of_user: as `list_pairs` has it. Raises DataError if there is none or two have the same stem, and ChannelError if
+    the folder cannot be read.
     """
     problems: list[DataError] = []
-    found = _by_stem(images, _IMAGE_SUFFIXES, problems)
+    found = _by_stem(images, _IMAGE_SUFFIXES, problems, of_user)
     if problems:
         raise problems[0]
     return tuple(LocalFile(found[stem]) for stem in sorted(found))
@@ -124,24 +127,32 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataError]) -> dict[str, Path]:
-    """The files of a directory by stem; repeated stems and an empty directory are added to `problems`."""
+def _by_stem(
+    directory: Path, suffixes: tuple[str, ...], problems: list[DataError], nested: bool = False
+) -> dict[str, Path]:
+    """The files of a directory by stem; repeated stems and an empty directory are added to `problems`.
+
+    nested: whether the files below a directory without files of its own are listed, by path without suffix.
+    """
     files: dict[str, Path] = {}
     strays = []
     with readable(directory.name):
         entries = sorted(directory.iterdir()) if directory.is_dir() else []
         usable = {path for path in entries if _is_usable(path, suffixes)}
+        if nested and not usable:
+            below = list(files_below(directory))
+            usable = {path for path in below if _is_usable(path, suffixes)}
+            entries = below if usable else entries
     for path in entries:
+        stem = str(path.relative_to(directory).with_suffix(""))
         if path not in usable:
             strays.append(path)
-        elif path.stem in files:
+        elif other := files.get(stem):
             problems.append(
-                DataError(
-                    f"{printable(path)} has the same stem as {printable(files[path.stem])}.", "Remove one of the two."
-                )
+                DataError(f"{printable(path)} has the same stem as {printable(other)}.", "Remove one of the two.")
             )
         else:
-            files[path.stem] = path
+            files[stem] = path
     strays = [path for path in strays if path.name not in _NO_STRAYS]
     _warn_of(strays, suffixes)
     if not files:
@@ -232,15 +243,21 @@ def _lone(
     return problems
 
 
-def _naming_hint(image_of: dict[str, Path], mask_of: dict[str, Path]) -> str:
-    """An example of two files that seem to belong together, such as a.jpg and a_mask.png, if no stem matches."""
+def naming_hint(image_of: Mapping[str, Path], mask_of: Mapping[str, Path], of_user: bool) -> str:
+    """An example of two files that seem to belong together, such as a.jpg and a_mask.png, if no stem matches.
+
+    of_user: whether `--suffix` may pair them.
+    """
     images, masks = _cores(image_of), _cores(mask_of)
     for core in sorted(images.keys() & masks.keys()):
-        return f"{printable(images[core])} seems to belong to {printable(masks[core])}: give both the same stem."
+        image, mask = images[core], masks[core]
+        ending = mask.stem.removeprefix(image.stem)
+        option = f", or --suffix {one_line(ending)}" if of_user and ending != mask.stem else ""
+        return f"{printable(image)} seems to belong to {printable(mask)}: give both the same stem{option}."
     return ""
 
 
-def _cores(files: dict[str, Path]) -> dict[str, Path]:
+def _cores(files: Mapping[str, Path]) -> dict[str, Path]:
     """Files by their stem without the beginning and the end that all stems share."""
     start = _shared_start(list(files))
     end = _shared_start([stem[start:][::-1] for stem in files])

@@ -111,6 +111,26 @@ def test_a_lone_image_is_reported_and_neither_split_is_empty(paths: Paths, tmp_p
     assert next(str(problem) for problem in found["train"].problems).startswith("train/lone.jpg has no annotation")
 
 
+def test_images_and_masks_may_be_in_one_folder(paths: Paths, tmp_path: Path) -> None:
+    for number in range(2):
+        write_image(tmp_path / f"{number}.png")
+        write_mask(tmp_path / f"{number}_L.png")
+    sources = {"train": str(tmp_path), "train_annotation": str(tmp_path)}
+    arrange(sources, paths.channel, Arrangement("_L"))
+    found = list_pairs("train", paths.channel("train"), paths.channel("train_annotation"))
+    assert names(found) == [(f"train/{number}.png", f"train_annotation/{number}.png") for number in range(2)]
+
+
+def test_a_split_without_pairs_names_the_suffix_that_gives_them(paths: Paths, tmp_path: Path) -> None:
+    for stem in ("day/1", "night/2"):
+        write_image(tmp_path / f"images/{stem}.jpg")
+        write_mask(tmp_path / f"masks/{stem}_L.png")
+    with pytest.raises(
+        ChannelError, match=r"^--split needs .*1\.jpg seems to belong to .*1_L\.png: .*, or --suffix _L\.$"
+    ):
+        arranged(paths, tmp_path, Arrangement(split=0.5))
+
+
 @pytest.mark.parametrize(
     ("sources", "arrangement", "said"),
     [

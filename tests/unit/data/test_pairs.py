@@ -199,6 +199,23 @@ def test_another_naming_convention_is_recognised(
     assert hints == {example}
 
 
+def test_a_user_s_folders_are_searched_below_if_they_have_no_files(channels: tuple[Path, Path]) -> None:
+    for directory, suffix in zip(channels, (".jpg", "_L.png"), strict=True):
+        for folder in ("day", "night", ".hidden"):
+            (directory / folder).mkdir()
+            (directory / folder / f"1{suffix}").touch()
+    found = list_pairs("images", *channels, "_L", of_user=True)
+    assert names(found) == [("day/1.jpg", "day/1_L.png"), ("night/1.jpg", "night/1_L.png")]
+    assert not found.problems
+    assert [image.name for image in list_images(channels[0], of_user=True)] == ["day/1.jpg", "night/1.jpg"]
+    hint = list_pairs("images", *channels, of_user=True).problems[0].hint
+    assert hint == "day/1.jpg seems to belong to day/1_L.png: give both the same stem, or --suffix _L."
+    assert [problem.message for problem in list_pairs("train", *channels).problems] == [
+        "Channel train has no .jpg or .jpeg or .png file: none among 3 entries.",
+        "Channel train_annotation has no .png file: none among 3 entries.",
+    ]
+
+
 def test_names_with_nothing_in_common_get_the_rule(channels: tuple[Path, Path]) -> None:
     assert "same name" in listing(channels, ["a.jpg", "b.jpg"], ["x.png", "y.png"]).problems[0].hint
 

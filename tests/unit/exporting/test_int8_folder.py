@@ -88,6 +88,14 @@ def test_annotations_are_read_under_their_label_map(small_dir: Path, tmp_path: P
     assert [int(labels[0, 0]) for _, labels in asked.validation] == [2, 1, 0]
 
 
+def test_the_masks_names_may_have_a_suffix(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
+    images, masks = write_images(tmp_path, 6)
+    for mask in masks.iterdir():
+        mask.rename(mask.with_stem(f"{mask.stem}_L"))
+    assert command(small_dir, "--images", images, "--annotations", masks, "--suffix", "_L") == 0
+    assert [int(labels[0, 0]) for _, labels in asked.validation] == [1, 0, 2]
+
+
 def command(*arguments: object) -> int:
     return main(["quantize", *map(str, arguments)])
 

@@ -17,9 +17,10 @@ from semseg.engines.group import Membership, Number
 from semseg.engines.torch import faults
 from semseg.errors import GroupError, first_few
 
-LEAVING_SECONDS = 10.0
+LEAVING_SECONDS = 3.0
 """How long a rank that leaves may wait for its connections to end. gloo closes them at once; NCCL waits until all has
-been sent, and all ranks leave: for ever if this rank alone leaves, because of an error that is still to be reported."""
+been sent, and all ranks leave: for ever if this rank alone leaves, because of an error that is still to be reported.
+What watches the ranks takes the errors of the others for the cause after five seconds, so this is less."""
 
 
 class TorchGroup:
