@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from fnmatch import fnmatch
 from itertools import zip_longest
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 import small_train
 from PIL import Image
-from readme import README, blocks
+from readme import README, ROOT, blocks
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.colors import color_name
@@ -90,6 +91,9 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     assert {path.name for path in (folder / "job/model").iterdir()} == artifact | {"model_int8.onnx", "classes.json"}
     assert {path.name for path in (folder / "next/model").iterdir()} == artifact
     assert {path.name for path in (folder / "job-python/model").iterdir()} == artifact | {"classes.json"}
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
+    left = {path.name for path in folder.iterdir()} - {".venv", "door.py"}
+    assert {name for name in left if not any(fnmatch(name, pattern) for pattern in ignored)} == set()
 
 
 def test_the_sizes_of_images_that_the_platform_s_limits_allow_are_right() -> None:
