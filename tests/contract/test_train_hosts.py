@@ -16,7 +16,7 @@ from typing import Any
 import net_hosts
 import pytest
 from rank_processes import RANKS, await_end, ranks_of, values
-from small_train import FIRST_PORT
+from small_train import ENGINE, FIRST_PORT
 
 PROGRESS, SAVED = "#progress_notice. epoch: 0, iterations: 1", "checkpoint-0000-000001.params"
 WITHIN = 120
@@ -182,6 +182,7 @@ def test_a_stop_of_one_host_saves_a_checkpoint_and_ends_both(on_loopback: Hosts,
     assert not any(job.paths.failure.exists() for job in on_loopback.jobs)
 
 
+@pytest.mark.slow
 def test_one_host_resumes_what_two_have_begun(on_loopback: Hosts, alone: Any) -> None:
     processes = on_loopback.held()
     processes[0].send_signal(signal.SIGTERM)
@@ -206,6 +207,33 @@ def in_network() -> Iterator[net_hosts.Network]:
 def three(in_network: net_hosts.Network, new_job: Callable[..., Any]) -> Hosts:
     prefixes = [in_network.prefix(number) for number in range(3)]
     return hosts_of(new_job, in_network.addresses, net_hosts.INTERFACE, prefixes)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("torch")
+def test_three_hosts_with_pytorch_train_as_one_process_and_a_killed_one_is_named(
+    three: Hosts, new_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over gloo, on the interface between the hosts."""
+    monkeypatch.setenv(ENGINE, "torch")
+    alone = new_job()
+    alone.configure(**(RANKS | {"_ranks": "1", "learning_rate": "0.01"}))
+    code, log = alone.run()
+    assert code == 0, log
+    three.configure(learning_rate="0.01")
+    found = three.run()
+    assert [code for code, _ in found] == [0, 0, 0], found
+    require_equal(alone, three.jobs[0])
+
+    three.configure(learning_rate="0.01", epochs="4")
+    shutil.rmtree(three.jobs[0].paths.base / "kept")
+    processes = three.held()
+    processes[1].kill()
+    os.kill(ranks_of(processes[0])[0], signal.SIGUSR1)  # go on
+    found = three.ended(processes)
+    assert [code for code, _ in found] == [2, -signal.SIGKILL, 2], found
+    for host in (0, 2):
+        assert three.failure(host).startswith("AlgorithmError: The host 10.77.0.2 has ended"), three.failure(host)
 
 
 @pytest.mark.slow

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from rank_processes import RANKS, await_end, ranks_of, values
+from small_train import ENGINE
 
 from semseg.codecs.params import read_params
 
+PROGRESS = "#progress_notice. epoch: 0, iterations: 1"
 FILES = ("model_algo-1", "model_best.params")
 
 
@@ -76,7 +78,7 @@ def with_checkpoints(job: Any, **changes: str) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("ranks", ["1", "3"])
+@pytest.mark.parametrize("ranks", ["1", pytest.param("3", marks=pytest.mark.slow)])
 def test_a_stopped_training_resumes_on_another_number_of_ranks(
     both: tuple[Any, str, Any, str], job: Any, ranks: str
 ) -> None:
@@ -100,9 +102,8 @@ def test_a_stopped_training_resumes_on_another_number_of_ranks(
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_rank_that_is_killed_ends_the_job_with_a_failure_that_names_it(job: Any, killed: int) -> None:
     job.configure(**RANKS)
-    words = "#progress_notice. epoch: 0, iterations: 1"
-    with job.start(hold_at=words) as process:
-        assert next(line for line in process.stdout if words in line)
+    with job.start(hold_at=PROGRESS) as process:
+        assert next(line for line in process.stdout if PROGRESS in line)
         ranks = ranks_of(process)
         assert len(ranks) == 2
         os.kill(ranks[killed], signal.SIGKILL)
@@ -119,9 +120,8 @@ def test_a_rank_that_is_killed_ends_the_job_with_a_failure_that_names_it(job: An
 def test_no_rank_outlives_the_process_that_started_it(job: Any) -> None:
     """Not even one that waits for others; multiprocessing's own helper ends too."""
     job.configure(**RANKS)
-    words = "#progress_notice. epoch: 0, iterations: 1"
-    with job.start(hold_at=words) as process:
-        assert next(line for line in process.stdout if words in line)
+    with job.start(hold_at=PROGRESS) as process:
+        assert next(line for line in process.stdout if PROGRESS in line)
         ranks = ranks_of(process)
         process.kill()
         process.stdout.read()  # ends when no process has it open any more
@@ -146,3 +146,29 @@ def test_ranks_that_cannot_train_are_errors_before_any_image_is_read(
     assert message in log
     assert job.paths.failure.read_text().startswith(f"ClientError: {message}")
     assert not (job.paths.output_data / "data_report.json").exists()
+
+
+@pytest.mark.needs("torch")
+def test_two_ranks_of_pytorch_train_what_one_process_does_and_a_killed_one_is_named(
+    new_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over gloo, whose errors on the other rank are not taken for the cause."""
+    monkeypatch.setenv(ENGINE, "torch")
+    alone, ranks = new_job(), new_job()
+    alone.configure(**(RANKS | {"_ranks": "1", "learning_rate": "0.01"}))
+    ranks.configure(**(RANKS | {"learning_rate": "0.01"}))
+    for job in (alone, ranks):
+        code, log = job.run()
+        assert code == 0, log
+    for one, other in zip(values(alone), values(ranks), strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
+        assert one["mIOU"] == pytest.approx(other["mIOU"], abs=1e-3)
+
+    with ranks.start(hold_at=PROGRESS) as process:
+        assert next(line for line in process.stdout if PROGRESS in line)
+        first, second = ranks_of(process)
+        os.kill(second, signal.SIGKILL)
+        os.kill(first, signal.SIGUSR1)  # go on
+        process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert ranks.paths.failure.read_text().startswith("AlgorithmError: Rank 1 of 2 (on algo-1) was killed by SIGKILL")

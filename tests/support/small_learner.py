@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -166,11 +167,16 @@ class SmallEngine:
 
 
 @contextmanager
-def small_training() -> Iterator[None]:
-    """While it lasts this process trains the small network instead of the declared ones, and reads its artifacts."""
+def small_training(with_torch: bool = False) -> Iterator[None]:
+    """While it lasts this process trains the small network instead of the declared ones, and reads its artifacts.
+
+    with_torch: with PyTorch, instead of numpy.
+    """
+    engine: Any = choose.TORCH if with_torch else SmallEngine()
+    network = replace(NETWORK, bytes_per_pixel={**NETWORK.bytes_per_pixel, engine.name: 100})
     with (
-        known((NETWORK,), (BACKBONE,)),
-        patch.multiple(components, NETWORKS=(NETWORK,), BACKBONES=(BACKBONE,)),
-        patch.object(choose, "WITH_LEARNERS", (SmallEngine(),)),
+        known((network,), (BACKBONE,)),
+        patch.multiple(components, NETWORKS=(network,), BACKBONES=(BACKBONE,)),
+        patch.object(choose, "WITH_LEARNERS", (engine,)),
     ):
         yield

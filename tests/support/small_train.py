@@ -19,6 +19,9 @@ from small_learner import small_training
 from semseg import cli
 
 HOLD_AT = "HOLD_AT"
+ENGINE = "ENGINE"
+"""Set to `torch`, the network is trained by PyTorch."""
+
 FIRST_PORT = "FIRST_PORT"
 """The first of two ports at which hosts find each other, in place of the fixed ones, which other tests may use."""
 
@@ -64,7 +67,7 @@ def prepare() -> None:
         FOR_GOOD.enter_context(patch("semseg.training.launch.WATCH_PORT", int(first)))
         FOR_GOOD.enter_context(patch("semseg.training.meeting.WATCH_PORT", int(first)))
         FOR_GOOD.enter_context(patch("semseg.training.launch.STORE_PORT", int(first) + 1))
-    FOR_GOOD.enter_context(small_training())
+    FOR_GOOD.enter_context(small_training(with_torch=os.environ.get(ENGINE) == "torch"))
 
 
 if __name__ == "__main__":
