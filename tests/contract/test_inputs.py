@@ -415,6 +415,17 @@ def test_check_names_the_files_of_nested_folders(tmp_path: Path) -> None:
     assert "train_annotation/" not in done.stdout
 
 
+def test_training_names_the_places_that_were_given(job: Any, tmp_path: Path) -> None:
+    data, labels = job.paths.channel(""), tmp_path / "my labels.json"
+    labels.write_text('{"colors": {"5": "#000000"}}')
+    channels = [f"--{path.name.replace('_', '-')}={path}" for path in data.iterdir()]
+    options = [*channels, f"--label-map={labels}", "--num-classes=4", f"--job={tmp_path}/new"]
+    done = subprocess.run([SEMSEG, "train", *options], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert f"ClientError: {labels}: key '5' of 'colors' is not a class" in done.stdout
+    assert f"{labels}: key '5'" in (tmp_path / "new/output/failure").read_text()
+
+
 def test_check_names_the_places_that_were_given(job: Any, tmp_path: Path) -> None:
     """Not those of the temporary folder in which it lays a job out."""
     given = tmp_path / "given"

@@ -77,7 +77,8 @@ def _train(arguments: argparse.Namespace) -> int:
         print(arguments.help(), file=sys.stderr)
         raise ChannelError(
             "There is nothing to train on: no channel is given, and there is no job in /opt/ml.",
-            "Give --train and --num-classes; `semseg demo shapes` writes a data set to try it with.",
+            "Give --train, --train-annotation, --split 0.2 and --num-classes; "
+            "`semseg demo shapes` writes a data set to try it with.",
         )
     options = [option_with_value(name, value) for name, value in (channels | arrangement | hyperparameters).items()]
     command = TrainCommand(
