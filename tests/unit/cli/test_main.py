@@ -34,6 +34,7 @@ def test_it_reports_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         "export",
         "quantize",
         "demo",
+        "browse",
         "overlay",
     ],
 )
