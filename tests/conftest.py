@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import settings
+from readme import README
 
 from semseg.sagemaker.log_lines import LOGGER
 
@@ -57,8 +58,7 @@ def _fresh_log() -> None:
 @pytest.fixture(scope="session")
 def metric_definitions() -> dict[str, str]:
     """The regexes by metric that the README gives to users of a bring-your-own container."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    definitions = dict(re.findall(r"^((?:train|validation):\w+) +(#.*)$", readme, re.MULTILINE))
+    definitions = dict(re.findall(r"^((?:train|validation):\w+) +(#.*)$", README, re.MULTILINE))
     assert len(definitions) == 8
     return definitions
 

@@ -34,6 +34,8 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(path.parent) from error
+        if str(error.filename) == str(temporary):
+            error.filename = str(path)  # the file that the user knows
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -70,7 +70,7 @@ def test_it_leaves_image_mask_and_overlay(demo: tuple[Path, str]) -> None:
 @pytest.mark.req("R12")
 def test_the_readmes_blocks_load_it_in_plain_gluoncv_and_export_it(demo: tuple[Path, str], tmp_path: Path) -> None:
     *_, export = blocks("sh")
-    load, *_ = blocks("python")
+    (load,) = (block for block in blocks("python") if "gluoncv" in block)
     (tmp_path / "job").symlink_to(demo[0])
     script = f"set -e\n{export}\npython -W ignore - <<'PYTHON'\n{load}\nPYTHON\n"
     environ = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -354,9 +354,40 @@ def test_check_says_what_is_missing(tmp_path: Path) -> None:
     done = check("--train", str(tmp_path), "--num-classes", "4")
     assert done.returncode == 1
     assert done.stderr.startswith("semseg: Missing required channel: train_annotation, validation")
+    assert "Give --train-annotation and --validation and --validation-annotation; or --split 0.2" in done.stderr
+    done = check("--train", str(tmp_path), "--num-classes", "4", "--split", "0.2")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "semseg: Missing required channel: train_annotation (looked in the options). Give --train-annotation.\n",
+    )
     done = check("--num-classes", "4")
     assert done.returncode == 1
     assert done.stderr == "semseg: --num-classes is given, but no channel. Give --train too.\n"
+
+
+def test_check_names_the_files_of_nested_folders(tmp_path: Path) -> None:
+    for stem in ("day/1", "night/2"):
+        for folder, end in (("images", ".png"), ("masks", "_L.png")):
+            path = tmp_path / folder / f"{stem}{end}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
+    options = ["--train", f"{tmp_path}/images", "--train-annotation", f"{tmp_path}/masks", "--num-classes", "4"]
+    done = check(*options, "--suffix=_L", "--split=0.5")
+    assert done.returncode == 1
+    assert f"{tmp_path}/masks/day/1_L.png" in done.stdout
+    assert f"{tmp_path}/masks/night/2_L.png" in done.stdout
+    assert "train_annotation/" not in done.stdout
+
+
+def test_training_names_the_places_that_were_given(job: Any, tmp_path: Path) -> None:
+    data, labels = job.paths.channel(""), tmp_path / "my labels.json"
+    labels.write_text('{"colors": {"5": "#000000"}}')
+    channels = [f"--{path.name.replace('_', '-')}={path}" for path in data.iterdir()]
+    options = [*channels, f"--label-map={labels}", "--num-classes=4", f"--job={tmp_path}/new"]
+    done = subprocess.run([SEMSEG, "train", *options], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert f"ClientError: {labels}: key '5' of 'colors' is not a class" in done.stdout
+    assert f"{labels}: key '5'" in (tmp_path / "new/output/failure").read_text()
 
 
 def test_check_names_the_places_that_were_given(job: Any, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""The README keeps its word: its blocks run, its tables are those of the code.
+"""The README and the pages of the rooms keep their word: their blocks run, their tables are those of the code.
 
-`scripts/demo` is run by test_demo.py, `scripts/test` runs this.
+`scripts/demo` is run by test_demo.py, `scripts/test` runs this; test_pages.py follows the links.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from fnmatch import fnmatch
 from itertools import zip_longest
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 import small_train
 from PIL import Image
-from readme import README, blocks
+from readme import README, ROOT, blocks
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.colors import color_name
@@ -54,17 +55,21 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.req("R10", "R11")
 def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
-    """Train, also from pipes, serve, request a mask, predict, evaluate, the same in Python, quantize.
+    """Train, evaluate, predict and serve; train from pipes, each of the others, the same in Python, quantize.
 
     test_demo.py runs others on FCN.
     """
-    train, pipe, serve, predict, evaluate, quantize, _ = blocks("sh")
+    first, pipe, serve, predict, evaluate, quantize, _ = blocks("sh")
     (door,) = (block for block in blocks("python") if "semseg.load" in block)
     support = str(Path(small_train.__file__).parent)
-    small = f"import sys; sys.path.append({support!r})\nfrom small_learner import small_training\n"
+    module = folder / ".venv/bin/python"  # which semseg.train starts with `-m semseg`
+    module.write_text('#!/bin/sh\nshift 2\nexec semseg "$@"\n')
+    module.chmod(0o755)
+    small = f"import sys; sys.path.append({support!r}); sys.executable = {str(module)!r}\n"
+    small += "from small_learner import small_training\n"
     (folder / "door.py").write_text(f"{small}with small_training():\n{textwrap.indent(door, '    ')}")
     python = f"{shlex.quote(sys.executable)} door.py"
-    script = f"set -e\n{train}\n{pipe}\n{serve}\n{predict}\n{evaluate}\n{python}\n{quantize}"
+    script = f"set -e\n{first}\n{pipe}\n{serve}\n{predict}\n{evaluate}\n{python}\n{quantize}"
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     with Image.open(folder / "mask.png") as mask, Image.open(folder / "overlay.png") as overlay:
@@ -76,7 +81,7 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     assert len(list((folder / "evaluation/worst").iterdir())) == 12
     assert re.search(r"^\(96, 128\) 0\.\d+\n0\.\d+$", done.stdout, re.MULTILINE)
     assert re.search(r"^ +1 disc +\d", done.stdout, re.MULTILINE)  # of the check
-    assert done.stdout.count("Training resizes images to a long side of 260 to 1040 pixels (base_size 520") == 3
+    assert done.stdout.count("Training resizes images to a long side of 260 to 1040 pixels (base_size 520") == 5
     assert re.search(r"#final_metric\. host: \S+, validation IOU of disc: \S+ \.$", done.stdout, re.MULTILINE)
     assert json.loads((folder / "job/output/data/metrics.json").read_text())["classes"] == [*CLASSES]
     colors = {str(number): color_name(color) for number, color in enumerate(COLORS)}
@@ -85,6 +90,10 @@ def test_the_blocks_run_one_after_the_other(folder: Path) -> None:
     artifact = {"model_best.params", "model_algo-1", "model.onnx", "hyperparams.json", "README.md"}
     assert {path.name for path in (folder / "job/model").iterdir()} == artifact | {"model_int8.onnx", "classes.json"}
     assert {path.name for path in (folder / "next/model").iterdir()} == artifact
+    assert {path.name for path in (folder / "job-python/model").iterdir()} == artifact | {"classes.json"}
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
+    left = {path.name for path in folder.iterdir()} - {".venv", "door.py"}
+    assert {name for name in left if not any(fnmatch(name, pattern) for pattern in ignored)} == set()
 
 
 def test_the_sizes_of_images_that_the_platform_s_limits_allow_are_right() -> None:

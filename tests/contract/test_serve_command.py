@@ -69,6 +69,7 @@ def test_a_jobs_folder_is_served_on_the_address_that_is_given(job: Path, tmp_pat
     [
         (["absent"], "semseg: There is no model at absent. Give the folder of a model or of a job, or a model.tar.gz."),
         (["damaged.tar.gz"], "semseg: damaged.tar.gz is truncated: "),
+        (["empty"], "semseg: empty holds neither model_best.params nor model_algo-1. Give the unpacked model.tar.gz"),
     ],
 )
 def test_what_is_no_model_is_named(
@@ -76,6 +77,7 @@ def test_what_is_no_model_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "damaged.tar.gz").write_bytes(b"\x1f\x8b\x08no archive")
+    (tmp_path / "empty").mkdir()
     assert main(["serve", *options]) == 1
     assert capsys.readouterr().err.startswith(said)
 
@@ -97,6 +99,10 @@ def test_info_describes_a_model_of_any_form(job: Path, capsys: pytest.CaptureFix
         content = json.loads(capsys.readouterr().out)
     assert text.splitlines()[0] == "network    fcn on resnet-50"
     assert text.splitlines()[-2] == "class        1 car #2ca02c"
+    (job / "model/classes.json").write_text('{"classes": ["road", "class 1", "class 2"], "colors": {"1": "#2ca02c"}}')
+    with known(*small_server.DECLARED):
+        assert main(["info", str(job)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["class        1 #2ca02c", "class        2"]
     assert content["classes"][1] == {"id": 1, "name": "class 1", "color": None}
     assert content["files"]["model_best.params"] == (job / "model/model_best.params").stat().st_size
     assert content["sha256"] in text

@@ -11,8 +11,8 @@ from typing import Any
 
 import pip
 import pytest
+from readme import README
 
-README = Path(__file__).parents[2] / "README.md"
 GIGABYTE = 1000**3
 LARGEST = {"cpu": 1.0 * GIGABYTE, "gpu": 4.5 * GIGABYTE, "torch": 4.6 * GIGABYTE}
 
@@ -98,7 +98,7 @@ def test_pip_misses_what_the_readme_says_is_left_out(shell: Callable[..., str], 
     complaints = shell("python -m pip --no-cache-dir --disable-pip-version-check check || true", *mounted).splitlines()
     missing = [re.fullmatch(r"\S+ \S+ requires (\S+), which is not installed\.", line) for line in complaints]
     assert all(missing), complaints
-    sentence = README.read_text().partition("PyTorch ask for: ")[2].partition(".\n")[0]
+    sentence = README.partition("PyTorch ask for: ")[2].partition(".\n")[0]
     left_out = {name.lower() for name in re.split(r",\s+|\s+and\s+", sentence)}
     of_torch = {"openvino-telemetry", "triton"}
     expected = of_torch if variant(config) == "torch" else left_out - {"triton"}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from readme import README
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 RUN, PUSH = re.findall(r"^```shell\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 CALLS = "calls"
 

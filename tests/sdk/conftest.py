@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from readme import README
 
 from semseg.data.shapes import write_shapes
 
@@ -140,8 +141,7 @@ def workplace(image: str) -> Iterator[Callable[[str], Workplace]]:
 @pytest.fixture(scope="session")
 def blocks(image: str) -> dict[str, str]:
     """The Python blocks of the README's section on SageMaker by name, with the image under test for local mode."""
-    readme = (ROOT / "README.md").read_text()
-    (section,) = re.findall(r"^## On SageMaker\n(.*?)(?=^## )", readme, re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(r"^## On SageMaker\n(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)
     found = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     names = ("shared", "v2", "serverless", "tuning", "earlier", "local", "v3", "v3 local")
     assert len(found) == len(names) == section.count("```") / 2

@@ -1,13 +1,19 @@
-"""The README, and the blocks of code in it that tests run."""
+"""The pages for users, README.md and those of the rooms, and the blocks of code in them that tests run."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
 
-_ON_SAGEMAKER = re.search(r"^## On SageMaker\n.*?(?=^## )", README, re.MULTILINE | re.DOTALL)
+_SAGEMAKER = "src/semseg/sagemaker/README.md"
+_ROOMS = ("data", "training", "serving", "client", "offline", "exporting")
+
+PAGES = ("README.md", *(f"src/semseg/{room}/README.md" for room in _ROOMS), "docker/README.md", _SAGEMAKER)
+"""In the order in which the first lists them, and in which their blocks can be run one after the other."""
+
+README = "\n".join((ROOT / page).read_text() for page in PAGES)
 
 
 def blocks(language: str) -> list[str]:
@@ -15,5 +21,5 @@ def blocks(language: str) -> list[str]:
 
     Without those on SageMaker, which tests/sdk runs; blocks called shell are another language, run by tests/image.
     """
-    assert _ON_SAGEMAKER
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.replace(_ON_SAGEMAKER[0], ""), re.MULTILINE | re.DOTALL)
+    text = "\n".join((ROOT / page).read_text() for page in PAGES if page != _SAGEMAKER)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

@@ -29,6 +29,13 @@ def test_a_file_is_replaced_whole_with_the_mode_of_a_new_file(tmp_path: Path) ->
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_an_error_names_the_file_not_the_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "absent/parameters"
+    with pytest.raises(FileNotFoundError) as caught, replacing(path) as temporary:
+        temporary.write_text("new")
+    assert caught.value.filename == str(path)
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "parameters"
     path.write_text("old")

@@ -78,7 +78,7 @@ def describe(model_dir: Path) -> ModelDescription:
     built-in algorithm writes none. All parameters are read once. Raises ArtifactError if there is no parameter file, if
     it is damaged, of another network or has infinite, NaN or otherwise unusable values, or if the files disagree.
     """
-    path = _parameter_file(model_dir)
+    path = parameter_file(model_dir)
     arrays = read_params(path)
     stated = _read_hyperparams(model_dir / HYPERPARAMS)
     found = _identify(arrays, path)
@@ -121,7 +121,8 @@ def write_classes(model_dir: Path, classes: Classes) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _parameter_file(model_dir: Path) -> Path:
+def parameter_file(model_dir: Path) -> Path:
+    """Return the file of parameters that is served. Raises ArtifactError if there is none."""
     for name in (BEST, LAST):
         if (model_dir / name).is_file():
             return model_dir / name

@@ -29,6 +29,7 @@ COMMANDS = (
     models.add_export,
     models.add_quantize,
     datasets.add_demo,
+    datasets.add_browse,
     datasets.add_overlay,
 )
 

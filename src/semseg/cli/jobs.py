@@ -18,6 +18,7 @@ from semseg.cli.options import (
     given_hyperparameters,
     option,
     option_with_value,
+    require_splits,
     require_valid,
 )
 from semseg.cli.parser import one_of
@@ -71,11 +72,13 @@ def _train(arguments: argparse.Namespace) -> int:
     arrangement = given_arrangement(arguments)
     if channels:
         require_valid(hyperparameters)
+        require_splits(channels, bool(arguments.split))
     elif not _has_options(arguments) and not _is_laid_out(Paths.from_environment(os.environ)):
         print(arguments.help(), file=sys.stderr)
         raise ChannelError(
             "There is nothing to train on: no channel is given, and there is no job in /opt/ml.",
-            "Give --train and --num-classes; `semseg demo shapes` writes a data set to try it with.",
+            "Give --train, --train-annotation, --split 0.2 and --num-classes; "
+            "`semseg demo shapes` writes a data set to try it with.",
         )
     options = [option_with_value(name, value) for name, value in (channels | arrangement | hyperparameters).items()]
     command = TrainCommand(
@@ -126,11 +129,12 @@ def _check(arguments: argparse.Namespace) -> int:
     channels, hyperparameters = given_channels(arguments), given_hyperparameters(arguments)
     if channels:
         require_valid(hyperparameters)
+        require_splits(channels, bool(arguments.split))
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = Paths(Path(scratch)) if channels else Paths.from_environment(os.environ)
-        with with_user_paths(paths, channels):
+        with with_user_paths(paths, channels) as renamed:
             _lay_out(paths, channels, hyperparameters, Arrangement(arguments.suffix or "", arguments.split or 0.0))
-            report = check(paths)
+            report = check(paths).renamed(renamed)
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
     if arguments.write_label_map:
         write_label_map(report, arguments.write_label_map)

@@ -88,9 +88,16 @@ def _as_text(content: dict[str, Any]) -> str:
         ("scale", content["scale"]),
         ("served", f"{content['served']}, SHA-256 {content['sha256']}"),
         *(("file", f"{name}, {size / 1e6:.1f} MB") for name, size in content["files"].items()),
-        *(("class", f"{one['id']:3} {one_line(one['name'])} {one['color'] or ''}") for one in content["classes"]),
+        *(("class", _class_as_text(one)) for one in content["classes"]),
     ]
     return "\n".join(f"{name:<10} {value}".rstrip() for name, value in rows)
+
+
+def _class_as_text(one: dict[str, Any]) -> str:
+    from semseg.types import unnamed
+
+    name = "" if one["name"] == unnamed(one["id"]) else one_line(one["name"])
+    return " ".join(filter(None, [f"{one['id']:3}", name, one["color"]]))
 
 
 def add_export(commands: Commands) -> None:

@@ -142,6 +142,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         folder = open_labelled(
             arguments.images, arguments.annotations, arguments.label_map, model.num_classes, arguments.suffix
         )
+        if arguments.out:
+            arguments.out.mkdir(parents=True, exist_ok=True)  # before the work whose results would be lost
         total = len(folder.pairs) * math.prod(map(len, choices))
         with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
             outcomes = list(evaluate_all(directory, model, folder, choices, arguments.device, bar.update))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 from semseg.cli.parser import Parser
-from semseg.errors import UserError
-from semseg.sagemaker.channels import CHANNELS
+from semseg.errors import ChannelError, UserError
+from semseg.sagemaker.channels import CHANNELS, SPLITS
 from semseg.sagemaker.hyperparameters import faults, rules
 from semseg.sagemaker.rules import Rule
 
@@ -88,6 +89,30 @@ def given_arrangement(arguments: argparse.Namespace) -> dict[str, str]:
     """Returns the text of the given options about how folders differ from channels, by name."""
     given = {"split": arguments.split, "suffix": arguments.suffix}
     return {name: str(value) for name, value in given.items() if value}
+
+
+def require_splits(channels: Mapping[str, str], split: bool) -> None:
+    """Raises ChannelError, with the options to give, if there is nothing to train on or nothing to validate on.
+
+    split: whether a share of the training pairs is for validation. Images without annotations pass where they may be an
+    augmented manifest, or in S3.
+    """
+    needed = SPLITS[:1] if split else SPLITS
+    missing = [name for images in needed for name in _missing(images, channels)]
+    if not missing or not (split or any(name in missing for name in needed)):
+        return
+    options = " and ".join(option(name) for name in missing)
+    share = "" if split else "; or --split 0.2, which takes a fifth of the training pairs for validation"
+    raise ChannelError(
+        f"Missing required channel: {', '.join(missing)} (looked in the options).", f"Give {options}{share}."
+    )
+
+
+def _missing(images: str, channels: Mapping[str, str]) -> list[str]:
+    place, masks = channels.get(images), f"{images}_annotation"
+    if place is None:
+        return [name for name in (images, masks) if name not in channels]
+    return [] if masks in channels or place.startswith("s3://") or Path(place).is_file() else [masks]
 
 
 def _share(text: str) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -27,7 +29,10 @@ class Parser(argparse.ArgumentParser):
 
         This is the method that argparse calls for the words after a command's name.
         """
-        found, unknown = super().parse_known_args(None if args is None else _dashed(args), namespace)
+        words = None if args is None else _dashed(args)
+        if misspelled := self._unknown_option(words or ()):  # before argparse asks for the option that it stands for
+            self.error(self._about(misspelled))
+        found, unknown = super().parse_known_args(words, namespace)
         if unknown:
             self.error(self._about(unknown[0]))
         return found, unknown
@@ -35,6 +40,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message, without the usage of dozens of options, and exit."""
         self.exit(UserError.exit_code, f"{self.prog}: {message}\nSee {self.prog} --help.\n")
+
+    def _unknown_option(self, words: Sequence[str]) -> str | None:
+        """The first word that looks like an option and is none; None for a parser of commands, which have their own."""
+        if self._subparsers is not None:
+            return None
+        names = (word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", words))
+        known = self._option_string_actions
+        return next((name for name in names if re.fullmatch(r"--[\w-]+", name) and name not in known), None)
 
     def _about(self, word: str) -> str:
         name = word.partition("=")[0]

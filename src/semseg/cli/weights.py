@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from semseg.cli.options import Commands
+from semseg.cli.parser import did_you_mean
 from semseg.networks.definitions import BACKBONES
 
 _BACKBONES = tuple(backbone.name for backbone in BACKBONES)
@@ -31,7 +32,9 @@ def _fetch_weights(arguments: argparse.Namespace) -> int:
 
 def _backbone(name: str) -> str:
     if name not in _BACKBONES:
-        raise argparse.ArgumentTypeError(f"{name!r} is neither {' nor '.join(_BACKBONES)}")
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is neither {' nor '.join(_BACKBONES)}.{did_you_mean(name, _BACKBONES)}"
+        )
     return name
 
 

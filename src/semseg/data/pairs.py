@@ -156,7 +156,8 @@ def _by_stem(
     strays = [path for path in strays if path.name not in _NO_STRAYS]
     _warn_of(strays, suffixes)
     if not files:
-        content = f"none among {len(entries)} entries" if entries else "it is empty"
+        nothing = "it is empty" if directory.is_dir() else "there is no such folder"
+        content = f"none among {len(entries)} entries" if entries else nothing
         problems.append(
             DataError(
                 f"Channel {directory.name} has no {' or '.join(suffixes)} file: {content}.",

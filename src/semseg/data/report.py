@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,11 @@ class Report:
             lines.append(f"... and {count_of(others, 'other problem')}.")
         hint = lines.pop().strip() if len(kinds) == 1 and self.problems[0].hint else ""
         return DataError("\n".join([*lines, ""] if hint else lines), hint)
+
+    def renamed(self, rename: Callable[[str], str]) -> Report:
+        """This report with other names of files. rename: replaces the names in a text."""
+        problems = (DataError(rename(problem.message), rename(problem.hint)) for problem in self.problems)
+        return replace(self, problems=tuple(problems), suspicions=tuple(map(rename, self.suspicions)))
 
     def raise_problems(self) -> None:
         """Raise `error()`, if there are problems."""

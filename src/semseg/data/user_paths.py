@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,10 @@ _OPTIONS = "the options"
 
 
 @contextmanager
-def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]:
+def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[Callable[[str], str]]:
     """Within the block, log lines and errors name the sources in `channels`, not the folders below `paths`.
 
+    Yields what does this to a text.
     channels: the folder, file or ``s3://bucket/prefix`` that the user gave, by channel name.
     """
     sources = _sources(paths, channels)
@@ -37,7 +38,7 @@ def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[None]
 
     LOGGER.addFilter(rename)
     try:
-        yield
+        yield renamed
     except SemsegError as error:
         error.message, error.hint = renamed(error.message), renamed(error.hint)
         raise

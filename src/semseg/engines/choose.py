@@ -97,7 +97,9 @@ def _used(engine: Engine, found: Device, gpus: int | None) -> Device:
     if gpus > found.gpus:
         raise DeviceError(
             f"_gpus is {gpus}, but {engine.title} can use {found.gpus} on this machine.",
-            f"Set it to {found.gpus}, or leave it out." if found.gpus else "Leave it out, to train on the CPU.",
+            f"Set it to {found.gpus}, or leave it out."
+            if found.gpus
+            else "Leave it out, to train on the CPU; GPUs need the gpu or the torch variant, or image.",
         )
     return replace(found, gpus=gpus)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 
 LOGGER = logging.getLogger("semseg")
@@ -23,12 +24,24 @@ def is_for_people(record: logging.LogRecord) -> bool:
     return shown
 
 
+_MARK_WITHIN = re.compile(r"(?<!^)#(?=[a-z]+_(metric|notice))")
+
+
+class _Formatter(logging.Formatter):
+    """The built-in algorithm's format. Only the beginning of a message can be a metric's mark.
+
+    A platform searches lines for marks, and the names of files and classes, and other texts of users, may hold one.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = _MARK_WITHIN.sub("# ", record.message)
+        return super().formatMessage(record)
+
+
 def set_up_logging() -> None:
     """Sends the log to stdout as `[01/12/2025 23:57:06 INFO 139670567847744] message`."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        logging.Formatter("[%(asctime)s %(levelname)s %(thread)d] %(message)s", datefmt="%m/%d/%Y %H:%M:%S")
-    )
+    handler.setFormatter(_Formatter("[%(asctime)s %(levelname)s %(thread)d] %(message)s", datefmt="%m/%d/%Y %H:%M:%S"))
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False

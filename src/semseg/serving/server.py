@@ -14,6 +14,7 @@ from pathlib import Path
 
 from semseg.artifact.archive import unpack
 from semseg.artifact.locate import model_directory
+from semseg.artifact.model_dir import parameter_file
 from semseg.errors import UserError
 from semseg.machine import keep_memory_flat
 from semseg.serving.environment import remove_foreign
@@ -46,7 +47,8 @@ def serve(environ: MutableMapping[str, str], command: ServeCommand = AS_IN_THE_C
     """Serve until SIGTERM; this process becomes gunicorn's master.
 
     environ: os.environ, from which variables meant for other servers are removed. A model that is given is served on
-    127.0.0.1 unless there is a host too; raises ArtifactError for one that cannot be unpacked.
+    127.0.0.1 unless there is a host too; raises ArtifactError for one that is not there or cannot be
+    unpacked.
 
     Ends with SystemExit: 0 after the requests in progress were answered, processes.LOAD_FAILED when the model cannot be
     loaded, also when the system kills the worker for its memory. Returns an exit code only if a variable has a bad
@@ -97,6 +99,7 @@ def _unpacked(model: Path) -> Iterator[Path]:
     """
     if not model.is_file():
         with model_directory(model) as directory:
+            parameter_file(directory)
             yield directory
         return
     owner, scratch = os.getpid(), tempfile.mkdtemp(prefix="semseg-")

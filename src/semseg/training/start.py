@@ -14,6 +14,7 @@ from pathlib import Path
 from semseg.artifact.model_dir import files_of_model
 from semseg.data.local_job import lay_out
 from semseg.data.s3 import ObjectStore
+from semseg.data.user_paths import with_user_paths
 from semseg.errors import ChannelError, one_line
 from semseg.reporting.terminal import TerminalLog
 from semseg.sagemaker.job import run_job
@@ -77,16 +78,17 @@ def _train_locally(command: TrainCommand) -> int:
         finished = threading.Event()
 
         def job(stop: threading.Event) -> None:
-            with ObjectStore(stop=stop.is_set) as store:
-                lay_out(
-                    folder.paths,
-                    command.channels,
-                    command.hyperparameters,
-                    store,
-                    folder.checkpoints,
-                    command.arrangement,
-                )
-            _train(folder.paths, stop, folder)
+            with with_user_paths(folder.paths, command.channels):
+                with ObjectStore(stop=stop.is_set) as store:
+                    lay_out(
+                        folder.paths,
+                        command.channels,
+                        command.hyperparameters,
+                        store,
+                        folder.checkpoints,
+                        command.arrangement,
+                    )
+                _train(folder.paths, stop, folder)
             if not stop.is_set():
                 folder.finish()
                 finished.set()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,38 @@ def test_demo_writes_the_four_directories_and_overlay_shows_a_pair(tmp_path: Pat
     image, mask, out = tmp_path / "train/0000.jpg", tmp_path / "train_annotation/0000.png", tmp_path / "overlay.png"
     assert main(["overlay", str(image), str(mask), str(out)]) == 0
     assert out.stat().st_size > 0
+
+
+def test_a_contact_sheet_shows_images_with_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "shapes"]) == 0
+    (tmp_path / "shapes/train_annotation/classes.txt").write_text("ground\n<b>disc</b>\nsquare\ntriangle\n")
+    command = ["browse", "shapes/train", "shapes/train_annotation", "--num-classes", "4"]
+    assert main([*command, "--count", "5", "--out", "sheets/train.html"]) == 0
+    sheet = (tmp_path / "sheets/train.html").read_text()
+    assert capsys.readouterr().out.endswith("sheets/train.html\n")
+    assert sheet.count("<figure>") == 5
+    assert sheet.count("data:image/") == 15
+    assert "5 of 48 images" in sheet
+    assert "&lt;b&gt;disc&lt;/b&gt;" in sheet
+    assert "<b>" not in sheet
+    assert not re.search(r"(?:src|href)=\"(?!data:)", sheet)
+
+
+def test_what_cannot_be_shown_is_named_and_the_rest_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "shapes"]) == 0
+    (tmp_path / "shapes/validation/0000.jpg").write_bytes(b"no image")
+    command = ["browse", "shapes/validation", "shapes/validation_annotation", "--num-classes", "4"]
+    assert main(command) == 1
+    assert "validation/0000.jpg: This is text, neither JPEG nor PNG." in capsys.readouterr().err
+    assert (tmp_path / "browse.html").read_text().count("<figure>") == 11
+    assert main([*command, "--out", "/proc/absent/browse.html"]) == 1
+    assert "The sheet cannot be written: /proc/absent" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--count", "0"])
+    assert "'0' is not valid: it must be a number from 1 up." in capsys.readouterr().err

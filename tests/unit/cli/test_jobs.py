@@ -29,6 +29,7 @@ def test_a_training_that_is_stopped_while_s3_is_busy_ends_well(
         monkeypatch.setenv(name, "a")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.url)
     command = [sys.executable, "-m", "semseg", "train", "--no-checkpoints", "--train", "s3://bucket/train"]
+    command += ["--validation", "s3://bucket/validation"]
     command += ["--num-classes", "2", "--label-attribute=-ref", "--class-weights", "0.5, 25"]
     job = "-my job \udcff"
     with subprocess.Popen(

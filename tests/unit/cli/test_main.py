@@ -34,6 +34,7 @@ def test_it_reports_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         "export",
         "quantize",
         "demo",
+        "browse",
         "overlay",
     ],
 )
@@ -141,3 +142,11 @@ def test_a_reader_of_the_output_may_end_first(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(timeout=60) == 1
+
+
+def test_a_misspelled_option_is_named_rather_than_the_one_that_it_stands_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "job", "--images", "a", "--annotation=b"])
+    assert "There is no option --annotation. Did you mean --annotations?" in capsys.readouterr().err

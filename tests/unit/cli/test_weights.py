@@ -65,5 +65,5 @@ def test_fetch_weights_knows_two_backbones(store: Any, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as end:
         main(["fetch-weights", "resnet-50", "resnet-152"])
     assert end.value.code == 1
-    assert "'resnet-152' is neither resnet-50 nor resnet-101" in capsys.readouterr().err
+    assert "'resnet-152' is neither resnet-50 nor resnet-101. Did you mean resnet-" in capsys.readouterr().err
     assert store.asked == []

@@ -216,6 +216,12 @@ def test_a_user_s_folders_are_searched_below_if_they_have_no_files(channels: tup
     ]
 
 
+def test_a_folder_that_is_not_there_is_not_called_empty(channels: tuple[Path, Path]) -> None:
+    (channels[0] / "a.jpg").touch()
+    (problem,) = list_pairs("images", channels[0], channels[1] / "absent").problems
+    assert problem.message == "Channel absent has no .png file: there is no such folder."
+
+
 def test_names_with_nothing_in_common_get_the_rule(channels: tuple[Path, Path]) -> None:
     assert "same name" in listing(channels, ["a.jpg", "b.jpg"], ["x.png", "y.png"]).problems[0].hint
 

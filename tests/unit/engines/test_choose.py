@@ -137,7 +137,7 @@ def test_more_gpus_than_there_are_is_an_error(machine: Machine) -> None:
     machine.mxnet.gpus = 2
     with pytest.raises(DeviceError, match=r"_gpus is 3, but MXNet can use 2 on this machine\. Set it to 2, or leave"):
         choose_trainer("auto", "auto", "float32", NO_SIGN, 3)
-    with pytest.raises(DeviceError, match=r"can use 0 on this machine\. Leave it out, to train on the CPU"):
+    with pytest.raises(DeviceError, match=r"can use 0 on this machine\. Leave it out, to train on the CPU; GPUs need"):
         choose_trainer("auto", "cpu", "float32", NO_SIGN, 1)
 
 

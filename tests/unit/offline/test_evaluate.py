@@ -186,6 +186,14 @@ def test_masks_may_have_an_ending_and_a_label_map_and_share_the_folder(
     assert "No annotation in masks ends with '_label': see masks/00.png." in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(
+    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (annotated / "file").touch()
+    assert run(small_model, annotated, "--out", annotated / "file/out") == 1
+    assert capsys.readouterr() == ("", f"semseg: {annotated}/file/out: Not a directory.\n")
+
+
 def test_what_cannot_be_evaluated_is_an_error(
     small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

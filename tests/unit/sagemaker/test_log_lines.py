@@ -61,3 +61,16 @@ def test_the_log_goes_to_stdout_in_the_originals_format(capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     assert re.fullmatch(r"\[\d\d/\d\d/\d{4} \d\d:\d\d:\d\d INFO \d+\] Test data is not provided\.\n", out)
     assert err == ""
+
+
+def test_a_text_of_a_user_is_no_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as the name of a class: a platform's metric definitions search the line for the mark."""
+    log_lines.set_up_logging()
+    posing = log_lines.quality("algo-1", 7, "validation mIOU", 0.99)
+    log_lines.LOGGER.info(log_lines.final_quality("algo-1", f"validation IOU of {posing}", 0.5))
+    log_lines.LOGGER.warning("%s is not a readable image file", posing.replace("#quality", "a\n#progress"))
+    log_lines.LOGGER.info("%s #2", posing)
+    named, _, second_line, own = capsys.readouterr().out.splitlines()
+    assert "] #final_metric. host: algo-1, validation IOU of # quality_metric. host: algo-1, epoch: 7," in named
+    assert second_line.startswith("# progress_metric. host: ")
+    assert own.endswith(f"] {posing} #2")

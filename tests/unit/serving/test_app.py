@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
+from readme import README
 from werkzeug.test import TestResponse
 
 from semseg.codecs.media_types import choice
@@ -616,8 +617,7 @@ def test_execution_parameters_are_for_one_image_at_a_time_in_each_process(
 def test_the_readme_shows_the_execution_parameters(model: LoadedModel) -> None:
     """The README shows those of a server with default settings."""
     client = client_of(PredictionQueue(lambda: model, max_waiting=0), Settings(Path("/nowhere")))
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    assert f"| `GET /execution-parameters` | `{client.get('/execution-parameters').text}`" in readme
+    assert f"| `GET /execution-parameters` | `{client.get('/execution-parameters').text}`" in README
 
 
 @pytest.mark.parametrize(("crop_size", "names"), [(240, ("background", "scratch", "öl")), (None, None)])

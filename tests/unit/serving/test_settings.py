@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from readme import README
 
 from semseg.errors import UserError
 from semseg.serving.settings import VARIABLES, Settings, table
@@ -86,8 +87,7 @@ def test_batches_have_the_longest_time_unless_set(batch: str) -> None:
 
 
 def test_the_readme_s_table_is_the_code_s() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    assert table() + "\n| `SAGEMAKER_BASE_DIR` |" in readme
+    assert table() + "\n| `SAGEMAKER_BASE_DIR` |" in README
 
 
 def test_empty_variables_count_as_not_set() -> None:

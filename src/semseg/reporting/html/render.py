@@ -21,7 +21,7 @@ from semseg.reporting.html import charts, embedded
 from semseg.reporting.html.confusions import TABLE_CLASSES, normalised, top_confusions
 from semseg.reporting.html.content import ReportContent
 from semseg.reporting.html.samples import Sample
-from semseg.types import IGNORED, UInt8
+from semseg.types import IGNORED, Classes, UInt8
 
 FILE = "report.html"
 _TEMPLATE = "report.html.jinja"
@@ -37,9 +37,9 @@ def write_report(content: ReportContent, path: Path) -> None:
 def render(content: ReportContent) -> str:
     """Returns the report as one HTML document, which loads nothing; every name in it is escaped."""
     palette = model_palette(content.classes)
-    colours = [color_name(int.from_bytes(colour.tobytes())) for colour in palette]
+    colours = hex_colours(content.classes)
     return (
-        _environment()
+        environment()
         .get_template(_TEMPLATE)
         .render(
             content=content,
@@ -58,8 +58,14 @@ def render(content: ReportContent) -> str:
     )
 
 
+def hex_colours(classes: Classes) -> list[str]:
+    """Returns the colours of the 256 labels, such as `#2ca02c`."""
+    return [color_name(int.from_bytes(colour.tobytes())) for colour in model_palette(classes)]
+
+
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Returns jinja2's environment of the templates in this folder, which escapes what it inserts."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -13,12 +13,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from readme import README
 
 from semseg.engines.gluon import cuda
 from semseg.errors import DeviceError
 
 ROOT = Path(__file__).parents[4]
-README = (ROOT / "README.md").read_text()
 STUB = ROOT / "docker/libcuda_stub.c"
 
 

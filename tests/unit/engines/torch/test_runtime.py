@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from readme import README
 
 from semseg.engines import cuda_driver
 from semseg.engines.torch import runtime
 from semseg.errors import DeviceError
 from semseg.machine import usable_cores
 
-README = (Path(__file__).parents[4] / "README.md").read_text()
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 """The architectures of PyTorch 2.13's wheels for x86-64 (PYTORCH_RELEASES_CODE_CC in torch/cuda/__init__.py)."""
 
