@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from semseg.cli import datasets, jobs, models, offline, weights
+from semseg.cli import completion, datasets, jobs, models, offline, weights
 from semseg.cli.parser import Parser, did_you_mean
 from semseg.errors import SemsegError, UserError, os_reason
 from semseg.version import __version__
@@ -31,6 +31,7 @@ COMMANDS = (
     datasets.add_demo,
     datasets.add_browse,
     datasets.add_overlay,
+    completion.add_completion,
 )
 
 

@@ -37,6 +37,14 @@ class Parser(argparse.ArgumentParser):
             self.error(self._about(unknown[0]))
         return found, unknown
 
+    def options(self) -> dict[str, list[str]]:
+        """Return the words that an option takes, by the option; none where it takes others or no value."""
+        found = {}
+        for name, action in self._option_string_actions.items():
+            words = str(action.metavar or "").split("|")
+            found[name] = words if len(words) > 1 and not any(word.isupper() for word in words) else []
+        return found
+
     def error(self, message: str) -> NoReturn:
         """Print the message, without the usage of dozens of options, and exit."""
         self.exit(UserError.exit_code, f"{self.prog}: {message}\nSee {self.prog} --help.\n")

@@ -36,6 +36,7 @@ def test_it_reports_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         "demo",
         "browse",
         "overlay",
+        "completion",
     ],
 )
 def test_every_command_is_listed_and_describes_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
