@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import struct
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 import pytest
 import small_train
 from PIL import Image
+from piped_jobs import PIPE, SEMSEG, fed, into_pipes, manifest_lines
 from quick_job import QUICK
 
 from semseg.codecs.params import read_params
@@ -38,8 +37,6 @@ from semseg.training.inputs import open_inputs
 from semseg.types import Classes
 
 CAMVID = Path(os.environ.get("SEMSEG_CAMVID", Path(__file__).parents[2] / "../shared/data/camvid"))
-SEMSEG = Path(sys.executable).with_name("semseg")
-PIPE = {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO", "ContentType": "application/x-recordio"}
 PAIRS, BATCH, CROP, BASE = 11, 4, 96, 240
 Batches = list[tuple[bytes, bytes]]
 
@@ -69,16 +66,6 @@ def bucket(street: Path, moto_server: str) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_S3", moto_server)
         yield "s3://streets/street"
-
-
-def manifest_lines(street: Path, split: str, root: str, **more: Any) -> str:
-    """An augmented manifest of a split, whose files are named below `root`."""
-    lines = []
-    for image in sorted((street / split).iterdir()):
-        mask = f"{split}_annotation/{image.stem}.png"
-        line = {"source-ref": f"{root}{split}/{image.name}", "streets-ref": f"{root}{mask}", **more}
-        lines.append(json.dumps(line))
-    return "\n".join(lines) + "\n"
 
 
 def batches_of(paths: Paths) -> Batches:
@@ -115,23 +102,6 @@ def with_manifests(paths: Paths, train: str, validation: str) -> Paths:
         paths.channel(split).mkdir()
         (paths.channel(split) / f"{split}.manifest").write_text(lines)
     return paths
-
-
-@contextmanager
-def fed(paths: Paths, manifests: dict[str, Path]) -> Iterator[None]:
-    """Writes to the pipes as the platform does: `semseg pipe`, a process for each channel."""
-    writers = [
-        subprocess.Popen([SEMSEG, "pipe", str(path), str(paths.channel("")), "--channel", channel])
-        for channel, path in manifests.items()
-    ]
-    try:
-        yield
-    finally:
-        for writer in writers:
-            writer.send_signal(signal.SIGTERM)
-        for writer in writers:
-            writer.wait(30)
-    assert not [path for path in paths.channel("").iterdir() if path.is_fifo()]
 
 
 @pytest.fixture(scope="module")
@@ -302,12 +272,6 @@ def test_a_writer_that_dies_amid_a_record_ends_the_job(job: Any) -> None:
             fails(job, "ClientError", "record 0 of train_0 is cut short", f"{len(image) - 100} more bytes")
         finally:
             writer.kill()  # it still waits for a reader if the job has not opened the pipe
-
-
-def into_pipes(job: Any) -> None:
-    for name in ("train", "train_annotation", "validation", "validation_annotation"):
-        shutil.rmtree(job.paths.channel(name))
-    job.paths.input_data_config.write_text(json.dumps({"train": PIPE, "validation": PIPE}))
 
 
 def test_a_pipe_needs_the_number_of_samples(job: Any) -> None:

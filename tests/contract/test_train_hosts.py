@@ -10,11 +10,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import net_hosts
 import pytest
+from piped_jobs import fed, into_pipes, manifest_lines
 from rank_processes import RANKS, await_end, ranks_of, values
 from small_train import ENGINE, FIRST_PORT
 
@@ -109,6 +112,43 @@ def test_two_hosts_train_as_one_process_and_the_first_keeps_all_results(on_loopb
     assert written == []
     assert "#quality_metric" not in other_log
     assert "#metrics" not in other_log
+
+
+def fed_hosts(hosts: Hosts, data: Path, lines: list[int], sharded: bool = False) -> list[tuple[int, str]]:
+    """Trains on pipes: so many of the pairs in `data`, the first ones or, for the second host, the last ones."""
+    distribution = "ShardedByS3Key" if sharded else "FullyReplicated"
+    with ExitStack() as writers:
+        for host, (job, count) in enumerate(zip(hosts.jobs, lines, strict=True)):
+            into_pipes(job, S3DistributionType=distribution)
+            manifests = {split: data / f"{split}{host}.manifest" for split in ("train", "validation")}
+            for split, path in manifests.items():
+                found = manifest_lines(data, split, "").splitlines(keepends=True)
+                taken = found if split == "validation" else found[-count:] if host else found[:count]
+                path.write_text("".join(taken))
+            writers.enter_context(fed(job.paths, manifests))
+        return hosts.run()
+
+
+@pytest.mark.slow
+def test_hosts_with_the_same_pipes_train_as_one_process(on_loopback: Hosts, new_job: Callable[..., Any]) -> None:
+    """Each host's reader makes its host's part of each batch, and the second rank of each gets its images."""
+    one = Hosts([new_job()], ["algo-1"])
+    for hosts, ranks in ((one, "1"), (on_loopback, "2")):
+        hosts.configure(num_training_samples="10", mini_batch_size="4", _ranks=ranks)
+        found = fed_hosts(hosts, new_job().paths.channel(""), [10] * len(hosts.jobs))
+        assert {code for code, _ in found} == {0}, found
+    require_equal(one.jobs[0], on_loopback.jobs[0])
+
+
+@pytest.mark.slow
+def test_the_first_host_without_a_batch_ends_the_epoch_of_all(on_loopback: Hosts, new_job: Callable[..., Any]) -> None:
+    """ShardedByS3Key, batches of five: the first host has eight pairs, three for a batch, the second two for one."""
+    on_loopback.configure(num_training_samples="10", _ranks="2")
+    found = fed_hosts(on_loopback, new_job().paths.channel(""), [8, 2], sharded=True)
+    assert [code for code, _ in found] == [0, 0], found
+    steps = re.findall(r"#progress_notice. epoch: (\d), iterations: (\d)(?=.* learning_rate)", found[0][1])
+    assert steps == [("0", "1"), ("1", "1")]
+    assert len(values(on_loopback.jobs[0])) == 2
 
 
 def test_hosts_with_other_hyperparameters_are_an_error_on_both(on_loopback: Hosts) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from piped_jobs import fed, into_pipes, manifest_lines
 from rank_processes import RANKS, await_end, ranks_of, values
 from small_train import ENGINE
 
@@ -42,6 +43,11 @@ def both(new_job: Callable[..., Any]) -> tuple[Any, str, Any, str]:
 def test_two_ranks_train_what_one_process_does(both: tuple[Any, str, Any, str]) -> None:
     """Ten images in batches of five, of which one rank has three and the other two."""
     alone, _, ranks, _ = both
+    require_trained_alike(alone, ranks)
+
+
+def require_trained_alike(alone: Any, ranks: Any) -> None:
+    """Raises AssertionError unless two jobs have the same curve and the same models."""
     for one, other in zip(values(alone), values(ranks), strict=True):
         assert one["IOU"] == pytest.approx(other["IOU"], abs=1e-3)
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
@@ -169,6 +175,90 @@ def test_two_ranks_of_pytorch_train_what_one_process_does_and_a_killed_one_is_na
         first, second = ranks_of(process)
         os.kill(second, signal.SIGKILL)
         os.kill(first, signal.SIGUSR1)  # go on
+        log, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "frame #" not in log  # of PyTorch's C++
+    assert ranks.paths.failure.read_text().startswith("AlgorithmError: Rank 1 of 2 (on algo-1) was killed by SIGKILL")
+
+
+@pytest.fixture(scope="module")
+def streets(new_job: Callable[..., Any]) -> dict[str, Path]:
+    """Manifests of ten pairs to train on and five to validate."""
+    data = new_job().paths.channel("")
+    for split in ("train", "validation"):
+        (data / f"{split}.manifest").write_text(manifest_lines(data, split, ""))
+    return {split: data / f"{split}.manifest" for split in ("train", "validation")}
+
+
+def piped(job: Any, **changes: str) -> Any:
+    """The job, in Pipe mode."""
+    into_pipes(job)
+    job.configure(**(RANKS | {"num_training_samples": "10", "mini_batch_size": "4"} | changes))
+    return job
+
+
+@pytest.mark.parametrize(
+    ("samples", "size"),
+    [("10", "4"), pytest.param("22", "4", marks=pytest.mark.slow), pytest.param("1", "4", marks=pytest.mark.slow)],
+)
+def test_two_ranks_train_on_pipes_what_one_process_does(
+    new_job: Callable[..., Any], streets: dict[str, Path], samples: str, size: str
+) -> None:
+    """Ten pairs in batches of four, of which two are left for the next epoch. Fewer than num_training_samples says end
+    the epochs early; with one image in a batch the other rank has none.
+    """
+    both = [piped(new_job(), num_training_samples=samples, mini_batch_size=size, _ranks=ranks) for ranks in ("1", "2")]
+    logs = []
+    for job in both:
+        with fed(job.paths, streets):
+            code, log = job.run()
+        assert code == 0, log
+        logs.append(lines_of(log))
+    alone, ranks = both
+    assert logs[0] == logs[1]
+    require_trained_alike(alone, ranks)
+
+
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_rank_that_is_killed_while_it_feeds_others_or_is_fed_is_named(
+    job: Any, streets: dict[str, Path], killed: int
+) -> None:
+    piped(job)
+    with fed(job.paths, streets), job.start(hold_at=PROGRESS) as process:
+        assert next(line for line in process.stdout if PROGRESS in line)
+        ranks = ranks_of(process)
+        os.kill(ranks[killed], signal.SIGKILL)
+        if killed:
+            os.kill(ranks[0], signal.SIGUSR1)  # go on
         process.communicate(timeout=60)
     assert process.returncode == 2
-    assert ranks.paths.failure.read_text().startswith("AlgorithmError: Rank 1 of 2 (on algo-1) was killed by SIGKILL")
+    assert job.paths.failure.read_text().startswith(f"AlgorithmError: Rank {killed} of 2 (on algo-1) was killed by")
+    await_end(ranks)
+
+
+def test_a_record_that_no_rank_can_read_is_an_error_that_names_it(job: Any, streets: dict[str, Path]) -> None:
+    """Not one of the rank that waits for its images."""
+    piped(job, num_classes="2")
+    with fed(job.paths, streets):
+        code, log = job.run()
+    assert code == 1, log
+    assert re.match(
+        r"ClientError: Rank 0 of 2 \(on algo-1\): record \d+ of train_0: pixel values", job.paths.failure.read_text()
+    )
+
+
+@pytest.mark.slow
+def test_sigterm_while_ranks_train_on_pipes_saves_the_model(job: Any, streets: dict[str, Path]) -> None:
+    piped(job)
+    with fed(job.paths, streets):
+        code, log = job.run_until(PROGRESS)
+    assert code == 0, log
+    assert "Stopping on request: saving the current model." in log
+    assert (job.paths.model / "model_algo-1").is_file()
+
+
+def test_sigterm_while_ranks_wait_for_a_pipe_ends_well(job: Any) -> None:
+    piped(job)
+    code, log = job.run_until("Training on 2 devices")
+    assert code == 0, log
+    assert "Stopped before the first training step" in log

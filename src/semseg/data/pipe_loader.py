@@ -39,6 +39,8 @@ class PipeTrainingLoader:
     path: the FIFOs' names without the number. num_training_samples: the expected number of pairs per epoch; batches are
     not larger, with a warning. stop: whether the job must end. shuffle: whether pairs are drawn at random from a buffer
     of the next ones; otherwise they keep their order. timeout: seconds without data after which an error is raised.
+    part: the positions in each batch that are made here, all by default; there may be none. sharded: whether the stream
+    has the pairs of this part alone, rather than those of whole batches; the number of pairs is then of all streams.
     """
 
     seekable = False
@@ -52,13 +54,21 @@ class PipeTrainingLoader:
         stop: Callable[[], bool],
         shuffle: bool = True,
         timeout: float = TIMEOUT,
+        part: range | None = None,
+        sharded: bool = False,
     ) -> None:
         self._pipe = Pipe(path, stop, timeout)
         self._sampler = sampler
         self._batch_size = min(batch_size, num_training_samples)
         self._expected = num_training_samples
         self._shuffle = shuffle
-        self._held = min(_SHUFFLED_PAIRS, -(-num_training_samples // _SHUFFLED_PART))
+        self._sharded = sharded
+        part = range(self._batch_size) if part is None else part
+        self._part = slice(0, len(part)) if sharded else slice(part.start, part.stop)
+        self._made = len(part)
+        self._taken = max(1, len(part)) if sharded else self._batch_size
+        own = -(-num_training_samples * self._taken // self._batch_size)
+        self._held = min(_SHUFFLED_PAIRS, -(-own // _SHUFFLED_PART))
         self._streams = count()
         self._carried: list[IndexedPair] = []
         self._warned = False
@@ -77,26 +87,30 @@ class PipeTrainingLoader:
         return following - first
 
     def epoch(self, epoch: int, done: int = 0) -> Generator[Batch, None, None]:  # noqa: ARG002 - always 0: not seekable
-        """The batches of an epoch: images (N, crop, crop, 3).
+        """The batches of an epoch, or their parts: images (N, crop, crop, 3).
 
         Ends early, perhaps without a batch, once `stop` returns true.
         Raises DataError, with the name of the record, for invalid data, or if the stream cannot fill a batch.
         """
-        number, ahead = next(self._streams), BATCHES_AHEAD * self._batch_size
+        number, size = next(self._streams), self._made
         rng = np.random.default_rng((self._sampler.seed, epoch)) if self._shuffle else None
         with closing(_pairs(self._pipe, number, epoch, rng, self._held)) as pairs:
-            sequence = self._full_batches(pairs, self._pipe.stream(number))
-            yield from batches(self._sampler.training(sequence, ahead), self._batch_size)
+            full = self._full_batches(pairs, self._pipe.stream(number))
+            if not size:
+                yield from (self._sampler.empty_batch() for _ in full)
+                return
+            sequence = (indexed for batch in full for indexed in batch[self._part])
+            yield from batches(self._sampler.training(sequence, BATCHES_AHEAD * size), size)
 
-    def _full_batches(self, pairs: Iterable[IndexedPair], stream: str) -> Iterator[IndexedPair]:
+    def _full_batches(self, pairs: Iterable[IndexedPair], stream: str) -> Iterator[list[IndexedPair]]:
         """The pairs carried over and those of the stream, as far as they fill batches; the rest is carried over."""
         batch, self._carried = self._carried, []
         arrived = full = 0
         for indexed in pairs:
             arrived += 1
             batch.append(indexed)
-            if len(batch) == self._batch_size:
-                yield from batch
+            if len(batch) == self._taken:
+                yield batch
                 batch, full = [], full + 1
         self._carried = batch
         if not self._pipe.stop():
@@ -106,11 +120,13 @@ class PipeTrainingLoader:
         """Raise DataError if there was no full batch; warn once if the number of samples is not the expected one."""
         if not full:
             raise DataError(
-                f"{stream} held {arrived} samples, too few for one batch of {self._batch_size}; "
+                f"{stream} held {arrived} samples, too few for one batch of {self._taken}; "
                 f"num_training_samples is {self._expected}.",
-                "Set num_training_samples to the number of lines in the manifest.",
+                "Each host needs a part of each batch: use fewer hosts, a smaller mini_batch_size, or FullyReplicated."
+                if self._sharded
+                else "Set num_training_samples to the number of lines in the manifest.",
             )
-        if arrived != self._expected and not self._warned:
+        if arrived != self._expected and not self._sharded and not self._warned:
             self._warned = True
             logger.warning(
                 "num_training_samples is %d, but %s held %d samples; the learning rate schedule follows "
@@ -124,15 +140,22 @@ class PipeTrainingLoader:
 class PipeValidationLoader:
     """Every pair of the next stream once, in order: cropped to crop_size, or whole if batch_size is 1.
 
-    path, stop, timeout: as for `PipeTrainingLoader`.
+    path, stop, timeout: as for `PipeTrainingLoader`. makes: whether a batch, by its number from 0, is made here.
     """
 
     def __init__(
-        self, path: Path, sampler: Sampler, batch_size: int, stop: Callable[[], bool], timeout: float = TIMEOUT
+        self,
+        path: Path,
+        sampler: Sampler,
+        batch_size: int,
+        stop: Callable[[], bool],
+        timeout: float = TIMEOUT,
+        makes: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._pipe = Pipe(path, stop, timeout)
         self._sampler = sampler
         self._batch_size = batch_size
+        self._makes = makes
         self._streams = count()
         self._iterations: int | None = None
 
@@ -147,7 +170,8 @@ class PipeValidationLoader:
         """
         number, ahead = next(self._streams), BATCHES_AHEAD * self._batch_size
         with closing(_pairs(self._pipe, number, 0, None)) as pairs:
-            sequence = self._counted(pairs)
+            counted = self._counted(pairs)
+            sequence = (indexed for indexed in counted if self._makes(indexed.index // self._batch_size))
             yield from batches(self._sampler.validation(sequence, self._batch_size == 1, ahead), self._batch_size)
 
     def _counted(self, pairs: Iterable[IndexedPair]) -> Iterator[IndexedPair]:

@@ -9,6 +9,7 @@ from semseg.artifact import model_dir
 from semseg.errors import DeviceMemoryError, Stopped
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.training.components import early_stopping
+from semseg.training.feed import Feed
 from semseg.training.inputs import Part, training_data, validation_data
 from semseg.training.loop import Fit, TrainingData, ValidationData
 from semseg.training.loss_watch import require_finite
@@ -19,18 +20,18 @@ _SMALLEST_CROP = 24
 """The smallest crop_size is 17, which is rounded up to a multiple of 8."""
 
 
-def fit(run: Run, stop: threading.Event) -> Progress:
+def fit(run: Run, stop: threading.Event, feed: Feed | None = None) -> Progress:
     """Trains until all epochs are done or `stop` is set, and saves the best model in the artifact.
 
-    Returns the last progress.
+    Returns the last progress. feed: between the ranks of this host, for data from pipes.
 
     Raises DivergedError, DeviceMemoryError with a batch and a crop to try, and Stopped if stopped before there is a
     model to save.
     """
     job, ranks = run.job, run.job.ranks
     part = Part(ranks, run.group.rank - ranks.first, job.pairs)
-    training = training_data(job.inputs.train, job.settings, job.samples, stop.is_set, part)
-    validation = validation_data(job.inputs.validation, job.settings, stop.is_set, part)
+    training = training_data(job.inputs.train, job.settings, job.samples, stop.is_set, part, feed)
+    validation = validation_data(job.inputs.validation, job.settings, stop.is_set, part, feed)
     try:
         progress = build_loop(run, training, validation).run(stop, run.progress)
     except DeviceMemoryError as error:

@@ -26,6 +26,7 @@ from semseg.errors import DataError, HyperparameterError, Stopped
 from semseg.sagemaker.channels import Channels, Split
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.feed import FedTraining, FedValidation, Feed
 from semseg.training.loop import TrainingData, ValidationData
 from semseg.training.ranks import ONE_RANK, Ranks
 from semseg.types import Batch, Classes
@@ -154,10 +155,18 @@ class Part:
     local: int = 0
     pairs: int | None = None
 
+    @property
+    def host_ranks(self) -> range:
+        """The ranks of this host."""
+        return range(self.ranks.first, self.ranks.first + self.ranks.local)
+
+    def positions(self, size: int) -> list[range]:
+        """The positions in a batch of this size that each of the ranks of this host has."""
+        return [Share(rank, self.ranks.size).of(size) for rank in self.host_ranks]
+
     def of_host(self, size: int) -> int:
         """The images of a batch of this size that the ranks of this host have."""
-        first = self.ranks.first
-        return sum(len(Share(rank, self.ranks.size).of(size)) for rank in range(first, first + self.ranks.local))
+        return sum(map(len, self.positions(size)))
 
     def share(self, sharded: bool) -> Share:
         """The rank's share of what its host has: with `sharded` only its host's ranks divide that."""
@@ -169,11 +178,19 @@ ALL = Part()
 
 
 def training_data(
-    train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool], part: Part = ALL
+    train: Input,
+    settings: Hyperparameters,
+    samples: int,
+    stop: Callable[[], bool],
+    part: Part = ALL,
+    feed: Feed | None = None,
 ) -> TrainingData:
-    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits."""
+    """Returns the training images as batches, `samples` an epoch. Reading a pipe polls `stop` while it waits.
+
+    feed: between the ranks of the host, None for a training in one process.
+    """
     if not train.listing:
-        return PipeTrainingLoader(train.split.images, sampler(train, settings), settings.mini_batch_size, samples, stop)
+        return _piped_training(train, settings, samples, stop, part, feed)
     pairs, size = train.listing.pairs, settings.mini_batch_size
     count = len(pairs) if part.pairs is None else part.pairs
     if count < size:
@@ -187,15 +204,44 @@ def training_data(
     return TrainingLoader(pairs, sampler(train, settings), part.of_host(whole[1]), share=share, whole=whole)
 
 
+def _piped_training(
+    train: Input, settings: Hyperparameters, samples: int, stop: Callable[[], bool], part: Part, feed: Feed | None
+) -> TrainingData:
+    size = settings.mini_batch_size
+    positions = part.positions(min(size, samples))
+    loader = PipeTrainingLoader(
+        train.split.images,
+        sampler(train, settings),
+        size,
+        samples,
+        stop,
+        part=range(positions[0].start, positions[-1].stop),
+        sharded=train.split.sharded and part.ranks.hosts > 1,
+    )
+    return FedTraining(loader, feed, [len(one) for one in positions]) if feed else loader
+
+
 def validation_data(
-    validation: Input, settings: Hyperparameters, stop: Callable[[], bool], part: Part = ALL
+    validation: Input,
+    settings: Hyperparameters,
+    stop: Callable[[], bool],
+    part: Part = ALL,
+    feed: Feed | None = None,
 ) -> ValidationData:
-    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1."""
+    """Returns the validation images as batches; whole images if validation_mini_batch_size is 1.
+
+    feed: as for `training_data`.
+    """
     size = settings.validation_mini_batch_size
+    sharded = validation.split.sharded
     if validation.listing:
-        share = part.share(validation.split.sharded)
-        return ValidationLoader(validation.listing.pairs, sampler(validation, settings), size, share)
-    return PipeValidationLoader(validation.split.images, sampler(validation, settings), size, stop)
+        return ValidationLoader(validation.listing.pairs, sampler(validation, settings), size, part.share(sharded))
+
+    def makes(number: int) -> bool:
+        return sharded or number % part.ranks.size in part.host_ranks
+
+    loader = PipeValidationLoader(validation.split.images, sampler(validation, settings), size, stop, makes=makes)
+    return FedValidation(loader, feed) if feed else loader
 
 
 def whole_images(

@@ -26,8 +26,8 @@ def hello(job: Job) -> Hello:
     Of a channel that is ShardedByS3Key each host has other files.
     """
     splits = (job.inputs.train, job.inputs.validation)
-    settings = job.settings.as_strings()
-    if job.inputs.train.split.sharded:
+    settings, listing = job.settings.as_strings(), job.inputs.train.listing
+    if listing and job.inputs.train.split.sharded:
         del settings["num_training_samples"]  # which may be counted
     same = {
         "the version of this software": __version__,
@@ -36,16 +36,16 @@ def hello(job: Job) -> Hello:
         "what ShardedByS3Key divides": _digest({one.split.name: str(one.split.sharded) for one in splits}),
         "the files of their channels": _digest(fingerprint([one for one in splits if not one.split.sharded])),
     }
-    listing = job.inputs.train.listing
     return Hello(job.hosts.current, same, {PAIRS: len(listing.pairs) if listing else 0})
 
 
 def with_facts(job: Job, facts: Mapping[str, Any]) -> Job:
-    """Returns the job with what its hosts, if several, have learned: how many training pairs they have together.
+    """Returns the job with what its hosts, if several, have learned: how many training pairs they have together, unless
+    these come from pipes.
 
     Raises GroupError for numbers that are none, which only another version of this software sends.
     """
-    if not facts or not job.inputs.train.split.sharded:
+    if not facts or not job.inputs.train.split.sharded or not job.inputs.train.listing:
         return job
     counts: list[Any] = [fact.get(PAIRS) if isinstance(fact, dict) else None for fact in facts.values()]
     if any(type(count) is not int or not 0 < count < 1 << 31 for count in counts):

@@ -94,7 +94,7 @@ def open_job(paths: Paths, folder: JobFolder | None, store: ObjectStore, scratch
     settings = dataclasses.replace(
         settings, num_training_samples=samples, engine=trainer.engine.name, precision_dtype=trainer.precision
     )
-    ranks = plan_ranks(settings, hosts, trainer, channels.train.piped or channels.validation.piped)
+    ranks = plan_ranks(settings, hosts, trainer)
     if ranks.hosts > 1 and channels.train.sharded and settings.class_weights == "auto":
         raise HyperparameterError(
             "_class_weights=auto needs all training files on each host, but the channel train is ShardedByS3Key.",

@@ -15,6 +15,7 @@ from typing import Any
 
 from semseg.machine import is_stopped
 from semseg.training.failures import DIED, Failure
+from semseg.training.feed import Feed, connected
 from semseg.training.rank import ENDED, FAILED, LARGEST_REPORT, STOPPED, RankTask, main
 
 STOPPED_SECONDS = 45.0
@@ -24,14 +25,14 @@ STOPPED_SECONDS = 45.0
 class LocalRank:
     """A rank's process. report: what it has reported last, [kind, value]; None before."""
 
-    def __init__(self, task: RankTask, listener: socket.socket | None) -> None:
+    def __init__(self, task: RankTask, listener: socket.socket | None, feed: Feed) -> None:
         self.task = task
         self.report: tuple[str, Any] | None = None
         self._stopped_since: float | None = None
         self._terminated = False
         spawn = multiprocessing.get_context("spawn")
         self._reports, reports = spawn.Pipe(duplex=False)
-        self._process: BaseProcess = spawn.Process(target=main, args=(task, listener, reports), name=task.name)
+        self._process: BaseProcess = spawn.Process(target=main, args=(task, listener, reports, feed), name=task.name)
         with reports:
             self._process.start()
 
@@ -104,7 +105,11 @@ def local_ranks(tasks: Sequence[RankTask], listener: socket.socket | None) -> It
     """Yields the started ranks of this host; listener: for the first one. None of them outlives the block."""
     ranks: list[LocalRank] = []
     try:
-        ranks.extend(LocalRank(task, listener if task.membership.rank == 0 else None) for task in tasks)
+        with connected([task.name for task in tasks]) as feeds:
+            ranks.extend(
+                LocalRank(task, listener if task.membership.rank == 0 else None, feed)
+                for task, feed in zip(tasks, feeds, strict=True)
+            )
         yield ranks
     finally:
         for rank in ranks:

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,6 +30,7 @@ from semseg.sagemaker.job import stop_on_signals
 from semseg.sagemaker.log_lines import LOGGER, set_up_logging
 from semseg.sagemaker.paths import Paths
 from semseg.training.failures import failure_of
+from semseg.training.feed import Feed
 from semseg.training.finish import save_last
 from semseg.training.fit import fit
 from semseg.training.job import Job, open_channels, open_checkpoints
@@ -84,7 +85,7 @@ class RankTask:
         return f"Rank {self.membership.rank} of {self.membership.size} (on {self.hosts.current})"
 
 
-def main(task: RankTask, listener: socket.socket | None, reports: Connection) -> None:
+def main(task: RankTask, listener: socket.socket | None, reports: Connection, feed: Feed) -> None:
     """Runs the rank in this process, and ends the process; listener: of rank 0, see Membership."""
     try:
         die_with_parent(task.parent)
@@ -96,29 +97,42 @@ def main(task: RankTask, listener: socket.socket | None, reports: Connection) ->
     _set_up_log(task.log)
     LOGGER.setLevel(logging.ERROR)  # that process has logged all there is about the data
     _send(reports, READY, None)
-    code = _run(task, listener, stop, reports)
+    code = _run(task, listener, stop, reports, feed)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # libraries may wait for lost ranks when they are unloaded
 
 
-def _run(task: RankTask, listener: socket.socket | None, stop: threading.Event, reports: Connection) -> int:
-    """Trains, and reports the end; returns the exit code."""
+def _run(task: RankTask, listener: socket.socket | None, stop: threading.Event, reports: Connection, feed: Feed) -> int:
+    """Trains, and reports the end; returns the exit code.
+
+    A failure is reported before this rank leaves the group, which makes the others fail.
+    """
+    resources = ExitStack()
     try:
-        with ExitStack() as resources:
-            report = _train(task, listener, stop, resources)
+        report = _train(task, listener, stop, resources, feed)
+        resources.close()
         _send(reports, ENDED, report)
-    except Stopped as stopped:
-        _send(reports, STOPPED, str(stopped))
-    except Exception as error:
-        failure = failure_of(error, task.name, traceback.format_exc())
-        _send(reports, FAILED, failure.to_json())
-        return failure.exit_code
-    return 0
+        return 0
+    except (Exception, Stopped) as error:
+        code = _send_end(task, reports, error)
+        with suppress(Exception, Stopped):  # what follows from the one that has been reported
+            resources.__exit__(type(error), error, error.__traceback__)
+        return code
+
+
+def _send_end(task: RankTask, reports: Connection, error: Exception | Stopped) -> int:
+    """Reports what has ended the training; returns the exit code."""
+    if isinstance(error, Stopped):
+        _send(reports, STOPPED, str(error))
+        return 0
+    failure = failure_of(error, task.name, "".join(traceback.format_exception(error)))
+    _send(reports, FAILED, failure.to_json())
+    return failure.exit_code
 
 
 def _train(
-    task: RankTask, listener: socket.socket | None, stop: threading.Event, resources: ExitStack
+    task: RankTask, listener: socket.socket | None, stop: threading.Event, resources: ExitStack, feed: Feed
 ) -> tuple[str, bool]:
     """Trains as a member of the group; returns the last progress as JSON, and whether training was stopped."""
     store = resources.enter_context(ObjectStore(stop=stop.is_set))
@@ -133,7 +147,7 @@ def _train(
         LOGGER.setLevel(logging.INFO)
     run = assemble(checked, resources, group, task.scratch / SHOWN)
     del checked, checkpoint
-    progress = fit(run, stop)
+    progress = fit(run, stop, feed)
     if group.rank == 0:
         save_last(run, stop)
     return progress.to_json(), stop.is_set()

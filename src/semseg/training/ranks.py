@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from semseg.engines.choose import Trainer
-from semseg.errors import ChannelError, HyperparameterError, UserError
+from semseg.errors import HyperparameterError, UserError
 from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
@@ -39,14 +39,12 @@ ONE_RANK = Ranks()
 """A training in the process of `train` itself."""
 
 
-def plan_ranks(settings: Hyperparameters, hosts: Hosts, trainer: Trainer, piped: bool = False) -> Ranks:
+def plan_ranks(settings: Hyperparameters, hosts: Hosts, trainer: Trainer) -> Ranks:
     """Returns the ranks of a job: one for each GPU that trains, or `_ranks` on the CPU, the same on each host.
 
-    piped: whether a channel is in Pipe mode, which one process reads. More GPUs than images in one process are only
-    worth a warning.
-    Raises ChannelError for several ranks in Pipe mode, UserError for several hosts or `_ranks` if the engine trains in
-    one process only, HyperparameterError if there are more ranks than images in a batch, or `_ranks` although GPUs
-    train.
+    More GPUs than images in one process are only worth a warning.
+    Raises UserError for several hosts or `_ranks` if the engine trains in one process only, HyperparameterError if
+    there are more ranks than images in a batch, or `_ranks` although GPUs train.
     """
     engine, cpu_ranks = trainer.engine, settings.ranks or 1
     if not engine.trains_in_groups:
@@ -65,11 +63,6 @@ def plan_ranks(settings: Hyperparameters, hosts: Hosts, trainer: Trainer, piped:
             "Leave out _ranks and set _gpus, or set _device=cpu.",
         )
     ranks = Ranks(trainer.gpus or cpu_ranks, hosts.count, hosts.index)
-    if piped and ranks.size > 1:
-        raise ChannelError(
-            f"Training in Pipe mode uses one device, but {ranks.size} would train.",
-            "Use the input mode File or FastFile, or one device (_gpus=1, InstanceCount 1).",
-        )
     if ranks.size > settings.mini_batch_size:
         raise HyperparameterError(
             f"mini_batch_size is {settings.mini_batch_size}, but {ranks.size} devices train ({ranks.local} on each of "

@@ -310,3 +310,52 @@ class TestValidation:
         put(channel, stream([*PAIRS[:2], Pair(PAIRS[2].mask, pair(2, 9, 10).mask)]))
         with pytest.raises(DataError, match=r"^record 5 of train_0 has 10 x 9 pixels, record 4 of train_0 10 x 8\."):
             list(validation(channel, 4).epoch(0))
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(17, 5), (17, 4), (3, 4)])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_parts_of_batches_are_those_of_whole_batches(
+    tmp_path: Path, count: int, batch_size: int, shuffle: bool
+) -> None:
+    """Of three hosts that get the same stream, of which one may have no part. Nothing else is decoded."""
+    size = min(count, batch_size)
+    put(tmp_path / "train", *[stream(PAIRS[:count])] * 3)
+    whole = training(tmp_path / "train", count, batch_size, shuffle=shuffle)
+    parts = [range(2), range(2, 2), range(2, size)]
+    loaders = [training(tmp_path / "train", count, batch_size, shuffle=shuffle, part=part) for part in parts]
+    for epoch in range(3):
+        expected = list(whole.epoch(epoch))
+        found = [list(loader.epoch(epoch)) for loader in loaders]
+        assert [len(one) for one in found] == [len(expected)] * 3
+        assert {loader.iterations(epoch) for loader in loaders} == {whole.iterations(epoch)}
+        for batch, *made in zip(expected, *found, strict=True):
+            assert [len(one) for one in made] == [len(part) for part in parts]
+            np.testing.assert_array_equal(np.concatenate([one.images for one in made]), batch.images)
+            np.testing.assert_array_equal(np.concatenate([one.labels for one in made]), batch.labels)
+            assert sum((one.names for one in made), ()) == batch.names
+
+
+def test_a_host_with_a_stream_of_its_own_takes_only_its_part(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Seven of seventeen pairs, two of each batch of five: one is left for the next epoch, without a warning."""
+    put(tmp_path / "train", *[stream(PAIRS[:7])] * 2)
+    loader = training(tmp_path / "train", 17, 5, shuffle=False, part=range(3, 5), sharded=True)
+    assert [numbers(batch) for batch in loader.epoch(0)] == [[0, 1], [2, 3], [4, 5]]
+    assert [numbers(batch) for batch in loader.epoch(1)] == [[6, 0], [1, 2], [3, 4], [5, 6]]
+    assert loader.iterations(0) == 3
+    assert caplog.messages == []
+
+
+def test_a_host_whose_stream_cannot_fill_its_part_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path / "train", stream(PAIRS[:1]))
+    loader = training(tmp_path / "train", 17, 5, part=range(3, 5), sharded=True)
+    with pytest.raises(DataError, match=r"train_0 held 1 samples, too few for one batch of 2;.* use fewer hosts"):
+        list(loader.epoch(0))
+
+
+def test_validation_makes_the_batches_of_a_host(tmp_path: Path) -> None:
+    put(tmp_path / "validation", *[stream(PAIRS[:9])] * 2)
+    whole = validation(tmp_path / "validation", 2)
+    part = PipeValidationLoader(tmp_path / "validation", SAMPLER, 2, never, 30, makes=lambda number: number % 3 > 0)
+    expected = [batch.names for number, batch in enumerate(whole.epoch(0)) if number % 3]
+    assert [batch.names for batch in part.epoch(0)] == expected
+    assert part.iterations() == whole.iterations() == 5

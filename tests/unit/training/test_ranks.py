@@ -7,7 +7,7 @@ import pytest
 
 from semseg.engines.choose import Trainer
 from semseg.engines.protocols import Device
-from semseg.errors import ChannelError, HyperparameterError, UserError
+from semseg.errors import HyperparameterError, UserError
 from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.hyperparameters import parse
 from semseg.training.ranks import ONE_RANK, Ranks, plan_ranks
@@ -62,15 +62,6 @@ def test_gpus_of_one_process_that_have_nothing_to_do_are_worth_a_warning(
 def test_ranks_are_of_cpus() -> None:
     with pytest.raises(HyperparameterError, match="_ranks is 2, but training uses GPUs, each with one process"):
         planned(ALONE, gpus=2, _ranks="2")
-
-
-def test_a_pipe_is_read_by_one_process() -> None:
-    engine: Any = Fake(True)
-    trainer = Trainer(engine, Device("a device", 2), "float32")
-    settings, _ = parse({"num_classes": "2"})
-    with pytest.raises(ChannelError, match="Training in Pipe mode uses one device, but 2 would train"):
-        plan_ranks(settings, ALONE, trainer, piped=True)
-    assert plan_ranks(settings, ALONE, Trainer(engine, Device("a device", 1), "float32"), piped=True) == ONE_RANK
 
 
 @pytest.mark.req("R55")

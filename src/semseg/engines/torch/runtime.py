@@ -32,6 +32,7 @@ def load() -> ModuleType:
     Raises DeviceError when it or a library that it needs cannot be loaded.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost rank is reported by GroupError, without C++ frames
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     try:

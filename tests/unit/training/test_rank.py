@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import ExitStack
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semseg.engines.group import Membership
+from semseg.errors import DataError, Stopped
+from semseg.sagemaker.hosts import Hosts
+from semseg.training import rank
+from semseg.training.failures import Failure
+from semseg.training.feed import Feed
+
+
+class Task:
+    """What a rank needs to name itself."""
+
+    membership = Membership(0, 2, "127.0.0.1", 0, None, "lo", 1.0)
+    hosts = Hosts("algo-1")
+    name = "Rank 0 of 2 (on algo-1)"
+    scratch = Path()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [(DataError("a.png is damaged."), rank.FAILED, 1), (ValueError("odd"), rank.FAILED, 2), (Stopped(), "stopped", 0)],
+)
+def test_what_ends_a_rank_is_reported_before_it_leaves_the_group(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, kind: str, code: int
+) -> None:
+    """Whose other members fail then; and an error of leaving is not reported in its place."""
+    received, reports = Pipe(duplex=False)
+    known_when_leaving: list[bool] = []
+
+    def train(_task: Any, _listener: Any, _stop: Any, resources: ExitStack, _feed: Any) -> Any:
+        def leave() -> None:
+            known_when_leaving.append(received.poll())
+            raise RuntimeError("cannot leave")
+
+        resources.callback(leave)
+        raise error
+
+    monkeypatch.setattr(rank, "_train", train)
+    task: Any = Task()
+    with received, reports:
+        assert rank._run(task, None, threading.Event(), reports, Feed(("Rank 0",))) == code
+        assert known_when_leaving == [True]
+        found, value = json.loads(received.recv_bytes())
+        assert found == kind
+        if kind == rank.FAILED:
+            assert str(error) in Failure.from_json(value).message
+        assert not received.poll()
+
+
+def test_a_rank_has_ended_well_once_it_has_left_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written last, such as the report, may fail."""
+    received, reports = Pipe(duplex=False)
+
+    def train(_task: Any, _listener: Any, _stop: Any, resources: ExitStack, _feed: Any) -> tuple[str, bool]:
+        def leave() -> None:
+            raise OSError("the disk is full")
+
+        resources.callback(leave)
+        return "{}", False
+
+    monkeypatch.setattr(rank, "_train", train)
+    task: Any = Task()
+    with received, reports:
+        assert rank._run(task, None, threading.Event(), reports, Feed(("Rank 0",))) == 2
+        found, value = json.loads(received.recv_bytes())
+        assert found == rank.FAILED
+        assert "the disk is full" in Failure.from_json(value).message
