@@ -175,9 +175,8 @@ def test_two_ranks_of_pytorch_train_what_one_process_does_and_a_killed_one_is_na
         first, second = ranks_of(process)
         os.kill(second, signal.SIGKILL)
         os.kill(first, signal.SIGUSR1)  # go on
-        log, _ = process.communicate(timeout=60)
+        process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "frame #" not in log  # of PyTorch's C++
     assert ranks.paths.failure.read_text().startswith("AlgorithmError: Rank 1 of 2 (on algo-1) was killed by SIGKILL")
 
 

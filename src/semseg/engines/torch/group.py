@@ -19,8 +19,8 @@ from semseg.errors import GroupError, first_few
 
 LEAVING_SECONDS = 3.0
 """How long a rank that leaves may wait for its connections to end. gloo closes them at once; NCCL waits until all has
-been sent, and all ranks leave: for ever if this rank alone leaves, because of an error that is still to be reported.
-What watches the ranks takes the errors of the others for the cause after five seconds, so this is less."""
+been sent, and all ranks leave: for ever if this rank alone leaves, because of an error. What watches the ranks waits
+five seconds for their ends once one has reported an error, so this is less."""
 
 
 class TorchGroup:

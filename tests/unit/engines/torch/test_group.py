@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -18,6 +19,7 @@ from torch_ranks import OWN, Case, whole_batch
 
 from semseg.engines.group import Group, Membership
 from semseg.engines.torch.engine import TorchEngine
+from semseg.engines.torch.group import _key
 from semseg.errors import GroupError
 
 OTHER = """
@@ -89,6 +91,21 @@ def test_sums_are_exact_and_flags_are_of_any_rank_until_one_leaves(listener: soc
         assert process.stdout.readline() == f"{counts} {values} True False\n"
         with pytest.raises(GroupError, match="lost the connection"):
             group.barrier()
+
+
+def test_a_rank_that_is_lost_before_all_have_come_prints_no_frames_of_c(listener: socket.socket) -> None:
+    """PyTorch would, by its own log: the error says it all. What was rank 0's store ends here."""
+    port = listener.getsockname()[1]
+    own = os.dup(listener.fileno())  # which the store closes
+    store = distributed.TCPStore("127.0.0.1", port, 3, is_master=True, wait_for_workers=False, master_listen_fd=own)
+    waiting = "import os\nos.dup2(1, 2)\n" + OTHER.replace("membership(1, 2,", "membership(1, 3,")
+    with torch_ranks.python("-c", waiting, port) as process:
+        store.wait([_key(1)])
+        del store
+        listener.close()
+        log, _ = process.communicate(timeout=torch_ranks.SECONDS)
+    assert "GroupError: " in log
+    assert "frame #" not in log
 
 
 def test_a_rank_that_is_stopped_is_an_error_for_the_others_when_the_group_s_time_is_over(
