@@ -18,6 +18,7 @@ ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers
 
 def client(model: LoadedModel, origins: Sequence[str]) -> FlaskClient:
     queue = PredictionQueue(lambda: model, max_waiting=9)
+    assert queue.loaded is model  # waits for it
     settings = Settings(Path("/nowhere"), cors_origins=tuple(origins))
     return create_app(queue, settings, MemoryBudget()).test_client()
 
@@ -67,6 +68,7 @@ def test_origins_are_compared_as_browsers_send_them(model: LoadedModel, origin: 
 
 def test_a_refusal_while_busy_says_when_to_retry(model: LoadedModel) -> None:
     queue = PredictionQueue(lambda: model, max_waiting=9)
+    assert queue.loaded is model  # waits for it
     app = create_app(queue, Settings(Path("/nowhere"), cors_origins=("*",)), MemoryBudget(1))
     response = app.test_client().post("/invocations", data=bytes(1000), headers={"Origin": PAGE})
     assert response.status_code in (413, 503)
