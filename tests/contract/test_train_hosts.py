@@ -249,7 +249,7 @@ def three(in_network: net_hosts.Network, new_job: Callable[..., Any]) -> Hosts:
     return hosts_of(new_job, in_network.addresses, net_hosts.INTERFACE, prefixes)
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 @pytest.mark.needs("torch")
 def test_three_hosts_with_pytorch_train_as_one_process_and_a_killed_one_is_named(
     three: Hosts, new_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -276,7 +276,7 @@ def test_three_hosts_with_pytorch_train_as_one_process_and_a_killed_one_is_named
         assert three.failure(host).startswith("AlgorithmError: The host 10.77.0.2 has ended"), three.failure(host)
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_three_hosts_train_as_one_process_though_one_starts_late(three: Hosts, alone: Any) -> None:
     """With the fixed ports; the float32 parameters differ only by the order of sums."""
     processes = [job.start() for job in three.jobs[:2]]
@@ -305,7 +305,7 @@ def lose_by_cut(_: list[subprocess.Popen[str]], in_network: net_hosts.Network) -
     in_network.cut(1)
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 @pytest.mark.parametrize(
     ("lose", "message"),
     [
