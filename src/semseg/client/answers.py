@@ -135,11 +135,11 @@ def _from_json(body: bytes, _: str) -> Answer:
     try:
         summary = json.loads(body)
         size, classes = (int(summary["height"]), int(summary["width"])), summary["classes"]
+        if min(size) < 1 or size[0] * size[1] > _MOST_PIXELS:
+            raise FormatError("is for an image of a size that no image has")
         colours = _listed(classes)
         if not all("rle" in entry for entry in classes):
             return Answer(size, summary=summary, colours=colours)
-        if size[0] * size[1] > _MOST_PIXELS:
-            raise FormatError(f"is for {size[1]:,} x {size[0]:,} pixels")
         regions = ((entry["id"], np.array(entry["rle"]["counts"], np.int64).reshape(-1)) for entry in classes)
         return Answer(size, labels_of(regions, *size), summary=summary, colours=colours)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -66,7 +66,7 @@ def mxnets() -> Make:
         without_dropout(model)
         if double:
             model.cast("float64")
-        return (DoubleLearner if double else GluonLearner)(specification(optimizer, **settings), mx.cpu(), model)
+        return (DoubleLearner if double else GluonLearner)(specification(optimizer, **settings), [mx.cpu()], model)
 
     return mxnets
 

@@ -157,7 +157,8 @@ RUNS = json.dumps({"height": 11, "width": 17, "classes": [{"id": 0, "rle": {"cou
         ("application/json", RUNS.replace("187", "186").encode(), "do not cover each of 17 x 11 pixels"),
         ("application/json", RUNS.replace("187", "9" * 30).encode(), "not the JSON object"),
         ("application/json", RUNS.replace("187", '"a"').encode(), "not the JSON object"),
-        ("application/json", RUNS.replace("11", "1" * 30).encode(), r"is for 17 x 1[1,]* pixels"),
+        ("application/json", RUNS.replace("11", "1" * 30).encode(), "is for an image of a size that no image has"),
+        ("application/json", b'{"height": 1, "width": ' + 4000 * b"9" + b', "classes": [{}]}', "that no image has"),
     ],
 )
 def test_a_response_that_is_not_what_was_asked_for_is_an_error(accept: str, body: bytes, message: str) -> None:
