@@ -20,6 +20,17 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the OSError of a full disk in the block, which names no file, into a DiskFullError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(one_line(str(folder))) from error
+        raise
+
+
+@contextmanager
 def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` at the end, or is removed on an error.
 
@@ -27,13 +38,12 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """
     temporary = temporary or path.with_name(f".{path.name}.partial")
     try:
-        yield temporary
-        flush_to_disk(temporary)
-        temporary.replace(path)
-        flush_to_disk(path.parent)
+        with naming_full_disk(path.parent):
+            yield temporary
+            flush_to_disk(temporary)
+            temporary.replace(path)
+            flush_to_disk(path.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(path.parent) from error
         if str(error.filename) == str(temporary):
             error.filename = str(path)  # the file that the user knows
         raise

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from semseg.cli import completion, datasets, jobs, models, offline, weights
 from semseg.cli.parser import Parser, did_you_mean
 from semseg.errors import SemsegError, UserError, os_reason
+from semseg.reporting.wrapping import say
 from semseg.version import __version__
 
 COMMANDS = (
@@ -44,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser(words).parse_args(words)
         code: int = arguments.run(arguments)
     except SemsegError as error:
-        print(f"semseg: {error}", file=sys.stderr)
+        say(f"semseg: {error}")
         return error.exit_code
     except BrokenPipeError:  # what reads the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UserError.exit_code
     except OSError as error:  # a file in the arguments that does not exist or cannot be written
-        print(f"semseg: {os_reason(error)}.", file=sys.stderr)
+        say(f"semseg: {os_reason(error)}.")
         return UserError.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from semseg.cli.options import Commands
+from semseg.reporting.wrapping import say
 
 
 def add_demo(commands: Commands) -> None:
@@ -60,7 +60,7 @@ def _browse(arguments: argparse.Namespace) -> int:
     with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
         sheet = browse(folder, str(arguments.images), arguments.count, arguments.out, bar.update)
     for problem in sheet.problems:
-        print(f"semseg: {problem}", file=sys.stderr)
+        say(f"semseg: {problem}")
     print(arguments.out)
     return 1 if sheet.problems else 0
 

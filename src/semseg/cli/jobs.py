@@ -23,6 +23,7 @@ from semseg.cli.options import (
 )
 from semseg.cli.parser import one_of
 from semseg.errors import ChannelError, UserError
+from semseg.reporting.wrapping import fitted, say
 from semseg.sagemaker.channels import SPLITS
 from semseg.sagemaker.paths import Paths
 
@@ -135,10 +136,10 @@ def _check(arguments: argparse.Namespace) -> int:
         with with_user_paths(paths, channels) as renamed:
             _lay_out(paths, channels, hyperparameters, Arrangement(arguments.suffix or "", arguments.split or 0.0))
             report = check(paths).renamed(renamed)
-    print(json.dumps(as_json(report)) if arguments.json else as_text(report))
+    print(json.dumps(as_json(report)) if arguments.json else fitted(as_text(report), sys.stdout))
     if arguments.write_label_map:
         write_label_map(report, arguments.write_label_map)
-        print(f"semseg: The label map was written to {arguments.write_label_map}.", file=sys.stderr)
+        say(f"semseg: The label map was written to {arguments.write_label_map}.")
     return 1 if report.problems else 0
 
 

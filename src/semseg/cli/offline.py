@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from semseg.cli.options import Commands
 from semseg.cli.parser import did_you_mean, one_of
 from semseg.errors import SemsegError, UserError
+from semseg.reporting.wrapping import say
 
 if TYPE_CHECKING:
     from semseg.offline.sources import Source
@@ -116,11 +116,11 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
                 failures += [f"{source.place}: {error}"] if error else []
                 bar.update()
     except KeyboardInterrupt:
-        print(f"Stopped after {finished} of {todo} images; --skip-existing continues.", file=sys.stderr)
+        say(f"Stopped after {finished} of {todo} images; --skip-existing continues.")
         raise
     finally:
         for failure in failures:
-            print(f"semseg: {failure}", file=sys.stderr)
+            say(f"semseg: {failure}")
     parts = [f"{todo - len(failures)} images segmented", f"{skipped} left out" if skipped else ""]
     print(", ".join(filter(None, [*parts, f"{len(failures)} failed" if failures else ""])) + ".")
     return UserError.exit_code if failures else 0
@@ -159,7 +159,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             write(arguments.out, outcomes, classes, folder, settings)
     failures = [failure for outcome in outcomes for failure in outcome.failures()]
     for failure in dict.fromkeys(failures):
-        print(f"semseg: {_in_options(failure)}", file=sys.stderr)
+        say(f"semseg: {_in_options(failure)}")
     return UserError.exit_code if failures else 0
 
 

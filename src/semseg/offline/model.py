@@ -19,15 +19,16 @@ from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs import palettes
 from semseg.codecs.image_like import ImageLike, pixels_of
-from semseg.codecs.images import MAX_PIXELS
+from semseg.codecs.images import MAX_PIXELS, encode_image
 from semseg.codecs.masks import encode_mask
 from semseg.codecs.npy import encode_npy
 from semseg.codecs.overlays import overlay
 from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
+from semseg.data.report import percent
 from semseg.data.s3 import ObjectStore
 from semseg.engines.protocols import AUTO
-from semseg.errors import UserError, one_line, os_reason
+from semseg.errors import UserError, first_few, one_line, os_reason
 from semseg.files import replacing
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.inference.scaling import MODEL, Scale
@@ -35,11 +36,18 @@ from semseg.types import Float32, Prediction, UInt8
 
 PALETTES = (palettes.MODEL, *palettes.NAMES)
 
+_LONGEST_NAME, _LONGEST_PLACE = 24, 60
+"""The characters of a class's name and of a model's place that a `repr` shows."""
+
+_LONGEST_SIDE_SHOWN = 1000
+
 
 class Model:
     """A network with its classes. Its predictions are those of the server. Threads may share it."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, place: str = "") -> None:
+        """place: where it came from, for people."""
+        self._place = place
         self._computing = threading.Lock()  # engines compute one image at a time, on all cores
         self._predictor = loaded.predictor
         self.description: ModelDescription = loaded.description
@@ -48,6 +56,12 @@ class Model:
 
         self.memory = loaded.memory
         """The bytes that are left for images and results."""
+
+    def __repr__(self) -> str:
+        network = f"{self.description.network.name} on {self.description.backbone.name}"
+        names = first_few([_clipped(name) for name in self.class_names])
+        place = repr(self._place if len(self._place) <= _LONGEST_PLACE else f"...{self._place[3 - _LONGEST_PLACE :]}")
+        return f"Model({place}, {network}, {self.num_classes} classes: {names})"
 
     @property
     def stride(self) -> int:
@@ -107,6 +121,19 @@ class Segmentation:
         self.image = image
         self.model = model
         self._prediction = prediction
+
+    def __repr__(self) -> str:
+        """The size and the most frequent classes."""
+        (height, width), counts = self.mask.shape, self.pixels_by_class()
+        present = sorted(np.flatnonzero(counts), key=lambda label: -counts[label])
+        names = self.model.class_names
+        shares = [f"{_clipped(names[label])} {percent(counts[label] / self.mask.size)}" for label in present]
+        return f"Segmentation({width} x {height}, {first_few(shares)})"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay; of a large image every second row and column, or fewer."""
+        step = -(-max(self.mask.shape) // _LONGEST_SIDE_SHOWN)
+        return encode_image(overlay(self.image[::step, ::step], self.mask[::step, ::step], self.model.palette()))
 
     @cached_property
     def mask(self) -> UInt8:
@@ -186,6 +213,12 @@ def located(place: str) -> Iterator[Path]:
             yield directory
 
 
+def _clipped(name: str) -> str:
+    """The name of a class on one line, of limited length."""
+    shown = one_line(name)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 3]}..."
+
+
 def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AUTO, scale: str = MODEL) -> Model:
     """Loads a model from a place that `located` finds, which takes some seconds.
 
@@ -193,4 +226,4 @@ def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AU
     as `scaling.scale_of` reads it. Raises what `located` and `load_predictor` raise.
     """
     with located(place) as directory:
-        return Model(load_predictor(directory, engine, precision, scale=scale, place=device))
+        return Model(load_predictor(directory, engine, precision, scale=scale, place=device), place)

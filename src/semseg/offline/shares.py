@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semseg.errors import UserError, one_line
-from semseg.files import replacing
+from semseg.files import naming_full_disk, replacing
 
 FILE = "class_shares.csv"
 _DIGITS = 6
@@ -25,6 +25,7 @@ class ShareTable:
         """Starts a new file with its heading. kept: lines of an earlier one."""
         with replacing(folder / FILE) as temporary:
             temporary.write_bytes(b"".join(map(_line, [_heading(class_names), *kept])))
+        self._folder = folder
         self._file = (folder / FILE).open("ab", buffering=0)
 
     def __enter__(self) -> ShareTable:
@@ -36,9 +37,10 @@ class ShareTable:
         self._file.close()
 
     def add(self, image: str, height: int, width: int, pixels: NDArray[np.int64]) -> None:
-        """Adds an image. pixels: the number of each class, int64 (C,)."""
+        """Adds an image. pixels: the number of each class, int64 (C,). Raises DiskFullError."""
         shares = (f"{number / (height * width):.{_DIGITS}f}" for number in pixels.tolist())
-        self._file.write(_line([image, str(width), str(height), *shares]))
+        with naming_full_disk(self._folder):
+            self._file.write(_line([image, str(width), str(height), *shares]))
 
 
 def earlier_lines(folder: Path, class_names: Sequence[str]) -> dict[str, list[str]]:

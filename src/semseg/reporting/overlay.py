@@ -13,12 +13,13 @@ from semseg.codecs.palettes import palette
 from semseg.data.decoding import require_same_size
 from semseg.data.files import LocalFile, naming
 from semseg.data.pairs import Pair
+from semseg.files import naming_full_disk
 
 
 def write_overlay(image: Path, mask: Path, out: Path) -> None:
     """Writes the overlay of a JPEG or PNG image and its PNG mask as a PNG file.
 
-    Raises DataError, which names the file, if one cannot be read or decoded, or if their sizes differ.
+    Raises DataError, which names the file, if one cannot be read or decoded, or if their sizes differ; DiskFullError.
     """
     pair = Pair(LocalFile(image), LocalFile(mask))
     with naming(pair.image):
@@ -26,4 +27,5 @@ def write_overlay(image: Path, mask: Path, out: Path) -> None:
     with naming(pair.mask):
         labels = decode_mask(pair.mask.read())
     require_same_size(pair, (pixels.shape[0], pixels.shape[1]), labels.shape)
-    Image.fromarray(overlay(pixels, labels, palette("voc"))).save(out, "PNG")
+    with naming_full_disk(out.parent):
+        Image.fromarray(overlay(pixels, labels, palette("voc"))).save(out, "PNG")

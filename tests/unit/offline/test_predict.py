@@ -16,9 +16,11 @@ from PIL import Image
 
 from semseg.cli import main
 from semseg.codecs.palettes import palette
+from semseg.errors import DiskFullError
 from semseg.inference.load import load_predictor
 from semseg.offline import predict as offline_predict
 from semseg.offline.model import Model, Segmentation
+from semseg.offline.shares import ShareTable
 from semseg.types import UInt8
 
 CLASSES = 4
@@ -162,6 +164,14 @@ def test_a_table_of_other_classes_is_not_continued(
     assert run(small_model, images, "--out", tmp_path, "--skip-existing") == 1
     assert f"{tmp_path}/class_shares.csv is not a table of the classes of this model." in capsys.readouterr().err
     assert (tmp_path / "class_shares.csv").read_text() == "image,width,height,sky,road\n"
+
+
+def test_a_full_disk_is_named_by_the_table_of_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ShareTable(tmp_path, ["sky"])
+    with table, Path("/dev/full").open("ab", buffering=0) as full, monkeypatch.context() as patch:
+        patch.setattr(table, "_file", full)
+        with pytest.raises(DiskFullError, match=f"no space is left in {tmp_path}"):
+            table.add("a.png", 2, 3, np.array([6]))
 
 
 def test_the_model_may_be_a_job_or_an_archive(small_model: Path, images: Path, tmp_path: Path) -> None:
