@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
 
-from semseg.codecs.images import decode_whole, open_image
+from semseg.codecs.conversion import open_any
+from semseg.codecs.images import decode_whole
 from semseg.data.files import AHEAD_BYTES
 from semseg.data.threads import READERS, map_in_order
 from semseg.errors import TooLargeError, UserError, os_reason
@@ -96,7 +97,7 @@ def _open(model: Model, answer: int, source: Source) -> _Opened:
     """answer: the bytes per pixel of what is written at a time."""
     try:
         content = source.file.read()
-        image = open_image(content)
+        image = open_any(content)
     except UserError as error:
         return _Opened(source, error)
     size = model.num_classes, image.height, image.width
