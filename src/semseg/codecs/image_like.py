@@ -10,30 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semseg.codecs.images import decode_image, pillow_errors, reduced_to_rgb
+from semseg.codecs.conversion import decode_any
+from semseg.codecs.images import pillow_errors, reduced_to_rgb
 from semseg.errors import ImageError, one_line
 from semseg.types import UInt8
 
 ImageLike = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
-"""An image: the path of a JPEG or PNG file, the file's bytes, a Pillow image, or RGB pixels, uint8 (H, W, 3), grey
-ones (H, W), or with alpha (H, W, 4), which is ignored."""
+"""An image: the path of a file, the file's bytes, a Pillow image, or RGB pixels, uint8 (H, W, 3), grey ones (H, W), or
+with alpha (H, W, 4), which is ignored."""
 
 
 def pixels_of(image: ImageLike, max_pixels: int) -> UInt8:
-    """Return an image's pixels as stored, uint8 (H, W, 3), RGB.
+    """Return an image's pixels as stored, uint8 (H, W, 3), RGB. Files may be JPEG, PNG, TIFF, WebP or BMP.
 
     max_pixels: the largest file that is decoded. Raises ImageError, which names the file, for one that cannot be read
-    or is neither JPEG nor PNG, and for pixels of other types.
+    or decoded, and for pixels of other types.
     """
     match image:
         case str() | os.PathLike():
             content = read_image(image)
             try:
-                return decode_image(content, max_pixels)
+                return decode_any(content, max_pixels)
             except ImageError as error:
                 raise type(error)(f"{one_line(os.fspath(image))}: {error.message}", error.hint) from error
         case bytes() | bytearray() | memoryview():
-            return decode_image(bytes(image), max_pixels)
+            return decode_any(bytes(image), max_pixels)
         case Image.Image():
             return np.asarray(as_rgb(image))
         case np.ndarray():

@@ -116,8 +116,9 @@ class Model:
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
         """Segments an image, or each of a list or tuple: paths, bytes of files, Pillow images or arrays.
 
-        Pixels count as stored: EXIF orientation is ignored, as by the server. Raises ImageError for what is no image,
-        and ArtifactError if the network computes infinite values or NaN.
+        Files may be JPEG, PNG, TIFF, WebP or BMP. Pixels count as stored: the orientation is ignored, as by the server.
+        Raises ImageError for what is no image or holds several, and ArtifactError if the network computes infinite
+        values or NaN.
         """
         if isinstance(images, list | tuple):
             return [self.predict(image) for image in images]

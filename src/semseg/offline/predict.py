@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
 
-from semseg.codecs.images import decode_whole, open_image
+from semseg.codecs.conversion import open_any
+from semseg.codecs.images import decode_whole
 from semseg.data.files import AHEAD_BYTES
 from semseg.data.threads import READERS, map_in_order
 from semseg.errors import UserError, os_reason
@@ -96,7 +97,7 @@ def _open(model: Model, planned: Plan, source: Source) -> _Opened:
     advice = f"{'Leave npy out of --save, cut' if OUTPUTS['npy'] in planned.outputs else 'Cut'} the image into parts"
     try:
         content = source.file.read()
-        image = open_image(content)
+        image = open_any(content)
         needed = len(content) + model.image_bytes(image.height, image.width, 1 + written, advice=advice)
     except UserError as error:
         return _Opened(source, error)

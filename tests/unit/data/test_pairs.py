@@ -7,7 +7,7 @@ import pytest
 
 from semseg.data.files import LoadedFile, LocalFile
 from semseg.data.ground_truth import ColorMap
-from semseg.data.pairs import Listing, Pair, evenly, list_images, list_pairs
+from semseg.data.pairs import Listing, Pair, evenly, list_pairs
 from semseg.errors import ChannelError, DataError
 
 
@@ -49,8 +49,6 @@ def test_a_channel_that_cannot_be_read_is_named(channels: tuple[Path, Path]) -> 
     (channels[1] / "a.png").symlink_to("x" * 300)
     with pytest.raises(ChannelError, match=r"^The channel train_annotation: .*/a\.png cannot be read: File name too"):
         list_pairs("train", *channels)
-    with pytest.raises(ChannelError, match=r"^The channel x+: .*/x+ cannot be read: File name too long"):
-        list_images(channels[0] / ("x" * 300))
 
 
 def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:
@@ -199,17 +197,11 @@ def test_another_naming_convention_is_recognised(
     assert hints == {example}
 
 
-def test_a_user_s_folders_are_searched_below_if_they_have_no_files(channels: tuple[Path, Path]) -> None:
-    for directory, suffix in zip(channels, (".jpg", "_L.png"), strict=True):
+def test_folders_in_a_channel_are_not_searched(channels: tuple[Path, Path]) -> None:
+    for directory, suffix in zip(channels, (".jpg", ".png"), strict=True):
         for folder in ("day", "night", ".hidden"):
             (directory / folder).mkdir()
             (directory / folder / f"1{suffix}").touch()
-    found = list_pairs("images", *channels, "_L", of_user=True)
-    assert names(found) == [("day/1.jpg", "day/1_L.png"), ("night/1.jpg", "night/1_L.png")]
-    assert not found.problems
-    assert [image.name for image in list_images(channels[0], of_user=True)] == ["day/1.jpg", "night/1.jpg"]
-    hint = list_pairs("images", *channels, of_user=True).problems[0].hint
-    assert hint == "day/1.jpg seems to belong to day/1_L.png: give both the same stem, or --suffix _L."
     assert [problem.message for problem in list_pairs("train", *channels).problems] == [
         "Channel train has no .jpg or .jpeg or .png file: none among 3 entries.",
         "Channel train_annotation has no .png file: none among 3 entries.",
@@ -244,18 +236,6 @@ def test_a_loaded_pair_keeps_its_colours_and_raises_for_a_lost_file_when_read(tm
     assert (pair.image.read(), pair.colors) == (b"image", colors)
     with pytest.raises(DataError, match=r"a\.png cannot be read"):
         pair.mask.read()
-
-
-def test_images_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
-        (tmp_path / name).touch()
-    assert [file.name.split("/")[1] for file in list_images(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
-    assert caplog.messages == [f"{tmp_path / 'notes.txt'} is not a readable image file"]
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(DataError, match=r"has the same stem as .*a\.jpg"):
-        list_images(tmp_path)
-    with pytest.raises(DataError, match=r"no \.jpg or \.jpeg or \.png file"):
-        list_images(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_masks_may_have_an_ending_and_a_label_map_and_share_the_folder(
     assert evaluation(annotated)["confusion_matrix"] == matrix.counts.tolist()
     assert [one["name"] for one in evaluation(annotated)["classes"]] == label_map["names"]
     assert run(small_model, annotated, "--suffix", "_label") == 1
-    assert "No annotation in masks ends with '_label': see masks/00.png." in capsys.readouterr().err
+    assert "masks has a name that ends with '_label': 00.png, 01.png, 02.png and 12 more." in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(
