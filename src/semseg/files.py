@@ -12,6 +12,9 @@ from pathlib import Path
 
 from semseg.errors import DiskFullError, FormatError, SemsegError, one_line
 
+_LONGEST_NAME = 255
+"""Bytes of the longest name of a file."""
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
@@ -20,23 +23,12 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def naming_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the OSError of a full disk in the block, which names no file, into a DiskFullError that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(one_line(str(folder))) from error
-        raise
-
-
-@contextmanager
 def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` at the end, or is removed on an error.
 
     Raises DiskFullError, naming the folder, when the disk is full.
     """
-    temporary = temporary or path.with_name(f".{path.name}.partial")
+    temporary = temporary or _partial(path)
     try:
         with naming_full_disk(path.parent):
             yield temporary
@@ -49,6 +41,24 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """The temporary path of a file, hidden beside it; in place of a name that is too long for this, its hash."""
+    name = os.fsencode(path.name)
+    fits = len(name) + len("..partial") <= _LONGEST_NAME
+    return path.with_name(f".{path.name if fits else hashlib.sha256(name).hexdigest()}.partial")
+
+
+@contextmanager
+def naming_full_disk(place: Path) -> Iterator[None]:
+    """Turn the system's error of a full disk, raised in the block, into DiskFullError, which names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(place) from error
+        raise
 
 
 def flush_to_disk(path: Path) -> None:

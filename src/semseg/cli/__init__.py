@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from semseg.cli import completion, datasets, jobs, models, offline, weights
 from semseg.cli.parser import Parser, did_you_mean
 from semseg.errors import SemsegError, UserError, os_reason
-from semseg.reporting.wrapping import say
 from semseg.version import __version__
 
 COMMANDS = (
@@ -45,17 +44,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser(words).parse_args(words)
         code: int = arguments.run(arguments)
     except SemsegError as error:
-        say(f"semseg: {error}")
+        _say(error)
         return error.exit_code
     except BrokenPipeError:  # what reads the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UserError.exit_code
     except OSError as error:  # a file in the arguments that does not exist or cannot be written
-        say(f"semseg: {os_reason(error)}.")
+        _say(f"{os_reason(error)}.")
         return UserError.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return code
+
+
+def _say(error: object) -> None:
+    """Prints an error on stderr."""
+    from semseg.reporting.wrapping import say
+
+    say(f"semseg: {error}")
 
 
 def train() -> int:

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from semseg.cli.options import Commands
-from semseg.reporting.wrapping import say
 
 
 def add_demo(commands: Commands) -> None:
@@ -52,6 +51,7 @@ def _browse(arguments: argparse.Namespace) -> int:
 
     from semseg.data.labelled_folder import open_labelled
     from semseg.offline.browse import browse
+    from semseg.reporting.wrapping import say
 
     folder = open_labelled(
         arguments.images, arguments.annotations, arguments.label_map, arguments.num_classes, arguments.suffix

@@ -23,7 +23,6 @@ from semseg.cli.options import (
 )
 from semseg.cli.parser import one_of
 from semseg.errors import ChannelError, UserError
-from semseg.reporting.wrapping import fitted, say
 from semseg.sagemaker.channels import SPLITS
 from semseg.sagemaker.paths import Paths
 
@@ -123,6 +122,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from semseg.data.arrangement import Arrangement
     from semseg.data.user_paths import with_user_paths
     from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
+    from semseg.reporting.wrapping import fitted, say
     from semseg.training.recipe import check
 
     if arguments.write_label_map:

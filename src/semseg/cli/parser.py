@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from semseg.errors import UserError
-from semseg.reporting.wrapping import say
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,6 +47,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message, without the usage of dozens of options, and exit."""
+        from semseg.reporting.wrapping import say
+
         say(f"{self.prog}: {message}\nSee {self.prog} --help.")
         self.exit(UserError.exit_code)
 

@@ -28,9 +28,10 @@ from semseg.codecs.summary import encode_summary
 from semseg.data.report import percent
 from semseg.data.s3 import ObjectStore
 from semseg.engines.protocols import AUTO
-from semseg.errors import UserError, first_few, one_line, os_reason
+from semseg.errors import ArtifactError, TooLargeError, UserError, first_few, one_line, os_reason
 from semseg.files import replacing
 from semseg.inference.load import LoadedModel, load_predictor
+from semseg.inference.memory import request_bytes
 from semseg.inference.scaling import MODEL, Scale
 from semseg.types import Float32, Prediction, UInt8
 
@@ -45,14 +46,15 @@ _LONGEST_SIDE_SHOWN = 1000
 class Model:
     """A network with its classes. Its predictions are those of the server. Threads may share it."""
 
-    def __init__(self, loaded: LoadedModel, place: str = "") -> None:
-        """place: where it came from, for people."""
-        self._place = place
+    def __init__(self, loaded: LoadedModel) -> None:
         self._computing = threading.Lock()  # engines compute one image at a time, on all cores
         self._predictor = loaded.predictor
         self.description: ModelDescription = loaded.description
         self.engine = loaded.engine
         """The name of the engine that computes it."""
+
+        self.precision = loaded.precision
+        """The number format that it computes in: f32, bf16 or int8."""
 
         self.memory = loaded.memory
         """The bytes that are left for images and results."""
@@ -60,8 +62,9 @@ class Model:
     def __repr__(self) -> str:
         network = f"{self.description.network.name} on {self.description.backbone.name}"
         names = first_few([_clipped(name) for name in self.class_names])
-        place = repr(self._place if len(self._place) <= _LONGEST_PLACE else f"...{self._place[3 - _LONGEST_PLACE :]}")
-        return f"Model({place}, {network}, {self.num_classes} classes: {names})"
+        place = self._predictor.origin
+        place = place if len(place) <= _LONGEST_PLACE else f"...{place[3 - _LONGEST_PLACE :]}"
+        return f"Model({place!r}, {network}, {self.num_classes} classes: {names})"
 
     @property
     def stride(self) -> int:
@@ -87,6 +90,27 @@ class Model:
         """A colour for each of the 256 labels, uint8 (256, 3). name: one of PALETTES."""
         return palettes.chosen_palette(name, self.description.classes)
 
+    def image_bytes(
+        self,
+        height: int,
+        width: int,
+        made: int,
+        scale: Scale | None = None,
+        advice: str = "Cut the image into parts",
+    ) -> int:
+        """The bytes that an image of this size takes, from decoding on, besides the network's computation.
+
+        made: the bytes per pixel of everything that is made from the logits. scale: in place of the model's own.
+        advice: how the hint begins. Raises TooLargeError if they are more than are free.
+        """
+        needed = request_bytes(self.num_classes, height, width, self.stride, made, scale or self.scale)
+        if needed > self.memory:
+            raise TooLargeError(
+                f"{width} x {height} pixels take {needed >> 20:,} MB; {self.memory >> 20:,} MB are free.",
+                f"{advice}, or use a machine with more memory.",
+            )
+        return needed
+
     def segment(self, pixels: UInt8, scale: Scale | None = None) -> Segmentation:
         """Segments RGB pixels, uint8 (H, W, 3). scale: in place of the model's own.
 
@@ -105,8 +129,9 @@ class Model:
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
         """Segments an image, or each of a list or tuple: paths, bytes of files, Pillow images or arrays.
 
-        Pixels count as stored: EXIF orientation is ignored, as by the server. Raises ImageError for what is no image,
-        and ArtifactError if the network computes infinite values or NaN.
+        Files may be JPEG, PNG, TIFF, WebP or BMP. Pixels count as stored: the orientation is ignored, as by the server.
+        Raises ImageError for what is no image or holds several, and ArtifactError if the network computes infinite
+        values or NaN.
         """
         if isinstance(images, list | tuple):
             return [self.predict(image) for image in images]
@@ -209,8 +234,13 @@ def located(place: str) -> Iterator[Path]:
         with ObjectStore(caching=False) as store:
             store.download(place, Path(scratch))
         archive = Path(scratch) / place.rpartition("/")[2]
-        with model_directory(archive if archive.is_file() else Path(scratch)) as directory:
-            yield directory
+        try:
+            with model_directory(archive if archive.is_file() else Path(scratch)) as directory:
+                yield directory
+        except ArtifactError as error:  # of an address that the user knows
+            found = str(archive) if archive.is_file() else scratch
+            error.message = error.message.replace(found, one_line(place.rstrip("/")))
+            raise
 
 
 def _clipped(name: str) -> str:
@@ -226,4 +256,6 @@ def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AU
     as `scaling.scale_of` reads it. Raises what `located` and `load_predictor` raise.
     """
     with located(place) as directory:
-        return Model(load_predictor(directory, engine, precision, scale=scale, place=device), place)
+        loaded = load_predictor(directory, engine, precision, scale=scale, place=device)
+    loaded.predictor.origin = one_line(place)  # the directory may have been a temporary one
+    return Model(loaded)

@@ -16,11 +16,9 @@ from PIL import Image
 
 from semseg.cli import main
 from semseg.codecs.palettes import palette
-from semseg.errors import DiskFullError
 from semseg.inference.load import load_predictor
 from semseg.offline import predict as offline_predict
 from semseg.offline.model import Model, Segmentation
-from semseg.offline.shares import ShareTable
 from semseg.types import UInt8
 
 CLASSES = 4
@@ -166,14 +164,6 @@ def test_a_table_of_other_classes_is_not_continued(
     assert (tmp_path / "class_shares.csv").read_text() == "image,width,height,sky,road\n"
 
 
-def test_a_full_disk_is_named_by_the_table_of_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = ShareTable(tmp_path, ["sky"])
-    with table, Path("/dev/full").open("ab", buffering=0) as full, monkeypatch.context() as patch:
-        patch.setattr(table, "_file", full)
-        with pytest.raises(DiskFullError, match=f"no space is left in {tmp_path}"):
-            table.add("a.png", 2, 3, np.array([6]))
-
-
 def test_the_model_may_be_a_job_or_an_archive(small_model: Path, images: Path, tmp_path: Path) -> None:
     archive = tmp_path / "model.tar.gz"
     with tarfile.open(archive, "w:gz") as packed:
@@ -184,7 +174,12 @@ def test_the_model_may_be_a_job_or_an_archive(small_model: Path, images: Path, t
 
 
 def test_images_and_model_may_be_in_s3(
-    moto_server: str, small_model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moto_server: str,
+    small_model: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import boto3
 
@@ -200,6 +195,11 @@ def test_images_and_model_may_be_in_s3(
     model, photos = "s3://predict/job/output/model.tar.gz", "s3://predict/photos"
     assert run(model, photos, "--out", tmp_path / "out") == 0
     assert names(tmp_path / "out") == ["a.png", "class_shares.csv", "town/c.png"]
+    capsys.readouterr()
+    bucket.put_object(Key="torn.tar.gz", Body=archive.getvalue()[:200])
+    for place, fault in (("torn.tar.gz", "is truncated"), ("photos", "holds neither model_best.params nor")):
+        assert run(f"s3://predict/{place}", photos, "--out", tmp_path / "none") == 1
+        assert capsys.readouterr().err.startswith(f"semseg: s3://predict/{place} {fault}")
     resource.meta.client.close()
 
 
