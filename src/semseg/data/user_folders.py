@@ -84,9 +84,6 @@ def _found(name: str, folder: Path, suffixes: tuple[str, ...]) -> UserFolder:
         below = files_below(folder) if is_folder and not own else ()
         nested = [path for path in below if is_named(path, suffixes)]
     found = without_originals(own or nested)
-    if originals := sorted(set(own or nested) - set(found)):
-        names = first_few([one_line(str(path)) for path in originals])
-        logger.warning("Left out, as there are JPEG or PNG files of the same names: %s", names)
     files: dict[str, Path] = {}
     for path in found:
         flat = PurePath(_SEPARATOR.join(path.relative_to(folder).parts))
