@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from semseg.cli.options import Commands
-from semseg.cli.parser import did_you_mean
+from semseg.cli.parser import did_you_mean, local_path
 from semseg.networks.definitions import BACKBONES
 
 _BACKBONES = tuple(backbone.name for backbone in BACKBONES)
@@ -42,8 +41,12 @@ def add_import_weights(commands: Commands) -> None:
     """Adds `semseg import-weights`, which prints the path of the written file."""
     parser = commands.add_parser("import-weights", help="convert timm's port of GluonCV's pretrained backbones")
     parser.set_defaults(run=_import_weights)
-    parser.add_argument("file", type=Path, help="model.safetensors of resnet50s.gluon_in1k or resnet101s.gluon_in1k")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the output directory (default: models in $MXNET_HOME)")
+    parser.add_argument(
+        "file", type=local_path, help="model.safetensors of resnet50s.gluon_in1k or resnet101s.gluon_in1k"
+    )
+    parser.add_argument(
+        "--out", type=local_path, metavar="DIR", help="the output directory (default: models in $MXNET_HOME)"
+    )
 
 
 def _import_weights(arguments: argparse.Namespace) -> int:

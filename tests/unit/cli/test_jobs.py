@@ -18,8 +18,10 @@ from semseg.sagemaker.hyperparameters import rules
 
 @pytest.mark.parametrize("epochs", ["-1", "0"])
 def test_a_pipe_of_no_epochs_is_refused(epochs: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["pipe", "a.manifest", "data", "--epochs", epochs]) == 1
-    assert capsys.readouterr().err == f"semseg: --epochs is {epochs}. Give 1 or more, or leave it out.\n"
+    with pytest.raises(SystemExit) as end:
+        main(["pipe", "a.manifest", "data", "--epochs", epochs])
+    assert end.value.code == 1
+    assert f"argument --epochs: '{epochs}' is not valid: it must be a number from 1 up." in capsys.readouterr().err
 
 
 def test_a_training_that_is_stopped_while_s3_is_busy_ends_well(

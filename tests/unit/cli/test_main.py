@@ -86,7 +86,11 @@ def test_no_command_waits_for_the_imports_of_another() -> None:
         (["overlay", "a", "b", "c", "d"], "semseg overlay: 'd' is one word too many.\nSee semseg overlay --help.\n"),
         (["export", "a", "--format", "onx"], "'onx' is not valid: it must be onnx or mxnet. Did you mean onnx?\n"),
         (["pipe", "a", "b", "--channel", "test"], "'test' is not valid: it must be train or validation.\n"),
+        (["overlay", "a", "--"], "semseg overlay: the following arguments are required: mask, out\n"),
         (["overlay", "a"], "semseg overlay: the following arguments are required: mask, out\n"),
+        (["--"], "semseg: the following arguments are required: COMMAND\n"),
+        (["info", ""], "semseg info: argument model: it is empty: give a file or a folder.\n"),
+        (["overlay", "a", "b", "c", "--palette=ade"], "it must be voc, ade20k or cityscapes. Did you mean ade20k?\n"),
         ([], "semseg: the following arguments are required: COMMAND\n"),
     ],
 )
@@ -123,7 +127,7 @@ def test_an_interrupted_command_ends_without_a_traceback(monkeypatch: pytest.Mon
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("semseg.reporting.overlay.write_overlay", interrupted)
+    monkeypatch.setattr("semseg.offline.overlay.write_overlay", interrupted)
     assert main(["overlay", "a.jpg", "a.png", "out.png"]) == 130
 
 
