@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from semseg.cli.options import Commands, add_mask_options
-from semseg.cli.parser import integer, local_path, one_of
+from semseg.cli.parser import integer, local_folder, local_path, one_of
 
 _PALETTES = ("voc", "ade20k", "cityscapes")
 _MAX_CLASSES = 254
@@ -15,7 +15,12 @@ _MAX_CLASSES = 254
 
 def add_demo(commands: Commands) -> None:
     """Adds `semseg demo`."""
-    parser = commands.add_parser("demo", help="generate a small data set of discs, squares and triangles")
+    parser = commands.add_parser(
+        "demo",
+        help="generate a small data set of discs, squares and triangles",
+        description="Writes 48 images for training and 12 for validation, with their masks and the names of the four "
+        "classes: a data set to try the other commands with.",
+    )
     parser.set_defaults(run=_demo)
     parser.add_argument("directory", type=local_path, help="where to write the four directories of the channels")
 
@@ -33,18 +38,23 @@ def add_browse(commands: Commands) -> None:
     parser = commands.add_parser(
         "browse",
         help="write a contact sheet of annotated images as HTML",
-        description="Each image is shown beside its classes, in one file that loads nothing from the network.",
+        description="Writes one HTML file, which loads nothing from the network, in which each image is shown beside "
+        "its classes. An image that cannot be shown is listed, and the exit code is then 1.",
     )
     parser.set_defaults(run=_browse)
-    parser.add_argument("images", type=local_path, help="a folder of images")
-    parser.add_argument("annotations", type=local_path, help="a folder of their masks")
+    parser.add_argument("images", type=local_folder, help="a folder of images")
+    parser.add_argument("annotations", type=local_folder, help="a folder of their masks")
     parser.add_argument(
         "--num-classes", type=integer(1, _MAX_CLASSES), required=True, metavar="INTEGER", help="number of classes"
     )
     add_mask_options(parser)
     parser.add_argument("--count", type=integer(1), default=48, metavar="INTEGER", help="the most images (default: 48)")
     parser.add_argument(
-        "--out", type=local_path, default=Path("browse.html"), metavar="FILE", help="(default: browse.html)"
+        "--out",
+        type=local_path,
+        default=Path("browse.html"),
+        metavar="FILE",
+        help="the file to write (default: browse.html)",
     )
 
 

@@ -77,13 +77,10 @@ def _train(arguments: argparse.Namespace) -> int:
     if channels:
         require_valid(hyperparameters)
         require_splits(channels, bool(arguments.split))
-    elif not _has_options(arguments) and not _is_laid_out(Paths.from_environment(os.environ)):
-        print(arguments.help(), file=sys.stderr)
-        raise ChannelError(
-            "There is nothing to train on: no channel is given, and there is no job in /opt/ml.",
-            "Give --train, --train-annotation, --split 0.2 and --num-classes; "
-            "`semseg demo shapes` writes a data set to try it with.",
-        )
+    elif not _is_laid_out(Paths.from_environment(os.environ)):
+        if not _has_options(arguments):
+            print(arguments.help(), file=sys.stderr)
+        raise _nothing_to("train on")
     options = [option_with_value(name, value) for name, value in (channels | arrangement | hyperparameters).items()]
     command = TrainCommand(
         channels,
@@ -106,6 +103,14 @@ def _has_options(arguments: argparse.Namespace) -> bool:
 def _is_laid_out(paths: Paths) -> bool:
     """Returns whether a job is to be expected below `paths`: they exist, or the user names them."""
     return bool(os.environ.get("SAGEMAKER_BASE_DIR")) or paths.base.exists()
+
+
+def _nothing_to(do: str) -> ChannelError:
+    return ChannelError(
+        f"There is nothing to {do}: no channel is given, and there is no job in /opt/ml.",
+        "Give --train, --train-annotation, --split 0.2 and --num-classes; "
+        "`semseg demo shapes` writes a data set to try it with.",
+    )
 
 
 def add_check(commands: Commands) -> None:
@@ -142,6 +147,8 @@ def _check(arguments: argparse.Namespace) -> int:
     if channels:
         require_valid(hyperparameters)
         require_splits(channels, bool(arguments.split))
+    elif not _is_laid_out(Paths.from_environment(os.environ)):
+        raise _nothing_to("check")
     with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
         paths = Paths(Path(scratch)) if channels else Paths.from_environment(os.environ)
         with with_user_paths(paths, channels) as renamed:
@@ -168,12 +175,21 @@ def _lay_out(paths: Paths, channels: dict[str, str], hyperparameters: dict[str, 
 
 def add_pipe(commands: Commands) -> None:
     """Adds `semseg pipe`, which runs until it is stopped or `--epochs` have been read."""
-    parser = commands.add_parser("pipe", help="stream an augmented manifest to a job in Pipe mode, as SageMaker does")
+    parser = commands.add_parser(
+        "pipe",
+        help="stream an augmented manifest to a job in Pipe mode, as SageMaker does",
+        description="Writes the images and annotations of a manifest into the pipes of a channel, one epoch after "
+        "another, for a training in Pipe mode on this machine. It ends after --epochs, or when it is stopped.",
+    )
     parser.set_defaults(run=_pipe)
     parser.add_argument("manifest", type=local_path, help="the manifest: a file with a JSON object in each line")
     parser.add_argument("directory", type=local_path, help="where to create the pipes: the job's input/data")
     parser.add_argument(
-        "--channel", type=one_of(*SPLITS), default="train", help=f"{' or '.join(SPLITS)} (default: train)"
+        "--channel",
+        type=one_of(*SPLITS),
+        default="train",
+        metavar="|".join(SPLITS),
+        help="the channel that is streamed (default: train)",
     )
     parser.add_argument("--label-attribute", metavar="KEY", help="the key of the annotation, if there are several")
     parser.add_argument(

@@ -17,15 +17,18 @@ def add_serve(commands: Commands) -> None:
     parser = commands.add_parser(
         "serve",
         help="serve a model over HTTP, by default the one in /opt/ml/model on port 8080",
-        description="Without a model the one in /opt/ml/model, or below $SAGEMAKER_BASE_DIR, is served, as in the "
-        "container. Environment variables set the rest; the README lists them.",
+        description="Answers requests over HTTP until it is stopped. Without a model it serves the one in "
+        "/opt/ml/model, or below $SAGEMAKER_BASE_DIR, as in the container. Environment variables set the rest; "
+        "src/semseg/serving/README.md lists them.",
     )
     parser.set_defaults(run=_serve)
     parser.add_argument("model", nargs="?", type=local_path, help=MODEL)
     parser.add_argument(
         "--host", help="the address to listen on (default: 127.0.0.1 with a model, else all addresses, 0.0.0.0)"
     )
-    parser.add_argument("--port", type=integer(1, 65535), help="(default: $SAGEMAKER_BIND_TO_PORT or 8080)")
+    parser.add_argument(
+        "--port", type=integer(1, 65535), help="the port to listen on (default: $SAGEMAKER_BIND_TO_PORT or 8080)"
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -36,7 +39,12 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def add_info(commands: Commands) -> None:
     """Adds `semseg info`, which describes a model."""
-    parser = commands.add_parser("info", help="say what a trained model is: network, classes, files")
+    parser = commands.add_parser(
+        "info",
+        help="say what a trained model is: network, classes, files",
+        description="Reads the files of a model, and prints its network, the sizes for which it was trained, the names "
+        "and colours of its classes, and its files with their sizes.",
+    )
     parser.set_defaults(run=_info)
     parser.add_argument("model", type=location, help=MODEL_OR_S3)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
@@ -93,12 +101,26 @@ def _class_as_text(one: dict[str, Any]) -> str:
 
 def add_export(commands: Commands) -> None:
     """Adds `semseg export`, which prints the files it has written."""
-    parser = commands.add_parser("export", help="export a trained network to ONNX or an MXNet symbol")
+    parser = commands.add_parser(
+        "export",
+        help="export a trained network to ONNX or an MXNet symbol",
+        description="Writes the network of a model with its best parameters as one ONNX file, or as MXNet's symbol and "
+        "parameters, and prints the paths of the files.",
+    )
     parser.set_defaults(run=_export)
     parser.add_argument("directory", metavar="model", type=location, help=MODEL_OR_S3)
-    parser.add_argument("--format", type=one_of("onnx", "mxnet"), default="onnx", help="onnx or mxnet (default: onnx)")
     parser.add_argument(
-        "--out", type=local_path, metavar="FILE", help="(default: model.onnx or model-symbol.json in the directory)"
+        "--format",
+        type=one_of("onnx", "mxnet"),
+        default="onnx",
+        metavar="onnx|mxnet",
+        help="what to write (default: onnx)",
+    )
+    parser.add_argument(
+        "--out",
+        type=local_path,
+        metavar="FILE",
+        help="the file to write (default: model.onnx or model-symbol.json in the folder)",
     )
 
 

@@ -25,9 +25,9 @@ def add_predict(commands: Commands) -> None:
     parser = commands.add_parser(
         "predict",
         help="segment images with a model and write their masks",
-        description="The results mirror the folders of the images. An image that cannot be segmented is listed at the "
-        "end, and does not keep the others from it; the exit code is then 1. class_shares.csv has each image's size, "
-        "and the share of each class in it.",
+        description="Writes the mask of each image, or what --save names. The results mirror the folders of the "
+        "images. An image that cannot be segmented is listed at the end, and does not keep the others from it; the "
+        "exit code is then 1. class_shares.csv has each image's size, and the share of each class in it.",
     )
     parser.set_defaults(run=_predict)
     parser.add_argument("model", type=location, help=MODEL_OR_S3)
@@ -69,19 +69,25 @@ def add_evaluate(commands: Commands) -> None:
 
 
 def _add_network_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    more = " Several are joined by commas." if several else ""
+    more = "; several are joined by commas" if several else ""
     parser.add_argument(
         "--scale",
         default="model",
         help="the size at which the network gets images: model (as the model says), none (their own), base (about that "
-        f"of the training), or a factor such as 0.5 (default: model).{more}",
+        f"of the training), or a factor such as 0.5 (default: model){more}",
     )
     parser.add_argument(
-        "--engine", default="auto", metavar="NAME", help=f"auto, mxnet, openvino or torch (default: auto).{more}"
+        "--engine", default="auto", metavar="NAME", help=f"auto, mxnet, openvino or torch (default: auto){more}"
     )
-    parser.add_argument("--precision", default="auto", help=f"auto, f32, bf16 or int8 (default: auto).{more}")
     parser.add_argument(
-        "--device", type=one_of("auto", "cpu", "gpu"), default="auto", help="auto, cpu or gpu (default: auto)"
+        "--precision", default="auto", metavar="NAME", help=f"auto, f32, bf16 or int8 (default: auto){more}"
+    )
+    parser.add_argument(
+        "--device",
+        type=one_of("auto", "cpu", "gpu"),
+        default="auto",
+        metavar="auto|cpu|gpu",
+        help="the device that computes (default: auto)",
     )
 
 

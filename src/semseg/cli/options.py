@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from semseg.cli.parser import Parser, fraction, local_path
+from semseg.cli.parser import Parser, fraction, local_folder, local_path
 from semseg.errors import ChannelError, UserError
 from semseg.sagemaker.channels import CHANNELS, SPLITS
 from semseg.sagemaker.hyperparameters import faults, rules
@@ -28,7 +28,7 @@ _CHANNEL_HELP = {
     "validation": "the images to validate on, or an augmented manifest",
     "train_annotation": "the masks of --train, a PNG of the same name for each image",
     "validation_annotation": "the masks of --validation",
-    "label_map": "a JSON file, or a folder of them, that maps the masks' values to classes",
+    "label_map": "a JSON file, or a folder of them, that maps the masks' values or colours to classes",
     "model": "an earlier model to start from: a model.tar.gz or a folder",
     "test": "images to score the best model on, or an augmented manifest",
     "test_annotation": "the masks of --test",
@@ -77,9 +77,9 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
 
 def add_folders(parser: argparse.ArgumentParser, images: str, masks_required: bool) -> None:
     """Adds options for a folder of images, which `images` describes, for one of their masks, and how to read these."""
-    parser.add_argument("--images", type=local_path, required=True, metavar="DIR", help=images)
+    parser.add_argument("--images", type=local_folder, required=True, metavar="DIR", help=images)
     parser.add_argument(
-        "--annotations", type=local_path, required=masks_required, metavar="DIR", help="a folder of their masks"
+        "--annotations", type=local_folder, required=masks_required, metavar="DIR", help="a folder of their masks"
     )
     add_mask_options(parser)
 

@@ -33,13 +33,13 @@ class Parser(argparse.ArgumentParser):
         This is the method that argparse calls for the words after a command's name.
         """
         words = None if args is None else _dashed(args)
-        if words and words[-1] == "--":  # nothing follows that it could tell from options
+        while words and words[-1] == "--":  # nothing follows that it could tell from options
             words.pop()
         if misspelled := self._unknown_option(words or ()):  # before argparse asks for the option that it stands for
-            self.error(self._about(misspelled))
+            self.error(self._about(misspelled, is_option=True))
         found, unknown = super().parse_known_args(words, namespace)
         if unknown:
-            self.error(self._about(unknown[0]))
+            self.error(self._about(next(word for word in unknown if word != "--"), is_option="--" not in (words or ())))
         return found, unknown
 
     def options(self) -> dict[str, list[str]]:
@@ -62,9 +62,9 @@ class Parser(argparse.ArgumentParser):
         known = self._option_string_actions
         return next((name for name in names if re.fullmatch(r"--[\w-]+", name) and name not in known), None)
 
-    def _about(self, word: str) -> str:
+    def _about(self, word: str, is_option: bool) -> str:
         name = word.partition("=")[0]
-        if not name.startswith("-"):
+        if not is_option or not name.startswith("-") or name == "-":
             return f"{word!r} is one word too many."
         return f"There is no option {name}.{did_you_mean(name, self._option_string_actions)}"
 
@@ -121,12 +121,21 @@ def location(text: str) -> str:
 
 
 def local_path(text: str) -> Path:
-    """The `type` of an argument that is a path on this machine."""
+    """The `type` of an argument that is a path on this machine, of something that may not be there yet."""
     if location(text).startswith("s3://"):
         raise argparse.ArgumentTypeError(
             f"{text!r:.300} is in S3: give a file or folder of this machine, to or from which `aws s3 cp` copies."
         )
     return Path(text)
+
+
+def local_folder(text: str) -> Path:
+    """The `type` of an argument that is a folder on this machine."""
+    path = local_path(text)
+    if not path.is_dir():
+        fault = "is a file: give the folder that it is in" if path.exists() else "is not there: give a folder"
+        raise argparse.ArgumentTypeError(f"{text!r:.300} {fault}.")
+    return path
 
 
 def _dashed(words: Iterable[str]) -> list[str]:

@@ -30,7 +30,8 @@ def test_a_file_that_is_no_model_is_named_with_what_it_holds(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "images").mkdir()
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "images/a.png").touch()
     (tmp_path / "map.json").write_text('{"scale": 3}')
     name, *options = command
@@ -105,7 +106,7 @@ def test_an_address_in_s3_is_refused_where_only_a_path_will_do(
 
 def test_options_about_masks_need_masks(small_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options in (["--suffix=_L"], ["--label-map=map.json"]):
-        assert main(["quantize", str(small_dir), "--images=images", *options]) == 1
+        assert main(["quantize", str(small_dir), f"--images={small_dir}", *options]) == 1
         assert capsys.readouterr().err == (
             "semseg: --label-map and --suffix are about masks, and there are none. Give --annotations too.\n"
         )
