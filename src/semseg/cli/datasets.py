@@ -84,8 +84,8 @@ def add_overlay(commands: Commands) -> None:
         description="Writes the overlay of one image. `semseg browse` shows many, and masks of colours by a label map.",
     )
     parser.set_defaults(run=_overlay)
-    parser.add_argument("image", type=local_path, help="a JPEG or PNG image")
-    parser.add_argument("mask", type=local_path, help="its mask, a PNG file of class ids")
+    parser.add_argument("image", type=local_path, help="an image")
+    parser.add_argument("mask", type=local_path, help="its mask, a file of class ids")
     parser.add_argument("out", type=local_path, help="the PNG file to write")
     parser.add_argument(
         "--palette",

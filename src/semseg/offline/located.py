@@ -34,6 +34,6 @@ def located(place: str) -> Iterator[Path]:
         except ArtifactError as error:
             # an address that the user knows
             error.message, error.hint = (
-                text.replace(str(downloaded), one_line(place)) for text in (error.message, error.hint)
+                text.replace(str(downloaded), one_line(place.rstrip("/"))) for text in (error.message, error.hint)
             )
             raise

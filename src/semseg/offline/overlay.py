@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semseg.codecs.images import decode_image, encode_image
+from semseg.codecs.conversion import decode_any, mask_to_png
+from semseg.codecs.images import encode_image
 from semseg.codecs.masks import decode_mask
 from semseg.codecs.overlays import overlay
 from semseg.codecs.palettes import palette
@@ -16,16 +17,16 @@ from semseg.files import replacing
 
 
 def write_overlay(image: Path, mask: Path, out: Path, colours: str = "voc") -> None:
-    """Writes the overlay of a JPEG or PNG image and its PNG mask as a PNG file, whole or not at all.
+    """Writes the overlay of an image and its mask, files in the formats of `codecs.conversion`, as a PNG file.
 
     colours: one of `palettes.NAMES`. Raises DataError, which names the file, if one cannot be read or decoded, or if
-    their sizes differ; UserError if `out` is one of them or cannot be written.
+    their sizes differ; UserError if `out` is one of them or cannot be written. A file is written whole or not at all.
     """
     pair = Pair(LocalFile(image), LocalFile(mask))
     with naming(pair.image):
-        pixels = decode_image(pair.image.read())
+        pixels = decode_any(pair.image.read())
     with naming(pair.mask):
-        labels = decode_mask(pair.mask.read())
+        labels = decode_mask(mask_to_png(pair.mask.read()))
     require_same_size(pair, (pixels.shape[0], pixels.shape[1]), labels.shape)
     if any(out.exists() and out.samefile(source) for source in (image, mask)):
         raise UserError(
