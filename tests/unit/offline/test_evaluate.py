@@ -264,7 +264,7 @@ def test_an_interrupt_keeps_the_combinations_that_were_measured(
         return evaluate(*arguments)
 
     monkeypatch.setattr(combinations, "evaluate", interrupted)
-    options = ["--out", annotated / "out", "--precision", "f32", "--scales", "1,0.5,2"]
+    options = ["--out", annotated / "out", "--precision", "f32", "--scale", "1,0.5,2"]
     assert run(small_model, annotated, *options) == 130
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("openvino")] == ["1"]
     found = json.loads((annotated / "out/evaluation.json").read_text())["evaluations"]
