@@ -12,6 +12,9 @@ from pathlib import Path
 
 from semseg.errors import DiskFullError, FormatError, SemsegError, one_line
 
+_LONGEST_NAME = 255
+"""Bytes of the longest name of a file."""
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
@@ -25,20 +28,37 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
 
     Raises DiskFullError, naming the folder, when the disk is full.
     """
-    temporary = temporary or path.with_name(f".{path.name}.partial")
+    temporary = temporary or _partial(path)
     try:
-        yield temporary
-        flush_to_disk(temporary)
-        temporary.replace(path)
-        flush_to_disk(path.parent)
+        with naming_full_disk(path.parent):
+            yield temporary
+            flush_to_disk(temporary)
+            temporary.replace(path)
+            flush_to_disk(path.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(path.parent) from error
         if str(error.filename) == str(temporary):
             error.filename = str(path)  # the file that the user knows
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """The temporary path of a file, hidden beside it; in place of a name that is too long for this, its hash."""
+    name = os.fsencode(path.name)
+    fits = len(name) + len("..partial") <= _LONGEST_NAME
+    return path.with_name(f".{path.name if fits else hashlib.sha256(name).hexdigest()}.partial")
+
+
+@contextmanager
+def naming_full_disk(place: Path) -> Iterator[None]:
+    """Turn the system's error of a full disk, raised in the block, into DiskFullError, which names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(place) from error
+        raise
 
 
 def flush_to_disk(path: Path) -> None:

@@ -118,3 +118,14 @@ def test_a_fault_becomes_an_error_that_names_the_file_on_one_line(tmp_path: Path
     unread = r"^'.*a\\n#quality_metric' cannot be read: No such file or directory\.$"
     with pytest.raises(ArtifactError, match=unread), naming_file(path, ArtifactError):
         sha256(path)
+
+
+def test_a_file_may_have_the_longest_name_and_its_neighbours_are_written_at_the_same_time(tmp_path: Path) -> None:
+    """The temporary names, which are longer, do not collide."""
+    one, other = (tmp_path / f"{'ä' * 125}{number:03}.a" for number in range(2))
+    assert len(one.name.encode()) == 255
+    with replacing(one) as first, replacing(other) as second:
+        first.write_text("one")
+        second.write_text("other")
+    assert (one.read_text(), other.read_text()) == ("one", "other")
+    assert sorted(tmp_path.iterdir()) == [one, other]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semseg.cli.options import Commands
 from semseg.cli.parser import did_you_mean, one_of
-from semseg.errors import SemsegError, UserError
+from semseg.errors import SemsegError, UserError, one_line
 
 if TYPE_CHECKING:
+    from semseg.artifact.model_dir import ModelDescription
+    from semseg.data.labelled_folder import LabelledFolder
+    from semseg.offline.combinations import Outcome
     from semseg.offline.sources import Source
 
 _MODEL = "the model: its folder, the folder of a job, or a model.tar.gz; also in S3"
@@ -132,7 +135,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from semseg.artifact.model_dir import describe
     from semseg.data.labelled_folder import open_labelled
     from semseg.offline.combinations import evaluate_all
-    from semseg.offline.evaluation_report import as_text, write
     from semseg.offline.model import located
 
     engines, precisions = _engines(arguments)
@@ -144,23 +146,38 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         )
         if arguments.out:
             arguments.out.mkdir(parents=True, exist_ok=True)  # before the work whose results would be lost
+        origin = str(directory) if Path(arguments.model).is_dir() else one_line(arguments.model)
         total = len(folder.pairs) * math.prod(map(len, choices))
-        with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
-            outcomes = list(evaluate_all(directory, model, folder, choices, arguments.device, bar.update))
-        classes = model.classes.completed(folder.classes)
-        print(as_text(outcomes, classes.titles))
-        if arguments.out:
-            settings = {
-                "model": arguments.model,
-                "images": str(arguments.images),
-                "annotations": str(arguments.annotations),
-                "params_sha256": model.digest,
-            }
-            write(arguments.out, outcomes, classes, folder, settings)
+        outcomes: list[Outcome] = []
+        try:
+            with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
+                done = bar.update
+                outcomes.extend(evaluate_all(directory, model, folder, choices, arguments.device, done, origin))
+        finally:  # what was measured is not lost when an interrupt or an error ends the others
+            if outcomes:
+                _show(arguments, outcomes, model, folder)
     failures = [failure for outcome in outcomes for failure in outcome.failures()]
     for failure in dict.fromkeys(failures):
         print(f"semseg: {_in_options(failure)}", file=sys.stderr)
     return UserError.exit_code if failures else 0
+
+
+def _show(
+    arguments: argparse.Namespace, outcomes: Sequence[Outcome], model: ModelDescription, folder: LabelledFolder
+) -> None:
+    """Prints what was measured, and writes it if --out is given."""
+    from semseg.offline.evaluation_report import as_text, write
+
+    classes = model.classes.completed(folder.classes)
+    print(as_text(outcomes, classes.titles))
+    if arguments.out:
+        settings = {
+            "model": arguments.model,
+            "images": str(arguments.images),
+            "annotations": str(arguments.annotations),
+            "params_sha256": model.digest,
+        }
+        write(arguments.out, outcomes, classes, folder, settings)
 
 
 def _engines(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:

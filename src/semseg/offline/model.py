@@ -27,9 +27,10 @@ from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
 from semseg.data.s3 import ObjectStore
 from semseg.engines.protocols import AUTO
-from semseg.errors import UserError, one_line, os_reason
+from semseg.errors import ArtifactError, TooLargeError, UserError, one_line, os_reason
 from semseg.files import replacing
 from semseg.inference.load import LoadedModel, load_predictor
+from semseg.inference.memory import request_bytes
 from semseg.inference.scaling import MODEL, Scale
 from semseg.types import Float32, Prediction, UInt8
 
@@ -45,6 +46,9 @@ class Model:
         self.description: ModelDescription = loaded.description
         self.engine = loaded.engine
         """The name of the engine that computes it."""
+
+        self.precision = loaded.precision
+        """The number format that it computes in: f32, bf16 or int8."""
 
         self.memory = loaded.memory
         """The bytes that are left for images and results."""
@@ -73,6 +77,27 @@ class Model:
         """A colour for each of the 256 labels, uint8 (256, 3). name: one of PALETTES."""
         return palettes.chosen_palette(name, self.description.classes)
 
+    def image_bytes(
+        self,
+        height: int,
+        width: int,
+        made: int,
+        scale: Scale | None = None,
+        advice: str = "Cut the image into parts",
+    ) -> int:
+        """The bytes that an image of this size takes, from decoding on, besides the network's computation.
+
+        made: the bytes per pixel of everything that is made from the logits. scale: in place of the model's own.
+        advice: how the hint begins. Raises TooLargeError if they are more than are free.
+        """
+        needed = request_bytes(self.num_classes, height, width, self.stride, made, scale or self.scale)
+        if needed > self.memory:
+            raise TooLargeError(
+                f"{width} x {height} pixels take {needed >> 20:,} MB; {self.memory >> 20:,} MB are free.",
+                f"{advice}, or use a machine with more memory.",
+            )
+        return needed
+
     def segment(self, pixels: UInt8, scale: Scale | None = None) -> Segmentation:
         """Segments RGB pixels, uint8 (H, W, 3). scale: in place of the model's own.
 
@@ -91,8 +116,9 @@ class Model:
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
         """Segments an image, or each of a list or tuple: paths, bytes of files, Pillow images or arrays.
 
-        Pixels count as stored: EXIF orientation is ignored, as by the server. Raises ImageError for what is no image,
-        and ArtifactError if the network computes infinite values or NaN.
+        Files may be JPEG, PNG, TIFF, WebP or BMP. Pixels count as stored: the orientation is ignored, as by the server.
+        Raises ImageError for what is no image or holds several, and ArtifactError if the network computes infinite
+        values or NaN.
         """
         if isinstance(images, list | tuple):
             return [self.predict(image) for image in images]
@@ -182,8 +208,13 @@ def located(place: str) -> Iterator[Path]:
         with ObjectStore(caching=False) as store:
             store.download(place, Path(scratch))
         archive = Path(scratch) / place.rpartition("/")[2]
-        with model_directory(archive if archive.is_file() else Path(scratch)) as directory:
-            yield directory
+        try:
+            with model_directory(archive if archive.is_file() else Path(scratch)) as directory:
+                yield directory
+        except ArtifactError as error:  # of an address that the user knows
+            found = str(archive) if archive.is_file() else scratch
+            error.message = error.message.replace(found, one_line(place.rstrip("/")))
+            raise
 
 
 def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AUTO, scale: str = MODEL) -> Model:
@@ -193,4 +224,6 @@ def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AU
     as `scaling.scale_of` reads it. Raises what `located` and `load_predictor` raise.
     """
     with located(place) as directory:
-        return Model(load_predictor(directory, engine, precision, scale=scale, place=device))
+        loaded = load_predictor(directory, engine, precision, scale=scale, place=device)
+    loaded.predictor.origin = one_line(place)  # the directory may have been a temporary one
+    return Model(loaded)

@@ -10,15 +10,16 @@ from semseg.errors import DataError
 from semseg.reporting.overlay import write_overlay
 
 
-def test_writes_a_png_of_the_images_size(tmp_path: Path) -> None:
-    image, mask, out = tmp_path / "i.jpg", tmp_path / "m.png", tmp_path / "o.png"
+@pytest.mark.parametrize(("image_name", "mask_name"), [("i.jpg", "m.png"), ("i.webp", "m.bmp"), ("i.tif", "m.tif")])
+def test_writes_a_png_of_the_images_size(image_name: str, mask_name: str, tmp_path: Path) -> None:
+    image, mask, out = tmp_path / image_name, tmp_path / mask_name, tmp_path / "o.png"
     Image.new("RGB", (7, 5), (9, 9, 9)).save(image)
     Image.new("L", (7, 5), 2).save(mask)
     write_overlay(image, mask, out)
     with Image.open(out) as written:
         assert written.size == (7, 5)
     Image.new("L", (6, 5), 2).save(mask)
-    with pytest.raises(DataError, match=r"/m\.png has 6 x 5 pixels, .*/i\.jpg 7 x 5\."):
+    with pytest.raises(DataError, match=rf"/{mask_name} has 6 x 5 pixels, .*/{image_name} 7 x 5\."):
         write_overlay(image, mask, out)
 
 

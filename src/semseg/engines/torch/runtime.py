@@ -13,7 +13,7 @@ from typing import Any
 from semseg.engines import cuda_driver
 from semseg.engines.cuda_driver import Gpu
 from semseg.errors import DeviceError
-from semseg.machine import has_bf16, usable_cores
+from semseg.machine import has_bf16, is_bf16_faster, usable_cores
 
 _SPINS = "1000"
 """How often OpenMP's threads look for work before they sleep; libgomp's own default is 300,000. With that, threads that
@@ -89,10 +89,12 @@ def cpu() -> Any:
 
 
 def precisions(device: Any) -> tuple[str, ...]:
-    """Return the number formats that training may compute in on a device, float32 first."""
+    """Return the number formats that training may compute in on a device, the one for `auto` first."""
     if device.type == "cpu":
+        if is_bf16_faster():
+            return ("bfloat16", "float32")
         return ("float32", "bfloat16") if has_bf16() else ("float32",)
-    return ("float32", "bfloat16", "float16") if is_ampere(device) else ("float32", "float16")
+    return ("bfloat16", "float32", "float16") if is_ampere(device) else ("float32", "float16")
 
 
 def is_ampere(device: Any) -> bool:

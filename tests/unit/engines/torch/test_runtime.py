@@ -237,8 +237,8 @@ def test_the_cpu_is_had_without_looking_for_a_gpu(monkeypatch: pytest.MonkeyPatc
     ("capability", "expected", "ampere"),
     [
         ((7, 5), ("float32", "float16"), False),
-        ((8, 0), ("float32", "bfloat16", "float16"), True),
-        ((12, 0), ("float32", "bfloat16", "float16"), True),
+        ((8, 0), ("bfloat16", "float32", "float16"), True),
+        ((12, 0), ("bfloat16", "float32", "float16"), True),
     ],
 )
 def test_gpus_compute_in_bfloat16_from_the_ampere_generation_on(
@@ -249,11 +249,19 @@ def test_gpus_compute_in_bfloat16_from_the_ampere_generation_on(
     assert runtime.is_ampere(torch.device("cuda", 0)) is ampere
 
 
-@pytest.mark.parametrize(("has_bf16", "expected"), [(True, ("float32", "bfloat16")), (False, ("float32",))])
-def test_cpus_compute_in_bfloat16_where_they_have_it(
-    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("has_bf16", "is_faster", "expected"),
+    [
+        (True, True, ("bfloat16", "float32")),
+        (True, False, ("float32", "bfloat16")),
+        (False, False, ("float32",)),
+    ],
+)
+def test_cpus_compute_in_bfloat16_where_they_have_it_and_by_themselves_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, is_faster: bool, expected: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(runtime, "has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(runtime, "is_bf16_faster", lambda: is_faster)
     assert runtime.precisions(torch.device("cpu")) == expected
     assert not runtime.is_ampere(torch.device("cpu"))
 
