@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from semseg.cli.options import MODEL_OR_S3, Commands, add_folders
 from semseg.cli.parser import did_you_mean, local_path, location, one_of
-from semseg.errors import SemsegError, UserError, one_line
+from semseg.errors import SemsegError, UserError, one_line, os_reason
 
 if TYPE_CHECKING:
     from semseg.artifact.model_dir import ModelDescription
@@ -118,6 +118,8 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     """Shows the progress of `predict`, prints its failures and a summary, and returns the exit code."""
     from tqdm import tqdm
 
+    from semseg.data.report import count_of
+
     failures: list[str] = []
     finished = 0
     try:
@@ -132,7 +134,7 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     finally:
         for failure in failures:
             print(f"semseg: {failure}", file=sys.stderr)
-    parts = [f"{todo - len(failures)} images segmented", f"{skipped} left out" if skipped else ""]
+    parts = [f"{count_of(todo - len(failures), 'image')} segmented", f"{skipped} left out" if skipped else ""]
     print(", ".join(filter(None, [*parts, f"{len(failures)} failed" if failures else ""])) + ".")
     return UserError.exit_code if failures else 0
 
@@ -153,7 +155,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             arguments.images, arguments.annotations, arguments.label_map, model.num_classes, arguments.suffix
         )
         if arguments.out:
-            arguments.out.mkdir(parents=True, exist_ok=True)  # before the work whose results would be lost
+            _make_folder(arguments.out)  # before the work whose results would be lost
         origin = str(directory) if Path(arguments.model).is_dir() else one_line(arguments.model)
         total = len(folder.pairs) * math.prod(map(len, choices))
         outcomes: list[Outcome] = []
@@ -168,6 +170,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for failure in dict.fromkeys(failures):
         print(f"semseg: {_in_options(failure)}", file=sys.stderr)
     return UserError.exit_code if failures else 0
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The results cannot be written: {os_reason(error)}.", "Name another folder with --out."
+        ) from error
 
 
 def _show(
