@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs import palettes
 from semseg.codecs.image_like import ImageLike, pixels_of
@@ -25,13 +22,13 @@ from semseg.codecs.npy import encode_npy
 from semseg.codecs.overlays import overlay
 from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
-from semseg.data.s3 import ObjectStore
 from semseg.engines.protocols import AUTO
-from semseg.errors import ArtifactError, TooLargeError, UserError, one_line, os_reason
+from semseg.errors import TooLargeError, UserError, one_line, os_reason
 from semseg.files import replacing
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.inference.memory import request_bytes
 from semseg.inference.scaling import MODEL, Scale
+from semseg.offline.located import located
 from semseg.types import Float32, Prediction, UInt8
 
 PALETTES = (palettes.MODEL, *palettes.NAMES)
@@ -192,29 +189,6 @@ class Segmentation:
         colours: of the 256 labels, uint8 (256, 3), by default the model's; share: their part of a pixel, 0 to 1.
         """
         return overlay(self.image, self.mask, self.model.palette() if colours is None else colours, share)
-
-
-@contextmanager
-def located(place: str) -> Iterator[Path]:
-    """Yields the model directory that a text names: a folder, a job's folder, a model.tar.gz, or one of them in S3.
-
-    What is downloaded or unpacked is removed at the end. Raises ArtifactError, and DataError if S3 refuses.
-    """
-    if not place.startswith("s3://"):
-        with model_directory(Path(place)) as directory:
-            yield directory
-        return
-    with TemporaryDirectory(prefix="semseg-") as scratch:
-        with ObjectStore(caching=False) as store:
-            store.download(place, Path(scratch))
-        archive = Path(scratch) / place.rpartition("/")[2]
-        try:
-            with model_directory(archive if archive.is_file() else Path(scratch)) as directory:
-                yield directory
-        except ArtifactError as error:  # of an address that the user knows
-            found = str(archive) if archive.is_file() else scratch
-            error.message = error.message.replace(found, one_line(place.rstrip("/")))
-            raise
 
 
 def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AUTO, scale: str = MODEL) -> Model:
