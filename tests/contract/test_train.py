@@ -255,7 +255,7 @@ def test_a_training_that_diverges_fails_with_place_and_files(job: Any) -> None:
 @pytest.mark.needs("mxnet")
 @pytest.mark.req("R55")
 def test_two_hosts_fail_clearly(mxnet_job: Any) -> None:
-    hosts = {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}
+    hosts = {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"], "network_interface_name": "none"}
     mxnet_job.paths.resource_config.write_text(json.dumps(hosts))
     mxnet_job.configure(_engine="mxnet")  # others may train on several hosts, and would wait for the second one
     fails(mxnet_job, 1, "ClientError: The job has 2 hosts, but MXNet trains on a single machine. Set InstanceCount to")

@@ -66,11 +66,27 @@ def test_images_of_all_forms_have_the_same_prediction(model: Model, pixels: UInt
     assert results[0].overlay().shape == (24, 40, 3)
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "WEBP"])
+def test_files_in_other_formats_have_the_prediction_of_their_pixels(
+    kind: str, model: Model, pixels: UInt8, tmp_path: Path
+) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a", kind, **({"lossless": True} if kind == "WEBP" else {}))
+    expected = model.predict(pixels).mask
+    for form in (tmp_path / "a", (tmp_path / "a").read_bytes()):
+        result = model.predict(form)
+        assert (result.image == pixels).all()
+        assert (result.mask == expected).all()
+    (tmp_path / "b.tif").write_bytes((tmp_path / "a").read_bytes()[:50])
+    with pytest.raises(ImageError, match=rf"^{tmp_path}/b\.tif: The image cannot be decoded"):
+        model.predict(tmp_path / "b.tif")
+
+
 @pytest.mark.parametrize(
     ("image", "said"),
     [
         ("absent.jpg", "absent.jpg cannot be read: No such file or directory."),
         (b"no image", "neither JPEG nor PNG"),
+        (b"II*\0 no image", "The image cannot be decoded"),
         (np.zeros((3, 4, 3)), "The pixels are float64, not uint8."),
         (np.zeros((3, 4, 2), np.uint8), "The array has the shape (3, 4, 2)."),
         (Image.new("F", (3, 4)), "The image has mode F, whose range is not known."),

@@ -76,6 +76,7 @@ def _parser(words: Sequence[str]) -> Parser:
         add_command(commands)
     if not words:
         parser.print_help(sys.stderr)
-    if words and not words[0].startswith("-") and words[0] not in commands.choices:
-        parser.error(f"There is no command {words[0]!r}.{did_you_mean(words[0], commands.choices)}")
+    known = (*commands.choices, *parser.options())
+    if words and words[0] not in known:
+        parser.error(f"There is no command {words[0]!r:.100}.{did_you_mean(words[0], known)}")
     return parser

@@ -27,8 +27,8 @@ Oversize = Literal["shrink", "tile", "refuse"]
 PLATFORM_LIMIT = 6_291_456
 """Bytes of the longest request and response of an endpoint, by the platform's API."""
 
-_MOST_BYTES_PER_PIXEL, _ENVELOPE = 4 * 254, 1 << 16
-"""Upper bounds for a response: float32 for each of the most classes that a model can have."""
+_MOST_BYTES_PER_PIXEL, _ENVELOPE = 4 * 254, 1 << 20
+"""Upper bounds for a response: float32 for each of the most classes that a model can have, and in JSON their names."""
 
 _PROBE = 64
 
@@ -61,9 +61,9 @@ class Client:
     ) -> None:
         """server: an address, such as ``http://localhost:8080``, or ``boto3.client("sagemaker-runtime")``.
 
-        endpoint: the endpoint's name. timeout: seconds for one image, retries included; on an endpoint the timeouts of
-        the runtime client count for each call. max_request, max_response: bytes; by default there is no limit over
-        HTTP, and the platform's of 6,291,456 on an endpoint.
+        endpoint: the endpoint's name. timeout: seconds for one request, of which an image in tiles takes several, with
+        its repetitions; on an endpoint the timeouts of the runtime client count for each call. max_request,
+        max_response: bytes; by default there is no limit over HTTP, and the platform's of 6,291,456 on an endpoint.
         Raises UserError for an address that is not one.
         """
         self._transport: Transport

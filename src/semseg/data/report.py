@@ -95,6 +95,11 @@ class SplitReport:
         """The number of pixels that the label map ignores."""
         return int(self.values.sum() - self.class_pixels.sum()) - self.unlisted - self.invalid
 
+    def extreme_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The sizes (width, height) with the fewest and the most pixels: one if they are equal, none without images."""
+        ordered = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        return tuple(dict.fromkeys((*ordered[:1], *ordered[-1:])))
+
     def shares(self) -> NDArray[np.float64] | None:
         """The share of each class in all pixels with a class: float64 (num_classes,), 0 to 1; None without any."""
         total = self.class_pixels.sum()

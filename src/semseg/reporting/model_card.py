@@ -126,8 +126,7 @@ def _settings(known: Background) -> str:
 
 
 def _sizes(split: SplitReport) -> str:
-    ordered = sorted(split.sizes, key=lambda size: (size[0] * size[1], size))
-    return ", ".join(f"{width} x {height}" for width, height in dict.fromkeys([*ordered[:1], *ordered[-1:]]))
+    return ", ".join(f"{width} x {height}" for width, height in split.extreme_sizes())
 
 
 def _limits(known: Background, history: History) -> Iterable[str]:

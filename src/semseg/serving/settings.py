@@ -83,7 +83,7 @@ PRECISION = Choice(
     "SEMSEG_PRECISION",
     PRECISIONS,
     "the number format that the network computes in; auto: with OpenVINO int8 where the model has it, else bf16 where "
-    "the CPU supports it, with PyTorch bf16 where the GPU supports it, else f32",
+    "the CPU is faster in it, with PyTorch bf16 where the GPU supports it, else f32",
 )
 CACHE_DIR = Folder(
     "SEMSEG_CACHE_DIR",

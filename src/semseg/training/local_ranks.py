@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from semseg.machine import is_stopped
 from semseg.training.failures import DIED, Failure
 from semseg.training.feed import Feed, connected
-from semseg.training.rank import ENDED, FAILED, LARGEST_REPORT, STOPPED, RankTask, main
+from semseg.training.rank import ENDED, FAILED, HELD, LARGEST_REPORT, STOPPED, RankTask, main
 
 STOPPED_SECONDS = 45.0
 """How long a rank may be stopped (SIGSTOP) before the training fails."""
@@ -63,8 +64,8 @@ class LocalRank:
         return self._found_stopped()
 
     def terminate(self) -> None:
-        """Sends SIGTERM, once, as soon as the rank obeys it."""
-        if self.report and not self._terminated:
+        """Sends SIGTERM, once."""
+        if not self._terminated:
             self._terminated = True
             self._process.terminate()
 
@@ -105,7 +106,7 @@ def local_ranks(tasks: Sequence[RankTask], listener: socket.socket | None) -> It
     """Yields the started ranks of this host; listener: for the first one. None of them outlives the block."""
     ranks: list[LocalRank] = []
     try:
-        with connected([task.name for task in tasks]) as feeds:
+        with connected([task.name for task in tasks]) as feeds, _signals_held():
             ranks.extend(
                 LocalRank(task, listener if task.membership.rank == 0 else None, feed)
                 for task, feed in zip(tasks, feeds, strict=True)
@@ -114,3 +115,17 @@ def local_ranks(tasks: Sequence[RankTask], listener: socket.socket | None) -> It
     finally:
         for rank in ranks:
             rank.kill()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Has the processes that are started in the block hold back the signals HELD until they handle them, see `main`.
+
+    The terminal sends SIGINT to them too, and it would end them while they are still importing.
+    """
+    resource_tracker.ensure_running()  # or the first start would start it, and then let the signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

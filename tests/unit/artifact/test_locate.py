@@ -59,7 +59,13 @@ def test_an_error_names_the_archive(archive: Path) -> None:
     ):
         raise ArtifactError(f"{d}/model_best.params is damaged.")
     archive.write_bytes(b"text")
-    with pytest.raises(ArtifactError, match=rf"^{archive} is truncated"), model_directory(archive):
+    with (
+        pytest.raises(
+            ArtifactError,
+            match=rf"^{archive} is no packed model: it holds text\. Give the folder of a model or of a job, or",
+        ),
+        model_directory(archive),
+    ):
         pass
 
 

@@ -8,6 +8,26 @@ import pytest
 from semseg.cli import main
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.png", "masks", "--num-classes=2"], "argument images: 'a.png' is a file: give the folder that it is in."),
+        (["images", "masks", "--num-classes=2"], "argument annotations: 'masks' is not there: give a folder."),
+        (["images", "images", "--num-classes=255"], "'255' is not valid: it must be a number from 1 to 254."),
+    ],
+)
+def test_what_is_no_folder_is_named(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    (tmp_path / "images").mkdir()
+    with pytest.raises(SystemExit) as end:
+        main(["browse", *words])
+    assert end.value.code == 1
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.req("R22")
 def test_demo_writes_the_four_directories_and_overlay_shows_a_pair(tmp_path: Path) -> None:
     assert main(["demo", str(tmp_path)]) == 0

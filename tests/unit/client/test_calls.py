@@ -13,6 +13,7 @@ from semseg.client import Client, Segmentation, retries
 from semseg.client.calls import PLATFORM_LIMIT, Oversize
 from semseg.codecs.image_like import ImageLike
 from semseg.codecs.masks import encode_mask
+from semseg.codecs.summary import encode_summary
 from semseg.errors import BusyError, ImageError, NotAcceptableError, SemsegError, TooLargeError, UserError
 from semseg.types import UInt8
 
@@ -138,6 +139,14 @@ def test_tiles_keep_to_the_limit_of_responses_too(runtime: FakeRuntime) -> None:
     assert len(runtime.asked) == 2 * before - 1
     client.predict(image, accept="image/png", oversize="tile")
     assert len(runtime.asked) == 2 * before
+
+
+def test_the_summary_of_a_small_image_may_have_long_names(client: Client, server: FakeServer) -> None:
+    names = [f"{number} {'道' * 250}" for number in range(254)]
+    body = b"".join(encode_summary(np.zeros((4, 4), np.uint8), np.ones((4, 4), np.float32), names, False))
+    server.answer = lambda _: (200, {"Content-Type": "application/json"}, body)
+    found = client.predict(np.zeros((4, 4, 3), np.uint8), accept="application/json")
+    assert [entry["name"] for entry in found.summary["classes"]] == names
 
 
 def test_an_image_that_is_too_large_can_be_refused(server: FakeServer, image: UInt8) -> None:
