@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from semseg.cli.options import Commands, add_mask_options
@@ -63,6 +62,7 @@ def _browse(arguments: argparse.Namespace) -> int:
 
     from semseg.data.labelled_folder import open_labelled
     from semseg.offline.browse import browse
+    from semseg.reporting.wrapping import say
 
     folder = open_labelled(
         arguments.images, arguments.annotations, arguments.label_map, arguments.num_classes, arguments.suffix
@@ -71,7 +71,7 @@ def _browse(arguments: argparse.Namespace) -> int:
     with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
         sheet = browse(folder, str(arguments.images), arguments.count, arguments.out, bar.update)
     for problem in sheet.problems:
-        print(f"semseg: {problem}", file=sys.stderr)
+        say(f"semseg: {problem}")
     print(arguments.out)
     return 1 if sheet.problems else 0
 

@@ -139,6 +139,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from semseg.data.arrangement import Arrangement
     from semseg.data.user_paths import with_user_paths
     from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
+    from semseg.reporting.wrapping import fitted, say
     from semseg.training.recipe import check
 
     if arguments.write_label_map:
@@ -154,10 +155,10 @@ def _check(arguments: argparse.Namespace) -> int:
         with with_user_paths(paths, channels) as renamed:
             _lay_out(paths, channels, hyperparameters, Arrangement(arguments.suffix, arguments.split or 0.0))
             report = check(paths).renamed(renamed)
-    print(json.dumps(as_json(report)) if arguments.json else as_text(report))
+    print(json.dumps(as_json(report)) if arguments.json else fitted(as_text(report), sys.stdout))
     if arguments.write_label_map:
         write_label_map(report, arguments.write_label_map)
-        print(f"semseg: The label map was written to {arguments.write_label_map}.", file=sys.stderr)
+        say(f"semseg: The label map was written to {arguments.write_label_map}.")
     return 1 if report.problems else 0
 
 

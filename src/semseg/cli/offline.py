@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -119,6 +118,7 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     from tqdm import tqdm
 
     from semseg.data.report import count_of
+    from semseg.reporting.wrapping import say
 
     failures: list[str] = []
     finished = 0
@@ -129,11 +129,11 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
                 failures += [f"{source.place}: {error}"] if error else []
                 bar.update()
     except KeyboardInterrupt:
-        print(f"Stopped after {finished} of {todo} images; --skip-existing continues.", file=sys.stderr)
+        say(f"Stopped after {finished} of {todo} images; --skip-existing continues.")
         raise
     finally:
         for failure in failures:
-            print(f"semseg: {failure}", file=sys.stderr)
+            say(f"semseg: {failure}")
     parts = [f"{count_of(todo - len(failures), 'image')} segmented", f"{skipped} left out" if skipped else ""]
     print(", ".join(filter(None, [*parts, f"{len(failures)} failed" if failures else ""])) + ".")
     return UserError.exit_code if failures else 0
@@ -146,6 +146,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from semseg.data.labelled_folder import open_labelled
     from semseg.offline.combinations import evaluate_all
     from semseg.offline.located import located
+    from semseg.reporting.wrapping import say
 
     engines, precisions = _engines(arguments)
     choices = engines, precisions, list(dict.fromkeys(text.strip() for text in arguments.scale.split(",")))
@@ -168,7 +169,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 _show(arguments, outcomes, model, folder)
     failures = [failure for outcome in outcomes for failure in outcome.failures()]
     for failure in dict.fromkeys(failures):
-        print(f"semseg: {_in_options(failure)}", file=sys.stderr)
+        say(f"semseg: {_in_options(failure)}")
     return UserError.exit_code if failures else 0
 
 

@@ -52,7 +52,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message, without the usage of dozens of options, and exit."""
-        self.exit(UserError.exit_code, f"{self.prog}: {message}\nSee {self.prog} --help.\n")
+        from semseg.reporting.wrapping import say
+
+        say(f"{self.prog}: {message}\nSee {self.prog} --help.")
+        self.exit(UserError.exit_code)
 
     def _unknown_option(self, words: Sequence[str]) -> str | None:
         """The first word that looks like an option and is none; None for a parser of commands, which have their own."""

@@ -18,9 +18,10 @@ from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import parameter_file
 from semseg.errors import UserError, one_line
 from semseg.machine import keep_memory_flat
+from semseg.reporting.wrapping import say
 from semseg.serving.environment import remove_foreign
 from semseg.serving.limits import within_limits
-from semseg.serving.settings import PAGE, Settings
+from semseg.serving.settings import PAGE, REQUEST_LOG, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +73,13 @@ def _serve(environ: Mapping[str, str], command: ServeCommand) -> int:
 
         processes = Processes(settings)
     except UserError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return error.exit_code
     keep_memory_flat(_RELEASE_FROM, kept=4 * _RELEASE_FROM, arenas=2)
     if settings.page == "on":
         logger.info("Try the model in a browser: http://%s:%d/", _reachable(settings.host), settings.port)
+    if settings.at_terminal:
+        logger.info("Ctrl-C stops the server.")
     processes.run()
     return 0
 
@@ -107,8 +110,18 @@ def _reachable(host: str) -> str:
 def _with(command: ServeCommand, settings: Settings) -> Settings:
     host = command.host or ("127.0.0.1" if command.model else settings.host)
     page = "on" if command.model and settings.page == PAGE.default else settings.page
+    at_terminal = command.model is not None and sys.stdout.isatty()
+    request_log = "short" if at_terminal and settings.request_log == REQUEST_LOG.default else settings.request_log
     model_dir, port = command.model or settings.model_dir, command.port or settings.port
-    return replace(settings, model_dir=model_dir, host=host, port=port, page=page)
+    return replace(
+        settings,
+        model_dir=model_dir,
+        host=host,
+        port=port,
+        page=page,
+        at_terminal=at_terminal,
+        request_log=request_log,
+    )
 
 
 @contextmanager

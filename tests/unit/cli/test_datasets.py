@@ -71,3 +71,15 @@ def test_what_cannot_be_shown_is_named_and_the_rest_is_shown(
     with pytest.raises(SystemExit):
         main([*command, "--count", "0"])
     assert "'0' is not valid: it must be a number from 1 up." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train/0001.jpg", "validation_annotation/0000.png", "train_annotation/classes.txt"])
+def test_a_full_disk_is_an_error_that_names_the_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("shapes") / name
+    file.parent.mkdir(parents=True)
+    file.symlink_to("/dev/full")  # the disk says what a full one says
+    assert main(["demo", "shapes"]) == 1
+    assert capsys.readouterr().err.startswith(f"semseg: The disk is full: no space is left in {file.parent}. ")
