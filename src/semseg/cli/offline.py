@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from semseg.cli.options import MODEL_OR_S3, Commands, add_folders
 from semseg.cli.parser import did_you_mean, local_path, location, one_of
-from semseg.errors import SemsegError, UserError, one_line, os_reason
+from semseg.errors import SemsegError, UserError, count_of, one_line, os_reason
 
 if TYPE_CHECKING:
     from semseg.artifact.model_dir import ModelDescription
@@ -117,7 +117,6 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     """Shows the progress of `predict`, prints its failures and a summary, and returns the exit code."""
     from tqdm import tqdm
 
-    from semseg.data.report import count_of
     from semseg.reporting.wrapping import say
 
     failures: list[str] = []
