@@ -211,7 +211,8 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(
 ) -> None:
     (annotated / "file").touch()
     assert run(small_model, annotated, "--out", annotated / "file/out") == 1
-    assert capsys.readouterr() == ("", f"semseg: {annotated}/file/out: Not a directory.\n")
+    said = f"semseg: The results cannot be written: {annotated}/file/out: Not a directory. Name another folder with"
+    assert capsys.readouterr() == ("", f"{said} --out.\n")
 
 
 def test_what_cannot_be_evaluated_is_an_error(
