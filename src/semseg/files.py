@@ -26,8 +26,11 @@ def sha256(path: Path) -> str:
 def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` at the end, or is removed on an error.
 
-    Raises DiskFullError, naming the folder, when the disk is full.
+    Raises DiskFullError, naming the folder, when the disk is full, and OSError for what is neither a file nor absent: a
+    device such as /dev/stdout would be replaced too.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "Is a device or a pipe, not a file", str(path))
     temporary = temporary or _partial(path)
     try:
         with naming_full_disk(path.parent):

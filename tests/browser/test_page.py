@@ -384,6 +384,17 @@ def test_anyone_can_use_it(page: Page, photo: Path, tmp_path: Path, window: tupl
         assert (ground == "rgb(19, 23, 22)") == (theme == "dark")
 
 
+@pytest.mark.parametrize("window", [(1200, 800), PHONE])
+def test_the_examples_of_a_request_fit_into_their_boxes(page: Page, window: tuple[int, int]) -> None:
+    page.open("/", window)
+    page.script("document.getElementById('python').scrollIntoView()")
+    page.screenshot(f"examples-{window[0]}")
+    for name in ("curl", "python"):
+        box = "document.getElementById(arguments[0]).parentElement"
+        content, room = page.script(f"return [{box}.scrollWidth, {box}.clientWidth]", name)
+        assert content <= room
+
+
 def test_a_keyboard_reaches_everything(page: Page, photo: Path) -> None:
     page.open()
     page.segment(photo)

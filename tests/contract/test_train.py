@@ -247,7 +247,7 @@ def test_a_training_that_diverges_fails_with_place_and_files(job: Any) -> None:
     arrays["last.bias"] = np.array([3e38, -3e38, 3e38, -3e38], np.float32)
     (channel / "model_best.params").unlink()
     write_params(channel / "model_best.params", arrays)
-    reason = "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch contained train/"
+    reason = "The loss is inf after 0 epochs and 1 iteration: the training has diverged. The batch contained train/"
     fails(job, 1, f"ClientError: {reason}")
     assert "_gradient_clip" in job.paths.failure.read_text()
 

@@ -261,7 +261,7 @@ def test_one_host_resumes_what_two_have_begun(on_loopback: Hosts, alone: Any) ->
     job.paths.resource_config.unlink()
     code, log = job.run()
     assert code == 0, log
-    assert re.search(r"checkpoint-0000-00000\d\.params: epoch 0, after \d iterations", log)
+    assert re.search(r"checkpoint-0000-00000\d\.params, after 0 epochs and \d iteration", log)
     require_equal(alone, job)
 
 

@@ -156,3 +156,35 @@ def test_a_training_that_is_refused_says_why(tmp_path: Path, capfd: pytest.Captu
     with pytest.raises(UserError, match=r"exit code 1: semseg: Missing required channel: validation, "):
         semseg.train(job=tmp_path / "other", num_classes=4, **data)
     assert "Missing required channel" in capfd.readouterr().out  # what the process prints, stderr too
+
+
+def test_models_results_and_evaluations_describe_themselves_in_a_line(tmp_path: Path) -> None:
+    """Of twelve classes, of which one has a long name."""
+    names = ["road", "n" * 200, *(f"kind {number}" for number in range(2, 12))]
+    job = tmp_path / ("j" * 200)
+    write_small_model(job / "model", 12)
+    (job / "model/classes.json").write_text(json.dumps({"classes": names}))
+    with known((STACK,), (PIXELS,)):
+        model = semseg.load(job, precision="f32")
+    assert repr(model) == (
+        f"Model('...{'j' * 57}', stack on pixels, 12 classes: road, {'n' * 21}..., kind 2, kind 3, kind 4 and 7 more)"
+    )
+    grey = np.zeros((10, 40, 3), np.uint8)
+    grey[:, 30:] = 255
+    assert repr(model.predict(grey)) == f"Segmentation(40 x 10, road 75 %, {'n' * 21}... 25 %)"
+    write_shapes(tmp_path, train=1, validation=3, size=(32, 24), seed=1)
+    (tmp_path / "validation/0000.jpg").write_bytes(b"no image")
+    measured = semseg.evaluate(model, tmp_path / "validation", tmp_path / "validation_annotation")
+    scores = measured.measures
+    assert repr(measured) == (
+        f"Evaluation(2 images, mIOU {scores.mean_all.iou:.4f}, pixel accuracy {scores.pixel_accuracy:.4f}, 1 failed)"
+    )
+    assert max(len(repr(worst)) for worst in measured.worst) < 1000
+
+
+def test_a_notebook_shows_a_result_as_its_overlay(model: Model, pixels: UInt8) -> None:
+    result = model.predict(pixels)
+    with Image.open(io.BytesIO(result._repr_png_())) as shown:
+        assert (np.asarray(shown) == result.overlay()).all()
+    with Image.open(io.BytesIO(model.predict(np.zeros((10, 2001, 3), np.uint8))._repr_png_())) as shown:
+        assert shown.size == (667, 4)

@@ -36,6 +36,18 @@ def test_an_error_names_the_file_not_the_temporary_one(tmp_path: Path) -> None:
     assert caught.value.filename == str(path)
 
 
+def test_neither_a_pipe_nor_a_device_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    for name in ("pipe", "device"):
+        path = tmp_path / name
+        with pytest.raises(OSError, match="Is a device or a pipe, not a file") as caught, replacing(path) as temporary:
+            temporary.write_text("new")
+        assert caught.value.filename == str(path)
+        assert not path.is_file()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "parameters"
     path.write_text("old")

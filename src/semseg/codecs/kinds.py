@@ -32,6 +32,7 @@ CONVERT = "Convert it to PNG, or to JPEG if it is a photo."
 
 _UNPACK = "Unpack it first."
 _ITSELF = "Give the bytes of the JPEG or PNG file itself"
+TAR = Kind("a tar archive", _UNPACK)
 _BINARY_MODE = "Bytes are missing or altered: copy the file again in binary mode."
 
 
@@ -69,7 +70,7 @@ _BINARY: tuple[tuple[bytes, Kind], ...] = (
     (rb"\xfd7zXZ\0", Kind("xz data", _UNPACK)),
     (rb"7z\xbc\xaf\x27\x1c", Kind("a 7-Zip file", _UNPACK)),
     (rb"Rar!\x1a\x07", Kind("a RAR file", _UNPACK)),
-    (rb".{257}ustar", Kind("a tar archive", _UNPACK)),
+    (rb".{257}ustar", TAR),
     (rb"x[\x01\x5e\x9c\xda][^ -~]", Kind("zlib data", _UNPACK)),
     (
         rb"\x00\x05\x16[\x00\x07]",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import TypeVar
+
+from semseg.errors import first_few, one_line
+
+logger = logging.getLogger("semseg")
 
 IMAGES = (".jpg", ".jpeg", ".png")
 MASKS = (".png",)
@@ -31,10 +36,18 @@ def is_converted(path: PurePath) -> bool:
 
 
 def without_originals(paths: Iterable[AnyPath]) -> list[AnyPath]:
-    """Leave out files that would be converted if a JPEG or PNG file beside them has the same stem: it is their copy."""
+    """Leave out files that would be converted if a JPEG or PNG file beside them has the same stem: it is their copy.
+
+    Warns of them.
+    """
     found = list(paths)
     copies = {path.with_suffix("") for path in found if not is_converted(path)}
-    return [path for path in found if not (is_converted(path) and path.with_suffix("") in copies)]
+    originals = [path for path in found if is_converted(path) and path.with_suffix("") in copies]
+    if originals:
+        names = first_few([one_line(str(path)) for path in originals])
+        logger.warning("Left out, as there are JPEG or PNG files of the same names: %s", names)
+    left = frozenset(originals)
+    return [path for path in found if path not in left]
 
 
 def files_below(folder: Path, left_out: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:

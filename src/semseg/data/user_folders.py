@@ -35,19 +35,14 @@ class UserFolder:
     """The images or masks of a folder.
 
     files: by the stem of the name that they would have in a channel, sorted. others: the other files beside them.
-    suffixes: of the files that were looked for. is_nested: whether they are in folders below it.
+    suffixes: of the files that were looked for. is_channel: whether the folder can be a channel as it is.
     """
 
     path: Path
     files: Mapping[str, Path]
     others: tuple[Path, ...]
     suffixes: tuple[str, ...]
-    is_nested: bool = False
-
-    @property
-    def is_channel(self) -> bool:
-        """Whether the folder can be a channel as it is."""
-        return not (self.is_nested or any(map(is_converted, self.files.values())))
+    is_channel: bool
 
     def only(self, stems: Iterable[str]) -> UserFolder:
         """The folder with these of its files."""
@@ -85,18 +80,20 @@ def _found(name: str, folder: Path, suffixes: tuple[str, ...]) -> UserFolder:
     with readable(name):
         is_folder = folder.is_dir()
         entries = [path for path in visible(folder) if path.is_file()] if is_folder else []
-        own = without_originals(path for path in entries if is_named(path, suffixes))
+        own = [path for path in entries if is_named(path, suffixes)]
         below = files_below(folder) if is_folder and not own else ()
-        nested = without_originals(path for path in below if is_named(path, suffixes))
+        nested = [path for path in below if is_named(path, suffixes)]
+    found = without_originals(own or nested)
     files: dict[str, Path] = {}
-    for path in own or nested:
+    for path in found:
         flat = PurePath(_SEPARATOR.join(path.relative_to(folder).parts))
         if other := files.get(flat.stem):
             same = f"would have the same name, {one_line(flat.name)}, in one folder" if nested else "have the same name"
             raise ChannelError(f"{one_line(str(path))} and {one_line(str(other))} {same}.", "Rename one of them.")
         files[flat.stem] = path
     others = sorted(set(entries) - set(own))
-    return UserFolder(folder, dict(sorted(files.items())), tuple(others), suffixes, bool(nested))
+    is_channel = not (nested or any(map(is_converted, own)))
+    return UserFolder(folder, dict(sorted(files.items())), tuple(others), suffixes, is_channel)
 
 
 def _without_suffix(masks: UserFolder, suffix: str, warns: bool) -> UserFolder:

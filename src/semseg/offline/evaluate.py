@@ -14,7 +14,7 @@ from semseg.data.files import AHEAD_BYTES
 from semseg.data.labelled_folder import LabelledFolder
 from semseg.data.pairs import Pair
 from semseg.data.threads import READERS, map_in_order
-from semseg.errors import DataError, UserError
+from semseg.errors import DataError, UserError, count_of
 from semseg.evaluation.boundary import BoundaryF1, boundary_f1
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.evaluation.measures import Measures, measures
@@ -46,6 +46,11 @@ class Evaluation:
     failures: tuple[str, ...]
     seconds: float
     worst: tuple[WorstImage, ...]
+
+    def __repr__(self) -> str:
+        scores = f"mIOU {self.measures.mean_all.iou:.4f}, pixel accuracy {self.measures.pixel_accuracy:.4f}"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"Evaluation({count_of(self.images, 'image')}, {scores}{failed})"
 
 
 def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[[], object]) -> Evaluation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from semseg.data.report import count_of
+from semseg.errors import count_of
 from semseg.offline.combinations import Outcome
 from semseg.offline.evaluate import Evaluation
 from semseg.reporting.html.content import Figure, ReportContent, SampleGroup

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs import palettes
 from semseg.codecs.image_like import ImageLike, pixels_of
-from semseg.codecs.images import MAX_PIXELS
+from semseg.codecs.images import MAX_PIXELS, encode_image
 from semseg.codecs.masks import encode_mask
 from semseg.codecs.npy import encode_npy
 from semseg.codecs.overlays import overlay
 from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
-from semseg.data.s3 import ObjectStore
+from semseg.data.report import percent
 from semseg.engines.protocols import AUTO
-from semseg.errors import ArtifactError, TooLargeError, UserError, one_line, os_reason
+from semseg.errors import TooLargeError, UserError, first_few, one_line, os_reason
 from semseg.files import replacing
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.inference.memory import request_bytes
 from semseg.inference.scaling import MODEL, Scale
+from semseg.offline.located import located
 from semseg.types import Float32, Prediction, UInt8
 
 PALETTES = (palettes.MODEL, *palettes.NAMES)
+
+_LONGEST_NAME, _LONGEST_PLACE = 24, 60
+"""The characters of a class's name and of a model's place that a `repr` shows."""
+
+_LONGEST_SIDE_SHOWN = 1000
 
 
 class Model:
@@ -52,6 +55,13 @@ class Model:
 
         self.memory = loaded.memory
         """The bytes that are left for images and results."""
+
+    def __repr__(self) -> str:
+        network = f"{self.description.network.name} on {self.description.backbone.name}"
+        names = first_few([_clipped(name) for name in self.class_names])
+        place = self._predictor.origin
+        place = place if len(place) <= _LONGEST_PLACE else f"...{place[3 - _LONGEST_PLACE :]}"
+        return f"Model({place!r}, {network}, {self.num_classes} classes: {names})"
 
     @property
     def stride(self) -> int:
@@ -134,6 +144,19 @@ class Segmentation:
         self.model = model
         self._prediction = prediction
 
+    def __repr__(self) -> str:
+        """The size and the most frequent classes."""
+        (height, width), counts = self.mask.shape, self.pixels_by_class()
+        present = sorted(np.flatnonzero(counts), key=lambda label: -counts[label])
+        names = self.model.class_names
+        shares = [f"{_clipped(names[label])} {percent(counts[label] / self.mask.size)}" for label in present]
+        return f"Segmentation({width} x {height}, {first_few(shares)})"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay; of a large image every second row and column, or fewer."""
+        step = -(-max(self.mask.shape) // _LONGEST_SIDE_SHOWN)
+        return encode_image(overlay(self.image[::step, ::step], self.mask[::step, ::step], self.model.palette()))
+
     @cached_property
     def mask(self) -> UInt8:
         """The most probable class of each pixel: uint8 (H, W)."""
@@ -194,27 +217,10 @@ class Segmentation:
         return overlay(self.image, self.mask, self.model.palette() if colours is None else colours, share)
 
 
-@contextmanager
-def located(place: str) -> Iterator[Path]:
-    """Yields the model directory that a text names: a folder, a job's folder, a model.tar.gz, or one of them in S3.
-
-    What is downloaded or unpacked is removed at the end. Raises ArtifactError, and DataError if S3 refuses.
-    """
-    if not place.startswith("s3://"):
-        with model_directory(Path(place)) as directory:
-            yield directory
-        return
-    with TemporaryDirectory(prefix="semseg-") as scratch:
-        with ObjectStore(caching=False) as store:
-            store.download(place, Path(scratch))
-        archive = Path(scratch) / place.rpartition("/")[2]
-        try:
-            with model_directory(archive if archive.is_file() else Path(scratch)) as directory:
-                yield directory
-        except ArtifactError as error:  # of an address that the user knows
-            found = str(archive) if archive.is_file() else scratch
-            error.message = error.message.replace(found, one_line(place.rstrip("/")))
-            raise
+def _clipped(name: str) -> str:
+    """The name of a class on one line, of limited length."""
+    shown = one_line(name)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 3]}..."
 
 
 def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AUTO, scale: str = MODEL) -> Model:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from semseg.codecs.colors import color_name
-from semseg.data.report import Report, SplitReport, class_weights, count_of, percent
-from semseg.errors import DataError, one_line
+from semseg.data.report import Report, SplitReport, class_weights, percent
+from semseg.errors import DataError, count_of, one_line
 from semseg.files import replacing
 from semseg.reporting.tables import table
 

@@ -25,10 +25,11 @@ def test_the_suffix_decides_and_hidden_files_never_count(name: str, image: bool,
     assert is_named(Path("a.TIF"), CONVERTED)
 
 
-def test_a_copy_is_preferred_to_its_original() -> None:
+def test_a_copy_is_preferred_to_its_original(caplog: pytest.LogCaptureFixture) -> None:
     names = ["a.tif", "a.png", "b.tif", "day/a.bmp", "day/b.BMP", "day/b.JPG"]
     left = without_originals(map(PurePosixPath, names))
     assert [str(path) for path in left] == ["a.png", "b.tif", "day/a.bmp", "day/b.JPG"]
+    assert caplog.messages == ["Left out, as there are JPEG or PNG files of the same names: a.tif, day/b.BMP"]
 
 
 def test_files_are_found_in_all_folders_below(tmp_path: Path) -> None:

@@ -43,12 +43,13 @@ def test_a_folder_without_files_of_its_own_is_searched_below(tmp_path: Path) -> 
     assert found(find_images("train", touch(images, "4.jpg"))) == {"4": "4.jpg"}
 
 
-def test_a_png_is_preferred_to_the_tiff_it_was_made_of(tmp_path: Path) -> None:
-    folder = find_images("train", touch(tmp_path, "a.tif", "a.png"))
-    assert (found(folder), folder.is_channel) == ({"a": "a.png"}, True)
-    assert [path.name for path in folder.others] == ["a.tif"]
-    nested = find_images("train", touch(tmp_path / "nested", "day/a.png", "day/a.tif"))
-    assert found(nested) == {"day__a": "day/a.png"}
+def test_a_png_is_preferred_to_the_tiff_it_was_made_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for place, names in ((tmp_path / "flat", ("a.tif", "a.png")), (tmp_path / "deep", ("day/a.png", "day/a.tif"))):
+        folder = find_images("train", touch(place, *names))
+        assert [path.name for path in folder.files.values()] == ["a.png"]
+        assert (folder.others, folder.is_channel) == ((), False)
+    said = "Left out, as there are JPEG or PNG files of the same names: "
+    assert caplog.messages == [f"{said}{tmp_path}/flat/a.tif", f"{said}{tmp_path}/deep/day/a.tif"]
 
 
 @pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("a.tif", "a.bmp"), ("a.TIF", "a.tif")])

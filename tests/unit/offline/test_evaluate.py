@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from semseg.cli import main
+from semseg.codecs.palettes import palette
 from semseg.evaluation.boundary import BoundaryF1, boundary_f1
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.evaluation.measures import measures
@@ -120,7 +121,7 @@ def test_the_worst_images_are_listed_and_drawn_beside_annotation_prediction_and_
 def test_each_scale_engine_and_precision_has_a_line(
     small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--out", annotated / "out", "--engine", "openvino", "--precision", "f32,int8", "--scales", "1,0.5"]
+    options = ["--out", annotated / "out", "--engine", "openvino", "--precision", "f32,int8", "--scale", "1,0.5"]
     assert run(small_model, annotated, *options) == 1
     captured = capsys.readouterr()
     lines = [line.split()[:3] for line in captured.out.splitlines() if line.startswith("openvino")]
@@ -135,8 +136,23 @@ def test_each_scale_engine_and_precision_has_a_line(
     assert "has no int8 model" in evaluation(annotated, 2)["error"]
 
 
+def test_masks_of_colours_lead_to_a_label_map_which_reads_them(
+    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colours = palette("voc")
+    for path in (annotated / "masks").iterdir():
+        Image.fromarray(colours[pixels(path)]).save(path)
+    assert run(small_model, annotated) == 1
+    said = capsys.readouterr().err
+    assert "A label map of colours says it: --label-map FILE of train, evaluate, quantize and browse;" in said
+    assert "`semseg check` suggests one." in said
+    label_map = {"colors": {str(label): f"#{colours[label].tobytes().hex()}" for label in (*range(CLASSES), IGNORED)}}
+    (annotated / "map.json").write_text(json.dumps(label_map))
+    assert run(small_model, annotated, "--label-map", annotated / "map.json") == 0
+
+
 def test_the_report_shows_the_numbers_of_all_evaluations_and_what_failed(small_model: Path, annotated: Path) -> None:
-    options = ["--out", annotated / "out", "--precision", "f32,int8", "--scales", "1,0.5"]
+    options = ["--out", annotated / "out", "--precision", "f32,int8", "--scale", "1,0.5"]
     assert run(small_model, annotated, *options) == 1
     report = (annotated / "out/report.html").read_text()
     found, half = evaluation(annotated), evaluation(annotated, 1)
@@ -195,7 +211,8 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(
 ) -> None:
     (annotated / "file").touch()
     assert run(small_model, annotated, "--out", annotated / "file/out") == 1
-    assert capsys.readouterr() == ("", f"semseg: {annotated}/file/out: Not a directory.\n")
+    said = f"semseg: The results cannot be written: {annotated}/file/out: Not a directory. Name another folder with"
+    assert capsys.readouterr() == ("", f"{said} --out.\n")
 
 
 def test_what_cannot_be_evaluated_is_an_error(
@@ -209,7 +226,7 @@ def test_what_cannot_be_evaluated_is_an_error(
     Image.new("L", (5, 5)).save(annotated / "masks/00.png")
     assert run(small_model, annotated) == 1
     assert "Not one image can be evaluated. images/00.png: This is text" in capsys.readouterr().err
-    assert run(small_model, annotated, "--scales", "1,many") == 1
+    assert run(small_model, annotated, "--scale", "1,many") == 1
     assert capsys.readouterr().err.startswith("semseg: The scale is 'many'.")
 
 
@@ -248,7 +265,7 @@ def test_an_interrupt_keeps_the_combinations_that_were_measured(
         return evaluate(*arguments)
 
     monkeypatch.setattr(combinations, "evaluate", interrupted)
-    options = ["--out", annotated / "out", "--precision", "f32", "--scales", "1,0.5,2"]
+    options = ["--out", annotated / "out", "--precision", "f32", "--scale", "1,0.5,2"]
     assert run(small_model, annotated, *options) == 130
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("openvino")] == ["1"]
     found = json.loads((annotated / "out/evaluation.json").read_text())["evaluations"]

@@ -245,8 +245,10 @@ element("curl").textContent = `curl --data-binary @photo.jpg \\
   ${location.origin}/invocations`;
 element("python").textContent = `from semseg.client import Client
 
-client = Client("${location.origin}")
+url = "${location.origin}"
+client = Client(url)
 found = client.predict("photo.jpg")
-print(found.mask, found.probabilities)`;
+print(found.mask.shape)
+print(found.probabilities.shape)`;
 
 showModel();
