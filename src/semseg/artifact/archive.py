@@ -71,8 +71,9 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES, to_serve:
             "Give the folder of a model or of a job, or a model.tar.gz, copied whole.",
         ) from None
     except OSError as error:
+        done = "read" if error.filename == str(archive) else f"unpacked into {directory}"
         reason = error.strerror or str(error)
-        raise ArtifactError(f"{one_line(str(archive))} cannot be unpacked into {directory}: {reason}.") from error
+        raise ArtifactError(f"{one_line(str(archive))} cannot be {done}: {reason}.") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from semseg.cli.options import MODEL_OR_S3, Commands, add_folders
 from semseg.cli.parser import did_you_mean, local_path, location, one_of
-from semseg.errors import SemsegError, UserError, one_line
+from semseg.errors import SemsegError, UserError, count_of, one_line, os_reason
 
 if TYPE_CHECKING:
     from semseg.artifact.model_dir import ModelDescription
@@ -133,7 +133,7 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     finally:
         for failure in failures:
             say(f"semseg: {failure}")
-    parts = [f"{todo - len(failures)} images segmented", f"{skipped} left out" if skipped else ""]
+    parts = [f"{count_of(todo - len(failures), 'image')} segmented", f"{skipped} left out" if skipped else ""]
     print(", ".join(filter(None, [*parts, f"{len(failures)} failed" if failures else ""])) + ".")
     return UserError.exit_code if failures else 0
 
@@ -155,7 +155,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             arguments.images, arguments.annotations, arguments.label_map, model.num_classes, arguments.suffix
         )
         if arguments.out:
-            arguments.out.mkdir(parents=True, exist_ok=True)  # before the work whose results would be lost
+            _make_folder(arguments.out)  # before the work whose results would be lost
         origin = str(directory) if Path(arguments.model).is_dir() else one_line(arguments.model)
         total = len(folder.pairs) * math.prod(map(len, choices))
         outcomes: list[Outcome] = []
@@ -172,6 +172,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return UserError.exit_code if failures else 0
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The results cannot be written: {os_reason(error)}.", "Name another folder with --out."
+        ) from error
+
+
 def _show(
     arguments: argparse.Namespace, outcomes: Sequence[Outcome], model: ModelDescription, folder: LabelledFolder
 ) -> None:
@@ -179,7 +188,8 @@ def _show(
     from semseg.offline.evaluation_report import as_text, write
 
     classes = model.classes.completed(folder.classes)
-    print(as_text(outcomes, classes.titles))
+    if text := as_text(outcomes, classes.titles):
+        print(text)
     if arguments.out:
         settings = {
             "model": arguments.model,

@@ -133,20 +133,27 @@ class Client:
         """Segment many images, `threads` at a time; yields in the order of the images, which are read as needed.
 
         return_exceptions: whether to yield the errors of `predict` in place of segmentations, instead of raising them.
+        An error of `images` itself is raised after the results of the images before it.
         """
         remaining = iter(images)
+        broken: Exception | None = None
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[Segmentation]] = deque()
             try:
                 while True:
-                    for image in islice(remaining, 2 * threads - len(waiting)):
-                        waiting.append(pool.submit(self.predict, image, accept=accept, oversize=oversize))
+                    try:
+                        for image in islice(remaining, 2 * threads - len(waiting)):
+                            waiting.append(pool.submit(self.predict, image, accept=accept, oversize=oversize))
+                    except Exception as error:
+                        remaining, broken = iter(()), error
+                    if not waiting and broken:
+                        raise broken
                     if not waiting:
                         return
-                    error = waiting[0].exception()
-                    if isinstance(error, SemsegError) and return_exceptions:
+                    failure = waiting[0].exception()
+                    if isinstance(failure, SemsegError) and return_exceptions:
                         waiting.popleft()
-                        yield error
+                        yield failure
                     else:
                         yield waiting.popleft().result()
             finally:

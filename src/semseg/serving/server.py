@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from semseg.artifact.archive import unpack
 from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import parameter_file
-from semseg.errors import UserError
+from semseg.errors import UserError, one_line
 from semseg.machine import keep_memory_flat
 from semseg.reporting.wrapping import say
 from semseg.serving.environment import remove_foreign
@@ -66,6 +67,8 @@ def serve(environ: MutableMapping[str, str], command: ServeCommand = AS_IN_THE_C
 def _serve(environ: Mapping[str, str], command: ServeCommand) -> int:
     try:
         settings = within_limits(_with(command, Settings.from_environment(environ)))
+        if command.model is not None:
+            _require_address(settings.host, settings.port)
         from semseg.serving.processes import Processes  # here: gunicorn reads the environment on import
 
         processes = Processes(settings)
@@ -79,6 +82,24 @@ def _serve(environ: Mapping[str, str], command: ServeCommand) -> int:
         logger.info("Ctrl-C stops the server.")
     processes.run()
     return 0
+
+
+def _require_address(host: str, port: int) -> None:
+    """Raises UserError if no server can listen there, which gunicorn would try for five seconds, with a line for each.
+
+    In a container it may: the server before this one may be about to end.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn's: earlier connections pass
+            listening.bind(address)
+    except (OSError, UnicodeError) as error:  # UnicodeError: part of a host's name is longer than 63 characters
+        raise UserError(
+            f"The server cannot listen on {one_line(host):.100}, port {port}: "
+            f"{getattr(error, 'strerror', None) or error}.",
+            "Give another --host or --port.",
+        ) from error
 
 
 def _reachable(host: str) -> str:

@@ -269,8 +269,8 @@ def test_a_name_cannot_forge_a_line(tmp_path: Path, directory: Path) -> None:
 
 
 def test_an_archive_that_cannot_be_read_is_an_error(tmp_path: Path, directory: Path) -> None:
-    for path, reason in ((tmp_path / "absent.tar", "No such file"), (tmp_path, "Is a directory")):
-        assert reason in fault(path, directory)
+    for path, reason in ((tmp_path / "absent.tar", "No such file or directory"), (tmp_path, "Is a directory")):
+        assert fault(path, directory) == f"{path} cannot be read: {reason}."
 
 
 def test_a_full_disk_is_an_error_that_names_the_place(archive: Path, directory: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -50,6 +52,18 @@ def test_an_archive_is_unpacked_with_its_onnx_files_and_removed_at_the_end(archi
         assert {path.name for path in directory.iterdir()} == set(FILES)
         assert (directory / "model.onnx").read_text() == "model.onnx"
     assert not directory.exists()
+
+
+def test_a_disk_that_is_full_is_named_by_its_own_folder(archive: Path, tmp_path: Path) -> None:
+    """Not by the archive, whose folder may have space."""
+    (tmp_path / "scratch").mkdir()
+    with (
+        patch("tempfile.tempdir", str(tmp_path / "scratch")),
+        patch.object(Path, "open", side_effect=OSError(errno.ENOSPC, "No space left on device")),
+        pytest.raises(ArtifactError, match=rf"{archive} cannot be unpacked into {tmp_path}/scratch/.*: No space left"),
+        model_directory(archive),
+    ):
+        pass
 
 
 def test_an_error_names_the_archive(archive: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import tarfile
 from pathlib import Path
 
@@ -117,3 +118,21 @@ def test_a_port_is_a_number_in_its_range(port: str, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(["serve", "job", "--port", port])
     assert "is not valid: it must be a number from 1 to 65535." in capsys.readouterr().err
+
+
+def test_an_address_where_no_server_can_listen_is_named_at_once(
+    small_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", str(small_dir), "--port", str(port)]) == 1
+        assert capfd.readouterr() == (
+            "",
+            f"The server cannot listen on 127.0.0.1, port {port}: Address already in use. Give another --host or "
+            "--port.\n",
+        )
+    for host in ("no.such.host.invalid", "a" * 64):
+        assert main(["serve", str(small_dir), "--host", host, "--port", str(port)]) == 1
+        said = capfd.readouterr().err
+        assert said.startswith(f"The server cannot listen on {host}, port {port}: ")
+        assert "Errno" not in said

@@ -192,3 +192,18 @@ def test_an_error_ends_it_or_takes_the_place_of_its_image(client: Client, image:
         found.extend(client.map(images))
     kinds = [type(each) for each in client.map(images, return_exceptions=True)]
     assert kinds == [Segmentation, ImageError, Segmentation]
+
+
+def test_an_error_of_the_images_themselves_comes_after_the_results_of_those_before(
+    client: Client, image: UInt8
+) -> None:
+    def opened() -> Iterator[ImageLike]:
+        yield image
+        yield image
+        raise ImageError("The third one cannot be opened.")
+
+    for accepting in (False, True):
+        results = client.map(opened(), return_exceptions=accepting)
+        assert [next(results).size for _ in range(2)] == [(11, 17)] * 2  # type: ignore[union-attr]
+        with pytest.raises(ImageError, match="The third one"):
+            next(results)

@@ -164,12 +164,15 @@ def test_a_table_of_other_classes_is_not_continued(
     assert (tmp_path / "class_shares.csv").read_text() == "image,width,height,sky,road\n"
 
 
-def test_the_model_may_be_a_job_or_an_archive(small_model: Path, images: Path, tmp_path: Path) -> None:
+def test_the_model_may_be_a_job_or_an_archive(
+    small_model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive = tmp_path / "model.tar.gz"
     with tarfile.open(archive, "w:gz") as packed:
         packed.add(small_model / "model_best.params", "model_best.params")
     for number, place in enumerate((small_model, small_model.parent, archive)):
         assert run(place, images / "a.png", "--out", tmp_path / str(number)) == 0
+    assert capsys.readouterr().out == "1 image segmented.\n" * 3
     assert len({(tmp_path / str(number) / "a.png").read_bytes() for number in range(3)}) == 1
 
 
