@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
+from types import FrameType
 from typing import Any
 
 from gunicorn.http.body import ChunkedReader, LengthReader
@@ -168,6 +170,14 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def get_thread_pool(self) -> PatientThreads:
         """Called at the start."""
         return PatientThreads(self.cfg.threads)
+
+    def handle_quit(self, _sig: int, _frame: FrameType | None) -> None:
+        """Called for SIGINT and SIGQUIT: ends at once.
+
+        gunicorn's own waits for the lock of the threads, which the code that the signal interrupts may hold.
+        """
+        time.sleep(0.1)  # as there: the master, which may have the same signal, has begun to end
+        os._exit(0)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Called in a loop that enables accepting before each call if another connection is allowed."""

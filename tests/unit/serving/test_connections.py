@@ -7,6 +7,8 @@ import math
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -238,3 +240,18 @@ def test_a_client_that_cannot_be_had_is_no_end(worker: PatientWorker, number: in
     with Listener() as listener:
         worker.accept(listener)
     assert worker.nr_conns == 0
+
+
+def test_a_worker_quits_even_if_the_signal_interrupts_what_holds_the_lock_of_its_threads() -> None:
+    code = """
+from gunicorn.config import Config
+from semseg.serving.connections import PatientWorker
+from semseg.serving.threads import PatientThreads
+
+worker = PatientWorker.__new__(PatientWorker)
+worker.cfg, worker.tpool = Config(), PatientThreads(1)
+with worker.tpool._shutdown_lock:
+    worker.handle_quit(2, None)
+raise AssertionError("It goes on.")
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
