@@ -209,3 +209,8 @@ def first_few(items: Sequence[object], limit: int = 5) -> str:
     """Return the first items as text for a message: ``a, b and 3 more``, or ``nothing``."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(map(str, items[:limit])) + more or "nothing"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 problem``, ``2 problems``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

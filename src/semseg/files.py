@@ -12,6 +12,9 @@ from pathlib import Path
 
 from semseg.errors import DiskFullError, FormatError, SemsegError, one_line
 
+_LONGEST_NAME = 255
+"""Bytes of the longest name of a file."""
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
@@ -23,22 +26,42 @@ def sha256(path: Path) -> str:
 def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` at the end, or is removed on an error.
 
-    Raises DiskFullError, naming the folder, when the disk is full.
+    Raises DiskFullError, naming the folder, when the disk is full, and OSError for what is neither a file nor absent: a
+    device such as /dev/stdout would be replaced too.
     """
-    temporary = temporary or path.with_name(f".{path.name}.partial")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "Is a device or a pipe, not a file", str(path))
+    temporary = temporary or _partial(path)
     try:
-        yield temporary
-        flush_to_disk(temporary)
-        temporary.replace(path)
-        flush_to_disk(path.parent)
+        with naming_full_disk(path.parent):
+            yield temporary
+            flush_to_disk(temporary)
+            temporary.replace(path)
+            flush_to_disk(path.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(path.parent) from error
         if str(error.filename) == str(temporary):
             error.filename = str(path)  # the file that the user knows
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """The temporary path of a file, hidden beside it; in place of a name that is too long for this, its hash."""
+    name = os.fsencode(path.name)
+    fits = len(name) + len("..partial") <= _LONGEST_NAME
+    return path.with_name(f".{path.name if fits else hashlib.sha256(name).hexdigest()}.partial")
+
+
+@contextmanager
+def naming_full_disk(place: Path) -> Iterator[None]:
+    """Turn the system's error of a full disk, raised in the block, into DiskFullError, which names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(place) from error
+        raise
 
 
 def flush_to_disk(path: Path) -> None:

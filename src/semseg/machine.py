@@ -104,8 +104,24 @@ def address_of(interface: str) -> str | None:
 
 def has_bf16(cpuinfo: Path = _PROC / "cpuinfo") -> bool:
     """Return whether the CPU computes in bfloat16: AVX512-BF16 or AMX. Libraries emulate it elsewhere, slowly."""
-    flags = next((line for line in _read(cpuinfo).splitlines() if line.startswith("flags")), "")
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpu_flags(cpuinfo))
+
+
+def is_bf16_faster(cpuinfo: Path = _PROC / "cpuinfo") -> bool:
+    """Return whether the CPU computes in bfloat16 faster than in float32.
+
+    Intel's CPUs with AVX512-FP16 (Sapphire Rapids and newer) do so only by AMX, which hypervisors may hide: with
+    AVX512-BF16 alone, bfloat16 took one of them 1.4 times (training) to 1.9 times (serving) as long as float32.
+    """
+    flags = _cpu_flags(cpuinfo)
+    return "amx_bf16" in flags or ("avx512_bf16" in flags and not {"GenuineIntel", "avx512_fp16"} <= flags)
+
+
+def _cpu_flags(cpuinfo: Path) -> set[str]:
+    """The maker and the flags of the first CPU; of ARM's, none."""
+    lines = (line.partition(":") for line in reversed(_read(cpuinfo).splitlines()))
+    fields = {name.strip(): value for name, _, value in lines}
+    return {*fields.get("vendor_id", "").split(), *fields.get("flags", "").split()}
 
 
 def _left_to_user(proc: Path) -> int | None:

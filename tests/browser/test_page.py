@@ -242,6 +242,34 @@ def test_mask_overlay_and_json_are_downloaded(page: Page, photo: Path, tmp_path:
     assert [entry["name"] for entry in summary["classes"]] == NAMES
 
 
+def test_a_mask_has_the_name_of_its_own_image_if_another_is_chosen_meanwhile(
+    page: Page, photo: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    Image.fromarray(bands(30, 50)).save(tmp_path / "other.png")
+    page.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    page.open()
+    page.segment(photo)
+    page.script("""
+        const { fetch } = window;
+        const released = new Promise((release) => { window.release = release; });
+        window.fetch = async (address, request) => {
+            if (request.headers.Accept === "image/png") await released;
+            return fetch(address, request);
+        };
+    """)
+    page["save-mask"].click()
+    page.segment(tmp_path / "other.png")
+    page.wait_for_text("size", "50 x 30")
+    page.script("window.release()")
+    wait_until(lambda: any(folder.glob("*.png")))
+    (saved,) = folder.glob("*.png")
+    assert saved.name == "photo-mask.png"
+    with Image.open(saved) as mask:
+        assert mask.size == (100, 60)
+
+
 def test_a_broken_file_is_refused_in_the_server_s_words(page: Page, photo: Path, tmp_path: Path) -> None:
     page.open()
     page.segment(photo)
@@ -354,6 +382,17 @@ def test_anyone_can_use_it(page: Page, photo: Path, tmp_path: Path, window: tupl
         assert page.script("return document.documentElement.scrollWidth") == window[0]
         ground = page.script("return getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(19, 23, 22)") == (theme == "dark")
+
+
+@pytest.mark.parametrize("window", [(1200, 800), PHONE])
+def test_the_examples_of_a_request_fit_into_their_boxes(page: Page, window: tuple[int, int]) -> None:
+    page.open("/", window)
+    page.script("document.getElementById('python').scrollIntoView()")
+    page.screenshot(f"examples-{window[0]}")
+    for name in ("curl", "python"):
+        box = "document.getElementById(arguments[0]).parentElement"
+        content, room = page.script(f"return [{box}.scrollWidth, {box}.clientWidth]", name)
+        assert content <= room
 
 
 def test_a_keyboard_reaches_everything(page: Page, photo: Path) -> None:

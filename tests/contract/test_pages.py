@@ -38,6 +38,12 @@ def links(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_have_at_most_120_characters(page: Path) -> None:
+    """Except rows of tables, which cannot be broken."""
+    assert [line for line in page.read_text().splitlines() if len(line) > 120 and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_its_links_lead_somewhere(page: Path) -> None:
     for link in links(page):
         parts = urlsplit(link)

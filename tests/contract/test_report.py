@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import struct
+import subprocess
+import sys
+import tarfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import small_train
 from small_train import CONTINUE
 from tensorboardX.proto.event_pb2 import Event as Entry
 
@@ -54,7 +60,7 @@ def test_report_metrics_log_tensorboard_and_card_agree(
         "train_throughput",
     ]
     assert [(int(number), re.findall(r'<data value="([^"]+)"', row)) for number, row in rows] == [
-        (epoch["epoch"], [str(epoch[name]) for name in names]) for epoch in epochs
+        (epoch["epoch"] + 1, [str(epoch[name]) for name in names]) for epoch in epochs
     ]
     logged = {"train:loss": "train_loss", "validation:mIOU": "mIOU", "validation:loss": "validation_loss"}
     for metric, name in logged.items():
@@ -78,7 +84,7 @@ def test_report_metrics_log_tensorboard_and_card_agree(
     assert written["train/loss"] == pytest.approx([epoch["train_loss"] for epoch in epochs], rel=1e-6)
     assert written["whole_validation/mIOU"] == pytest.approx([whole["mIOU"]], rel=1e-6)
     card = (job.paths.model / "README.md").read_text()
-    assert f"epoch {summary['best']['epoch']} | {summary['best']['mIOU']:.4f} |" in card
+    assert f"epoch {summary['best']['epoch'] + 1} | {summary['best']['mIOU']:.4f} |" in card
     assert f"| 5 whole images of validation | {whole['mIOU']:.4f} |" in card
 
 
@@ -101,6 +107,24 @@ def test_the_report_shows_the_training(finished: tuple[Any, str]) -> None:
     assert body.count('alt="Prediction of validation/') == 8  # four that stay the same, and the four worst
     for words in ("Confusion matrix", "JPEG RGB", "48 x 40", "learning_rate", "semseg-container", "base_size 48"):
         assert words in body
+
+
+def test_the_python_of_the_card_runs(finished: tuple[Any, str], tmp_path: Path) -> None:
+    """With the artifact's archive and an image beside it."""
+    job, _ = finished
+    (block,) = re.findall(r"```python\n(.*?)```", (job.paths.model / "README.md").read_text(), re.DOTALL)
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
+        for path in job.paths.model.iterdir():
+            archive.add(path, path.name)
+    image = next((job.paths.base / "input/data/validation").iterdir())
+    shutil.copy(image, tmp_path / "image.jpg")
+    support = str(Path(small_train.__file__).parent)
+    program = f"import sys; sys.path.append({support!r})\nfrom small_learner import small_training\n"
+    program += f"with small_training():\n{textwrap.indent(block, '    ')}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(40, 48) ")
+    assert (tmp_path / "mask.png").exists()
 
 
 def test_images_stay_the_same_in_each_epoch(finished: tuple[Any, str], new_job: Callable[..., Any]) -> None:
@@ -177,5 +201,5 @@ def test_a_killed_training_leaves_a_whole_report_and_goes_on_with_it(job: Any) -
     assert body.rstrip().endswith("</html>")
     code, log = job.run()
     assert code == 0, log
-    assert [number for number, _ in epochs_of(report_of(job))] == ["0", "1", "2"]
+    assert [number for number, _ in epochs_of(report_of(job))] == ["1", "2", "3"]
     assert len(list((job.paths.output_data / "tensorboard").iterdir())) == 2

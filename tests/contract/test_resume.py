@@ -74,7 +74,7 @@ def test_with_mxnet_a_killed_training_ends_bit_for_bit_as_one_left_alone(
     configure(job, epochs="1", _checkpoint_minutes="60")
     code, log = job.run()
     assert code == 0, log
-    assert f"Training resumes from {directory}/checkpoint-0000-000001.params: epoch 0, after 1 iterations." in log
+    assert f"Training resumes from {directory}/checkpoint-0000-000001.params, after 0 epochs and 1 iteration." in log
     assert outcome(job) == outcome(left_alone)
 
 
@@ -107,7 +107,7 @@ def test_a_training_killed_and_stopped_ends_as_one_left_alone(new_job: Callable[
 
     code, log = job.run()
     assert code == 0, log
-    assert f"Training resumes from {directory}/checkpoint-0000-000002.params: epoch 0, after 2 iterations." in log
+    assert f"Training resumes from {directory}/checkpoint-0000-000002.params, after 0 epochs and 2 iterations." in log
     assert "epoch: 0, train loss" not in log  # the pass over the training data is not repeated
     assert outcome(job) == outcome(left_alone)
     assert len(list(directory.iterdir())) == 3

@@ -113,5 +113,5 @@ def test_a_packed_model_is_not_written_into(job: Path, capsys: pytest.CaptureFix
     archive = str(job.with_name("model.tar.gz"))
     assert main(["export", archive]) == 1
     assert "A packed model has no folder to write into. Name a file with --out." in capsys.readouterr().err
-    assert main(["quantize", archive, "--images", "x"]) == 1
+    assert main(["quantize", archive, "--images", str(job)]) == 1
     assert "model.tar.gz is packed" in capsys.readouterr().err

@@ -249,7 +249,7 @@ def test_a_training_that_diverges_fails_with_place_and_files(job: Any) -> None:
     arrays["last.bias"] = np.array([3e38, -3e38, 3e38, -3e38], np.float32)
     (channel / "model_best.params").unlink()
     write_params(channel / "model_best.params", arrays)
-    reason = "The loss is inf in epoch 0, iteration 1: the training has diverged. The batch contained train/"
+    reason = "The loss is inf after 0 epochs and 1 iteration: the training has diverged. The batch contained train/"
     fails(job, 1, f"ClientError: {reason}")
     assert "_gradient_clip" in job.paths.failure.read_text()
 
@@ -257,7 +257,7 @@ def test_a_training_that_diverges_fails_with_place_and_files(job: Any) -> None:
 @pytest.mark.needs("mxnet")
 @pytest.mark.req("R55")
 def test_two_hosts_fail_clearly(mxnet_job: Any) -> None:
-    hosts = {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}
+    hosts = {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"], "network_interface_name": "none"}
     mxnet_job.paths.resource_config.write_text(json.dumps(hosts))
     mxnet_job.configure(_engine="mxnet")  # others may train on several hosts, and would wait for the second one
     fails(mxnet_job, 1, "ClientError: The job has 2 hosts, but MXNet trains on a single machine. Set InstanceCount to")

@@ -151,6 +151,36 @@ def test_the_first_host_without_a_batch_ends_the_epoch_of_all(on_loopback: Hosts
     assert len(values(on_loopback.jobs[0])) == 2
 
 
+def test_damaged_data_of_one_host_ends_both_with_its_reason(on_loopback: Hosts) -> None:
+    image = sorted(on_loopback.jobs[1].paths.channel("train").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:200])
+    found = on_loopback.run()
+    assert [code for code, _ in found] == [1, 1], found
+    reason = on_loopback.jobs[1].paths.failure.read_text().removeprefix("ClientError: ")
+    assert image.name in reason
+    expected = f"ClientError: The host 127.0.0.2 cannot take part in the training: {reason}"
+    assert on_loopback.jobs[0].paths.failure.read_text() == expected
+
+
+@pytest.mark.slow
+def test_a_stop_of_one_host_ends_both_though_the_other_waits_for_its_pipe(
+    on_loopback: Hosts, new_job: Callable[..., Any]
+) -> None:
+    """Nothing comes to validate on, and the rank of the other host would learn of the stop only after a batch."""
+    on_loopback.configure(num_training_samples="10", mini_batch_size="4")
+    data = new_job().paths.channel("")
+    (data / "train.manifest").write_text(manifest_lines(data, "train", ""))
+    with ExitStack() as writers:
+        for job in on_loopback.jobs:
+            into_pipes(job)
+            writers.enter_context(fed(job.paths, {"train": data / "train.manifest"}))
+        processes = on_loopback.held("epoch: 0, train loss")
+        processes[0].send_signal(signal.SIGTERM)
+        found = on_loopback.ended(processes)
+    assert [code for code, _ in found] == [0, 0], found
+    assert "Stopping on request: saving the current model." in found[0][1]
+
+
 def test_hosts_with_other_hyperparameters_are_an_error_on_both(on_loopback: Hosts) -> None:
     on_loopback.jobs[1].configure(**(RANKS | {"_ranks": "1", "learning_rate": "0.5"}))
     found = on_loopback.run()
@@ -231,7 +261,7 @@ def test_one_host_resumes_what_two_have_begun(on_loopback: Hosts, alone: Any) ->
     job.paths.resource_config.unlink()
     code, log = job.run()
     assert code == 0, log
-    assert re.search(r"checkpoint-0000-00000\d\.params: epoch 0, after \d iterations", log)
+    assert re.search(r"checkpoint-0000-00000\d\.params, after 0 epochs and \d iteration", log)
     require_equal(alone, job)
 
 

@@ -18,7 +18,7 @@ from semseg.codecs.params import read_params
 TINY_TRAIN = (sys.executable, str(Path(__file__).parents[1] / "support/tiny_train.py"), "train")
 SETTINGS = {"syncbn": "True", "mini_batch_size": "5", "_export_onnx": "False", "_workers": "1", "_loss": "dice+ce"}
 
-pytestmark = [pytest.mark.needs("torch"), pytest.mark.slow]
+pytestmark = pytest.mark.needs("torch")
 
 
 def tiny_job(new_job: Callable[..., Any], ranks: int = 1, prefix: tuple[str, ...] = ()) -> Any:
@@ -61,11 +61,13 @@ def require_equal(job: Any, alone: Any) -> None:
             np.testing.assert_allclose(found[key], array, rtol=1e-8, atol=1e-11, err_msg=key)
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_process(new_job: Callable[..., Any], alone: Any) -> None:
     """In float64, with syncbn: ten images in batches of five, of which one rank has three and the other two."""
     require_equal(trained(new_job, 2), alone)
 
 
+@pytest.mark.hosts
 def test_three_hosts_train_as_one_process(new_job: Callable[..., Any], alone: Any) -> None:
     """In network namespaces; the third host has one image of each batch."""
     if reason := net_hosts.impossible():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-LONG = int(os.environ.get("SEMSEG_HOSTILE_FACTOR", "30"))
+LONG = int(os.environ.get("SEMSEG_HOSTILE_FACTOR", "10"))
 """How many times as many cases a long hunt has as a short one."""
 
 PATIENCE = 60

@@ -1,4 +1,4 @@
-"""JPEG and PNG files of every kind, and what can be wrong with them beyond damaged bytes."""
+"""JPEG and PNG files of every kind, what can be wrong with them beyond damaged bytes, and files in other formats."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ def hostile_image(random: Random) -> bytes:
 def good_images() -> tuple[bytes, ...]:
     """Small files of all forms that the two formats have."""
     return (*_good_jpegs(), *_good_pngs())
+
+
+@cache
+def images_in_other_formats() -> tuple[bytes, ...]:
+    """Small TIFF, BMP and WebP files of several forms."""
+    image = _pixels()
+    compressions = ("raw", "tiff_lzw", "packbits", "jpeg", "tiff_adobe_deflate")
+    return (
+        *(_saved(image, "TIFF", compression=compression) for compression in compressions),
+        _saved(image, "TIFF", compression="tiff_lzw", tile=(16, 16)),
+        _saved(image.convert("P"), "TIFF"),
+        _saved(image.convert("1"), "TIFF", compression="group4"),
+        _saved(Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8)), "TIFF"),
+        *(_saved(image.convert(mode), "BMP") for mode in ("RGB", "P", "L", "1")),
+        *(_saved(image.convert(mode), "WEBP", lossless=exact) for mode in ("RGB", "RGBA") for exact in (False, True)),
+    )
 
 
 def _damaged(random: Random) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hunt import Hunt
-from image_files import good_images, hostile_image
+from image_files import good_images, hostile_image, images_in_other_formats
 from messages import hostile_form
 from mutations import damaged, odd_json
 from onnx import helper
@@ -31,6 +31,7 @@ from semseg.artifact.model_dir import CLASSES as CLASS_NAMES
 from semseg.artifact.onnx_file import DIGEST, verify
 from semseg.client.answers import Wanted, decode, wanted
 from semseg.codecs.colors import decode_colors, decode_indices, main_colors
+from semseg.codecs.conversion import decode_any, image_to_png, mask_to_png
 from semseg.codecs.images import decode_image, decode_reduced, exif_swaps_sides, open_image, verify_image
 from semseg.codecs.masks import decode_mask, encode_mask
 from semseg.codecs.media_types import check_content_type
@@ -247,6 +248,23 @@ def test_images_and_masks(hunt: Hunt) -> None:
         assert decode_image(case, most).shape == (*size, 3)
 
     hunt.run("images and masks", 300, hostile_image, refused_or_read(read))
+
+
+def test_images_in_other_formats(hunt: Hunt) -> None:
+    """All that reads a user's own files; what is converted has the pixels of what is read at once."""
+    most = 4096
+
+    def read(case: bytes) -> None:
+        refused_or_read(lambda case: decode_mask(mask_to_png(case, most), most))(case)
+        try:
+            pixels = decode_any(case, most)
+        except ImageError:
+            with pytest.raises(ImageError):
+                decode_image(image_to_png(case, most), most)
+            raise
+        assert (pixels == decode_image(image_to_png(case, most), most)).all()
+
+    hunt.run("images in other formats", 300, spoilt(*images_in_other_formats()), refused_or_read(read))
 
 
 @pytest.fixture(scope="module")

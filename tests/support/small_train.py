@@ -64,8 +64,8 @@ def prepare() -> None:
         name = "stderr" if sys.stderr.isatty() else "stdout"
         setattr(sys, name, HoldingOutput(getattr(sys, name), words))
     if first := os.environ.get(FIRST_PORT):
-        FOR_GOOD.enter_context(patch("semseg.training.launch.WATCH_PORT", int(first)))
-        FOR_GOOD.enter_context(patch("semseg.training.meeting.WATCH_PORT", int(first)))
+        for module in ("absence", "calls", "launch"):
+            FOR_GOOD.enter_context(patch(f"semseg.training.{module}.WATCH_PORT", int(first)))
         FOR_GOOD.enter_context(patch("semseg.training.launch.STORE_PORT", int(first) + 1))
     FOR_GOOD.enter_context(small_training(with_torch=os.environ.get(ENGINE) == "torch"))
 

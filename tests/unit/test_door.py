@@ -66,11 +66,27 @@ def test_images_of_all_forms_have_the_same_prediction(model: Model, pixels: UInt
     assert results[0].overlay().shape == (24, 40, 3)
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "WEBP"])
+def test_files_in_other_formats_have_the_prediction_of_their_pixels(
+    kind: str, model: Model, pixels: UInt8, tmp_path: Path
+) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a", kind, **({"lossless": True} if kind == "WEBP" else {}))
+    expected = model.predict(pixels).mask
+    for form in (tmp_path / "a", (tmp_path / "a").read_bytes()):
+        result = model.predict(form)
+        assert (result.image == pixels).all()
+        assert (result.mask == expected).all()
+    (tmp_path / "b.tif").write_bytes((tmp_path / "a").read_bytes()[:50])
+    with pytest.raises(ImageError, match=rf"^{tmp_path}/b\.tif: The image cannot be decoded"):
+        model.predict(tmp_path / "b.tif")
+
+
 @pytest.mark.parametrize(
     ("image", "said"),
     [
         ("absent.jpg", "absent.jpg cannot be read: No such file or directory."),
         (b"no image", "neither JPEG nor PNG"),
+        (b"II*\0 no image", "The image cannot be decoded"),
         (np.zeros((3, 4, 3)), "The pixels are float64, not uint8."),
         (np.zeros((3, 4, 2), np.uint8), "The array has the shape (3, 4, 2)."),
         (Image.new("F", (3, 4)), "The image has mode F, whose range is not known."),
@@ -140,3 +156,35 @@ def test_a_training_that_is_refused_says_why(tmp_path: Path, capfd: pytest.Captu
     with pytest.raises(UserError, match=r"exit code 1: semseg: Missing required channel: validation, "):
         semseg.train(job=tmp_path / "other", num_classes=4, **data)
     assert "Missing required channel" in capfd.readouterr().out  # what the process prints, stderr too
+
+
+def test_models_results_and_evaluations_describe_themselves_in_a_line(tmp_path: Path) -> None:
+    """Of twelve classes, of which one has a long name."""
+    names = ["road", "n" * 200, *(f"kind {number}" for number in range(2, 12))]
+    job = tmp_path / ("j" * 200)
+    write_small_model(job / "model", 12)
+    (job / "model/classes.json").write_text(json.dumps({"classes": names}))
+    with known((STACK,), (PIXELS,)):
+        model = semseg.load(job, precision="f32")
+    assert repr(model) == (
+        f"Model('...{'j' * 57}', stack on pixels, 12 classes: road, {'n' * 21}..., kind 2, kind 3, kind 4 and 7 more)"
+    )
+    grey = np.zeros((10, 40, 3), np.uint8)
+    grey[:, 30:] = 255
+    assert repr(model.predict(grey)) == f"Segmentation(40 x 10, road 75 %, {'n' * 21}... 25 %)"
+    write_shapes(tmp_path, train=1, validation=3, size=(32, 24), seed=1)
+    (tmp_path / "validation/0000.jpg").write_bytes(b"no image")
+    measured = semseg.evaluate(model, tmp_path / "validation", tmp_path / "validation_annotation")
+    scores = measured.measures
+    assert repr(measured) == (
+        f"Evaluation(2 images, mIOU {scores.mean_all.iou:.4f}, pixel accuracy {scores.pixel_accuracy:.4f}, 1 failed)"
+    )
+    assert max(len(repr(worst)) for worst in measured.worst) < 1000
+
+
+def test_a_notebook_shows_a_result_as_its_overlay(model: Model, pixels: UInt8) -> None:
+    result = model.predict(pixels)
+    with Image.open(io.BytesIO(result._repr_png_())) as shown:
+        assert (np.asarray(shown) == result.overlay()).all()
+    with Image.open(io.BytesIO(model.predict(np.zeros((10, 2001, 3), np.uint8))._repr_png_())) as shown:
+        assert shown.size == (667, 4)

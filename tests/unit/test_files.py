@@ -36,6 +36,18 @@ def test_an_error_names_the_file_not_the_temporary_one(tmp_path: Path) -> None:
     assert caught.value.filename == str(path)
 
 
+def test_neither_a_pipe_nor_a_device_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    for name in ("pipe", "device"):
+        path = tmp_path / name
+        with pytest.raises(OSError, match="Is a device or a pipe, not a file") as caught, replacing(path) as temporary:
+            temporary.write_text("new")
+        assert caught.value.filename == str(path)
+        assert not path.is_file()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "parameters"
     path.write_text("old")
@@ -118,3 +130,14 @@ def test_a_fault_becomes_an_error_that_names_the_file_on_one_line(tmp_path: Path
     unread = r"^'.*a\\n#quality_metric' cannot be read: No such file or directory\.$"
     with pytest.raises(ArtifactError, match=unread), naming_file(path, ArtifactError):
         sha256(path)
+
+
+def test_a_file_may_have_the_longest_name_and_its_neighbours_are_written_at_the_same_time(tmp_path: Path) -> None:
+    """The temporary names, which are longer, do not collide."""
+    one, other = (tmp_path / f"{'ä' * 125}{number:03}.a" for number in range(2))
+    assert len(one.name.encode()) == 255
+    with replacing(one) as first, replacing(other) as second:
+        first.write_text("one")
+        second.write_text("other")
+    assert (one.read_text(), other.read_text()) == ("one", "other")
+    assert sorted(tmp_path.iterdir()) == [one, other]

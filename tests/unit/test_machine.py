@@ -14,6 +14,7 @@ from semseg.machine import (
     free_threads,
     gpu_files,
     has_bf16,
+    is_bf16_faster,
     is_own,
     is_stopped,
     see_only_gpu,
@@ -207,6 +208,32 @@ def test_a_gpu_has_a_device_file(tmp_path: Path, files: list[str], expected: lis
 def test_bf16_is_for_cpus_that_compute_in_it(tmp_path: Path, cpuinfo: str, expected: bool) -> None:
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     assert has_bf16(tmp_path / "cpuinfo") is expected
+
+
+@pytest.mark.parametrize(
+    ("maker", "flags", "expected"),
+    [
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx512f avx512_bf16 avx512_fp16", True),
+        ("GenuineIntel", "avx512f avx512_bf16", True),
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", False),
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16 amx_bf16 amx_tile", True),
+        ("AuthenticAMD", "avx2", False),
+        ("GenuineIntel", "avx512f avx512_vnni", False),
+    ],
+)
+def test_bf16_is_faster_by_amx_and_but_for_intel_s_cpus_that_should_have_that_by_avx512(
+    tmp_path: Path, maker: str, flags: str, expected: bool
+) -> None:
+    cpu = f"processor : 0\nvendor_id\t: {maker}\nflags\t\t: fpu {{}}\n\n"
+    (tmp_path / "cpuinfo").write_text(cpu.format(flags) + cpu.format("avx512_fp16"))
+    assert is_bf16_faster(tmp_path / "cpuinfo") is expected
+
+
+@pytest.mark.parametrize("cpuinfo", ["Features : fp asimd bf16\n", "flags\n", ""])
+def test_bf16_is_not_faster_on_a_cpu_of_which_nothing_is_known(tmp_path: Path, cpuinfo: str) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert not is_bf16_faster(tmp_path / "cpuinfo")
 
 
 @pytest.mark.parametrize(

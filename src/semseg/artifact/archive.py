@@ -18,6 +18,7 @@ from typing import IO
 
 from semseg.artifact.misplaced import ARCHIVES
 from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, INT8, LAST, ONNX
+from semseg.codecs.kinds import HEAD_BYTES, TAR, kind_of
 from semseg.errors import ArtifactError, FormatError, first_few, one_line
 
 MAX_BYTES = 4 << 30
@@ -49,23 +50,30 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES, to_serve:
     with `to_serve` model.onnx and model_int8.onnx. Other members are skipped. The archive is read once, one megabyte at
     a time, and its gzip checksum verified.
 
-    Raises ArtifactError, naming the archive and the fault: it is damaged or truncated, has more than 10,000 members or
-    `max_bytes`, a known name twice or for something other than a regular file, or no parameters. Some files may have
-    been written by then.
+    Raises ArtifactError, naming the archive and the fault: it is something else, damaged or truncated, has more than
+    10,000 members or `max_bytes`, a known name twice or for something other than a regular file, or no parameters. Some
+    files may have been written by then.
     """
+    if archive.name in _WANTED | _TO_SERVE:
+        raise ArtifactError(
+            f"{one_line(str(archive))} is one file of a model.", f"Give its folder, {one_line(str(archive.parent))}."
+        )
     try:
         with archive.open("rb") as file:
             if (size := os.fstat(file.fileno()).st_size) > max_bytes:
                 raise FormatError(f"has {size:,} bytes, more than the {max_bytes:,} allowed")
             with _decompressed(file) as content:
+                _require_tar(content)
                 _unpack(_Source(content, max_bytes), directory, _WANTED | _TO_SERVE if to_serve else _WANTED)
     except FormatError as fault:
         raise ArtifactError(
-            f"{one_line(str(archive))} {fault}.", "Give the model.tar.gz of a training job, copied whole."
+            f"{one_line(str(archive))} {fault}.",
+            "Give the folder of a model or of a job, or a model.tar.gz, copied whole.",
         ) from None
     except OSError as error:
+        done = "read" if error.filename == str(archive) else f"unpacked into {directory}"
         reason = error.strerror or str(error)
-        raise ArtifactError(f"{one_line(str(archive))} cannot be unpacked into {directory}: {reason}.") from error
+        raise ArtifactError(f"{one_line(str(archive))} cannot be {done}: {reason}.") from error
 
 
 @contextmanager
@@ -85,6 +93,23 @@ def _decompressed(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
         raise FormatError("is truncated: its gzip stream has no end") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise FormatError(f"is damaged: {error}") from None
+
+
+def _require_tar(content: IO[bytes] | gzip.GzipFile) -> None:
+    """Raises FormatError if the content is known to be something else than a tar."""
+    head = content.read(HEAD_BYTES)
+    content.seek(0)
+    kind = kind_of(head)
+    if kind and kind is not TAR and not _is_header(head[: tarfile.BLOCKSIZE]):
+        raise FormatError(f"is no packed model: it holds {kind.name}")
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 class _Source:

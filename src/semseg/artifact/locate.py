@@ -32,8 +32,8 @@ def model_directory(place: Path) -> Iterator[Path]:
             "Give the folder of a model or of a job, or a model.tar.gz.",
         )
     with TemporaryDirectory(prefix="semseg-") as scratch:
+        unpack(place, Path(scratch), to_serve=True)
         try:
-            unpack(place, Path(scratch), to_serve=True)
             yield Path(scratch)
         except ArtifactError as error:
             error.message = error.message.replace(scratch, one_line(str(place)))  # a path that the user knows

@@ -44,17 +44,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser(words).parse_args(words)
         code: int = arguments.run(arguments)
     except SemsegError as error:
-        print(f"semseg: {error}", file=sys.stderr)
+        _say(error)
         return error.exit_code
     except BrokenPipeError:  # what reads the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UserError.exit_code
     except OSError as error:  # a file in the arguments that does not exist or cannot be written
-        print(f"semseg: {os_reason(error)}.", file=sys.stderr)
+        _say(f"{os_reason(error)}.")
         return UserError.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return code
+
+
+def _say(error: object) -> None:
+    """Prints an error on stderr."""
+    from semseg.reporting.wrapping import say
+
+    say(f"semseg: {error}")
 
 
 def train() -> int:
@@ -76,6 +83,7 @@ def _parser(words: Sequence[str]) -> Parser:
         add_command(commands)
     if not words:
         parser.print_help(sys.stderr)
-    if words and not words[0].startswith("-") and words[0] not in commands.choices:
-        parser.error(f"There is no command {words[0]!r}.{did_you_mean(words[0], commands.choices)}")
+    known = (*commands.choices, *parser.options())
+    if words and words[0] not in known:
+        parser.error(f"There is no command {words[0]!r:.100}.{did_you_mean(words[0], known)}")
     return parser

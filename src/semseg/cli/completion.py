@@ -35,10 +35,11 @@ def add_completion(commands: Commands) -> None:
     parser = commands.add_parser(
         "completion",
         help="print a script that completes commands and options in a shell",
-        description='In bash or zsh, `eval "$(semseg completion bash)"`, for good in ~/.bashrc or ~/.zshrc.',
+        description='Prints a script for the shell: in bash or zsh, `eval "$(semseg completion bash)"`, for good in '
+        "~/.bashrc or ~/.zshrc.",
     )
     parser.set_defaults(run=lambda arguments: _print(arguments, commands.choices))
-    parser.add_argument("shell", type=one_of(*_SHELLS), help=" or ".join(_SHELLS))
+    parser.add_argument("shell", type=one_of(*_SHELLS), metavar="|".join(_SHELLS), help="the shell")
 
 
 def _print(arguments: argparse.Namespace, parsers: Mapping[str, Parser]) -> int:

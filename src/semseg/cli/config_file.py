@@ -31,7 +31,7 @@ class FromFile(argparse.Action):
         The file's keys are options without their dashes, or hyperparameters by their own names. Raises UserError if the
         file cannot be read, or has a key or a value that no option has; the parser exits for a value that is not valid.
         """
-        path = Path(values)
+        path: Path = values
         names = {name.lstrip("_") for name in vars(namespace)} - {self.dest, "run", "help"}
         words = [word for key, value in _read(path).items() for word in _words(path, key, value, names)]
         for name, value in vars(parser.parse_args(words)).items():

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from semseg.cli.options import Commands
+from semseg.cli.options import Commands, add_mask_options
+from semseg.cli.parser import integer, local_folder, local_path, one_of
+
+_PALETTES = ("voc", "ade20k", "cityscapes")
+_MAX_CLASSES = 254
 
 
 def add_demo(commands: Commands) -> None:
     """Adds `semseg demo`."""
-    parser = commands.add_parser("demo", help="generate a small data set of discs, squares and triangles")
+    parser = commands.add_parser(
+        "demo",
+        help="generate a small data set of discs, squares and triangles",
+        description="Writes 48 images for training and 12 for validation, with their masks and the names of the four "
+        "classes: a data set to try the other commands with.",
+    )
     parser.set_defaults(run=_demo)
-    parser.add_argument("directory", type=Path, help="where to write the four directories of the channels")
+    parser.add_argument("directory", type=local_path, help="where to write the four directories of the channels")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -29,22 +37,24 @@ def add_browse(commands: Commands) -> None:
     parser = commands.add_parser(
         "browse",
         help="write a contact sheet of annotated images as HTML",
-        description="Each image is shown beside its classes, in one file that loads nothing from the network.",
+        description="Writes one HTML file, which loads nothing from the network, in which each image is shown beside "
+        "its classes. An image that cannot be shown is listed, and the exit code is then 1.",
     )
     parser.set_defaults(run=_browse)
-    parser.add_argument("images", type=Path, help="a folder of images")
-    parser.add_argument("annotations", type=Path, help="a folder of their masks")
-    parser.add_argument("--num-classes", type=_count, required=True, metavar="INTEGER", help="number of classes")
-    parser.add_argument("--label-map", type=Path, metavar="FILE", help="(default: label_map.json in the annotations)")
-    parser.add_argument("--suffix", default="", metavar="TEXT", help="the end of masks' names that images lack, as _L")
-    parser.add_argument("--count", type=_count, default=48, metavar="INTEGER", help="the most images (default: 48)")
-    parser.add_argument("--out", type=Path, default=Path("browse.html"), metavar="FILE", help="(default: browse.html)")
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and len(text) < 6 and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: it must be a number from 1 up.")
-    return int(text)
+    parser.add_argument("images", type=local_folder, help="a folder of images")
+    parser.add_argument("annotations", type=local_folder, help="a folder of their masks")
+    parser.add_argument(
+        "--num-classes", type=integer(1, _MAX_CLASSES), required=True, metavar="INTEGER", help="number of classes"
+    )
+    add_mask_options(parser)
+    parser.add_argument("--count", type=integer(1), default=48, metavar="INTEGER", help="the most images (default: 48)")
+    parser.add_argument(
+        "--out",
+        type=local_path,
+        default=Path("browse.html"),
+        metavar="FILE",
+        help="the file to write (default: browse.html)",
+    )
 
 
 def _browse(arguments: argparse.Namespace) -> int:
@@ -52,6 +62,7 @@ def _browse(arguments: argparse.Namespace) -> int:
 
     from semseg.data.labelled_folder import open_labelled
     from semseg.offline.browse import browse
+    from semseg.reporting.wrapping import say
 
     folder = open_labelled(
         arguments.images, arguments.annotations, arguments.label_map, arguments.num_classes, arguments.suffix
@@ -60,22 +71,33 @@ def _browse(arguments: argparse.Namespace) -> int:
     with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
         sheet = browse(folder, str(arguments.images), arguments.count, arguments.out, bar.update)
     for problem in sheet.problems:
-        print(f"semseg: {problem}", file=sys.stderr)
+        say(f"semseg: {problem}")
     print(arguments.out)
     return 1 if sheet.problems else 0
 
 
 def add_overlay(commands: Commands) -> None:
     """Adds `semseg overlay`."""
-    parser = commands.add_parser("overlay", help="draw the classes of a mask in colours over its image")
+    parser = commands.add_parser(
+        "overlay",
+        help="draw the classes of a mask in colours over its image",
+        description="Writes the overlay of one image. `semseg browse` shows many, and masks of colours by a label map.",
+    )
     parser.set_defaults(run=_overlay)
-    parser.add_argument("image", type=Path)
-    parser.add_argument("mask", type=Path)
-    parser.add_argument("out", type=Path, help="the PNG file to write")
+    parser.add_argument("image", type=local_path, help="an image")
+    parser.add_argument("mask", type=local_path, help="its mask, a file of class ids")
+    parser.add_argument("out", type=local_path, help="the PNG file to write")
+    parser.add_argument(
+        "--palette",
+        type=one_of(*_PALETTES),
+        default="voc",
+        metavar="|".join(_PALETTES),
+        help="the colours of the classes (default: voc)",
+    )
 
 
 def _overlay(arguments: argparse.Namespace) -> int:
-    from semseg.reporting.overlay import write_overlay
+    from semseg.offline.overlay import write_overlay
 
-    write_overlay(arguments.image, arguments.mask, arguments.out)
+    write_overlay(arguments.image, arguments.mask, arguments.out, arguments.palette)
     return 0

@@ -7,12 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from semseg.cli.options import Commands
-from semseg.cli.parser import one_of
+from semseg.cli.options import MODEL, MODEL_OR_S3, Commands, add_folders
+from semseg.cli.parser import integer, local_path, location, one_of
 from semseg.errors import UserError, one_line, os_reason
-
-_MODEL = "the model: its folder, or the folder of a job"
-_ARCHIVE = f"{_MODEL}, or a model.tar.gz"
 
 
 def add_serve(commands: Commands) -> None:
@@ -20,21 +17,18 @@ def add_serve(commands: Commands) -> None:
     parser = commands.add_parser(
         "serve",
         help="serve a model over HTTP, by default the one in /opt/ml/model on port 8080",
-        description="Without a model the one in /opt/ml/model, or below $SAGEMAKER_BASE_DIR, is served, as in the "
-        "container. Environment variables set the rest; the README lists them.",
+        description="Answers requests over HTTP until it is stopped. Without a model it serves the one in "
+        "/opt/ml/model, or below $SAGEMAKER_BASE_DIR, as in the container. Environment variables set the rest; "
+        "src/semseg/serving/README.md lists them.",
     )
     parser.set_defaults(run=_serve)
-    parser.add_argument("model", nargs="?", type=Path, help=_ARCHIVE)
+    parser.add_argument("model", nargs="?", type=local_path, help=MODEL)
     parser.add_argument(
         "--host", help="the address to listen on (default: 127.0.0.1 with a model, else all addresses, 0.0.0.0)"
     )
-    parser.add_argument("--port", type=_port, help="(default: $SAGEMAKER_BIND_TO_PORT or 8080)")
-
-
-def _port(text: str) -> int:
-    if not (text.isdecimal() and len(text) < 6 and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: it must be a number from 1 to 65535.")
-    return int(text)
+    parser.add_argument(
+        "--port", type=integer(1, 65535), help="the port to listen on (default: $SAGEMAKER_BIND_TO_PORT or 8080)"
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -45,20 +39,25 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def add_info(commands: Commands) -> None:
     """Adds `semseg info`, which describes a model."""
-    parser = commands.add_parser("info", help="say what a trained model is: network, classes, files")
+    parser = commands.add_parser(
+        "info",
+        help="say what a trained model is: network, classes, files",
+        description="Reads the files of a model, and prints its network, the sizes for which it was trained, the names "
+        "and colours of its classes, and its files with their sizes.",
+    )
     parser.set_defaults(run=_info)
-    parser.add_argument("model", type=Path, help=_ARCHIVE)
+    parser.add_argument("model", type=location, help=MODEL_OR_S3)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def _info(arguments: argparse.Namespace) -> int:
     import json
 
-    from semseg.artifact.locate import model_directory
     from semseg.artifact.model_dir import describe, files_of_model
     from semseg.codecs.colors import color_name
+    from semseg.offline.located import located
 
-    with model_directory(arguments.model) as directory:
+    with located(arguments.model) as directory:
         model = describe(directory)
         sizes = {name: (directory / name).stat().st_size for name in files_of_model(directory)}
         colours = (None if color is None else color_name(color) for color in model.classes.colors)
@@ -102,24 +101,38 @@ def _class_as_text(one: dict[str, Any]) -> str:
 
 def add_export(commands: Commands) -> None:
     """Adds `semseg export`, which prints the files it has written."""
-    parser = commands.add_parser("export", help="export a trained network to ONNX or an MXNet symbol")
+    parser = commands.add_parser(
+        "export",
+        help="export a trained network to ONNX or an MXNet symbol",
+        description="Writes the network of a model with its best parameters as one ONNX file, or as MXNet's symbol and "
+        "parameters, and prints the paths of the files.",
+    )
     parser.set_defaults(run=_export)
-    parser.add_argument("directory", metavar="model", type=Path, help=_ARCHIVE)
-    parser.add_argument("--format", type=one_of("onnx", "mxnet"), default="onnx", help="onnx or mxnet (default: onnx)")
+    parser.add_argument("directory", metavar="model", type=location, help=MODEL_OR_S3)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="(default: model.onnx or model-symbol.json in the directory)"
+        "--format",
+        type=one_of("onnx", "mxnet"),
+        default="onnx",
+        metavar="onnx|mxnet",
+        help="what to write (default: onnx)",
+    )
+    parser.add_argument(
+        "--out",
+        type=local_path,
+        metavar="FILE",
+        help="the file to write (default: model.onnx or model-symbol.json in the folder)",
     )
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from semseg.artifact.locate import model_directory
     from semseg.artifact.model_dir import ONNX, describe
     from semseg.exporting.onnx_model import write_onnx
     from semseg.exporting.symbol import SYMBOL, write_symbol
+    from semseg.offline.located import located
 
-    if arguments.directory.is_file() and not arguments.out:
-        raise UserError("A packed model has no folder to write into.", "Name a file with --out.")
-    with model_directory(arguments.directory) as directory:
+    with located(arguments.directory) as directory:
+        if not arguments.out and not Path(arguments.directory).is_dir():
+            raise UserError("A packed model has no folder to write into.", "Name a file with --out.")
         model = describe(directory)
         default = {"onnx": ONNX, "mxnet": f"model{SYMBOL}"}[arguments.format]
         written: list[Path] = [arguments.out or directory / default]
@@ -146,11 +159,10 @@ def add_quantize(commands: Commands) -> None:
         "the stricter test. Exit code 1: int8 lost too much and was discarded.",
     )
     parser.set_defaults(run=_quantize)
-    parser.add_argument("directory", metavar="model", type=Path, help=_MODEL)
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images like those to be served")
-    parser.add_argument("--annotations", type=Path, metavar="DIR", help="their masks")
-    parser.add_argument("--label-map", type=Path, metavar="FILE", help="(default: label_map.json in the annotations)")
-    parser.add_argument("--suffix", default="", metavar="TEXT", help="the end of masks' names that images lack, as _L")
+    parser.add_argument(
+        "directory", metavar="model", type=local_path, help="the model: its folder, or the folder of a job"
+    )
+    add_folders(parser, "a folder of images like those to be served", masks_required=False)
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
@@ -163,6 +175,8 @@ def _quantize(arguments: argparse.Namespace) -> int:
             f"{one_line(str(arguments.directory))} is packed, and int8 is written beside the other files of a model.",
             "Unpack it into a folder, and give that.",
         )
+    if not arguments.annotations and (arguments.label_map or arguments.suffix):
+        raise UserError("--label-map and --suffix are about masks, and there are none.", "Give --annotations too.")
     set_up_logging()
     try:
         with model_directory(arguments.directory) as directory:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semseg.cli.options import Commands
-from semseg.cli.parser import did_you_mean, one_of
-from semseg.errors import SemsegError, UserError
+from semseg.cli.options import MODEL_OR_S3, Commands, add_folders
+from semseg.cli.parser import did_you_mean, local_path, location, one_of
+from semseg.errors import SemsegError, UserError, count_of, one_line, os_reason
 
 if TYPE_CHECKING:
+    from semseg.artifact.model_dir import ModelDescription
+    from semseg.data.labelled_folder import LabelledFolder
+    from semseg.offline.combinations import Outcome
     from semseg.offline.sources import Source
 
-_MODEL = "the model: its folder, the folder of a job, or a model.tar.gz; also in S3"
 _VARIABLES = {"SEMSEG_BACKEND": "--engine", "SEMSEG_PRECISION": "--precision"}
 """The settings of the server that are options here, by their names in messages."""
 
@@ -27,14 +28,16 @@ def add_predict(commands: Commands) -> None:
     parser = commands.add_parser(
         "predict",
         help="segment images with a model and write their masks",
-        description="The results mirror the folders of the images. An image that cannot be segmented is listed at the "
-        "end, and does not keep the others from it; the exit code is then 1. class_shares.csv has each image's size, "
-        "and the share of each class in it.",
+        description="Writes the mask of each image, or what --save names. The results mirror the folders of the "
+        "images. An image that cannot be segmented is listed at the end, and does not keep the others from it; the "
+        "exit code is then 1. class_shares.csv has each image's size, and the share of each class in it.",
     )
     parser.set_defaults(run=_predict)
-    parser.add_argument("model", help=_MODEL)
-    parser.add_argument("images", nargs="+", help="files, folders with all they hold, patterns, s3://bucket/prefix")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the results")
+    parser.add_argument("model", type=location, help=MODEL_OR_S3)
+    parser.add_argument(
+        "images", nargs="+", type=location, help="files, folders with all they hold, patterns, s3://bucket/prefix"
+    )
+    parser.add_argument("--out", type=local_path, required=True, metavar="DIR", help="the folder for the results")
     parser.add_argument(
         "--save",
         default="mask",
@@ -47,13 +50,7 @@ def add_predict(commands: Commands) -> None:
         help="the colours, also for mask: model, voc, ade20k or cityscapes",
     )
     parser.add_argument("--skip-existing", action="store_true", help="leave out images whose results are there")
-    parser.add_argument(
-        "--scale",
-        default="model",
-        help="the size at which the network gets images: model (as the model "
-        "says), none (their own), base (about that of the training), or a factor (default: model)",
-    )
-    _add_engine_options(parser)
+    _add_network_options(parser)
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -66,22 +63,35 @@ def add_evaluate(commands: Commands) -> None:
         "engines, precisions or scales, each combination has a line.",
     )
     parser.set_defaults(run=_evaluate)
-    parser.add_argument("model", help=_MODEL)
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder of images")
-    parser.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="a folder of their masks")
-    parser.add_argument("--label-map", type=Path, metavar="FILE", help="(default: label_map.json in the annotations)")
-    parser.add_argument("--suffix", default="", metavar="TEXT", help="the end of masks' names that images lack, as _L")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write evaluation.json and the worst images")
-    parser.add_argument("--scales", default="model", help="sizes at which the network gets images, as 0.5,1,2 or base")
-    _add_engine_options(parser, " Several are joined by commas.")
-
-
-def _add_engine_options(parser: argparse.ArgumentParser, more: str = "") -> None:
+    parser.add_argument("model", type=location, help=MODEL_OR_S3)
+    add_folders(parser, "a folder of images", masks_required=True)
     parser.add_argument(
-        "--engine", default="auto", metavar="NAME", help=f"auto, mxnet, openvino or torch (default: auto).{more}"
+        "--out", type=local_path, metavar="DIR", help="the folder for evaluation.json, report.html and the worst images"
     )
-    parser.add_argument("--precision", default="auto", help=f"auto, f32, bf16 or int8 (default: auto).{more}")
-    parser.add_argument("--device", type=one_of("auto", "cpu", "gpu"), default="auto", help="auto, cpu or gpu")
+    _add_network_options(parser, several=True)
+
+
+def _add_network_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    more = "; several are joined by commas" if several else ""
+    parser.add_argument(
+        "--scale",
+        default="model",
+        help="the size at which the network gets images: model (as the model says), none (their own), base (about that "
+        f"of the training), or a factor such as 0.5 (default: model){more}",
+    )
+    parser.add_argument(
+        "--engine", default="auto", metavar="NAME", help=f"auto, mxnet, openvino or torch (default: auto){more}"
+    )
+    parser.add_argument(
+        "--precision", default="auto", metavar="NAME", help=f"auto, f32, bf16 or int8 (default: auto){more}"
+    )
+    parser.add_argument(
+        "--device",
+        type=one_of("auto", "cpu", "gpu"),
+        default="auto",
+        metavar="auto|cpu|gpu",
+        help="the device that computes (default: auto)",
+    )
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -107,6 +117,8 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     """Shows the progress of `predict`, prints its failures and a summary, and returns the exit code."""
     from tqdm import tqdm
 
+    from semseg.reporting.wrapping import say
+
     failures: list[str] = []
     finished = 0
     try:
@@ -116,12 +128,12 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
                 failures += [f"{source.place}: {error}"] if error else []
                 bar.update()
     except KeyboardInterrupt:
-        print(f"Stopped after {finished} of {todo} images; --skip-existing continues.", file=sys.stderr)
+        say(f"Stopped after {finished} of {todo} images; --skip-existing continues.")
         raise
     finally:
         for failure in failures:
-            print(f"semseg: {failure}", file=sys.stderr)
-    parts = [f"{todo - len(failures)} images segmented", f"{skipped} left out" if skipped else ""]
+            say(f"semseg: {failure}")
+    parts = [f"{count_of(todo - len(failures), 'image')} segmented", f"{skipped} left out" if skipped else ""]
     print(", ".join(filter(None, [*parts, f"{len(failures)} failed" if failures else ""])) + ".")
     return UserError.exit_code if failures else 0
 
@@ -132,35 +144,60 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from semseg.artifact.model_dir import describe
     from semseg.data.labelled_folder import open_labelled
     from semseg.offline.combinations import evaluate_all
-    from semseg.offline.evaluation_report import as_text, write
-    from semseg.offline.model import located
+    from semseg.offline.located import located
+    from semseg.reporting.wrapping import say
 
     engines, precisions = _engines(arguments)
-    choices = engines, precisions, [text.strip() for text in arguments.scales.split(",")]
+    choices = engines, precisions, list(dict.fromkeys(text.strip() for text in arguments.scale.split(",")))
     with located(arguments.model) as directory, _naming_options():
         model = describe(directory)
         folder = open_labelled(
             arguments.images, arguments.annotations, arguments.label_map, model.num_classes, arguments.suffix
         )
         if arguments.out:
-            arguments.out.mkdir(parents=True, exist_ok=True)  # before the work whose results would be lost
+            _make_folder(arguments.out)  # before the work whose results would be lost
+        origin = str(directory) if Path(arguments.model).is_dir() else one_line(arguments.model)
         total = len(folder.pairs) * math.prod(map(len, choices))
-        with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
-            outcomes = list(evaluate_all(directory, model, folder, choices, arguments.device, bar.update))
-        classes = model.classes.completed(folder.classes)
-        print(as_text(outcomes, classes.titles))
-        if arguments.out:
-            settings = {
-                "model": arguments.model,
-                "images": str(arguments.images),
-                "annotations": str(arguments.annotations),
-                "params_sha256": model.digest,
-            }
-            write(arguments.out, outcomes, classes, folder, settings)
+        outcomes: list[Outcome] = []
+        try:
+            with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
+                done = bar.update
+                outcomes.extend(evaluate_all(directory, model, folder, choices, arguments.device, done, origin))
+        finally:  # what was measured is not lost when an interrupt or an error ends the others
+            if outcomes:
+                _show(arguments, outcomes, model, folder)
     failures = [failure for outcome in outcomes for failure in outcome.failures()]
     for failure in dict.fromkeys(failures):
-        print(f"semseg: {_in_options(failure)}", file=sys.stderr)
+        say(f"semseg: {_in_options(failure)}")
     return UserError.exit_code if failures else 0
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The results cannot be written: {os_reason(error)}.", "Name another folder with --out."
+        ) from error
+
+
+def _show(
+    arguments: argparse.Namespace, outcomes: Sequence[Outcome], model: ModelDescription, folder: LabelledFolder
+) -> None:
+    """Prints what was measured, and writes it if --out is given."""
+    from semseg.offline.evaluation_report import as_text, write
+
+    classes = model.classes.completed(folder.classes)
+    if text := as_text(outcomes, classes.titles):
+        print(text)
+    if arguments.out:
+        settings = {
+            "model": arguments.model,
+            "images": str(arguments.images),
+            "annotations": str(arguments.annotations),
+            "params_sha256": model.digest,
+        }
+        write(arguments.out, outcomes, classes, folder, settings)
 
 
 def _engines(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:

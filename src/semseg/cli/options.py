@@ -1,4 +1,4 @@
-"""Options shared by commands: those that describe a job outside SageMaker."""
+"""Options shared by commands: a job outside SageMaker, a model, folders of images and masks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from semseg.cli.parser import Parser
+from semseg.cli.parser import Parser, fraction, local_folder, local_path
 from semseg.errors import ChannelError, UserError
 from semseg.sagemaker.channels import CHANNELS, SPLITS
 from semseg.sagemaker.hyperparameters import faults, rules
 from semseg.sagemaker.rules import Rule
+
+MODEL = "the model: its folder, the folder of a job, or a model.tar.gz"
+MODEL_OR_S3 = f"{MODEL}; also in S3"
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """The type that argparse's `add_subparsers` returns, to which a command adds its parser."""
@@ -25,7 +28,7 @@ _CHANNEL_HELP = {
     "validation": "the images to validate on, or an augmented manifest",
     "train_annotation": "the masks of --train, a PNG of the same name for each image",
     "validation_annotation": "the masks of --validation",
-    "label_map": "a JSON file, or a folder of them, that maps the masks' values to classes",
+    "label_map": "a JSON file, or a folder of them, that maps the masks' values or colours to classes",
     "model": "an earlier model to start from: a model.tar.gz or a folder",
     "test": "images to score the best model on, or an augmented manifest",
     "test_annotation": "the masks of --test",
@@ -56,13 +59,11 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(option(name), dest=name, metavar="PLACE", help=_CHANNEL_HELP[name])
     group.add_argument(
         "--split",
-        type=_share,
+        type=fraction,
         metavar="SHARE",
         help="use this share of the pairs of --train for validation, such as 0.2",
     )
-    group.add_argument(
-        "--suffix", metavar="TEXT", help="what the names of masks have after those of their images, such as _L"
-    )
+    _add_suffix(group)
     group = parser.add_argument_group("hyperparameters")
     further = parser.add_argument_group("further hyperparameters")
     for rule in rules():
@@ -72,6 +73,35 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
             metavar="|".join(rule.options) if rule.kind == "WORD" else rule.kind,
             help=_help(rule).replace("%", "%%"),
         )
+
+
+def add_folders(parser: argparse.ArgumentParser, images: str, masks_required: bool) -> None:
+    """Adds options for a folder of images, which `images` describes, for one of their masks, and how to read these."""
+    parser.add_argument("--images", type=local_folder, required=True, metavar="DIR", help=images)
+    parser.add_argument(
+        "--annotations", type=local_folder, required=masks_required, metavar="DIR", help="a folder of their masks"
+    )
+    add_mask_options(parser)
+
+
+def add_mask_options(parser: argparse.ArgumentParser) -> None:
+    """Adds options that say how a folder of masks is read."""
+    parser.add_argument(
+        "--label-map",
+        type=local_path,
+        metavar="FILE",
+        help="a JSON file that maps the masks' values or colours to classes (default: label_map.json in their folder)",
+    )
+    _add_suffix(parser)
+
+
+def _add_suffix(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--suffix",
+        default="",
+        metavar="TEXT",
+        help="what the names of masks have after those of their images, such as _L",
+    )
 
 
 def _help(rule: Rule) -> str:
@@ -113,16 +143,6 @@ def _missing(images: str, channels: Mapping[str, str]) -> list[str]:
     if place is None:
         return [name for name in (images, masks) if name not in channels]
     return [] if masks in channels or place.startswith("s3://") or Path(place).is_file() else [masks]
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: it must be a number between 0 and 1, such as 0.2.")
-    return share
 
 
 def given_hyperparameters(arguments: argparse.Namespace) -> dict[str, str]:

@@ -7,9 +7,12 @@ import difflib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from semseg.errors import UserError
+
+_MAX_DIGITS = 9
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,11 +33,13 @@ class Parser(argparse.ArgumentParser):
         This is the method that argparse calls for the words after a command's name.
         """
         words = None if args is None else _dashed(args)
+        while words and words[-1] == "--":  # nothing follows that it could tell from options
+            words.pop()
         if misspelled := self._unknown_option(words or ()):  # before argparse asks for the option that it stands for
-            self.error(self._about(misspelled))
+            self.error(self._about(misspelled, is_option=True))
         found, unknown = super().parse_known_args(words, namespace)
         if unknown:
-            self.error(self._about(unknown[0]))
+            self.error(self._about(next(word for word in unknown if word != "--"), is_option="--" not in (words or ())))
         return found, unknown
 
     def options(self) -> dict[str, list[str]]:
@@ -47,7 +52,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message, without the usage of dozens of options, and exit."""
-        self.exit(UserError.exit_code, f"{self.prog}: {message}\nSee {self.prog} --help.\n")
+        from semseg.reporting.wrapping import say
+
+        say(f"{self.prog}: {message}\nSee {self.prog} --help.")
+        self.exit(UserError.exit_code)
 
     def _unknown_option(self, words: Sequence[str]) -> str | None:
         """The first word that looks like an option and is none; None for a parser of commands, which have their own."""
@@ -57,9 +65,9 @@ class Parser(argparse.ArgumentParser):
         known = self._option_string_actions
         return next((name for name in names if re.fullmatch(r"--[\w-]+", name) and name not in known), None)
 
-    def _about(self, word: str) -> str:
+    def _about(self, word: str, is_option: bool) -> str:
         name = word.partition("=")[0]
-        if not name.startswith("-"):
+        if not is_option or not name.startswith("-") or name == "-":
             return f"{word!r} is one word too many."
         return f"There is no option {name}.{did_you_mean(name, self._option_string_actions)}"
 
@@ -75,11 +83,62 @@ def one_of(*words: str) -> Callable[[str], str]:
 
     def word_of(text: str) -> str:
         if text not in words:
-            listed = f"it must be {' or '.join(words)}"
+            listed = f"it must be {', '.join(words[:-1])} or {words[-1]}"
             raise argparse.ArgumentTypeError(f"{text!r} is not valid: {listed}.{did_you_mean(text, words)}")
         return text
 
     return word_of
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return a `type` for an argument that is an integer from `low`, not below 0, to `high`, or without an end."""
+
+    def number_of(text: str) -> int:
+        plain = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+        if not plain or int(text) < low or (high is not None and int(text) > high):
+            span = f"from {low} up" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text!r:.100} is not valid: it must be a number {span}.")
+        return int(text)
+
+    return number_of
+
+
+def fraction(text: str) -> float:
+    """The `type` of an argument that is a number between 0 and 1, both excluded."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r:.100} is not valid: it must be a number between 0 and 1, such as 0.2."
+        )
+    return found
+
+
+def location(text: str) -> str:
+    """The `type` of an argument that is a path or an address in S3; an empty one is often an unset variable."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: give a file or a folder.")
+    return text
+
+
+def local_path(text: str) -> Path:
+    """The `type` of an argument that is a path on this machine, of something that may not be there yet."""
+    if location(text).startswith("s3://"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r:.300} is in S3: give a file or folder of this machine, to or from which `aws s3 cp` copies."
+        )
+    return Path(text)
+
+
+def local_folder(text: str) -> Path:
+    """The `type` of an argument that is a folder on this machine."""
+    path = local_path(text)
+    if not path.is_dir():
+        fault = "is a file: give the folder that it is in" if path.exists() else "is not there: give a folder"
+        raise argparse.ArgumentTypeError(f"{text!r:.300} {fault}.")
+    return path
 
 
 def _dashed(words: Iterable[str]) -> list[str]:

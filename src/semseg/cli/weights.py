@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from semseg.cli.options import Commands
-from semseg.cli.parser import did_you_mean
+from semseg.cli.parser import did_you_mean, local_path
 from semseg.networks.definitions import BACKBONES
 
 _BACKBONES = tuple(backbone.name for backbone in BACKBONES)
@@ -14,7 +13,12 @@ _BACKBONES = tuple(backbone.name for backbone in BACKBONES)
 
 def add_fetch_weights(commands: Commands) -> None:
     """Adds `semseg fetch-weights`, which prints the paths of the downloaded files."""
-    parser = commands.add_parser("fetch-weights", help="download GluonCV's pretrained backbones")
+    parser = commands.add_parser(
+        "fetch-weights",
+        help="download GluonCV's pretrained backbones",
+        description="Downloads the backbones that a training with --use-pretrained-model True starts from into the "
+        "folder models in $MXNET_HOME, by default ~/.mxnet, and prints their paths.",
+    )
     parser.set_defaults(run=_fetch_weights)
     # Not `choices`, because with nargs="*" argparse would reject an empty list.
     parser.add_argument("backbones", nargs="*", type=_backbone, help=f"{' or '.join(_BACKBONES)}; both by default")
@@ -40,10 +44,19 @@ def _backbone(name: str) -> str:
 
 def add_import_weights(commands: Commands) -> None:
     """Adds `semseg import-weights`, which prints the path of the written file."""
-    parser = commands.add_parser("import-weights", help="convert timm's port of GluonCV's pretrained backbones")
+    parser = commands.add_parser(
+        "import-weights",
+        help="convert timm's port of GluonCV's pretrained backbones",
+        description="Writes a backbone for --use-pretrained-model True from a file of timm, where `semseg "
+        "fetch-weights` cannot download it, and prints its path.",
+    )
     parser.set_defaults(run=_import_weights)
-    parser.add_argument("file", type=Path, help="model.safetensors of resnet50s.gluon_in1k or resnet101s.gluon_in1k")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the output directory (default: models in $MXNET_HOME)")
+    parser.add_argument(
+        "file", type=local_path, help="model.safetensors of resnet50s.gluon_in1k or resnet101s.gluon_in1k"
+    )
+    parser.add_argument(
+        "--out", type=local_path, metavar="DIR", help="the output directory (default: models in $MXNET_HOME)"
+    )
 
 
 def _import_weights(arguments: argparse.Namespace) -> int:

@@ -27,8 +27,8 @@ Oversize = Literal["shrink", "tile", "refuse"]
 PLATFORM_LIMIT = 6_291_456
 """Bytes of the longest request and response of an endpoint, by the platform's API."""
 
-_MOST_BYTES_PER_PIXEL, _ENVELOPE = 4 * 254, 1 << 16
-"""Upper bounds for a response: float32 for each of the most classes that a model can have."""
+_MOST_BYTES_PER_PIXEL, _ENVELOPE = 4 * 254, 1 << 20
+"""Upper bounds for a response: float32 for each of the most classes that a model can have, and in JSON their names."""
 
 _PROBE = 64
 
@@ -61,9 +61,9 @@ class Client:
     ) -> None:
         """server: an address, such as ``http://localhost:8080``, or ``boto3.client("sagemaker-runtime")``.
 
-        endpoint: the endpoint's name. timeout: seconds for one image, retries included; on an endpoint the timeouts of
-        the runtime client count for each call. max_request, max_response: bytes; by default there is no limit over
-        HTTP, and the platform's of 6,291,456 on an endpoint.
+        endpoint: the endpoint's name. timeout: seconds for one request, of which an image in tiles takes several, with
+        its repetitions; on an endpoint the timeouts of the runtime client count for each call. max_request,
+        max_response: bytes; by default there is no limit over HTTP, and the platform's of 6,291,456 on an endpoint.
         Raises UserError for an address that is not one.
         """
         self._transport: Transport
@@ -133,20 +133,27 @@ class Client:
         """Segment many images, `threads` at a time; yields in the order of the images, which are read as needed.
 
         return_exceptions: whether to yield the errors of `predict` in place of segmentations, instead of raising them.
+        An error of `images` itself is raised after the results of the images before it.
         """
         remaining = iter(images)
+        broken: Exception | None = None
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[Segmentation]] = deque()
             try:
                 while True:
-                    for image in islice(remaining, 2 * threads - len(waiting)):
-                        waiting.append(pool.submit(self.predict, image, accept=accept, oversize=oversize))
+                    try:
+                        for image in islice(remaining, 2 * threads - len(waiting)):
+                            waiting.append(pool.submit(self.predict, image, accept=accept, oversize=oversize))
+                    except Exception as error:
+                        remaining, broken = iter(()), error
+                    if not waiting and broken:
+                        raise broken
                     if not waiting:
                         return
-                    error = waiting[0].exception()
-                    if isinstance(error, SemsegError) and return_exceptions:
+                    failure = waiting[0].exception()
+                    if isinstance(failure, SemsegError) and return_exceptions:
                         waiting.popleft()
-                        yield error
+                        yield failure
                     else:
                         yield waiting.popleft().result()
             finally:

@@ -10,7 +10,6 @@ from semseg.client.sources import Source
 from semseg.client.transport import Reply
 from semseg.errors import ServerError, UserError
 
-_CONNECT_SECONDS = 10.0
 _PIECE = 1 << 16
 _LONGEST_ERROR = 1 << 14
 _CONNECTIONS = 32
@@ -24,10 +23,9 @@ class HttpTransport:
         import requests  # here: endpoints are called without it
         from requests.adapters import HTTPAdapter
 
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(url):
             raise UserError(f"{url!r:.100} is not the address of a server.", "Give one like 'http://localhost:8080'.")
-        self._url = url if parts.path.endswith("/invocations") else url.rstrip("/") + "/invocations"
+        self._url = url.rstrip("/").removesuffix("/invocations") + "/invocations"
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
@@ -40,13 +38,18 @@ class HttpTransport:
         for last in (False, True):
             try:
                 return self._post(source, accept, until, most)
-            except requests.Timeout as error:
-                raise ServerError(f"{self._url} did not answer within {seconds:.3g} s.", "Is it overloaded?") from error
-            except requests.ConnectionError as error:
-                if last:  # a server may close an idle connection at the moment it is used
-                    raise ServerError(f"{self._url} cannot be reached: {_cause(error)}.", "Is it running?") from error
             except requests.RequestException as error:
-                raise ServerError(f"The response of {self._url} is broken: {_cause(error)}.", "Try again.") from error
+                late = isinstance(error, requests.Timeout) or time.monotonic() >= until
+                lost = isinstance(error, requests.ConnectionError)
+                if lost and not late and not last:
+                    continue  # a server may close an idle connection at the moment it is used
+                if late:
+                    message, hint = f"{self._url} did not answer within {seconds:.3g} s.", "Is it overloaded?"
+                elif lost:
+                    message, hint = f"{self._url} cannot be reached: {_cause(error)}.", "Is it running?"
+                else:
+                    message, hint = f"The response of {self._url} is broken: {_cause(error)}.", "Try again."
+                raise ServerError(message, hint) from error
         raise AssertionError("unreachable")
 
     def _post(self, source: Source, accept: str, until: float, most: int) -> Reply:
@@ -57,7 +60,7 @@ class HttpTransport:
             self._url,
             data=source.data,
             headers={"Content-Type": source.content_type, "Accept": accept},
-            timeout=(min(_CONNECT_SECONDS, left), left),
+            timeout=left,
             allow_redirects=False,
             stream=True,
         ) as response:
@@ -78,6 +81,15 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL is of HTTP and has a host, and a port, if any, that exists."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _cause(error: BaseException) -> str:

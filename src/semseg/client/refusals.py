@@ -15,6 +15,7 @@ from semseg.errors import (
     ServerError,
     TooLargeError,
     UnsupportedMediaError,
+    one_line,
 )
 
 _KINDS: dict[int, type[SemsegError]] = {
@@ -23,14 +24,16 @@ _KINDS: dict[int, type[SemsegError]] = {
     415: UnsupportedMediaError,
 }
 _BUSY = (429, 503)
+_LONGEST = 2048
+"""Characters of an error of this project, at most."""
 
 
 def refusal(status: int, body: bytes, retry_after: str = "") -> SemsegError:
     """Return the error for a response that is not 200; body: its JSON or text; retry_after: its header's value."""
-    message, hint = f"The server answered {status}: {body[:200].decode(errors='replace').strip()}", ""
-    with suppress(ValueError, KeyError, TypeError):
+    message, hint = f"The server answered {status}: {one_line(body[:200].decode(errors='replace').strip())}", ""
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
         content = json.loads(body)
-        message, hint = str(content["error"]), str(content["hint"])
+        message, hint = (one_line(str(content[key])[:_LONGEST]) for key in ("error", "hint"))
     if status in _BUSY:
         return BusyError(message, hint, retry_seconds(retry_after))
     if 400 <= status < 500:

@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from semseg.codecs.image_like import ImageLike, as_rgb, checked_pixels, read_image, unknown_type
+from semseg.codecs.image_like import ImageLike, as_rgb, checked_image, checked_pixels, read_image, unknown_type
 from semseg.codecs.images import decode_image, open_image
-from semseg.errors import ImageError
+from semseg.errors import ImageError, one_line
 from semseg.types import UInt8
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -50,11 +50,11 @@ def load(image: ImageLike) -> Source:
     """
     match image:
         case str() | os.PathLike():
-            return Source(read_image(image), os.fspath(image))
+            return Source(read_image(image), one_line(os.fspath(image)))
         case bytes() | bytearray() | memoryview():
             return Source(bytes(image))
         case Image.Image():
-            return Source(_png(image if image.mode in _PNG_MODES else as_rgb(image)))
+            return Source(_png(checked_image(image) if image.mode in _PNG_MODES else as_rgb(image)))
         case np.ndarray():
             return Source(_png(Image.fromarray(checked_pixels(image))))
     raise unknown_type(image)

@@ -1,63 +1,133 @@
-"""Converts TIFF, WebP and BMP files to PNG, without loss beyond their own."""
+"""Opens TIFF, WebP and BMP files as well as JPEG and PNG, and converts them to PNG: for a user's own files.
+
+A file's content decides what it is, whatever its name. Pixels count as stored, as in JPEG and PNG files: alpha is
+dropped and the orientation ignored.
+"""
 
 from __future__ import annotations
 
 import io
-import warnings
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from semseg.codecs.images import MAX_PIXELS, pillow_errors
-from semseg.errors import ImageError, TooLargeError
+from semseg.codecs.images import MAX_PIXELS, decode_whole, open_image, pillow_errors, require_pixels
+from semseg.codecs.kinds import BMP, TIFF, WEBP, Kind, kind_of
+from semseg.codecs.masks import grey_step
+from semseg.errors import ImageError
+from semseg.types import UInt8
 
-IMAGE_FORMATS = {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP", ".bmp": "BMP"}
-"""Pillow's formats of images that can be converted, by suffix."""
-
-MASK_FORMATS = {suffix: name for suffix, name in IMAGE_FORMATS.items() if name != "WEBP"}
-"""Those of masks; WebP is left out, because most of its files have lost the exact values."""
-
-_IMAGE_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
-_MASK_MODES = ("1", "L", "P", "RGB", "I;16")
+_IMAGE_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B")
+_MASK_MODES = ("1", "L", "P", "RGB", "I;16", "I;16B")
+_ORIENTATION, _TILE_SIDES = 274, (322, 323)
+"""TIFF 6.0, tags Orientation, TileWidth and TileLength."""
 
 
-def image_to_png(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return an image as a PNG file of mode RGB; alpha is dropped. Raises ImageError, TooLargeError and OSError."""
-    image = _decoded(path, IMAGE_FORMATS, max_pixels)
+class _StoredTiff(TiffImageFile):
+    """A TIFF file whose pixels stay as they are stored; Pillow turns them as the orientation says.
+
+    It is kept as Exif data, as JPEG and PNG files have it: the data check compares that of image and mask.
+    """
+
+    def _setup(self) -> None:
+        orientation = self.tag_v2.pop(_ORIENTATION, None)
+        super()._setup()
+        self._require_tiles()
+        if orientation in range(2, 9):
+            exif = Image.Exif()
+            exif[_ORIENTATION] = orientation
+            self.info["exif"] = exif.tobytes()
+
+    def _require_tiles(self) -> None:
+        """Raise ImageError for tiles that are larger than an image may be: a whole one is decoded at a time."""
+        width, height = (self.tag_v2.get(side, 1) for side in _TILE_SIDES)
+        if not (isinstance(width, int) and isinstance(height, int) and width * height <= MAX_PIXELS):
+            raise ImageError(
+                f"The TIFF file's tiles have {width} x {height} pixels, more than the {MAX_PIXELS} allowed.",
+                "Save it without tiles, or with smaller ones.",
+            )
+
+    def load_end(self) -> None:
+        """Do nothing. Called after decoding; Pillow's own method turns the image."""
+
+
+_FILES: dict[Kind | None, type[ImageFile]] = {TIFF: _StoredTiff, WEBP: WebPImageFile, BMP: BmpImageFile}
+
+
+def decode_any(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
+    """Decode a file that `open_any` opens: uint8 (H, W, 3), RGB, as `images.decode_image` does. Raises its errors."""
+    return decode_whole(open_any(data, max_pixels))
+
+
+def open_any(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile:
+    """Parse and check the header of a JPEG, PNG, TIFF, WebP or BMP file; no pixel is decoded.
+
+    Raises ImageError, also for several images in a file (pages, an animation) and for samples that are neither integers
+    of up to 8 bits nor grey of 16, and TooLargeError.
+    """
+    if kind_of(data) not in _FILES:
+        return open_image(data, max_pixels)
+    image = _opened(data, max_pixels)
     if image.mode not in _IMAGE_MODES:
         raise ImageError(f"The image has mode {image.mode}, not 8 bits a sample.", "Scale its values to 8 bits.")
-    with pillow_errors():
-        file = io.BytesIO()
-        image.convert("RGB").save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    return image
 
 
-def mask_to_png(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return a mask as a PNG file with the same values and, if it has one, the same palette.
+def image_to_png(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return an image of another format as a PNG file of mode RGB, or I;16 if it is grey of 16 bits.
 
-    Raises ImageError, TooLargeError and OSError.
+    Bytes of no format that is converted, JPEG and PNG above all, are returned as they are. Raises as `open_any` does.
     """
-    image = _decoded(path, MASK_FORMATS, max_pixels)
+    if kind_of(data) not in _FILES:
+        return data
+    image = open_any(data, max_pixels)
+    with pillow_errors():
+        image.load()
+        return _png(image if image.mode.startswith("I;16") else image.convert("RGB"), image.info)
+
+
+def mask_to_png(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return a TIFF or BMP mask as a PNG file with the same values and, if it has one, the same palette.
+
+    Other bytes are returned as they are, WebP too, as most of its files have lost the exact values. Raises ImageError
+    and TooLargeError.
+    """
+    if kind_of(data) not in (TIFF, BMP):
+        return data
+    image = _opened(data, max_pixels)
     if image.mode not in _MASK_MODES:
         raise ImageError(f"The mask has mode {image.mode}.", "Save masks as PNG of one 8-bit channel.")
+    layout = next((str(tile.args[0]) for tile in image.tile if isinstance(tile.args, tuple)), "")
     with pillow_errors():
-        file = io.BytesIO()
-        image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
-def _decoded(path: Path, formats: dict[str, str], max_pixels: int) -> Image.Image:
-    """Decode the only image in a file, which must have one of the formats."""
-    with path.open("rb") as file, pillow_errors(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here
-        image = Image.open(file, formats=tuple(set(formats.values())))
-        width, height = image.size
-        if width * height > max_pixels:
-            raise TooLargeError(
-                f"The image has {width} x {height} pixels, more than the {max_pixels} allowed.",
-                "Give a smaller image, or cut it into tiles.",
-            )
-        if (frames := getattr(image, "n_frames", 1)) != 1:
-            raise ImageError(f"The file has {frames} images.", "Save each of them as a file.")
         image.load()
+        values: Image.Image = image
+        if image.mode == "L" and layout.startswith(("L;2", "L;4")):  # Pillow spreads these values over 0 to 255
+            values = Image.fromarray(np.asarray(image) // np.uint8(grey_step(int(layout[2]))))
+        return _png(values, image.info)
+
+
+def _opened(data: bytes, max_pixels: int) -> ImageFile:
+    """The only image in a file of another format than JPEG and PNG, its header parsed.
+
+    Pillow's plugins are called directly, as `images.open_image` does.
+    """
+    with pillow_errors():
+        image = _FILES[kind_of(data)](io.BytesIO(data))
+    require_pixels(image.size, max_pixels)
+    if getattr(image, "is_animated", False):
+        raise ImageError("The file has several images.", "Save each of them as a file.")
     return image
+
+
+def _png(pixels: Image.Image, info: dict[Any, Any]) -> bytes:
+    """A PNG file of the pixels with the Exif data in Pillow's `info` of the image that they are from."""
+    if pixels.mode == "I;16B":
+        pixels = Image.fromarray(np.asarray(pixels).astype(np.uint16))
+    file = io.BytesIO()
+    pixels.save(file, "PNG", compress_level=1, exif=info.get("exif", b""))
+    return file.getvalue()

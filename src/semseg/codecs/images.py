@@ -134,13 +134,18 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile
         raise not_jpeg_or_png(data)
     with pillow_errors():
         image = opened(data)
-    width, height = image.size
+    require_pixels(image.size, max_pixels)
+    return image
+
+
+def require_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Raise TooLargeError for an image of more than `max_pixels` pixels; size: (width, height)."""
+    width, height = size
     if width * height > max_pixels:
         raise TooLargeError(
             f"The image has {width} x {height} pixels, more than the {max_pixels} allowed.",
             "Give a smaller image, or cut it into tiles.",
         )
-    return image
 
 
 @contextmanager
@@ -162,6 +167,6 @@ def reduced_to_rgb(image: Image.Image) -> Image.Image:
     """Return a decoded image in mode RGB; 16-bit samples are cut to their upper 8 bits."""
     if image.mode == "RGB":
         return image
-    if image.mode == "I;16":  # convert() would clip at 255; Pillow cuts 16-bit colour to its upper 8 bits as well
+    if image.mode.startswith("I;16"):  # convert() would clip at 255; Pillow cuts 16-bit colour to 8 bits as well
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

@@ -32,6 +32,7 @@ CONVERT = "Convert it to PNG, or to JPEG if it is a photo."
 
 _UNPACK = "Unpack it first."
 _ITSELF = "Give the bytes of the JPEG or PNG file itself"
+TAR = Kind("a tar archive", _UNPACK)
 _BINARY_MODE = "Bytes are missing or altered: copy the file again in binary mode."
 
 
@@ -39,12 +40,16 @@ def _image(name: str) -> Kind:
     return Kind(name, CONVERT, image=True)
 
 
+TIFF = _image("a TIFF file")
+WEBP = _image("a WebP file")
+BMP = _image("a BMP file")
+
 _BINARY: tuple[tuple[bytes, Kind], ...] = (
     (rb"\xff\xd8\xff", JPEG),
     (rb"\x89PNG\r\n\x1a\n", PNG),
-    (rb"RIFF....WEBP", _image("a WebP file")),
+    (rb"RIFF....WEBP", WEBP),
     (rb"GIF8", _image("a GIF file")),
-    (rb"II[*+]\0|MM\0[*+]", _image("a TIFF file")),
+    (rb"II[*+]\0|MM\0[*+]", TIFF),
     (rb"....ftyp(?:....){,8}?avi[fs]", _image("an AVIF file")),
     (rb"....ftyp(?:he[iv][cmsx]|mif1|msf1)", _image("a HEIC file")),
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xffO\xffQ", _image("a JPEG 2000 file")),
@@ -65,7 +70,7 @@ _BINARY: tuple[tuple[bytes, Kind], ...] = (
     (rb"\xfd7zXZ\0", Kind("xz data", _UNPACK)),
     (rb"7z\xbc\xaf\x27\x1c", Kind("a 7-Zip file", _UNPACK)),
     (rb"Rar!\x1a\x07", Kind("a RAR file", _UNPACK)),
-    (rb".{257}ustar", Kind("a tar archive", _UNPACK)),
+    (rb".{257}ustar", TAR),
     (rb"x[\x01\x5e\x9c\xda][^ -~]", Kind("zlib data", _UNPACK)),
     (
         rb"\x00\x05\x16[\x00\x07]",
@@ -85,7 +90,7 @@ _BINARY: tuple[tuple[bytes, Kind], ...] = (
         Kind("a multipart form", f"{_ITSELF}; a request may be a form that says so, as curl --form makes it."),
     ),
     (rb"\s*HTTP/[0-9.]+ [0-9]{3}", Kind("an HTTP response with its headers", "Save only its body.")),
-    (rb"BM.{4}\0|BM[^ -~]", _image("a BMP file")),
+    (rb"BM.{4}\0|BM[^ -~]", BMP),
 )  # fmt: skip
 """Patterns of the first bytes of binary formats."""
 

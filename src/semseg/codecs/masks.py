@@ -22,7 +22,12 @@ FEW_BITS = frozenset(_GREY_BITS.values())
 """The bit depths of grey below 8 bits."""
 
 _SIXTEEN_BIT = {"RGB;16B": "16-bit RGB", "LA;16B": "16-bit LA", "RGBA;16B": "16-bit RGBA"}
-_HINT = "Save masks as PNG of one 8-bit channel: mode P (palette, recommended) or L (grey)."
+_FORM = "PNG of one 8-bit channel: mode P (palette, recommended) or L (grey)."
+_HINT = f"Save masks as {_FORM}"
+_COLOUR_HINT = (
+    "A label map of colours says it: --label-map FILE of train, evaluate, quantize and browse; `semseg check` suggests "
+    f"one. Or save masks as {_FORM}"
+)
 
 
 def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS, spread: Container[int] = ()) -> UInt8:
@@ -100,5 +105,5 @@ def _one_channel(samples: NDArray[Any], mode: str) -> UInt8:
     if mode in ("LA", "RGBA") and np.ptp(samples[..., -1]):
         raise ImageError(f"The mask has mode {mode} and varying transparency.", _HINT)
     if mode in ("RGB", "RGBA") and (samples[..., :2] != samples[..., 1:3]).any():
-        raise ImageError(f"The mask has mode {mode} and colours: which one is which class is unknown.", _HINT)
+        raise ImageError(f"The mask has mode {mode} and colours: which one is which class is unknown.", _COLOUR_HINT)
     return np.ascontiguousarray(samples[..., 0])

@@ -38,7 +38,7 @@ def labels_of(regions: Iterable[tuple[int, NDArray[np.int64]]], height: int, wid
     """Return the class ids, uint8 (height, width), of regions that cover each pixel once.
 
     regions: ids 0 to 255 with their run lengths, int64, from 0 up, as `run_lengths` gives them.
-    Raises FormatError if they cover a pixel never or more than once.
+    Raises FormatError for other ids, and if they cover a pixel never or more than once.
     """
     runs_inside = []
     for class_id, runs in regions:
@@ -46,6 +46,8 @@ def labels_of(regions: Iterable[tuple[int, NDArray[np.int64]]], height: int, wid
         runs_inside.append(np.stack([starts, lengths, np.full(len(lengths), class_id)])[:, lengths != 0])
     every = np.concatenate([np.empty((3, 0), np.int64), *runs_inside], axis=1)
     starts, lengths, classes = every[:, np.argsort(every[0])]
+    if classes.size and not 0 <= classes.min() <= classes.max() <= 255:
+        raise FormatError("has regions of a class beyond 0 to 255")
     expected = np.concatenate([[0], np.cumsum(lengths)])
     if (lengths < 0).any() or not np.array_equal(np.append(starts, height * width), expected):
         raise FormatError(f"has regions that do not cover each of {width} x {height} pixels once")

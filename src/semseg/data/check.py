@@ -66,10 +66,11 @@ def check(
     reports = tuple(split.report() for split in statistics)
     missing = [problem for listing, _ in splits for problem in listing.problems]
     proposal = propose(reports, [split.value_colors for split in statistics], palettes)
-    problems = [problem for split in statistics for problem in split.problems(proposal)]
+    first = next((report.name for report in reports if report.colored and report.colors), "")
+    problems = [problem for split in statistics for problem in split.problems(proposal, first)]
     warnings = (
         *contradictions([(report.name, report.label_map) for report in reports]),
-        *palette_suspicion(palettes, reports, proposal),
+        *palette_suspicion(palettes, reports, None if first else proposal),
         *suspicions(reports),
     )
     return Report(reports, (*missing, *problems), warnings, proposal.source if proposal else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,27 @@ class LoadedFile:
         if isinstance(self.content, DataError):
             raise self.content
         return self.content
+
+
+@dataclass(frozen=True)
+class ConvertedFile:
+    """A file in another format than that of the bytes that are read.
+
+    convert: makes these of its own bytes; may raise ImageError.
+    """
+
+    file: File
+    convert: Callable[[bytes], bytes]
+
+    @property
+    def name(self) -> str:
+        """The name of the file itself."""
+        return self.file.name
+
+    def read(self) -> bytes:
+        """The converted bytes. Raises DataError, with its name."""
+        with naming(self):
+            return self.convert(self.file.read())
 
 
 def load(file: File) -> LoadedFile:

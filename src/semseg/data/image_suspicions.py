@@ -7,7 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from semseg.data.report import SplitReport, count_of, files_of
+from semseg.data.report import SplitReport, files_of
+from semseg.errors import count_of
 
 _FEW_VALUES = 64
 """The number of different upper bytes in 14-bit data stored as 16 bits; 12-bit data has 16."""

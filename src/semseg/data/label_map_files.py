@@ -28,8 +28,8 @@ def find_label_map(channel: str, annotation: Path | None, label_map: Path | None
     label_map: the directory of the channel ``label_map``; None if it is not given. annotation: the directory of the
     annotation channel; None with a manifest or in Pipe mode. The first of these files is read:
     ``label_map/<channel>_label_map.json``, ``label_map/label_map.json``, ``annotation/label_map.json``.
-    Without any, the default is scale 1, with a warning, as in the built-in algorithm. For ``test``, which that does not
-    have, it is an error if the other splits have maps: its own was probably forgotten.
+    Without any, the default is scale 1, with a warning for these channels, as in the built-in algorithm. For ``test``,
+    which that does not have, it is an error if the other splits have maps: its own was probably forgotten.
 
     The names of the classes are those of the map, or else of the first of `class_names.FILES` in either directory;
     invalid ones in the annotation channel are ignored with a warning.
@@ -67,7 +67,8 @@ def _default(channel: str, label_map: Path | None, num_classes: int) -> LabelMap
     has_maps = label_map is not None and any((label_map / name).is_file() for name in LABEL_MAP_NAMES)
     if label_map is not None and has_maps and channel == TEST[0]:
         raise _forgotten(channel, label_map)
-    _warn_of_default(channel, label_map if has_maps else None)
+    if channel in (*SPLITS, TEST[0]):  # the warning is a line of the built-in algorithm's log
+        _warn_of_default(channel, label_map if has_maps else None)
     return parse_label_map(DEFAULT, num_classes, f"the default label map of {channel}")
 
 

@@ -1,17 +1,28 @@
-"""Opens a folder of images with a folder of annotations, to measure a model on them."""
+"""Opens a user's folder of images, alone or with one of annotations, to run a model on them or to measure it."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from semseg.codecs.conversion import image_to_png, mask_to_png
+from semseg.data.files import ConvertedFile, File, LocalFile
+from semseg.data.image_files import is_converted
 from semseg.data.label_map import read_label_map
 from semseg.data.label_map_files import find_label_map
-from semseg.data.pairs import Pair, list_pairs
+from semseg.data.matching import match
+from semseg.data.pairs import Pair
 from semseg.data.report import Report
 from semseg.data.samples import Sampler
+from semseg.data.strays import nothing_found, warn_of
+from semseg.data.user_folders import UserFolder, find_images, find_pair
+from semseg.errors import DataError, one_line
 from semseg.machine import usable_cores
 from semseg.types import Classes
+
+_NAMES = ("images", "annotations")
 
 
 @dataclass(frozen=True)
@@ -28,21 +39,54 @@ class LabelledFolder:
 
 
 def open_labelled(
-    images: Path, annotations: Path, label_map: Path | None, num_classes: int, ending: str = ""
+    images: Path, annotations: Path, label_map: Path | None, num_classes: int, suffix: str = ""
 ) -> LabelledFolder:
-    """Lists the pairs of two folders, or of the folders in them if they have no files of their own.
+    """Lists the pairs of two folders, as `find_pair` finds them; other formats are converted when files are read.
 
-    label_map: a JSON file for the masks; None for `label_map.json` in their folder, if there is one. ending: as
-    `list_pairs` has it. Raises DataError for a file without a partner and for the label map, ChannelError for a folder
-    that cannot be read.
+    label_map: a JSON file for the masks; None for `label_map.json` in their folder, if there is one. suffix: what the
+    names of masks have after those of their images, such as `_L`. Raises DataError for a file without a partner, an
+    empty folder and the label map, ChannelError for a folder that cannot be read or does not fit.
     """
-    listing = list_pairs("images", images, annotations, ending, of_user=True)
-    Report((), listing.problems, ()).raise_problems()
+    image_of, mask_of = find_pair(_NAMES, images, annotations, suffix)
+    problems = [*_reported(image_of), *_reported(mask_of)]
+    matches = match((images, annotations), image_of.files, mask_of.files, suffix_helps=True)
+    Report((), (*problems, *matches.problems), ()).raise_problems()
     found = (
         read_label_map(label_map, num_classes)
         if label_map
-        else find_label_map("annotations", annotations, None, num_classes)
+        else find_label_map(_NAMES[1], annotations, None, num_classes)
     )
     # The sizes of crops are unused: images are whole.
     sampler = Sampler(found, crop_size=0, base_size=0, seed=0, workers=usable_cores(), checked=False)
-    return LabelledFolder(listing.pairs, sampler, listing.classes(found))
+    image_file, mask_file = _opener(image_to_png), _opener(mask_to_png)
+    pairs = tuple(Pair(image_file(image), mask_file(mask)) for image, mask in matches.pairs)
+    return LabelledFolder(pairs, sampler, found.classes)
+
+
+def list_images(images: Path) -> tuple[File, ...]:
+    """Lists the images in a folder, as `find_images` finds them, sorted by name; other files are named in warnings.
+
+    Raises DataError if there is none, and ChannelError if the folder cannot be read or two images have the same name.
+    """
+    found = find_images(_NAMES[0], images)
+    for problem in _reported(found):
+        raise problem
+    return tuple(map(_opener(image_to_png), found.files.values()))
+
+
+def _reported(folder: UserFolder) -> list[DataError]:
+    """Warns of files that are not read, and returns a problem if none is."""
+    warn_of(folder.others, folder.suffixes)
+    what = one_line(str(folder.path))
+    return [] if folder.files else [nothing_found(what, folder.path, folder.suffixes, folder.others)]
+
+
+def _opener(convert: Callable[[bytes], bytes]) -> Callable[[Path], File]:
+    """Makes a file of a path, which is converted when it is read; at most one for each core at a time."""
+    turns = threading.Semaphore(usable_cores())
+
+    def converted(data: bytes) -> bytes:
+        with turns:
+            return convert(data)
+
+    return lambda path: ConvertedFile(LocalFile(path), converted) if is_converted(path) else LocalFile(path)

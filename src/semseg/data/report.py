@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from semseg.codecs.colors import color_name
 from semseg.data.label_map import LabelMap
 from semseg.data.pairs import Listing
-from semseg.errors import DataError, first_few
+from semseg.errors import DataError, count_of, first_few
 from semseg.types import Classes
 
 Counts = NDArray[np.int64]
@@ -94,6 +94,11 @@ class SplitReport:
     def ignored(self) -> int:
         """The number of pixels that the label map ignores."""
         return int(self.values.sum() - self.class_pixels.sum()) - self.unlisted - self.invalid
+
+    def extreme_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The sizes (width, height) with the fewest and the most pixels: one if they are equal, none without images."""
+        ordered = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        return tuple(dict.fromkeys((*ordered[:1], *ordered[-1:])))
 
     def shares(self) -> NDArray[np.float64] | None:
         """The share of each class in all pixels with a class: float64 (num_classes,), 0 to 1; None without any."""
@@ -176,11 +181,6 @@ def describe_colors(colors: Sequence[tuple[int, int]]) -> str:
     """Colours with their share of all pixels: ``#000000 71.25 %, #2ca02c 20 % and 3 more``."""
     total = sum(pixels for _, pixels in colors)
     return first_few([f"{color_name(color)} {percent(pixels / total)}" for color, pixels in colors], COLORS_SHOWN)
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number with its noun: ``1 problem``, ``2 problems``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def files_of(found: Occurrences, noun: str, name: str) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semseg.codecs.colors import color_name
+from semseg.files import naming_full_disk
 from semseg.types import UInt8
 
 Floats = NDArray[np.floating[Any]]
@@ -25,6 +26,7 @@ def write_shapes(directory: Path, train: int, validation: int, size: tuple[int, 
 
     train, validation: the number of images of each split. The directories are train, train_annotation, validation and
     validation_annotation. The class ids are the indices of `CLASSES`. The same arguments produce the same files.
+    Raises DiskFullError and OSError.
     """
     rng = np.random.default_rng(seed)
     for channel, count in (("train", train), ("validation", validation)):
@@ -35,15 +37,19 @@ def write_shapes(directory: Path, train: int, validation: int, size: tuple[int, 
             image, labels = draw(size, rng)
             mask = Image.fromarray(labels)
             mask.putpalette(b"".join(color.to_bytes(3) for color in COLORS))
-            Image.fromarray(image).save(images / f"{number:04}.jpg", quality=92)
-            mask.save(masks / f"{number:04}.png")
+            with naming_full_disk(images):
+                Image.fromarray(image).save(images / f"{number:04}.jpg", quality=92)
+            with naming_full_disk(masks):
+                mask.save(masks / f"{number:04}.png")
 
 
 def write_names(directory: Path) -> None:
     """Write the names and colours of the classes beside the masks that `write_shapes` has written to `directory`."""
     lines = [f"{name} {color_name(color)}\n" for name, color in zip(CLASSES, COLORS, strict=True)]
     for channel in ("train", "validation"):
-        (directory / f"{channel}_annotation" / "classes.txt").write_text("".join(lines))
+        masks = directory / f"{channel}_annotation"
+        with naming_full_disk(masks):
+            (masks / "classes.txt").write_text("".join(lines))
 
 
 def draw(size: tuple[int, int], rng: np.random.Generator) -> tuple[UInt8, UInt8]:

@@ -130,12 +130,15 @@ class SplitStatistics:
             digests=np.array(self._digests, np.int64),
         )
 
-    def problems(self, proposal: Proposal | None) -> list[DataError]:
-        """The problems in order of the files; all masks of unlisted colours are one problem, in place of the first."""
+    def problems(self, proposal: Proposal | None, suggested_for: str) -> list[DataError]:
+        """The problems in order of the files; all masks of unlisted colours are one problem, in place of the first.
+
+        suggested_for: the split whose problem has the proposed label map, which fits all.
+        """
         problems, split = list(self._problems), self.report()
         if self._colored:
             index, first = self._colored[0]
-            problems.insert(index, _colored_problem(first, split, proposal))
+            problems.insert(index, _colored_problem(first, split, proposal, suggested_for))
         if split.values.any() and not split.class_pixels.any() and not split.invalid:
             problems.append(
                 DataError(f"Every pixel of the annotations of {split.name} is ignored.", "Check the label map.")
@@ -153,7 +156,7 @@ class SplitStatistics:
         return np.bincount(self.label_map.table, values, 256)[: self.label_map.num_classes].astype(np.int64)
 
 
-def _colored_problem(first: DataError, split: SplitReport, proposal: Proposal | None) -> DataError:
+def _colored_problem(first: DataError, split: SplitReport, proposal: Proposal | None, suggested_for: str) -> DataError:
     """One problem for all masks of unlisted colours: the first error, their number, their colours and a label map."""
     message = first.message
     if split.colored > 1:
@@ -164,9 +167,12 @@ def _colored_problem(first: DataError, split: SplitReport, proposal: Proposal | 
             "photographs.",
             "Masks must not be stored as JPEG, smoothed or resized with interpolation before they are saved as PNG.",
         )
+    message = f"{message} The colours: {describe_colors(split.colors)}."
+    if suggested_for != split.name:
+        return DataError(message, f"The label map suggested for {suggested_for} is for {split.name} too.")
     notes = "".join(f"{note} " for note in proposal.notes)
     return DataError(
-        f"{message} The colours: {describe_colors(split.colors)}.",
+        message,
         f"{notes}Give a label map for all splits, with your class ids (semseg check "
         f"--write-label-map FILE writes it): {proposal.text}.",
     )

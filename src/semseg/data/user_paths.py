@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from semseg.data.arrangement import origin
 from semseg.data.label_map_files import LABEL_MAP_NAMES
 from semseg.data.local_job import visible_name
 from semseg.errors import SemsegError, one_line
@@ -47,15 +48,15 @@ def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[Calla
 
 
 def _with_linked_files(text: str, paths: Paths, channels: Mapping[str, str]) -> str:
-    """Replaces files of channels that were made of links, as `data.arrangement` makes them, by the user's files."""
+    """Replaces files of channels by the user's: those that `data.arrangement` made, and those of a linked folder."""
     names = [name for name in (*SPLITS, *ANNOTATIONS, *TEST) if not Path(channels.get(name, "")).is_file()]
 
     def file_of(match: re.Match[str]) -> str:
-        name = match[2].rstrip(".")
-        link = paths.channel(match[1]) / name
-        if link.parent.is_symlink() or not link.is_symlink():
-            return match[0]
-        return one_line(str(link.readlink())) + match[2][len(name) :]
+        channel, name = paths.channel(match[1]), match[2].rstrip(".")
+        own = origin(channel, name)
+        if own is None and channel.is_symlink() and match[1] in channels:
+            own = Path(channels[match[1]], name)
+        return one_line(str(own)) + match[2][len(name) :] if own else match[0]
 
     folder = re.escape(str(paths.channel("")))
     return re.sub(rf"(?<![^\s'\"(])(?:{folder}/)?({'|'.join(names)})/([^\s:,;/'\")]+)", file_of, text)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from semseg.data.report import Counts, Occurrences, SplitReport, count_of, files_of
-from semseg.errors import first_few
+from semseg.data.report import Counts, Occurrences, SplitReport, files_of
+from semseg.errors import count_of, first_few
 from semseg.types import IGNORED
 
 _SHOWN = 10

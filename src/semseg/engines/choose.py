@@ -171,9 +171,9 @@ def _device(engine: Engine, wanted: str, evidence: str) -> Device:
 
 
 def _precision(engine: Engine, device: Device, wanted: str) -> str:
-    """What training computes in: bfloat16 for `auto` where the device computes in it, else float32."""
+    """What training computes in; for `auto` the first that the engine offers."""
     offered = engine.precisions(device)
-    precision = ("bfloat16" if "bfloat16" in offered else "float32") if wanted == AUTO else wanted
+    precision = offered[0] if wanted == AUTO else wanted
     if precision in offered:
         return precision
     raise HyperparameterError(

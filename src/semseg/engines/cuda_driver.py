@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from semseg.errors import DeviceError
 from semseg.machine import gpu_files
+
+logger = logging.getLogger(__name__)
 
 LIBRARY = "libcuda.so.1"
 
@@ -62,9 +65,37 @@ def first_gpu(driver: ctypes.CDLL) -> Gpu | None:
 
 
 def like_the_first(driver: ctypes.CDLL, gpus: int) -> int:
-    """Return how many of the first `gpus` GPUs, from the first on, have its name and its compute capability."""
+    """Return how many of the first `gpus` GPUs, from the first on, have its name and its compute capability.
+
+    Logs a warning if another one follows: parts of a batch are equal, and all are computed in the same precision.
+    """
     first = _gpu(driver, 0)
-    return next((number for number in range(1, gpus) if _gpu(driver, number) != first), gpus)
+    alike = next((number for number in range(1, gpus) if _gpu(driver, number) != first), gpus)
+    if alike < gpus:
+        logger.warning(
+            "Of %d GPUs only the first %d are used: the next is of another kind. CUDA_VISIBLE_DEVICES selects others.",
+            gpus,
+            alike,
+        )
+    return alike
+
+
+def why_unusable(driver: ctypes.CDLL) -> str:
+    """Return what the driver answers if this process cannot compute on the first GPU; empty if it can.
+
+    Another process may have the GPU for itself. A context shows that, which takes 0.5 GB of the GPU's memory; it ends
+    at once, unless this process has it already: what asks need not be what computes.
+    """
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    code: int = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    )
+    if code != _SUCCESS:
+        return f"NVIDIA's driver answers {_words(driver, code)}"
+    driver.cuDevicePrimaryCtxRelease_v2(device)
+    return ""
 
 
 def _gpu(driver: ctypes.CDLL, number: int) -> Gpu | None:

@@ -187,6 +187,7 @@ class Engine(Protocol):
     def precisions(self, device: Device, /) -> tuple[str, ...]:
         """What training can compute in on a device: `float32`, and maybe `bfloat16` and `float16`.
 
+        The first is that of `auto`: bfloat16 where the device computes faster in it than in float32, else float32.
         Parameters, running statistics, interpolation and the criterion are in float32 in any case.
         """
         ...

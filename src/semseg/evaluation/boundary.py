@@ -66,7 +66,7 @@ def boundary_f1(labels: UInt8, predicted: UInt8, num_classes: int) -> list[float
     found, right = np.zeros(256, np.int64), np.zeros(256, np.int64)
     for inner, outer in _blocks(len(labels), math.floor(radius)):
         rows = slice(inner.start - outer.start, inner.stop - outer.start)
-        for label in np.intersect1d(real[outer], guessed[outer]):
+        for label in np.setdiff1d(np.intersect1d(real[outer], guessed[outer]), _NONE):
             on_real, on_guessed, on_counted = (part[outer] == label for part in (real, guessed, counted))
             box = _bounding_box(on_real | on_guessed)
             found[label] += np.count_nonzero((on_real[box] & _near(on_guessed[box], radius))[_within(rows, box)])

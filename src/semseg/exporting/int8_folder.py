@@ -9,9 +9,9 @@ from semseg.artifact.gate import Gate
 from semseg.artifact.model_dir import INT8, ModelDescription, describe
 from semseg.codecs.images import decode_image
 from semseg.data.files import File, naming
-from semseg.data.labelled_folder import open_labelled
+from semseg.data.labelled_folder import list_images, open_labelled
 from semseg.data.loader import ValidationLoader
-from semseg.data.pairs import Item, Pair, evenly, list_images
+from semseg.data.pairs import Item, Pair, evenly
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
 from semseg.exporting.int8 import CALIBRATION_IMAGES, VALIDATION_IMAGES, quantize
@@ -19,21 +19,21 @@ from semseg.inference.scoring import Labelled
 
 
 def quantize_folder(
-    directory: Path, images: Path, annotations: Path | None = None, label_map: Path | None = None, ending: str = ""
+    directory: Path, images: Path, annotations: Path | None = None, label_map: Path | None = None, suffix: str = ""
 ) -> Gate:
     """Write model_int8.onnx into a model directory if it passes its gate, else remove it. Returns the gate.
 
     images: a folder of at least two images; at most CALIBRATION_IMAGES and half of them calibrate, and at most
     VALIDATION_IMAGES of the others are the gate's. annotations: a folder of masks; without it the f32 network's own
     prediction counts as the truth, and every pixel that changes as an error. label_map: a JSON file for the masks;
-    without it `label_map.json` in their folder, if there is one. ending: what the stems of masks have besides those of
+    without it `label_map.json` in their folder, if there is one. suffix: what the names of masks have after those of
     their images, such as `_L`.
     Raises ArtifactError for the model, DataError for images and masks, and OSError; the file is unchanged then.
     """
     model = describe(directory)
     if annotations is None:
-        return _quantize(directory, model, list_images(images, of_user=True), _unlabelled)
-    folder = open_labelled(images, annotations, label_map, model.num_classes, ending)
+        return _quantize(directory, model, list_images(images), _unlabelled)
+    folder = open_labelled(images, annotations, label_map, model.num_classes, suffix)
     return _quantize(directory, model, folder.pairs, lambda pairs: _labelled(pairs, folder.sampler))
 
 

@@ -32,7 +32,7 @@ class Predictor:
         another.
         """
         self._backend = backend
-        self._origin = origin
+        self.origin = origin
         self.num_classes = num_classes
         self.max_tile_pixels = max_tile_pixels
         self.scale = scale
@@ -62,7 +62,7 @@ class Predictor:
         logits: Float32 = self._backend.logits(normalise(image))[0]
         if not np.isfinite(logits).all():  # 20 microseconds for 21 classes of 480 x 480
             raise ArtifactError(
-                f"The network of {self._origin} computes values that are infinite or NaN.",
+                f"The network of {self.origin} computes values that are infinite or NaN.",
                 "Its parameters are damaged, or its training diverged: train it again, or use another model.",
             )
         return logits

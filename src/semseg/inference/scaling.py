@@ -59,7 +59,7 @@ class Scale:
         """The text that `parse_scale` reads."""
         if self.long_side is not None:
             return BASE
-        return NONE if self.factor == 1 else f"{self.factor:g}"
+        return NONE if self.factor == 1 else f"{self.factor:.7g}"
 
     def memory(self, height: int, width: int) -> int:
         """The most bytes that `resized` takes beside the image, for an image of this size."""

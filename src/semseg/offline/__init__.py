@@ -1,1 +1,1 @@
-"""A model over files and folders: `semseg predict` and `semseg evaluate`."""
+"""A model over files and folders, `semseg predict` and `semseg evaluate`, and images with their masks."""

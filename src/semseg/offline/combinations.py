@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,7 @@ from semseg.artifact.model_dir import ModelDescription
 from semseg.data.labelled_folder import LabelledFolder
 from semseg.errors import ArtifactError, UserError
 from semseg.inference.load import load_predictor
-from semseg.inference.scaling import scale_of
+from semseg.inference.scaling import Scale, scale_of
 from semseg.offline.evaluate import Evaluation, evaluate
 from semseg.offline.model import Model
 
@@ -27,7 +27,10 @@ class Combination:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured with a combination, or the error that prevented it. The engine is the one that computed."""
+    """What was measured with a combination, or the error that prevented it.
+
+    Engine and precision are those that computed; where the model could not be loaded, those that were asked for.
+    """
 
     combination: Combination
     result: Evaluation | UserError | ArtifactError
@@ -51,23 +54,42 @@ def evaluate_all(
     choices: tuple[Sequence[str], Sequence[str], Sequence[str]],
     device: str,
     done: Callable[[], object],
+    origin: str,
 ) -> Iterator[Outcome]:
     """Yields the outcome of each combination, of which one at a time is in memory.
 
-    choices: engines, precisions and scales. device: one of `choose.DEVICES`. done: called after each image. Raises
-    UserError for a scale that the model does not have.
+    choices: engines, precisions and scales. device: one of `choose.DEVICES`. done: called after each image. origin:
+    what errors call the directory. Raises UserError for a scale that the model does not have.
     """
     engines, precisions, scales = choices
     read = {text: scale_of(model, text) for text in scales}
     for engine, precision in product(engines, precisions):
+        for outcome in _at_scales(directory, folder, (engine, precision, device), read, done):
+            if not isinstance(outcome.result, Evaluation):
+                outcome.result.message = outcome.result.message.replace(str(directory), origin)
+            yield outcome
+
+
+def _at_scales(
+    directory: Path,
+    folder: LabelledFolder,
+    chosen: tuple[str, str, str],
+    scales: Mapping[str, Scale],
+    done: Callable[[], object],
+) -> Iterator[Outcome]:
+    """Yields the outcomes of one engine and precision; at the end, the model is no longer in memory.
+
+    chosen: engine, precision and device. scales: by their text.
+    """
+    engine, precision, device = chosen
+    try:
+        model = Model(load_predictor(directory, engine, precision, place=device))
+    except (UserError, ArtifactError) as error:
+        yield from (Outcome(Combination(engine, precision, text), error.with_traceback(None)) for text in scales)
+        return
+    for text, scale in scales.items():
+        combination = Combination(model.engine, model.precision, text)
         try:
-            loaded = Model(load_predictor(directory, engine, precision, place=device))
+            yield Outcome(combination, evaluate(model, folder, scale, done))
         except (UserError, ArtifactError) as error:
-            yield from (Outcome(Combination(engine, precision, text), error) for text in scales)
-            continue
-        for text, scale in read.items():
-            combination = Combination(loaded.engine, precision, text)
-            try:
-                yield Outcome(combination, evaluate(loaded, folder, scale, done))
-            except (UserError, ArtifactError) as error:
-                yield Outcome(combination, error)
+            yield Outcome(combination, error.with_traceback(None))  # which holds the model

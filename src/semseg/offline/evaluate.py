@@ -14,11 +14,10 @@ from semseg.data.files import AHEAD_BYTES
 from semseg.data.labelled_folder import LabelledFolder
 from semseg.data.pairs import Pair
 from semseg.data.threads import READERS, map_in_order
-from semseg.errors import DataError, UserError
+from semseg.errors import DataError, UserError, count_of
 from semseg.evaluation.boundary import BoundaryF1, boundary_f1
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.evaluation.measures import Measures, measures
-from semseg.inference.memory import request_bytes
 from semseg.inference.scaling import Scale
 from semseg.machine import usable_cores
 from semseg.offline import pipeline
@@ -48,6 +47,11 @@ class Evaluation:
     seconds: float
     worst: tuple[WorstImage, ...]
 
+    def __repr__(self) -> str:
+        scores = f"mIOU {self.measures.mean_all.iou:.4f}, pixel accuracy {self.measures.pixel_accuracy:.4f}"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"Evaluation({count_of(self.images, 'image')}, {scores}{failed})"
+
 
 def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[[], object]) -> Evaluation:
     """Measures a model on the images of a folder, at a scale. done: called after each image.
@@ -59,7 +63,7 @@ def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[
     seconds = 0.0
     for pair, result in _results(model, folder, scale):
         if isinstance(result, UserError):
-            failures.append(str(result))
+            failures.append(_named(pair, result))
         else:
             matrix.counts += result.matrix.counts
             boundary.add(result.boundary)
@@ -120,10 +124,10 @@ def _open(model: Model, scale: Scale, pair: Pair) -> _Opened:
     loaded = pair.loaded()
     try:
         image = open_image(loaded)
-    except DataError as error:
+        needed = loaded.loaded_bytes() + model.image_bytes(image.height, image.width, _MEASURING, scale)
+    except UserError as error:
         return _Opened(loaded, error)
-    size = model.num_classes, image.height, image.width
-    return _Opened(loaded, None, loaded.loaded_bytes() + request_bytes(*size, model.stride, _MEASURING, scale))
+    return _Opened(loaded, None, needed)
 
 
 def _decode(folder: LabelledFolder, opened: _Opened) -> tuple[UInt8, UInt8]:
@@ -145,3 +149,8 @@ def _measure(model: Model, found: _Segmented) -> _Measured:
     matrix.update(found.labels, predicted)
     boundary = boundary_f1(found.labels, predicted, model.num_classes)
     return _Measured(matrix, boundary, encode_mask(predicted), found.seconds)
+
+
+def _named(pair: Pair, error: UserError) -> str:
+    """An error with the name of its image, which one that is about a file has already."""
+    return str(error) if isinstance(error, DataError) else f"{pair.image.name}: {error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from semseg.errors import count_of
 from semseg.offline.combinations import Outcome
 from semseg.offline.evaluate import Evaluation
 from semseg.reporting.html.content import Figure, ReportContent, SampleGroup
@@ -26,7 +27,7 @@ def evaluation_content(
     return ReportContent(
         kind="Evaluation",
         title=settings["model"],
-        status=f"{found.images} images were evaluated.",
+        status=f"Evaluated on {count_of(found.images, 'image')}.",
         classes=classes,
         figures=[
             Figure("mIOU", numbers.mean_all.iou, "all classes, absent ones as 0"),
@@ -36,11 +37,12 @@ def evaluation_content(
             Figure("Boundary F1", found.boundary_mean, "contours within 0.75 % of the diagonal"),
         ],
         matrix=found.matrix,
-        measured_on=f"{found.images} whole images, {first.title}",
+        measured_on=f"{count_of(found.images, 'whole image')}, {first.title}",
         class_columns={"Boundary F1": found.boundary, **columns},
         shares={"annotations": shares},
         samples=[SampleGroup("With the lowest mIOU", "Of the classes in the annotation of the image.", worst)],
         notes=failures,
         settings={**settings, "evaluated with": first.title},
+        settings_title="What was evaluated",
         versions=versions(),
     )

@@ -26,6 +26,8 @@ from semseg.types import Classes, UInt8
 FILE = "evaluation.json"
 WORST = "worst"
 _NAME_CHARACTERS = 24
+_STEM_BYTES = 200
+"""The longest part of an image's name in the name of a file, which may have 255 bytes."""
 
 
 def as_text(outcomes: Sequence[Outcome], titles: Sequence[str]) -> str:
@@ -141,4 +143,5 @@ def _write_worst(directory: Path, images: Sequence[WorstImage], sampler: Sampler
 
 
 def _file_name(number: int, worst: WorstImage) -> str:
-    return f"{number:02}_{Path(worst.pair.image.name).stem[:100]}.png"
+    stem = Path(worst.pair.image.name).stem.encode()[:_STEM_BYTES].decode(errors="ignore")
+    return f"{number:02}_{stem}.png"

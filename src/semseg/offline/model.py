@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs import palettes
 from semseg.codecs.image_like import ImageLike, pixels_of
-from semseg.codecs.images import MAX_PIXELS
+from semseg.codecs.images import MAX_PIXELS, encode_image
 from semseg.codecs.masks import encode_mask
 from semseg.codecs.npy import encode_npy
 from semseg.codecs.overlays import overlay
 from semseg.codecs.recordio import Buffer
 from semseg.codecs.summary import encode_summary
-from semseg.data.s3 import ObjectStore
+from semseg.data.report import percent
 from semseg.engines.protocols import AUTO
-from semseg.errors import UserError, one_line, os_reason
+from semseg.errors import TooLargeError, UserError, first_few, one_line, os_reason
 from semseg.files import replacing
 from semseg.inference.load import LoadedModel, load_predictor
+from semseg.inference.memory import request_bytes
 from semseg.inference.scaling import MODEL, Scale
+from semseg.offline.located import located
 from semseg.types import Float32, Prediction, UInt8
 
 PALETTES = (palettes.MODEL, *palettes.NAMES)
+
+_LONGEST_NAME, _LONGEST_PLACE = 24, 60
+"""The characters of a class's name and of a model's place that a `repr` shows."""
+
+_LONGEST_SIDE_SHOWN = 1000
 
 
 class Model:
@@ -46,8 +50,18 @@ class Model:
         self.engine = loaded.engine
         """The name of the engine that computes it."""
 
+        self.precision = loaded.precision
+        """The number format that it computes in: f32, bf16 or int8."""
+
         self.memory = loaded.memory
         """The bytes that are left for images and results."""
+
+    def __repr__(self) -> str:
+        network = f"{self.description.network.name} on {self.description.backbone.name}"
+        names = first_few([_clipped(name) for name in self.class_names])
+        place = self._predictor.origin
+        place = place if len(place) <= _LONGEST_PLACE else f"...{place[3 - _LONGEST_PLACE :]}"
+        return f"Model({place!r}, {network}, {self.num_classes} classes: {names})"
 
     @property
     def stride(self) -> int:
@@ -73,6 +87,27 @@ class Model:
         """A colour for each of the 256 labels, uint8 (256, 3). name: one of PALETTES."""
         return palettes.chosen_palette(name, self.description.classes)
 
+    def image_bytes(
+        self,
+        height: int,
+        width: int,
+        made: int,
+        scale: Scale | None = None,
+        advice: str = "Cut the image into parts",
+    ) -> int:
+        """The bytes that an image of this size takes, from decoding on, besides the network's computation.
+
+        made: the bytes per pixel of everything that is made from the logits. scale: in place of the model's own.
+        advice: how the hint begins. Raises TooLargeError if they are more than are free.
+        """
+        needed = request_bytes(self.num_classes, height, width, self.stride, made, scale or self.scale)
+        if needed > self.memory:
+            raise TooLargeError(
+                f"{width} x {height} pixels take {needed >> 20:,} MB; {self.memory >> 20:,} MB are free.",
+                f"{advice}, or use a machine with more memory.",
+            )
+        return needed
+
     def segment(self, pixels: UInt8, scale: Scale | None = None) -> Segmentation:
         """Segments RGB pixels, uint8 (H, W, 3). scale: in place of the model's own.
 
@@ -91,8 +126,9 @@ class Model:
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
         """Segments an image, or each of a list or tuple: paths, bytes of files, Pillow images or arrays.
 
-        Pixels count as stored: EXIF orientation is ignored, as by the server. Raises ImageError for what is no image,
-        and ArtifactError if the network computes infinite values or NaN.
+        Files may be JPEG, PNG, TIFF, WebP or BMP. Pixels count as stored: the orientation is ignored, as by the server.
+        Raises ImageError for what is no image or holds several, and ArtifactError if the network computes infinite
+        values or NaN.
         """
         if isinstance(images, list | tuple):
             return [self.predict(image) for image in images]
@@ -107,6 +143,19 @@ class Segmentation:
         self.image = image
         self.model = model
         self._prediction = prediction
+
+    def __repr__(self) -> str:
+        """The size and the most frequent classes."""
+        (height, width), counts = self.mask.shape, self.pixels_by_class()
+        present = sorted(np.flatnonzero(counts), key=lambda label: -counts[label])
+        names = self.model.class_names
+        shares = [f"{_clipped(names[label])} {percent(counts[label] / self.mask.size)}" for label in present]
+        return f"Segmentation({width} x {height}, {first_few(shares)})"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay; of a large image every second row and column, or fewer."""
+        step = -(-max(self.mask.shape) // _LONGEST_SIDE_SHOWN)
+        return encode_image(overlay(self.image[::step, ::step], self.mask[::step, ::step], self.model.palette()))
 
     @cached_property
     def mask(self) -> UInt8:
@@ -168,22 +217,10 @@ class Segmentation:
         return overlay(self.image, self.mask, self.model.palette() if colours is None else colours, share)
 
 
-@contextmanager
-def located(place: str) -> Iterator[Path]:
-    """Yields the model directory that a text names: a folder, a job's folder, a model.tar.gz, or one of them in S3.
-
-    What is downloaded or unpacked is removed at the end. Raises ArtifactError, and DataError if S3 refuses.
-    """
-    if not place.startswith("s3://"):
-        with model_directory(Path(place)) as directory:
-            yield directory
-        return
-    with TemporaryDirectory(prefix="semseg-") as scratch:
-        with ObjectStore(caching=False) as store:
-            store.download(place, Path(scratch))
-        archive = Path(scratch) / place.rpartition("/")[2]
-        with model_directory(archive if archive.is_file() else Path(scratch)) as directory:
-            yield directory
+def _clipped(name: str) -> str:
+    """The name of a class on one line, of limited length."""
+    shown = one_line(name)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 3]}..."
 
 
 def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AUTO, scale: str = MODEL) -> Model:
@@ -193,4 +230,6 @@ def load(place: str, engine: str = AUTO, precision: str = AUTO, device: str = AU
     as `scaling.scale_of` reads it. Raises what `located` and `load_predictor` raise.
     """
     with located(place) as directory:
-        return Model(load_predictor(directory, engine, precision, scale=scale, place=device))
+        loaded = load_predictor(directory, engine, precision, scale=scale, place=device)
+    loaded.predictor.origin = one_line(place)  # the directory may have been a temporary one
+    return Model(loaded)

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
 
-from semseg.codecs.images import decode_whole, open_image
+from semseg.codecs.conversion import open_any
+from semseg.codecs.images import decode_whole
 from semseg.data.files import AHEAD_BYTES
 from semseg.data.threads import READERS, map_in_order
-from semseg.errors import TooLargeError, UserError, os_reason
-from semseg.inference.memory import request_bytes
+from semseg.errors import UserError, os_reason
 from semseg.machine import usable_cores
 from semseg.offline import pipeline
 from semseg.offline.model import Model, Segmentation
-from semseg.offline.outputs import Output, target, write
+from semseg.offline.outputs import OUTPUTS, Output, target, write
 from semseg.offline.shares import ShareTable, earlier_lines
 from semseg.offline.sources import Source, require_distinct
 from semseg.types import UInt8
@@ -69,7 +69,7 @@ def predict(model: Model, planned: Plan) -> Generator[tuple[Source, UserError | 
     except OSError as error:
         raise UserError(f"The results cannot be written: {os_reason(error)}.", "Name another with --out.") from error
     for_files = min(AHEAD_BYTES, model.memory // 4)
-    opening = partial(_open, model, max(output.memory(model.num_classes) for output in planned.outputs))
+    opening = partial(_open, model, planned)
     opened = map_in_order(opening, planned.todo, READERS, 2 * READERS, lambda one: one.file_bytes, for_files)
     stages = pipeline.Stages(_decode, partial(_segment, model), partial(_write, planned), lambda one: one.needed)
     run = pipeline.run(stages, opened, model.memory - for_files, usable_cores())
@@ -92,23 +92,15 @@ class _Opened:
     needed: int = 0
 
 
-def _open(model: Model, answer: int, source: Source) -> _Opened:
-    """answer: the bytes per pixel of what is written at a time."""
+def _open(model: Model, planned: Plan, source: Source) -> _Opened:
+    written = max(output.memory(model.num_classes) for output in planned.outputs)  # bytes per pixel, one at a time
+    advice = f"{'Leave npy out of --save, cut' if OUTPUTS['npy'] in planned.outputs else 'Cut'} the image into parts"
     try:
         content = source.file.read()
-        image = open_image(content)
+        image = open_any(content)
+        needed = len(content) + model.image_bytes(image.height, image.width, 1 + written, advice=advice)
     except UserError as error:
         return _Opened(source, error)
-    size = model.num_classes, image.height, image.width
-    needed = len(content) + request_bytes(*size, model.stride, 1 + answer, model.scale)
-    if needed > model.memory:
-        return _Opened(
-            source,
-            TooLargeError(
-                f"{image.width} x {image.height} pixels take {needed >> 20:,} MB; {model.memory >> 20:,} MB are free.",
-                "Leave npy out of --save, cut the image into parts, or use a machine with more memory.",
-            ),
-        )
     return _Opened(source, image, len(content), needed)
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from semseg.data.files import File, LocalFile
+from semseg.data.image_files import CONVERTED, IMAGES, files_below, is_named, without_originals
 from semseg.data.s3 import ObjectStore
 from semseg.errors import UserError, one_line
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (*IMAGES, *CONVERTED)
 """Those of images in folders, in small letters; other files are ignored there."""
 
 _S3 = "s3://"
@@ -58,9 +59,9 @@ def find_images(given: Sequence[str], store: ObjectStore, results: Path) -> list
 def _at(place: str, store: ObjectStore, results: Path, top: Path) -> Iterator[Source]:
     if place.startswith(_S3):
         files = store.files(place)
-        for name in sorted(files):
-            if _has_suffix(name) or place.endswith(f"/{name}"):
-                yield Source(files[name], files[name].name, PurePosixPath(name))
+        names = map(PurePosixPath, sorted(files))
+        images = (name for name in names if is_named(name, SUFFIXES) or place.endswith(f"/{name}"))
+        yield from (Source(files[str(name)], files[str(name)].name, name) for name in without_originals(images))
     elif not _is_path(place):
         start = Path(place[: _PATTERN.search(place).start()] + "x").parent  # type: ignore[union-attr]
         yield from _matching(place, start, results)
@@ -70,7 +71,7 @@ def _at(place: str, store: ObjectStore, results: Path, top: Path) -> Iterator[So
                 f"The results would be written into {one_line(place)}, among the images.",
                 "Name another folder with --out.",
             )
-        yield from (_local(path, Path(place)) for path in _walk(Path(place), results))
+        yield from (_local(path, Path(place)) for path in _images_below(Path(place), results))
     elif Path(place).is_file():
         yield _local(Path(place), top)
     else:
@@ -86,26 +87,17 @@ def _matching(pattern: str, start: Path, results: Path) -> Iterator[Source]:
     """The images that match a pattern, and those in folders that do; `start`: what their paths are relative to."""
     matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - Path.glob would search hidden folders
     around = _is_in(start, results)  # then the results are not among the images, but the images among the results
+    found: list[Path] = []
     for match in sorted(map(Path, matches)):
-        within = _walk(match, results) if match.is_dir() else [match] if _is_image(match) else []
-        yield from (_local(path, start) for path in within if around or not _is_in(path, results))
+        within = _images_below(match, results) if match.is_dir() else [match] if _is_image(match) else []
+        found += (path for path in within if around or not _is_in(path, results))
+    yield from (_local(path, start) for path in without_originals(found))
 
 
-def _walk(folder: Path, results: Path) -> Iterator[Path]:
-    """The images in a folder and those below it, each folder once even if links lead to it again. Raises OSError."""
-    seen: set[tuple[int, int]] = set()
-    for at, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        status = Path(at).stat()
-        if (status.st_dev, status.st_ino) in seen or _same(Path(at), results):
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from filter(_is_image, (Path(at, name) for name in sorted(files)))
-
-
-def _raise(error: OSError) -> None:
-    raise error
+def _images_below(folder: Path, results: Path) -> list[Path]:
+    """The images in a folder and those below it. Raises OSError."""
+    below = files_below(folder, left_out=lambda place: _same(place, results))
+    return without_originals(filter(_is_image, below))
 
 
 def _local(path: Path, top: Path) -> Source:
@@ -113,12 +105,7 @@ def _local(path: Path, top: Path) -> Source:
 
 
 def _is_image(path: Path) -> bool:
-    return _has_suffix(path.name) and path.is_file()  # reading a FIFO would wait for its writer
-
-
-def _has_suffix(name: str) -> bool:
-    base = name.rpartition("/")[2]
-    return not base.startswith(".") and base.lower().endswith(SUFFIXES)
+    return is_named(path, SUFFIXES) and path.is_file()  # reading a FIFO would wait for its writer
 
 
 def _same(one: Path, other: Path) -> bool:

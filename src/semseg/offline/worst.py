@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class WorstImage:
     pair: Pair
     mean_iou: float
     pixel_accuracy: float
-    mask: bytes
+    mask: bytes = field(repr=False)
 
     def read(self, sampler: Sampler) -> tuple[UInt8, UInt8, UInt8]:
         """Reads the image, uint8 (H, W, 3), its labels and what was predicted, uint8 (H, W). Raises DataError."""

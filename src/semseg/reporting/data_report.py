@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from semseg.codecs.colors import color_name
-from semseg.data.report import Report, SplitReport, class_weights, count_of, percent
-from semseg.errors import DataError, one_line
+from semseg.data.report import Report, SplitReport, class_weights, percent
+from semseg.errors import DataError, count_of, one_line
 from semseg.files import replacing
 from semseg.reporting.tables import table
 
@@ -82,7 +82,7 @@ def write_label_map(report: Report, path: Path) -> None:
 
 
 def _split_object(split: SplitReport, suggested_label_map: dict[str, Any] | None) -> dict[str, Any]:
-    smallest, largest = _extremes(split.sizes)
+    smallest, largest = _extremes(split)
     return {
         "pairs": split.pairs,
         "label_map": split.label_map.source,
@@ -128,8 +128,8 @@ def _split_table(splits: Sequence[SplitReport]) -> str:
     rows = [
         ["", *(split.name for split in splits)],
         ["pairs", *(str(split.pairs) for split in splits)],
-        ["smallest image", *(_size_text(_extremes(split.sizes)[0]) for split in splits)],
-        ["largest image", *(_size_text(_extremes(split.sizes)[-1]) for split in splits)],
+        ["smallest image", *(_size_text(_extremes(split)[0]) for split in splits)],
+        ["largest image", *(_size_text(_extremes(split)[-1]) for split in splits)],
         [
             "images by size",
             *(_counts_text({_size_text(size): n for size, n in split.sizes.items()}) for split in splits),
@@ -187,10 +187,10 @@ def _counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(texts) or "-"
 
 
-def _extremes(sizes: Iterable[_Size]) -> tuple[_Size | None, _Size | None]:
-    """Returns the sizes (width, height) with the fewest and the most pixels."""
-    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    return (ordered[0], ordered[-1]) if ordered else (None, None)
+def _extremes(split: SplitReport) -> tuple[_Size | None, _Size | None]:
+    """Returns the sizes with the fewest and the most pixels, None without images."""
+    sizes = split.extreme_sizes()
+    return (sizes[0], sizes[-1]) if sizes else (None, None)
 
 
 def _list(size: _Size | None) -> list[int] | None:

@@ -92,6 +92,11 @@ class EpochEnded:
     epochs: int
     improved: bool
 
+    @property
+    def number(self) -> int:
+        """The number of the epoch for people, from 1; all fields, and what programs read, count from 0."""
+        return self.trained.epoch + 1
+
 
 @dataclass(frozen=True)
 class Resumed:

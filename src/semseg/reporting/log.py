@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
+from semseg.errors import count_of
 from semseg.reporting.events import EpochEnded, EpochTrained, EpochValidated, Event, ModelSaved, Quantized, Scored, Step
 from semseg.sagemaker import log_lines
 from semseg.sagemaker.log_lines import LOGGER
@@ -22,7 +23,7 @@ COUNTERS = (
 )
 
 _NOT_FINITE = (
-    "Epoch %d: the network's values for validation images are not finite, so that there is no validation loss. Perhaps "
+    "After %s the network's values for validation images are not finite, so that there is no validation loss. Perhaps "
     "the learning rate is too high: try a tenth of learning_rate, or _gradient_clip=1."
 )
 
@@ -75,7 +76,7 @@ class LogSink:
                 if math.isfinite(event.loss):
                     LOGGER.info(log_lines.quality(self._host, event.epoch, "validation loss", event.loss))
                 else:
-                    LOGGER.warning(_NOT_FINITE, event.epoch)
+                    LOGGER.warning(_NOT_FINITE, count_of(event.epoch + 1, "epoch"))
                 if event.mean_iou_present is not None:
                     present = event.mean_iou_present
                     LOGGER.info(log_lines.quality(self._host, event.epoch, "validation mIOU_present", present))

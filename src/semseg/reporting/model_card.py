@@ -17,7 +17,7 @@ from semseg.reporting.report_file import Background
 
 _MARKED = str.maketrans({character: f"\\{character}" for character in "\\`*_[]|#~$"})
 
-_CALL = """\
+_USE = """\
 ```sh
 semseg predict model.tar.gz image.jpg --out masks
 semseg serve model.tar.gz --port 8080 &
@@ -27,7 +27,16 @@ curl --fail --data-binary @image.jpg -H 'Content-Type: image/jpeg' -H 'Accept: i
 
 The first writes masks into a folder; the others ask a server, whose page is http://localhost:8080/, for one. A mask has
 the size of the image, and in each pixel the id of a class. Other responses, such as probabilities, an overlay or JSON,
-are chosen by `Accept`; the README of semseg-container lists them."""
+are chosen by `Accept`; the README of semseg-container lists them. The same in Python:
+
+```python
+import semseg
+
+model = semseg.load("model.tar.gz")
+result = model.predict("image.jpg")
+print(result.mask.shape, result.confidence.mean())
+result.save("mask.png")
+```"""
 
 
 class ModelCard:
@@ -72,7 +81,7 @@ def model_card(known: Background, history: History, stopped: bool) -> str:
         f"## Numbers\n\nTrained for {done}.\n\n{_numbers(known, history)}",
         f"## Classes\n\n{_classes(known, history)}",
         f"## Data\n\n{_data(known)}",
-        f"## Use\n\n{_CALL}",
+        f"## Use\n\n{_USE}",
         "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(known, history)),
         f"## Hyperparameters\n\n{_settings(known)}",
         f"## Versions\n\n{_table(('name', 'version'), known.versions.items())}",
@@ -84,7 +93,7 @@ def _numbers(known: Background, history: History) -> str:
     rows = []
     if best := history.best:
         where = "crops" if known.crops else "whole images"
-        rows.append([f"{where} of validation, epoch {best.trained.epoch}", *_scores(best.validated)])
+        rows.append([f"{where} of validation, epoch {best.number}", *_scores(best.validated)])
     for split, found in history.scored.items():
         rows.append([f"{found.images} whole images of {split}", *_scores(found)])
     if not rows:
@@ -126,8 +135,7 @@ def _settings(known: Background) -> str:
 
 
 def _sizes(split: SplitReport) -> str:
-    ordered = sorted(split.sizes, key=lambda size: (size[0] * size[1], size))
-    return ", ".join(f"{width} x {height}" for width, height in dict.fromkeys([*ordered[:1], *ordered[-1:]]))
+    return ", ".join(f"{width} x {height}" for width, height in split.extreme_sizes())
 
 
 def _limits(known: Background, history: History) -> Iterable[str]:

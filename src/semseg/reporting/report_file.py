@@ -87,7 +87,7 @@ class ReportFile:
             case EpochEnded():
                 self._choose(event)
                 self._keep_earlier = False
-                self._write(f"{event.trained.epoch + 1} of {event.epochs} epochs are done.")
+                self._write(f"{event.number} of {event.epochs} epochs are done.")
             case Scored() | Quantized():
                 self._write(self._ended())
             case Stopping():
@@ -132,7 +132,7 @@ class ReportFile:
             figures=self._figures(),
             epochs=self._history.epochs,
             matrix=shown.matrix if shown else None,
-            measured_on=f"epoch {shown.epoch}{is_best}, on the {where}" if shown else "",
+            measured_on=f"epoch {shown.number}{is_best}, on the {where}" if shown else "",
             class_columns={f"IoU, whole {split}": found.iou for split, found in scored.items()},
             shares=split_shares(known.data),
             samples=_groups(shown, is_best) if shown else (),
@@ -146,7 +146,7 @@ class ReportFile:
     def _figures(self) -> list[Figure]:
         figures = []
         if best := self._history.best:
-            of = f"epoch {best.trained.epoch}"
+            of = f"epoch {best.number}"
             figures += [
                 Figure("Best mIOU", best.validated.mean_iou, of),
                 Figure("Pixel accuracy", best.validated.pixel_accuracy, of),
@@ -160,6 +160,6 @@ class ReportFile:
 
 
 def _groups(shown: Validation, is_best: str) -> list[SampleGroup]:
-    of = f" Epoch {shown.epoch}{is_best}."
+    of = f" Epoch {shown.number}{is_best}."
     groups = [SampleGroup("Fixed images", _SAME + of, shown.same), SampleGroup("Most errors", _WORST + of, shown.worst)]
     return [group for group in groups if group.samples]

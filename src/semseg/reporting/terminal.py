@@ -10,7 +10,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from semseg.errors import count_of
 from semseg.reporting.events import EpochEnded, Event, Quantized, Resumed, Scored
+from semseg.reporting.wrapping import fitted
 from semseg.sagemaker.log_lines import is_for_people
 
 
@@ -25,7 +27,7 @@ class TerminalLog(logging.Handler):
         """Writes a line, beside a progress bar if one is drawn."""
         if is_for_people(record):
             label = "Warning: " if record.levelno == logging.WARNING else ""
-            tqdm.write(f"{label}{record.getMessage()}", file=self._stream)
+            tqdm.write(fitted(f"{label}{record.getMessage()}", self._stream), file=self._stream)
 
 
 class EpochLines:
@@ -47,7 +49,7 @@ class EpochLines:
             case Resumed():
                 for epoch in event.epochs:
                     self._keep_best(epoch)
-                self._write(f"{len(event.epochs)} epochs had ended before, {self._best_so_far()}")
+                self._write(f"{count_of(len(event.epochs), 'epoch')} had ended before, {self._best_so_far()}")
             case EpochEnded():
                 self._keep_best(event)
                 self._here += 1
@@ -63,7 +65,7 @@ class EpochLines:
         """Does nothing: each line is written at once."""
 
     def _line(self, ended: EpochEnded) -> str:
-        epoch, epochs = ended.trained.epoch + 1, ended.epochs
+        epoch, epochs = ended.number, ended.epochs
         taken = self._clock() - self._started
         parts = [
             f"epoch {epoch:>{len(str(epochs))}}/{epochs}",
@@ -77,13 +79,13 @@ class EpochLines:
 
     def _keep_best(self, ended: EpochEnded) -> None:
         if ended.improved:
-            self._best, self._best_epoch = ended.validated.mean_iou, ended.trained.epoch + 1
+            self._best, self._best_epoch = ended.validated.mean_iou, ended.number
 
     def _best_so_far(self) -> str:
         return f"best {self._best:.4f} (epoch {self._best_epoch})"
 
     def _write(self, line: str) -> None:
-        tqdm.write(line, file=self._stream)
+        tqdm.write(fitted(line, self._stream), file=self._stream)
 
 
 def _duration(seconds: float) -> str:

@@ -15,12 +15,17 @@ from semseg.reporting.html.samples import Sample
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """The number of an epoch, the confusion matrix of its validation, and images: always the same, and the worst."""
+    """The number of an epoch, from 0, the matrix of its validation, and images: always the same, and the worst."""
 
     epoch: int
     matrix: ConfusionMatrix
     same: tuple[Sample, ...]
     worst: tuple[Sample, ...]
+
+    @property
+    def number(self) -> int:
+        """The number of the epoch for people, from 1."""
+        return self.epoch + 1
 
 
 def save_validation(validation: Validation, path: Path) -> None:

@@ -77,7 +77,7 @@ class Hyperparameters:
         "precision_dtype",
         "float32",
         ("float32", "bfloat16", "float16", "auto"),
-        "what training computes in; auto: bfloat16 where engine and device have it, else float32",
+        "what training computes in; auto: bfloat16 where engine and device are faster in it, else float32",
         may_differ=True,
     )
     kvstore: str = text(

@@ -63,6 +63,7 @@ class Invocation:
             content = self._content(queue, answer, until, record, held)
             if content is None:
                 return Response(status=204)
+            record.media_type = answer.media_type
             gzip = answer.compressible and accepts_gzip(request.headers.get("Accept-Encoding"))
             body, headers = response_body(content, gzip)
             response = Response(body, headers=headers, content_type=answer.media_type)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from gunicorn.errors import HaltServer
 
 from semseg.errors import SemsegError
 from semseg.inference.load import LoadedModel, load_predictor
+from semseg.reporting.wrapping import say
 from semseg.serving.connections import PatientWorker, client_left
 from semseg.serving.limits import FILES_PER_CLIENT, cores_of_a_worker
 from semseg.serving.memory_budget import MemoryBudget
@@ -58,7 +58,7 @@ class WorkerPolicy(QueueListener):
         if not isinstance(error, SemsegError):
             logger.error("A bug, or a broken machine:", exc_info=error)
         reason = " ".join((str(error) or repr(error)).split())
-        print(f"The model cannot be loaded: {reason}", file=sys.stderr, flush=True)
+        say(f"The model cannot be loaded: {reason}")
         self._exit_process(LOAD_FAILED)
 
     def keeps_failing(self, count: int, error: Exception) -> None:
@@ -227,6 +227,7 @@ def _options(settings: Settings) -> dict[str, object]:
         "worker_connections": FILES_PER_CLIENT * settings.max_connections,  # including idle ones that are kept open
         "graceful_timeout": 25,  # the platform kills 30 seconds after SIGTERM
         "keepalive": 60,  # seconds that a connection may be idle between two requests, as in AWS's own containers
+        "loglevel": "warning" if settings.at_terminal else "info",
         "timeout": 300,  # for the worker's own heartbeat, not for requests
         "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp",  # noqa: S108 empty files
         "control_socket_disable": True,  # it would be a file in the home directory

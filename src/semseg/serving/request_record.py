@@ -32,6 +32,9 @@ class RequestRecord:
     received: int = 0
     """Bytes of the body."""
 
+    media_type: str = ""
+    """That of a prediction, once it is there."""
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Adds the duration of the block to a stage."""
@@ -44,8 +47,8 @@ class RequestRecord:
     def end(self, status: int, known_path: bool, metrics: Metrics, log: str) -> None:
         """Counts and logs the request, once its answer is complete; known_path: whether the server has its path.
 
-        log: the log line of an invocation: `metrics` for that of the built-in algorithm, `json` for an object with ids
-        and times, or `none`.
+        log: the log line of an invocation: `short` for people, `json` for an object with ids and times, `none`, or else
+        that of the built-in algorithm.
         """
         metrics.requests.labels(self.path if known_path else "other", status).inc()
         metrics.note_memory()
@@ -55,10 +58,17 @@ class RequestRecord:
             metrics.stages.labels(name).observe(seconds)
         if status == 200 and self.size:
             metrics.megapixels.inc(self.size[0] * self.size[1] / 1e6)
-        if log == "metrics":
-            logger.info(log_lines.scoring(self.begin, time.time()))
+        if log == "short":
+            logger.info(self._as_text(status))
         elif log == "json":
             logger.info(json.dumps(self._as_json(status)))
+        elif log != "none":
+            logger.info(log_lines.scoring(self.begin, time.time()))
+
+    def _as_text(self, status: int) -> str:
+        size = f"{self.size[0]} x {self.size[1]}" if self.size else ""
+        parts = [str(status), self.media_type, size, f"{1000 * (time.time() - self.begin):.0f} ms"]
+        return "  ".join(filter(None, parts))
 
     def _as_json(self, status: int) -> dict[str, object]:
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -15,11 +16,12 @@ from pathlib import Path
 from semseg.artifact.archive import unpack
 from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import parameter_file
-from semseg.errors import UserError
+from semseg.errors import UserError, one_line
 from semseg.machine import keep_memory_flat
+from semseg.reporting.wrapping import say
 from semseg.serving.environment import remove_foreign
 from semseg.serving.limits import within_limits
-from semseg.serving.settings import PAGE, Settings
+from semseg.serving.settings import PAGE, REQUEST_LOG, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +67,39 @@ def serve(environ: MutableMapping[str, str], command: ServeCommand = AS_IN_THE_C
 def _serve(environ: Mapping[str, str], command: ServeCommand) -> int:
     try:
         settings = within_limits(_with(command, Settings.from_environment(environ)))
+        if command.model is not None:
+            _require_address(settings.host, settings.port)
         from semseg.serving.processes import Processes  # here: gunicorn reads the environment on import
 
         processes = Processes(settings)
     except UserError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return error.exit_code
     keep_memory_flat(_RELEASE_FROM, kept=4 * _RELEASE_FROM, arenas=2)
     if settings.page == "on":
         logger.info("Try the model in a browser: http://%s:%d/", _reachable(settings.host), settings.port)
+    if settings.at_terminal:
+        logger.info("Ctrl-C stops the server.")
     processes.run()
     return 0
+
+
+def _require_address(host: str, port: int) -> None:
+    """Raises UserError if no server can listen there, which gunicorn would try for five seconds, with a line for each.
+
+    In a container it may: the server before this one may be about to end.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn's: earlier connections pass
+            listening.bind(address)
+    except (OSError, UnicodeError) as error:  # UnicodeError: part of a host's name is longer than 63 characters
+        raise UserError(
+            f"The server cannot listen on {one_line(host):.100}, port {port}: "
+            f"{getattr(error, 'strerror', None) or error}.",
+            "Give another --host or --port.",
+        ) from error
 
 
 def _reachable(host: str) -> str:
@@ -86,8 +110,18 @@ def _reachable(host: str) -> str:
 def _with(command: ServeCommand, settings: Settings) -> Settings:
     host = command.host or ("127.0.0.1" if command.model else settings.host)
     page = "on" if command.model and settings.page == PAGE.default else settings.page
+    at_terminal = command.model is not None and sys.stdout.isatty()
+    request_log = "short" if at_terminal and settings.request_log == REQUEST_LOG.default else settings.request_log
     model_dir, port = command.model or settings.model_dir, command.port or settings.port
-    return replace(settings, model_dir=model_dir, host=host, port=port, page=page)
+    return replace(
+        settings,
+        model_dir=model_dir,
+        host=host,
+        port=port,
+        page=page,
+        at_terminal=at_terminal,
+        request_log=request_log,
+    )
 
 
 @contextmanager

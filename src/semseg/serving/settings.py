@@ -83,7 +83,7 @@ PRECISION = Choice(
     "SEMSEG_PRECISION",
     PRECISIONS,
     "the number format that the network computes in; auto: with OpenVINO int8 where the model has it, else bf16 where "
-    "the CPU supports it, with PyTorch bf16 where the GPU supports it, else f32",
+    "the CPU is faster in it, with PyTorch bf16 where the GPU supports it, else f32",
 )
 CACHE_DIR = Folder(
     "SEMSEG_CACHE_DIR",
@@ -98,8 +98,10 @@ SCALE = ScaleText(
 )
 REQUEST_LOG = Choice(
     "SEMSEG_REQUEST_LOG",
-    ("metrics", "json", "none"),
-    "the log line of each invocation: the built-in algorithm's `#metrics`, or a JSON object with ids and times",
+    (AUTO, "metrics", "short", "json", "none"),
+    "the log line of each invocation: `metrics`, the built-in algorithm's `#metrics`; `short`, status, type, size and "
+    "milliseconds; `json`, an object with ids and times; auto: short for `semseg serve MODEL` at a terminal, else "
+    "metrics",
 )
 
 CORS_ORIGINS = Origins(
@@ -140,8 +142,9 @@ VARIABLES = (
 class Settings:
     """The settings of a server.
 
-    host: the address to listen on, which has no variable. max_payload and max_response (0: no limit) are in bytes,
-    timeout in seconds; threads and max_tile_pixels are 0 for as many as there are.
+    host: the address to listen on, and at_terminal: whether a person follows the log, have no variables. max_payload
+    and max_response (0: no limit) are in bytes, timeout in seconds; threads and max_tile_pixels are 0 for as many as
+    there are.
     """
 
     model_dir: Path
@@ -163,6 +166,7 @@ class Settings:
     request_log: str = REQUEST_LOG.default
     cors_origins: tuple[str, ...] = ()
     page: str = PAGE.default
+    at_terminal: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from semseg.codecs.params import read_params, write_params
-from semseg.errors import ArtifactError, HyperparameterError, UserError, one_line
+from semseg.errors import ArtifactError, HyperparameterError, UserError, count_of, one_line
 from semseg.files import replacing
 from semseg.sagemaker.hyperparameters import rules
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
@@ -99,8 +99,9 @@ class Checkpoints:
                 self._damaged.add(path)
                 continue
             self._require_same(configuration, path)
-            position = checkpoint.progress.epoch, checkpoint.progress.iteration
-            LOGGER.info("Training resumes from %s: epoch %d, after %d iterations.", path, *position, extra=FOR_PEOPLE)
+            done = checkpoint.progress
+            epochs, iterations = count_of(done.epoch, "epoch"), count_of(done.iteration, "iteration")
+            LOGGER.info("Training resumes from %s, after %s and %s.", path, epochs, iterations, extra=FOR_PEOPLE)
             return checkpoint
         return None
 

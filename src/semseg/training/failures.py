@@ -45,11 +45,18 @@ class Failure:
     @classmethod
     def from_json(cls, text: str) -> Failure:
         """Returns the failure in the text. Raises ValueError if it is none."""
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError("not a failure")
+        try:
+            values = json.loads(text)
+        except RecursionError:
+            values = None
         kinds = {"kind": int, "message": str, "exit_code": int, "details": str}
-        if values.keys() != kinds.keys() or any(type(values[name]) is not kind for name, kind in kinds.items()):
+        if (
+            not isinstance(values, dict)
+            or values.keys() != kinds.keys()
+            or any(type(values[name]) is not kind for name, kind in kinds.items())
+            or values["kind"] not in (DIED, RAISED, LOST)
+            or values["exit_code"] not in (1, 2)
+        ):
             raise ValueError("not a failure")
         return cls(**values)
 

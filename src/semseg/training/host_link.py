@@ -6,7 +6,6 @@ it, and then sends the cause to all.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 
@@ -23,18 +22,20 @@ class HostLink:
     """This host's connections: those of the first host to all others, or another host's to the first one.
 
     verdict: what the first host has found to be the cause of the end; None before. over: whether the first host says
-    that all have ended well.
+    that all have ended well. stopping: whether any other host is asked to stop.
     """
 
     def __init__(self, peers: Sequence[Peer], is_first: bool) -> None:
         self.is_first = is_first
         self.verdict: Failure | None = None
         self.over = False
+        self.stopping = False
         self._peers = list(peers)
         self._beaten = 0.0
         self._done: set[Peer] = set()
         self._failed: set[Peer] = set()
         self._said_done = False
+        self._said_stopping = False
 
     @property
     def waited_for(self) -> list[int]:
@@ -63,6 +64,20 @@ class HostLink:
             self._said_done = True
             self._send({"done": True})
 
+    def say_stopping(self) -> None:
+        """Says once that this host is asked to stop. The first one says it to all, also if it has heard it itself.
+
+        The ranks agree on a stop after a step: those that wait for data meanwhile would keep all others waiting.
+        """
+        if not self._said_stopping:
+            self._said_stopping = True
+            self._send({"stopping": True})
+
+    def fail(self, failure: Failure) -> None:
+        """Sends a failure of this host itself: to the first one, or from that to all, as the cause of the end."""
+        self.report(failure)
+        self.end(failure)
+
     def end(self, cause: Failure) -> None:
         """Sends the cause of the end to all hosts, from the first one."""
         if self.is_first:
@@ -82,6 +97,7 @@ class HostLink:
         for message in peer.receive():
             if "done" in message:
                 self._done.add(peer)
+            self.stopping = self.stopping or "stopping" in message
             if "over" in message and not self.is_first:
                 self.over = True
             if "failed" in message or "end" in message:
@@ -100,7 +116,7 @@ class HostLink:
         """Takes a failure of another host, or the first host's verdict."""
         try:
             failure = Failure.from_json(str(message.get("failed", message.get("end"))))
-        except (ValueError, json.JSONDecodeError):
+        except ValueError:
             return []
         if "end" in message and not self.is_first:
             self.verdict = failure

@@ -1,16 +1,14 @@
-"""What a host says of its job to the other hosts, and the address at which it is reached."""
+"""What a host says of its job to the other hosts, and what it learns of theirs."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import socket
 from collections.abc import Mapping
 from typing import Any
 
-from semseg.errors import GroupError, UserError, first_few
-from semseg.machine import address_of
+from semseg.errors import GroupError, first_few
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.inputs import fingerprint
 from semseg.training.job import Job
@@ -27,11 +25,13 @@ def hello(job: Job) -> Hello:
     """
     splits = (job.inputs.train, job.inputs.validation)
     settings, listing = job.settings.as_strings(), job.inputs.train.listing
+    chosen = {name: settings.pop(name) for name in ("_engine", "precision_dtype")}
     if listing and job.inputs.train.split.sharded:
         del settings["num_training_samples"]  # which may be counted
     same = {
         "the version of this software": __version__,
         "the hyperparameters": _digest(settings),
+        "_engine or precision_dtype (auto follows the GPU of each)": _digest(chosen),
         "the number of devices that train on each": str(job.ranks.local),
         "what ShardedByS3Key divides": _digest({one.split.name: str(one.split.sharded) for one in splits}),
         "the files of their channels": _digest(fingerprint([one for one in splits if not one.split.sharded])),
@@ -53,18 +53,6 @@ def with_facts(job: Job, facts: Mapping[str, Any]) -> Job:
     total, own = int(sum(counts)), facts[job.hosts.current][PAIRS]
     LOGGER.info("The %d hosts have %d pairs of the train channel in all.", job.hosts.count, total)
     return dataclasses.replace(job, pairs=total, samples=total if job.samples == own else job.samples)
-
-
-def require_address(interface: str) -> str:
-    """Returns the IPv4 address of a network interface. Raises UserError if it has none."""
-    if address := address_of(interface):
-        return address
-    others = [name for _, name in socket.if_nameindex() if name != interface]
-    raise UserError(
-        f"The network interface {interface} of resourceconfig.json has no IPv4 address on this host, which has "
-        f"{first_few(others)}.",
-        "Set network_interface_name to the interface between the hosts.",
-    )
 
 
 def _digest(values: dict[str, str]) -> str:

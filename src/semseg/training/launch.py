@@ -8,8 +8,9 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,18 @@ from semseg.artifact import model_dir
 from semseg.codecs.params import read_params
 from semseg.engines.group import Membership
 from semseg.engines.protocols import Learner
-from semseg.errors import Stopped, UserError
+from semseg.errors import GroupError, Stopped
 from semseg.sagemaker.log_lines import LOGGER
+from semseg.training.absence import explained
+from semseg.training.calls import WATCH_PORT, listening
 from semseg.training.components import specify
+from semseg.training.failures import failure_of
 from semseg.training.finish import complete
 from semseg.training.host_link import HostLink
-from semseg.training.introduction import hello, require_address, with_facts
+from semseg.training.introduction import hello, with_facts
 from semseg.training.job import Job
 from semseg.training.local_ranks import LocalRank, local_ranks
-from semseg.training.meeting import WATCH_PORT, call, gather
+from semseg.training.meeting import call, gather
 from semseg.training.prepare import Checked
 from semseg.training.progress import Progress
 from semseg.training.rank import SHOWN, STOPPED, RankTask
@@ -49,16 +53,33 @@ def train_in_ranks(checked: Checked, stop: threading.Event, resources: ExitStack
     failed, and Stopped.
     """
     job = checked.job
-    scratch = resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-"))
+    scratch = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-")))
     place = _meet(job, stop, resources)
-    job = with_facts(job, place.facts)
-    checked = dataclasses.replace(checked, job=job)
-    tasks = _tasks(checked, place.membership, Path(scratch), mmap_threshold)
-    with closing(place.link) if place.link else nullcontext(), local_ranks(tasks, place.listener) as ranks:
-        watch(ranks, place.link, stop)
-        progress = _progress_of(ranks, stop)
+    with _ended_together(place.link, job.hosts.current):
+        job = with_facts(job, place.facts)
+        checked = dataclasses.replace(checked, job=job)
+        tasks = _tasks(checked, place.membership, scratch, mmap_threshold)
+        with local_ranks(tasks, place.listener) as ranks:
+            watch(ranks, place.link, stop)
+            progress = _progress_of(ranks, stop)
     if job.ranks.saves:
         _finish(checked, progress, stop, resources, tasks[0].scratch / SHOWN)
+
+
+@contextmanager
+def _ended_together(link: HostLink | None, host: str) -> Iterator[None]:
+    """Closes the link after the block. An error of this host itself, which no rank has reported, goes to the others."""
+    try:
+        yield
+    except GroupError:  # the others know it
+        raise
+    except Exception as error:
+        if link:
+            link.fail(failure_of(error, f"The host {host}", "".join(traceback.format_exception(error))))
+        raise
+    finally:
+        if link:
+            link.close()
 
 
 @dataclass(frozen=True)
@@ -83,27 +104,18 @@ def _meet(job: Job, stop: threading.Event, resources: ExitStack) -> _Place:
         return _Place(Membership(0, ranks.size, address, port, None, "lo", COLLECTIVE_SECONDS), listener, None, {})
     own, seconds = hello(job), 60 * job.settings.rendezvous_minutes
     LOGGER.info("Waiting for all of the %d hosts of the job, up to %g minutes.", hosts.count, seconds / 60)
+    found: socket.socket | None = None
     if ranks.saves:
-        address = require_address(hosts.interface)
-        meeting = resources.enter_context(_listening(address, WATCH_PORT))
-        found: socket.socket | None = resources.enter_context(_listening(address, STORE_PORT))
+        with explained(job.paths, stop):
+            found = resources.enter_context(listening(hosts.interface, STORE_PORT))
+            meeting = resources.enter_context(listening(hosts.interface, WATCH_PORT))
+        address, _ = meeting.getsockname()
         peers, facts = gather(meeting, hosts, own, seconds, stop)
     else:
         peer, facts = call(hosts, own, seconds, stop)
-        peers, address, found = [peer], peer.address, None
+        peers, address = [peer], peer.address
     membership = Membership(0, ranks.size, address, STORE_PORT, None, hosts.interface, COLLECTIVE_SECONDS)
     return _Place(membership, found, HostLink(peers, ranks.saves), facts)
-
-
-def _listening(address: str, port: int) -> socket.socket:
-    """Returns a socket that listens at this address alone. Raises UserError if the port is in use."""
-    try:
-        return socket.create_server((address, port))
-    except OSError as error:
-        raise UserError(
-            f"The port {port} of {address} cannot be used for the training on several hosts: {error.strerror}.",
-            "End what uses it.",
-        ) from error
 
 
 def _tasks(checked: Checked, membership: Membership, scratch: Path, mmap_threshold: int) -> list[RankTask]:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from semseg.machine import is_stopped
 from semseg.training.failures import DIED, Failure
 from semseg.training.feed import Feed, connected
-from semseg.training.rank import ENDED, FAILED, LARGEST_REPORT, STOPPED, RankTask, main
+from semseg.training.rank import ENDED, FAILED, HELD, LARGEST_REPORT, STOPPED, RankTask, main
 
 STOPPED_SECONDS = 45.0
 """How long a rank may be stopped (SIGSTOP) before the training fails."""
@@ -63,8 +64,8 @@ class LocalRank:
         return self._found_stopped()
 
     def terminate(self) -> None:
-        """Sends SIGTERM, once, as soon as the rank obeys it."""
-        if self.report and not self._terminated:
+        """Sends SIGTERM, once."""
+        if not self._terminated:
             self._terminated = True
             self._process.terminate()
 
@@ -86,8 +87,9 @@ class LocalRank:
         code = self._process.exitcode or 0
         if code >= 0:
             return Failure(DIED, f"{self.task.name} ended with exit code {code}, without a reason: a library ended it.")
-        reason = ", perhaps for lack of memory" if -code == signal.SIGKILL else ", perhaps by a library"
-        return Failure(DIED, f"{self.task.name} was killed by {signal.Signals(-code).name}{reason}.")
+        memory = "for lack of memory: lower _workers, or use a machine with more"
+        reason = memory if -code == signal.SIGKILL else "by a library"
+        return Failure(DIED, f"{self.task.name} was killed by {signal.Signals(-code).name}, perhaps {reason}.")
 
     def _found_stopped(self) -> Failure | None:
         pid = self._process.pid
@@ -105,7 +107,7 @@ def local_ranks(tasks: Sequence[RankTask], listener: socket.socket | None) -> It
     """Yields the started ranks of this host; listener: for the first one. None of them outlives the block."""
     ranks: list[LocalRank] = []
     try:
-        with connected([task.name for task in tasks]) as feeds:
+        with connected([task.name for task in tasks]) as feeds, _signals_held():
             ranks.extend(
                 LocalRank(task, listener if task.membership.rank == 0 else None, feed)
                 for task, feed in zip(tasks, feeds, strict=True)
@@ -114,3 +116,17 @@ def local_ranks(tasks: Sequence[RankTask], listener: socket.socket | None) -> It
     finally:
         for rank in ranks:
             rank.kill()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Has the processes that are started in the block hold back the signals HELD until they handle them, see `main`.
+
+    The terminal sends SIGINT to them too, and it would end them while they are still importing.
+    """
+    resource_tracker.ensure_running()  # or the first start would start it, and then let the signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -15,7 +15,7 @@ import numpy as np
 
 from semseg.engines.group import ALONE, Group
 from semseg.engines.protocols import Learner
-from semseg.errors import Stopped
+from semseg.errors import Stopped, count_of
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import Compared, Counted, Emit, EpochEnded, EpochTrained, EpochValidated, Step
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
@@ -119,11 +119,11 @@ class Fit:
         if rule is None or not rule.ends(curve):
             return False
         LOGGER.info(
-            "Early stopping after epoch %d: the best mIOU is %.4g and has not improved enough in %d epochs "
+            "Early stopping after %s: the best mIOU is %.4g and has not improved enough in %s "
             "(early_stopping_tolerance: %g).",
-            progress.epoch - 1,
+            count_of(progress.epoch, "epoch"),
             progress.best,
-            rule.patience,
+            count_of(rule.patience, "epoch"),
             rule.tolerance,
             extra=FOR_PEOPLE,
         )

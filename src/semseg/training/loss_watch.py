@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from semseg.errors import DivergedError, first_few
+from semseg.errors import DivergedError, count_of, first_few
 from semseg.types import Arrays
 
 _PATIENCE = 3
@@ -20,12 +20,12 @@ _HINT = (
 
 
 def require_finite_loss(loss: float, epoch: int, iteration: int, names: Sequence[str], learning_rate: float) -> None:
-    """Raises DivergedError, which names the iteration, its files and likely causes, unless the loss is finite."""
+    """Raises DivergedError, which says when, names the files and likely causes, unless the loss is finite."""
     if math.isfinite(loss):
         return
     raise DivergedError(
-        f"The loss is {loss} in epoch {epoch}, iteration {iteration}: the training has diverged. The batch contained "
-        f"{first_few(names, _FILES_SHOWN)}.",
+        f"The loss is {loss} after {count_of(epoch, 'epoch')} and {count_of(iteration, 'iteration')}: the training has "
+        f"diverged. The batch contained {first_few(names, _FILES_SHOWN)}.",
         f"The learning rate was {learning_rate:g}. {_HINT}",
     )
 

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 from contextlib import ExitStack, suppress
@@ -38,8 +39,8 @@ from semseg.training.job_folder import JobFolder
 from semseg.training.prepare import PATIENCE, Checked, assemble
 from semseg.training.ranks import Ranks
 
-READY, ENDED, STOPPED, FAILED = "ready", "ended", "stopped", "failed"
-"""What a rank reports: that it obeys SIGTERM, and then one of the others, each as JSON [kind, value].
+ENDED, STOPPED, FAILED = "ended", "stopped", "failed"
+"""What a rank reports, once, as JSON [kind, value].
 
 ENDED: its progress, and whether it was stopped; STOPPED: the text of Stopped; FAILED: a failure.
 """
@@ -49,6 +50,9 @@ SHOWN = "shown.npz"
 
 LARGEST_REPORT = 1 << 26
 """Bytes of a report, which holds the scores of all epochs."""
+
+HELD = frozenset({signal.SIGTERM, signal.SIGINT})
+"""The signals that are blocked when a rank starts, until it handles them."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ def main(task: RankTask, listener: socket.socket | None, reports: Connection, fe
     _take_part_of_the_machine(task)
     stop = stop_on_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process of `train` too, which passes it on
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     _set_up_log(task.log)
     LOGGER.setLevel(logging.ERROR)  # that process has logged all there is about the data
-    _send(reports, READY, None)
     code = _run(task, listener, stop, reports, feed)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -135,6 +139,7 @@ def _train(
     task: RankTask, listener: socket.socket | None, stop: threading.Event, resources: ExitStack, feed: Feed
 ) -> tuple[str, bool]:
     """Trains as a member of the group; returns the last progress as JSON, and whether training was stopped."""
+    tempfile.tempdir = str(task.scratch)  # which goes with the job, even if this rank is killed
     store = resources.enter_context(ObjectStore(stop=stop.is_set))
     store.patience = PATIENCE
     job = _reopen(task, store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from semseg.engines.choose import Trainer
-from semseg.errors import HyperparameterError, UserError
+from semseg.errors import HyperparameterError
 from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.hyperparameters import Hyperparameters
 from semseg.sagemaker.log_lines import LOGGER
@@ -43,8 +43,8 @@ def plan_ranks(settings: Hyperparameters, hosts: Hosts, trainer: Trainer) -> Ran
     """Returns the ranks of a job: one for each GPU that trains, or `_ranks` on the CPU, the same on each host.
 
     More GPUs than images in one process are only worth a warning.
-    Raises UserError for several hosts or `_ranks` if the engine trains in one process only, HyperparameterError if
-    there are more ranks than images in a batch, or `_ranks` although GPUs train.
+    Raises HyperparameterError for several hosts or `_ranks` if the engine trains in one process only, if there are more
+    ranks than images in a batch, and for `_ranks` although GPUs train.
     """
     engine, cpu_ranks = trainer.engine, settings.ranks or 1
     if not engine.trains_in_groups:
@@ -74,7 +74,7 @@ def plan_ranks(settings: Hyperparameters, hosts: Hosts, trainer: Trainer) -> Ran
 
 def _require_one_process(hosts: int, ranks: int, title: str) -> None:
     if hosts > 1:
-        raise UserError(
+        raise HyperparameterError(
             f"The job has {hosts} hosts, but {title} trains on a single machine.",
             "Set InstanceCount to 1, or _engine=torch in the torch image: PyTorch trains on several hosts.",
         )

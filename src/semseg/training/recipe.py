@@ -15,6 +15,7 @@ from semseg.errors import ChannelError
 from semseg.sagemaker.channels import read_channels
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.sagemaker.paths import Paths
+from semseg.training.absence import explained
 from semseg.training.finish import finish, print_totals
 from semseg.training.fit import fit
 from semseg.training.inputs import check_inputs, scale_note
@@ -38,7 +39,8 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
     """
     started = time.time()
     with ExitStack() as resources:
-        checked = check_job(paths, stop, folder, resources)
+        with explained(paths, stop):
+            checked = check_job(paths, stop, folder, resources)
         job, report = checked.job, checked.report
         log_division(job)
         if job.ranks.size > 1:

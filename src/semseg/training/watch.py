@@ -22,9 +22,10 @@ _VERDICT = 10.0
 
 
 def watch(ranks: Sequence[LocalRank], link: HostLink | None, stop: threading.Event) -> None:
-    """Returns when all ranks of all hosts have ended well; once `stop` is set, those of this host are sent SIGTERM.
+    """Returns when all ranks of all hosts have ended well; once `stop` is set, those of all hosts are sent SIGTERM.
 
-    link: to the other hosts, None if there are none. Raises GroupError with the cause when anything fails.
+    link: to the other hosts, None if there are none; a stop of any of them sets `stop`. Raises GroupError with the
+    cause when anything fails.
     """
     found: list[Failure] = []
     failed: set[LocalRank] = set()
@@ -39,8 +40,7 @@ def watch(ranks: Sequence[LocalRank], link: HostLink | None, stop: threading.Eve
                 new.append(failure)
                 if link:
                     link.report(failure)
-            if stop.is_set():
-                rank.terminate()
+        _pass_on(stop, ranks, link)
         since = since if found else time.monotonic()
         found += new
         if link and link.verdict:
@@ -53,6 +53,17 @@ def watch(ranks: Sequence[LocalRank], link: HostLink | None, stop: threading.Eve
     if link:
         link.end(cause)
     raise cause.error()
+
+
+def _pass_on(stop: threading.Event, ranks: Sequence[LocalRank], link: HostLink | None) -> None:
+    """Sets `stop` if another host is asked to stop; once it is set, asks the ranks and the other hosts to stop."""
+    if link and link.stopping:
+        stop.set()
+    if stop.is_set():
+        for rank in ranks:
+            rank.terminate()
+        if link:
+            link.say_stopping()
 
 
 def _patience(found: Sequence[Failure], link: HostLink | None) -> float:

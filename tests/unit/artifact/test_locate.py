@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -52,6 +54,18 @@ def test_an_archive_is_unpacked_with_its_onnx_files_and_removed_at_the_end(archi
     assert not directory.exists()
 
 
+def test_a_disk_that_is_full_is_named_by_its_own_folder(archive: Path, tmp_path: Path) -> None:
+    """Not by the archive, whose folder may have space."""
+    (tmp_path / "scratch").mkdir()
+    with (
+        patch("tempfile.tempdir", str(tmp_path / "scratch")),
+        patch.object(Path, "open", side_effect=OSError(errno.ENOSPC, "No space left on device")),
+        pytest.raises(ArtifactError, match=rf"{archive} cannot be unpacked into {tmp_path}/scratch/.*: No space left"),
+        model_directory(archive),
+    ):
+        pass
+
+
 def test_an_error_names_the_archive(archive: Path) -> None:
     with (
         pytest.raises(ArtifactError, match=rf"^{archive}/model_best\.params is damaged\.$"),
@@ -59,7 +73,13 @@ def test_an_error_names_the_archive(archive: Path) -> None:
     ):
         raise ArtifactError(f"{d}/model_best.params is damaged.")
     archive.write_bytes(b"text")
-    with pytest.raises(ArtifactError, match=rf"^{archive} is truncated"), model_directory(archive):
+    with (
+        pytest.raises(
+            ArtifactError,
+            match=rf"^{archive} is no packed model: it holds text\. Give the folder of a model or of a job, or",
+        ),
+        model_directory(archive),
+    ):
         pass
 
 

@@ -145,6 +145,17 @@ def test_the_exit_code_is_that_of_the_check(job: Job) -> None:
     assert err.splitlines()[-1] == f"semseg: The label map was written to {job.label_map}."
 
 
+def test_the_label_map_is_suggested_once(job: Job) -> None:
+    """The colours differ in frequency, and a palette contradicts another."""
+    job.add("train", rgb(BLACK, RED, RED), indexed(BLACK, RED), indexed(RED, BLACK))
+    job.add("validation", rgb(RED, BLACK, BLACK), rgb(BLACK))
+    code, out, _ = job.check(2)
+    assert code == 1
+    assert out.count('{"colors": ') == 1
+    assert "The label map suggested for train is for validation too." in out
+    assert "2 errors." in out
+
+
 def test_without_a_proposal_nothing_is_written_and_that_is_an_error(job: Job) -> None:
     job.add("train", indexed(BLACK, RED))
     job.add("validation", indexed(BLACK, RED))

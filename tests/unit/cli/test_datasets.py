@@ -8,6 +8,26 @@ import pytest
 from semseg.cli import main
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.png", "masks", "--num-classes=2"], "argument images: 'a.png' is a file: give the folder that it is in."),
+        (["images", "masks", "--num-classes=2"], "argument annotations: 'masks' is not there: give a folder."),
+        (["images", "images", "--num-classes=255"], "'255' is not valid: it must be a number from 1 to 254."),
+    ],
+)
+def test_what_is_no_folder_is_named(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    (tmp_path / "images").mkdir()
+    with pytest.raises(SystemExit) as end:
+        main(["browse", *words])
+    assert end.value.code == 1
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.req("R22")
 def test_demo_writes_the_four_directories_and_overlay_shows_a_pair(tmp_path: Path) -> None:
     assert main(["demo", str(tmp_path)]) == 0
@@ -51,3 +71,15 @@ def test_what_cannot_be_shown_is_named_and_the_rest_is_shown(
     with pytest.raises(SystemExit):
         main([*command, "--count", "0"])
     assert "'0' is not valid: it must be a number from 1 up." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train/0001.jpg", "validation_annotation/0000.png", "train_annotation/classes.txt"])
+def test_a_full_disk_is_an_error_that_names_the_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("shapes") / name
+    file.parent.mkdir(parents=True)
+    file.symlink_to("/dev/full")  # the disk says what a full one says
+    assert main(["demo", "shapes"]) == 1
+    assert capsys.readouterr().err.startswith(f"semseg: The disk is full: no space is left in {file.parent}. ")

@@ -18,8 +18,10 @@ from semseg.sagemaker.hyperparameters import rules
 
 @pytest.mark.parametrize("epochs", ["-1", "0"])
 def test_a_pipe_of_no_epochs_is_refused(epochs: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["pipe", "a.manifest", "data", "--epochs", epochs]) == 1
-    assert capsys.readouterr().err == f"semseg: --epochs is {epochs}. Give 1 or more, or leave it out.\n"
+    with pytest.raises(SystemExit) as end:
+        main(["pipe", "a.manifest", "data", "--epochs", epochs])
+    assert end.value.code == 1
+    assert f"argument --epochs: '{epochs}' is not valid: it must be a number from 1 up." in capsys.readouterr().err
 
 
 def test_a_training_that_is_stopped_while_s3_is_busy_ends_well(
@@ -61,8 +63,13 @@ def test_a_training_that_is_stopped_while_s3_is_busy_ends_well(
     ],
 )
 def test_options_of_a_training_need_a_channel(
-    options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
     assert main(["train", *options]) == 1
     assert capsys.readouterr().err.startswith(f"semseg: {said}")
 
@@ -77,6 +84,14 @@ def test_a_hyperparameter_without_a_channel_fails_the_job_that_is_laid_out(tmp_p
     way_out = "Give --train too; without it, the job in SAGEMAKER_BASE_DIR runs."
     assert failure == f"ClientError: {fault} {way_out}"
     assert not (tmp_path / ".semseg.lock").exists()
+
+
+def test_a_hyperparameter_without_a_channel_is_no_option_for_the_job_that_is_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    assert main(["check", "--num-classes", "4"]) == 1
+    assert capsys.readouterr().err == "semseg: --num-classes is given, but no channel. Give --train too.\n"
 
 
 def test_checkpoints_are_kept_or_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +112,27 @@ def test_without_a_job_train_explains_itself_and_makes_nothing(
     assert "--num-classes INTEGER" in said
     assert said.splitlines()[-1].startswith(
         "semseg: There is nothing to train on: no channel is given, and there is no job"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("command", "do"), [("train", "train on"), ("check", "check")])
+@pytest.mark.parametrize("options", [(), ("--num-classes", "4")])
+def test_without_a_channel_and_a_job_no_folder_is_made_and_the_options_are_named(
+    command: str,
+    do: str,
+    options: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("SAGEMAKER_BASE_DIR", raising=False)
+    monkeypatch.setattr("semseg.sagemaker.paths.DEFAULT_BASE", str(tmp_path / "opt-ml"))
+    monkeypatch.chdir(tmp_path)
+    assert main([command, *options]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"semseg: There is nothing to {do}: no channel is given, and there is no job in /opt/ml. Give --train, "
+        "--train-annotation, --split 0.2 and --num-classes; `semseg demo shapes` writes a data set to try it with."
     )
     assert not list(tmp_path.iterdir())
 

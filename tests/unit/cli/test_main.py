@@ -47,6 +47,9 @@ def test_every_command_is_listed_and_describes_itself(command: str, capsys: pyte
     listed, described = capsys.readouterr().out.split(f"usage: semseg {command} ")
     assert re.search(rf"^    {command}\s", listed, re.MULTILINE)
     assert "--help" in described
+    text = described.split("\n\n")[1]
+    assert text[0].isupper()
+    assert text.endswith(".")
 
 
 @pytest.mark.parametrize("command", [train, serve])
@@ -87,6 +90,13 @@ def test_no_command_waits_for_the_imports_of_another() -> None:
         (["export", "a", "--format", "onx"], "'onx' is not valid: it must be onnx or mxnet. Did you mean onnx?\n"),
         (["pipe", "a", "b", "--channel", "test"], "'test' is not valid: it must be train or validation.\n"),
         (["overlay", "a"], "semseg overlay: the following arguments are required: mask, out\n"),
+        (["--"], "semseg: There is no command '--'.\n"),
+        (["--train", "x"], "semseg: There is no command '--train'. Did you mean train?\n"),
+        (["--versoin"], "semseg: There is no command '--versoin'. Did you mean --version?\n"),
+        (["check", "--", "--train", "x"], "semseg check: '--train' is one word too many.\n"),
+        (["check", "-"], "semseg check: '-' is one word too many.\n"),
+        (["info", ""], "semseg info: argument model: it is empty: give a file or a folder.\n"),
+        (["overlay", "a", "b", "c", "--palette=ade"], "it must be voc, ade20k or cityscapes. Did you mean ade20k?\n"),
         ([], "semseg: the following arguments are required: COMMAND\n"),
     ],
 )
@@ -97,6 +107,12 @@ def test_an_unknown_command_line_is_refused_with_the_nearest_word(
         main(argv)
     assert end.value.code == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--"], ["--", "--"]])
+def test_dashes_that_nothing_follows_are_no_option(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash", *words]) == 0
+    assert "complete -o default" in capsys.readouterr().out
 
 
 def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +139,7 @@ def test_an_interrupted_command_ends_without_a_traceback(monkeypatch: pytest.Mon
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("semseg.reporting.overlay.write_overlay", interrupted)
+    monkeypatch.setattr("semseg.offline.overlay.write_overlay", interrupted)
     assert main(["overlay", "a.jpg", "a.png", "out.png"]) == 130
 
 

@@ -154,6 +154,7 @@ RUNS = json.dumps({"height": 11, "width": 17, "classes": [{"id": 0, "rle": {"cou
         ("application/json", b'{"height": 12, "width": 17, "classes": [{}]}', "is for 17 x 12 pixels, not 17 x 11"),
         ("application/json", RUNS.replace('"id": 0', '"id": 0, "color": "red"').encode(), "not the JSON object"),
         ("application/json", RUNS.replace('"id": 0', '"id": 999, "color": "#000000"').encode(), "not the JSON object"),
+        ("application/json", RUNS.replace('"id": 0', '"id": 300').encode(), "a class beyond 0 to 255"),
         ("application/json", RUNS.replace("187", "186").encode(), "do not cover each of 17 x 11 pixels"),
         ("application/json", RUNS.replace("187", "9" * 30).encode(), "not the JSON object"),
         ("application/json", RUNS.replace("187", '"a"').encode(), "not the JSON object"),

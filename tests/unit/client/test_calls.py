@@ -13,6 +13,7 @@ from semseg.client import Client, Segmentation, retries
 from semseg.client.calls import PLATFORM_LIMIT, Oversize
 from semseg.codecs.image_like import ImageLike
 from semseg.codecs.masks import encode_mask
+from semseg.codecs.summary import encode_summary
 from semseg.errors import BusyError, ImageError, NotAcceptableError, SemsegError, TooLargeError, UserError
 from semseg.types import UInt8
 
@@ -140,6 +141,14 @@ def test_tiles_keep_to_the_limit_of_responses_too(runtime: FakeRuntime) -> None:
     assert len(runtime.asked) == 2 * before
 
 
+def test_the_summary_of_a_small_image_may_have_long_names(client: Client, server: FakeServer) -> None:
+    names = [f"{number} {'道' * 250}" for number in range(254)]
+    body = b"".join(encode_summary(np.zeros((4, 4), np.uint8), np.ones((4, 4), np.float32), names, False))
+    server.answer = lambda _: (200, {"Content-Type": "application/json"}, body)
+    found = client.predict(np.zeros((4, 4, 3), np.uint8), accept="application/json")
+    assert [entry["name"] for entry in found.summary["classes"]] == names
+
+
 def test_an_image_that_is_too_large_can_be_refused(server: FakeServer, image: UInt8) -> None:
     with (
         Client(server.url, max_request=100) as client,
@@ -183,3 +192,18 @@ def test_an_error_ends_it_or_takes_the_place_of_its_image(client: Client, image:
         found.extend(client.map(images))
     kinds = [type(each) for each in client.map(images, return_exceptions=True)]
     assert kinds == [Segmentation, ImageError, Segmentation]
+
+
+def test_an_error_of_the_images_themselves_comes_after_the_results_of_those_before(
+    client: Client, image: UInt8
+) -> None:
+    def opened() -> Iterator[ImageLike]:
+        yield image
+        yield image
+        raise ImageError("The third one cannot be opened.")
+
+    for accepting in (False, True):
+        results = client.map(opened(), return_exceptions=accepting)
+        assert [next(results).size for _ in range(2)] == [(11, 17)] * 2  # type: ignore[union-attr]
+        with pytest.raises(ImageError, match="The third one"):
+            next(results)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 from fake_endpoint import Asked, FakeRuntime, Response
 
 from semseg.client.endpoint import EndpointTransport
@@ -59,6 +60,7 @@ def test_what_the_model_refuses_is_its_own_error(
     ("code", "status", "kind"),
     [
         ("ThrottlingException", 429, BusyError),
+        ("ThrottlingException", 400, BusyError),
         ("ServiceUnavailable", 503, BusyError),
         ("ModelNotReadyException", 429, BusyError),
         ("ValidationError", 400, RequestError),
@@ -71,7 +73,25 @@ def test_what_the_platform_refuses_is_quoted(
     response = {"Error": {"Code": code, "Message": "Why."}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error = error_of(runtime, image, response)
     assert type(error) is kind
-    assert str(error) == f"The server answered {status}: {code}: Why."
+    shown = 429 if kind is BusyError and status == 400 else status
+    assert str(error) == f"The server answered {shown}: {code}: Why."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="https://runtime.sagemaker"),
+        ReadTimeoutError(endpoint_url="https://runtime.sagemaker"),
+        NoCredentialsError(),
+    ],
+)
+def test_no_response_is_an_error_that_names_the_endpoint(runtime: FakeRuntime, image: UInt8, error: Exception) -> None:
+    def fail(_: Asked) -> Response:
+        raise error
+
+    runtime.answer = fail
+    with pytest.raises(ServerError, match=r"^cats cannot be called: .+[^.]\. Check the network"):
+        EndpointTransport(runtime, "cats").send(load(image), "image/png", 10, 10**6)
 
 
 def test_other_errors_pass(runtime: FakeRuntime, image: UInt8) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import threading
@@ -15,10 +16,11 @@ from semseg.types import UInt8
 MANY = 10**7
 
 
-@pytest.mark.parametrize("path", ["", "/", "/invocations", "/models/cats"])
+@pytest.mark.parametrize("path", ["", "/", "/invocations", "/invocations/", "/models/cats"])
 def test_the_image_is_posted_with_its_type(server: FakeServer, image: UInt8, path: str) -> None:
     transport = HttpTransport(server.url + path)
     reply = transport.send(load(image), "image/png", 10, MANY)
+    assert transport._url.count("/invocations") == 1
     transport.close()
     (asked,) = server.asked
     assert asked.headers["Accept"] == "image/png"
@@ -27,7 +29,20 @@ def test_the_image_is_posted_with_its_type(server: FakeServer, image: UInt8, pat
     assert reply == (model_answers(asked)[2], "image/png")
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://localhost", "http://", "/invocations", "http:///x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8080",
+        "ftp://localhost",
+        "http://",
+        "/invocations",
+        "http:///x",
+        "http://localhost:99999",
+        "http://[::1",
+        "http://a:b",
+    ],
+)
 def test_other_addresses_are_an_error(url: str) -> None:
     with pytest.raises(UserError, match="is not the address of a server"):
         HttpTransport(url)
@@ -113,3 +128,30 @@ def test_silence_is_an_error_in_time(server: FakeServer, image: UInt8) -> None:
         transport.send(load(image), "image/png", 0.05, MANY)
     released.set()
     transport.close()
+
+
+def test_all_of_the_time_may_go_into_sending(server: FakeServer, image: UInt8, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large image over a slow connection, or to a server that is busy, takes longer than a connection may."""
+    limits: list[float | None] = []
+    send = http.client.HTTPConnection.send
+
+    def watched(connection: http.client.HTTPConnection, data: bytes) -> None:
+        send(connection, data)
+        limits.append(connection.sock.gettimeout())
+
+    monkeypatch.setattr(http.client.HTTPConnection, "send", watched)
+    transport = HttpTransport(server.url)
+    transport.send(load(image), "image/png", 60, MANY)
+    transport.close()
+    assert min(limit or 0 for limit in limits) > 50
+
+
+def test_a_response_that_stalls_is_an_error_in_time_and_the_image_is_not_sent_again(
+    server: FakeServer, image: UInt8
+) -> None:
+    server.answer = lambda _: (200, {"Content-Length": "100"}, b"ten bytes ")
+    transport = HttpTransport(server.url)
+    with pytest.raises(ServerError, match=r"did not answer within 0\.05 s"):
+        transport.send(load(image), "image/png", 0.05, MANY)
+    transport.close()
+    assert len(server.asked) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -42,9 +43,18 @@ def test_each_status_has_its_error(status: int, kind: type[SemsegError]) -> None
     assert getattr(error, "retry_after", 7) == 7
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[1]", b'{"error": 1}', b"\xff\xfe", b"null"])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Bad gateway</html>", b"[1]", b'{"error": 1}', b"\xff\xfe", b"null", b"[" * 16_000]
+)
 def test_other_bodies_are_quoted(body: bytes) -> None:
-    assert str(refusal(502, body)) == f"The server answered 502: {body.decode(errors='replace')}".rstrip()
+    assert str(refusal(502, body)) == f"The server answered 502: {body[:200].decode(errors='replace')}".rstrip()
+
+
+def test_errors_are_on_one_line_and_not_long() -> None:
+    body = json.dumps({"error": "one\ntwo\x1b[31m", "hint": "x" * 10_000}).encode()
+    assert str(refusal(400, body)).startswith(r"'one\ntwo\x1b[31m' xxx")
+    assert len(str(refusal(400, body))) < 2100
+    assert str(refusal(400, b"<html>\n<h1>Bad")) == r"The server answered 400: '<html>\n<h1>Bad'"
 
 
 def test_long_bodies_are_cut() -> None:

@@ -69,11 +69,13 @@ def test_of_16_bits_the_upper_8_count(image: UInt8) -> None:
         (np.ones((0, 5, 3), np.uint8), "has the shape (0, 5, 3)"),
         (Image.new("F", (3, 3)), "mode F"),
         (Image.new("I", (3, 3)), "mode I"),
+        (Image.new("RGB", (0, 3)), "The image has 0 x 3 pixels."),
         (b"GIF89a", "the image: This is a GIF file, neither JPEG nor PNG."),
         (b"", "the image: The image is empty."),
         (7, "An image of type int is not known."),
         ("/nowhere/image.jpg", "/nowhere/image.jpg cannot be read: No such file or directory."),
         ("/dev", "/dev cannot be read: Is a directory."),
+        ("a\0.png", r"'a\x00.png' cannot be read: embedded null byte."),
     ],
 )
 def test_what_is_no_image_is_an_error(given: Any, message: str) -> None:
@@ -85,3 +87,18 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<!doctype html>")
     with pytest.raises(ImageError, match=r"page\.jpg: This is an HTML page, neither JPEG nor PNG"):
         load(tmp_path / "page.jpg")
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a\nb.jpg").write_text("text")
+    with pytest.raises(ImageError, match=re.escape(r"a\nb.jpg': This is text")):
+        load(tmp_path / "a\nb.jpg")
+
+
+def test_a_pillow_image_whose_file_is_cut_short_is_an_error(image: UInt8) -> None:
+    for mode, form in (("RGB", "PNG"), ("CMYK", "TIFF")):
+        file = io.BytesIO()
+        Image.fromarray(np.tile(image, (20, 20, 1))).convert(mode).save(file, form)
+        half = io.BytesIO(file.getvalue()[: len(file.getvalue()) // 2])
+        with Image.open(half) as cut, pytest.raises(ImageError, match="cannot be decoded"):
+            load(cut)

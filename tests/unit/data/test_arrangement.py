@@ -165,7 +165,7 @@ def test_other_formats_are_converted_unless_a_usable_file_has_the_name(
     assert [image for image, _ in names(found)] == [
         f"train/{name}" for name in ("a.png", "b.png", "c.png", "d.png", "e.jpg")
     ]
-    assert "4 files of train are converted from BMP and TIFF and WEBP to PNG." in caplog.messages
+    assert "4 files of train are converted from BMP and TIFF and WebP to PNG." in caplog.messages
     for stem, source in (("a", "images/a.bmp"), ("c", "images/c.TIFF")):
         with Image.open(tmp_path / source) as one, Image.open(paths.channel("train") / f"{stem}.png") as other:
             assert one.tobytes() == other.tobytes()
@@ -199,7 +199,13 @@ def test_a_stop_ends_the_conversion(paths: Paths, tmp_path: Path) -> None:
 def test_messages_name_the_users_files(paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_image(tmp_path / "images/day/1.jpg")
     write_mask(tmp_path / "masks/day/1.png")
+    write_image(tmp_path / "images/night/2.tif")
+    write_mask(tmp_path / "masks/night/2.png")
     arranged(paths, tmp_path)
     with with_user_paths(paths, {"train": str(tmp_path / "images"), "train_annotation": str(tmp_path / "masks")}):
         LOGGER.warning("train/day__1.jpg: it is damaged, %s/day__1.png.", paths.channel("train_annotation"))
-    assert caplog.messages == [f"{tmp_path}/images/day/1.jpg: it is damaged, {tmp_path}/masks/day/1.png."]
+        LOGGER.warning("train/night__2.png and train/night__2.tif.")
+    assert caplog.messages == [
+        f"{tmp_path}/images/day/1.jpg: it is damaged, {tmp_path}/masks/day/1.png.",
+        f"{tmp_path}/images/night/2.tif and train/night__2.tif.",
+    ]

@@ -225,6 +225,12 @@ class TestFinding:
         assert find_label_map("train", annotation, None, 3).source == {"scale": 1}
         assert caplog.record_tuples == [("semseg", logging.WARNING, "label maps not provided, using defaults.")]
 
+    def test_a_folder_that_is_no_channel_of_a_training_has_the_default_without_a_warning(
+        self, annotation: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert find_label_map("annotations", annotation, None, 3).source == {"scale": 1}
+        assert not caplog.messages
+
     def test_without_an_annotation_channel(self, channel: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert find_label_map("train", None, None, 3).source == {"scale": 1}
         (channel / "label_map.json").write_text('{"colors": {"0": "#000000"}}')

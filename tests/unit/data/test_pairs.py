@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from semseg.data.files import LoadedFile, LocalFile
 from semseg.data.ground_truth import ColorMap
-from semseg.data.pairs import Listing, Pair, evenly, list_images, list_pairs
+from semseg.data.pairs import Listing, Pair, evenly, list_pairs
 from semseg.errors import ChannelError, DataError
 
 
@@ -49,8 +48,6 @@ def test_a_channel_that_cannot_be_read_is_named(channels: tuple[Path, Path]) -> 
     (channels[1] / "a.png").symlink_to("x" * 300)
     with pytest.raises(ChannelError, match=r"^The channel train_annotation: .*/a\.png cannot be read: File name too"):
         list_pairs("train", *channels)
-    with pytest.raises(ChannelError, match=r"^The channel x+: .*/x+ cannot be read: File name too long"):
-        list_images(channels[0] / ("x" * 300))
 
 
 def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:
@@ -82,89 +79,6 @@ def test_stray_directories_and_files_are_ignored_with_the_original_warning(
     assert sorted(caplog.messages) == sorted(f"{stray} is not a readable image file" for stray in strays)
 
 
-def test_many_strays_do_not_flood_the_log(channels: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
-    listing(channels, ["a.jpg", *(f"{number}.xml" for number in range(30))], ["a.png"])
-    assert len(caplog.messages) == 21
-    assert caplog.messages[-1].startswith("10 more entries of")
-
-
-TIFF, GIF, JPEG, PNG = b"II*\0\x08\0\0\0", b"GIF89a", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"
-
-
-def test_images_in_other_formats_or_under_other_names_are_named(
-    channels: tuple[Path, Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    """By their bytes, whatever the suffix; for all others the words are those of the built-in algorithm."""
-    images, masks = channels
-    named = {
-        images / "b.tif": (TIFF, "a TIFF file"),
-        images / "c": (GIF, "a GIF file"),
-        images / "d.jfif": (JPEG, "a JPEG file"),
-        masks / "e.jpg": (JPEG, "a JPEG file"),
-        masks / "f.png.1": (PNG, "a PNG file"),
-    }
-    for path, (content, _) in named.items():
-        path.write_bytes(content)
-    others = [images / ".g.tif", images / "h.tif", images / "i.tif", images / "j.tif", masks / "k.npy"]
-    others[0].write_bytes(TIFF)
-    others[1].write_bytes(b"no TIFF file at all")
-    os.mkfifo(others[2])  # to open it would block
-    others[3].symlink_to(images / "nowhere")
-    others[4].write_bytes(b"\x93NUMPY\1\0")
-    found = listing(channels, ["a.jpg"], ["a.png"])
-    assert names(found) == [("train/a.jpg", "train_annotation/a.png")]
-    assert not found.problems
-    read = {images: ".jpg or .jpeg or .png", masks: ".png"}
-    expected = [f"{path} is {kind}: only {read[path.parent]} is read" for path, (_, kind) in named.items()]
-    expected += [f"{path} is not a readable image file" for path in others]
-    assert sorted(caplog.messages) == sorted(expected)
-
-
-def test_a_partner_in_another_format_is_named_with_the_file_that_lacks_it(channels: tuple[Path, Path]) -> None:
-    images, masks = channels
-    (images / "c.tif").write_bytes(TIFF)
-    (masks / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    (masks / "d.json").write_text('{"shapes": []}')
-    (masks / "f.bin").touch()
-    found = listing(channels, ["a.jpg", "b.jpg", "d.jpg", "e.jpg", "f.jpg"], ["a.png", "c.png"])
-    assert [problem.hint.split()[0] for problem in found.problems] == ["Save", "Save", "Image", "Save", "Convert"]
-    assert messages(found) == [
-        "train/b.jpg has no annotation in train_annotation: b.jpg is a JPEG file.",
-        "train/d.jpg has no annotation in train_annotation: d.json is JSON text.",
-        "train/e.jpg has no annotation in train_annotation.",
-        "train/f.jpg has no annotation in train_annotation: f.bin is in a format that cannot be read.",
-        "train_annotation/c.png has no image in train: c.tif is a TIFF file.",
-    ]
-
-
-def test_masks_saved_as_jpeg_are_to_be_saved_as_png(channels: tuple[Path, Path]) -> None:
-    (channels[1] / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    (problem,) = listing(channels, ["a.jpg"], []).problems
-    assert problem.hint == "train_annotation/a.jpg is a JPEG file. Save annotations as PNG masks of one 8-bit channel."
-
-
-def test_a_channel_of_another_format_says_which(channels: tuple[Path, Path]) -> None:
-    for number in range(30):
-        (channels[0] / f"{number:02}.tif").write_bytes(TIFF)
-    (problem,) = listing(channels, [], ["a.png"]).problems
-    assert problem.message == "Channel train has no .jpg or .jpeg or .png file: none among 30 entries."
-    assert problem.hint == "train/00.tif is a TIFF file. Convert it to PNG, or to JPEG if it is a photo."
-
-
-@pytest.mark.req("R23")
-def test_lone_files_are_problems(channels: tuple[Path, Path]) -> None:
-    found = listing(channels, ["a.jpg", "b.jpg"], ["b.png", "c.png"])
-    assert names(found) == [("train/b.jpg", "train_annotation/b.png")]
-    assert messages(found) == [
-        "train/a.jpg has no annotation in train_annotation.",
-        "train_annotation/c.png has no image in train.",
-    ]
-
-
-def test_stems_that_differ_in_case_are_different(channels: tuple[Path, Path]) -> None:
-    assert len(messages(listing(channels, ["a.jpg"], ["A.png"]))) == 2
-
-
 @pytest.mark.parametrize("names", [["a.jpg", "a.png"], ["a.JPG", "a.jpg"], ["a.jpeg", "a.jpg"]])
 def test_two_images_of_one_stem_are_a_problem(channels: tuple[Path, Path], names: list[str]) -> None:
     assert messages(listing(channels, names, ["a.png"])) == [f"train/{names[1]} has the same stem as train/{names[0]}."]
@@ -182,34 +96,11 @@ def test_a_missing_directory_is_an_empty_channel(tmp_path: Path) -> None:
     assert len(list_pairs("train", tmp_path / "train", tmp_path / "train_annotation").problems) == 2
 
 
-@pytest.mark.parametrize(
-    ("images", "masks"),
-    [
-        (["001.jpg", "002.jpg", "012.jpg"], ["001_mask.png", "002_mask.png", "012_mask.png"]),
-        (["a.jpg", "b.jpg"], ["a.jpg.png", "b.jpg.png"]),
-        (["a_leftImg8bit.png", "b_leftImg8bit.png"], ["a_gtFine_labelIds.png", "b_gtFine_labelIds.png"]),
-        (["img_1.jpg", "img_2.jpg"], ["mask_1.png", "mask_2.png"]),
-    ],
-)
-def test_another_naming_convention_is_recognised(
-    channels: tuple[Path, Path], images: list[str], masks: list[str]
-) -> None:
-    hints = {problem.hint for problem in listing(channels, images, masks).problems}
-    example = f"train/{images[0]} seems to belong to train_annotation/{masks[0]}: give both the same stem."
-    assert hints == {example}
-
-
-def test_a_user_s_folders_are_searched_below_if_they_have_no_files(channels: tuple[Path, Path]) -> None:
-    for directory, suffix in zip(channels, (".jpg", "_L.png"), strict=True):
+def test_folders_in_a_channel_are_not_searched(channels: tuple[Path, Path]) -> None:
+    for directory, suffix in zip(channels, (".jpg", ".png"), strict=True):
         for folder in ("day", "night", ".hidden"):
             (directory / folder).mkdir()
             (directory / folder / f"1{suffix}").touch()
-    found = list_pairs("images", *channels, "_L", of_user=True)
-    assert names(found) == [("day/1.jpg", "day/1_L.png"), ("night/1.jpg", "night/1_L.png")]
-    assert not found.problems
-    assert [image.name for image in list_images(channels[0], of_user=True)] == ["day/1.jpg", "night/1.jpg"]
-    hint = list_pairs("images", *channels, of_user=True).problems[0].hint
-    assert hint == "day/1.jpg seems to belong to day/1_L.png: give both the same stem, or --suffix _L."
     assert [problem.message for problem in list_pairs("train", *channels).problems] == [
         "Channel train has no .jpg or .jpeg or .png file: none among 3 entries.",
         "Channel train_annotation has no .png file: none among 3 entries.",
@@ -220,10 +111,6 @@ def test_a_folder_that_is_not_there_is_not_called_empty(channels: tuple[Path, Pa
     (channels[0] / "a.jpg").touch()
     (problem,) = list_pairs("images", channels[0], channels[1] / "absent").problems
     assert problem.message == "Channel absent has no .png file: there is no such folder."
-
-
-def test_names_with_nothing_in_common_get_the_rule(channels: tuple[Path, Path]) -> None:
-    assert "same name" in listing(channels, ["a.jpg", "b.jpg"], ["x.png", "y.png"]).problems[0].hint
 
 
 def test_control_characters_in_names_stay_out_of_messages(
@@ -246,56 +133,9 @@ def test_a_loaded_pair_keeps_its_colours_and_raises_for_a_lost_file_when_read(tm
         pair.mask.read()
 
 
-def test_images_alone_are_listed_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
-        (tmp_path / name).touch()
-    assert [file.name.split("/")[1] for file in list_images(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
-    assert caplog.messages == [f"{tmp_path / 'notes.txt'} is not a readable image file"]
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(DataError, match=r"has the same stem as .*a\.jpg"):
-        list_images(tmp_path)
-    with pytest.raises(DataError, match=r"no \.jpg or \.jpeg or \.png file"):
-        list_images(tmp_path / "nowhere")
-
-
 @pytest.mark.parametrize(
     ("items", "count", "expected"),
     [("abcdef", 3, "ace"), ("abcde", 2, "ac"), ("abc", 3, "abc"), ("abc", 9, "abc"), ("", 4, "")],
 )
 def test_some_of_many_at_equal_distances(items: str, count: int, expected: str) -> None:
     assert evenly(items, count) == list(expected)
-
-
-NFC, NFD = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
-
-
-@pytest.mark.parametrize(("image", "mask"), [(NFD, NFC), (NFC, NFD)], ids=["image NFD", "mask NFD"])
-def test_names_of_other_normal_forms_are_the_same(channels: tuple[Path, Path], image: str, mask: str) -> None:
-    """As where images were copied from macOS and masks made on Linux."""
-    found = listing(channels, [f"{image}.jpg", "A.jpg"], [f"{mask}.png", "A.png"])
-    assert names(found) == [
-        ("train/A.jpg", "train_annotation/A.png"),
-        (f"train/{image}.jpg", f"train_annotation/{mask}.png"),
-    ]
-    assert not found.problems
-
-
-def test_two_files_of_one_normal_form_stay_two(channels: tuple[Path, Path]) -> None:
-    found = listing(channels, [f"{NFC}.jpg", f"{NFD}.jpg"], [f"{NFD}.png", f"{NFC}.png"])
-    assert sorted(names(found)) == sorted((f"train/{stem}.jpg", f"train_annotation/{stem}.png") for stem in (NFC, NFD))
-    assert not found.problems
-
-
-def test_a_file_without_partner_that_looks_like_another_is_recognised(channels: tuple[Path, Path]) -> None:
-    found = listing(channels, [f"{NFC}.jpg", f"{NFD}.jpg"], [f"{NFC}.png"])
-    assert names(found) == [(f"train/{NFC}.jpg", f"train_annotation/{NFC}.png")]
-    assert messages(found) == [f"train/{NFD}.jpg has no annotation in train_annotation."]
-    assert r"'Gro\u0308\xdfe.jpg', looks like that of another file" in found.problems[0].hint
-
-
-def test_forms_that_partners_do_not_distinguish_are_not_guessed(channels: tuple[Path, Path]) -> None:
-    """Three spellings: both accents composed, or the first or none of them."""
-    spellings = ["\u00f6\u00e4", "\u00f6a\u0308", "o\u0308a\u0308"]
-    found = listing(channels, [f"{spellings[0]}.jpg", f"{spellings[1]}.jpg"], [f"{spellings[2]}.png"])
-    assert not found.pairs
-    assert len(found.problems) == 3

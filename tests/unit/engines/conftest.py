@@ -18,8 +18,8 @@ DRIVER = """
 int cuInit(unsigned flags) {{ return {init}; }}
 int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}
 int cuGetErrorString(int code, const char **text) {{
-    *text = code == 100 ? "no CUDA-capable device is detected" : 0;
-    return code == 100 ? 0 : 1;
+    *text = code == 100 ? "no CUDA-capable device is detected" : code == 46 ? "it is busy or unavailable" : 0;
+    return *text ? 0 : 1;
 }}
 int cuDeviceGet(int *device, int ordinal) {{ *device = 7 + ordinal; return 0; }}
 int cuDeviceGetName(char *name, int length, int device) {{
@@ -30,6 +30,9 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {{
     *value = device >= 7 + {gpus} ? 0 : attribute == 75 ? {major} : attribute == 76 ? {minor} : 0;
     return 0;
 }}
+int contexts = 0;
+int cuDevicePrimaryCtxRetain(void **context, int device) {{ contexts += {context} == 0; return {context}; }}
+int cuDevicePrimaryCtxRelease_v2(int device) {{ contexts -= 1; return 0; }}
 """
 
 
@@ -61,13 +64,22 @@ def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, 
 
 @pytest.fixture
 def driver_file(compile_library: Callable[[str, str], Path]) -> Callable[..., Path]:
-    """Makes the file of a driver's library whose first GPUs have this name and compute capability."""
+    """Makes the file of a driver's library whose first GPUs have this name and compute capability.
+
+    context: its answer to a process that wants to compute. Its variable `contexts` counts those that processes have.
+    """
 
     def make(
-        name: str = "NVIDIA A10G", capability: str = "8.6", init: int = 0, version: int = 12020, gpus: int = 1
+        name: str = "NVIDIA A10G",
+        capability: str = "8.6",
+        init: int = 0,
+        version: int = 12020,
+        gpus: int = 1,
+        context: int = 0,
     ) -> Path:
         major, minor = capability.split(".")
-        source = DRIVER.format(init=init, version=version, name=name, major=major, minor=minor, gpus=gpus)
+        numbers = {"init": init, "version": version, "major": major, "minor": minor, "gpus": gpus, "context": context}
+        source = DRIVER.format(name=name, **numbers)
         return compile_library(source, "libcuda.so.1")
 
     return make

@@ -312,14 +312,15 @@ def test_an_engine_that_is_not_installed_is_an_error_with_the_way_to_install_it(
     [
         ("float32", 0, ("float32",), "float32"),
         ("auto", 0, ("float32",), "float32"),
-        ("auto", 0, ("float32", "bfloat16"), "bfloat16"),
+        ("auto", 0, ("float32", "bfloat16"), "float32"),
+        ("auto", 0, ("bfloat16", "float32"), "bfloat16"),
         ("auto", 1, ("float32", "float16"), "float32"),
-        ("auto", 1, ("float32", "bfloat16", "float16"), "bfloat16"),
+        ("auto", 1, ("bfloat16", "float32", "float16"), "bfloat16"),
         ("bfloat16", 0, ("float32", "bfloat16"), "bfloat16"),
         ("float16", 1, ("float32", "bfloat16", "float16"), "float16"),
     ],
 )
-def test_auto_is_bfloat16_where_it_is_offered(
+def test_auto_is_the_first_precision_that_is_offered(
     wanted: str, gpus: int, offered: tuple[str, ...], expected: str, machine: Machine
 ) -> None:
     machine.mxnet.gpus, machine.mxnet.offered = gpus, offered
@@ -394,7 +395,7 @@ NO_BF16, NO_INT8 = (
     [f"Serving on the CPU: {title} does not compute in {precision} on this GPU." for title in ("MXNet", "PyTorch")]
     for precision in ("bf16", "int8")
 )
-AMPERE = ("float32", "bfloat16", "float16")
+AMPERE = ("bfloat16", "float32", "float16")
 
 
 @pytest.mark.parametrize(

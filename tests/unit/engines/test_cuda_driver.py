@@ -86,6 +86,21 @@ def test_the_first_gpu_is_described(driver: Callable[..., ctypes.CDLL]) -> None:
 
 @pytest.mark.parametrize(("alike", "gpus", "expected"), [(1, 1, 1), (1, 4, 1), (3, 4, 3), (4, 4, 4), (4, 2, 2)])
 def test_gpus_are_counted_up_to_the_first_of_another_kind(
-    driver: Callable[..., ctypes.CDLL], alike: int, gpus: int, expected: int
+    driver: Callable[..., ctypes.CDLL], alike: int, gpus: int, expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert cuda_driver.like_the_first(driver("NVIDIA L4", "8.9", gpus=alike), gpus) == expected
+    said = [f"Of {gpus} GPUs only the first {alike} are used: the next is of another kind."] if alike < gpus else []
+    assert [message[: len(text)] for message, text in zip(caplog.messages, said, strict=True)] == said
+
+
+def test_a_gpu_that_another_process_has_for_itself_is_found_and_no_context_is_left(
+    driver: Callable[..., ctypes.CDLL],
+) -> None:
+    for answers, fault in (
+        ({}, ""),
+        ({"context": 46}, "NVIDIA's driver answers with error 46, it is busy or unavailable"),
+        ({"init": 3}, "NVIDIA's driver answers with error 3"),
+    ):
+        library = driver(**answers)
+        assert cuda_driver.why_unusable(library) == fault
+        assert ctypes.c_int.in_dll(library, "contexts").value == 0

@@ -5,7 +5,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from semseg.evaluation import boundary
 from semseg.evaluation.boundary import TOLERANCE, BoundaryF1, boundary_f1
 from semseg.types import IGNORED, UInt8
 
@@ -107,3 +109,20 @@ def test_the_memory_is_that_of_blocks_of_rows() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * labels.size + 40 * 600 * 400
+
+
+def test_pixels_on_no_boundary_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[tuple[int, ...]] = []
+    near = boundary._near
+
+    def watched(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+        searched.append(mask.shape)
+        return near(mask, radius)
+
+    monkeypatch.setattr(boundary, "_near", watched)
+    labels = np.zeros((200, 300), np.uint8)
+    assert boundary_f1(labels, labels, CLASSES) == [None] * CLASSES
+    assert searched == []
+    labels[100:110, 100:120] = 1
+    assert boundary_f1(labels, labels, CLASSES)[:3] == [1, 1, None]
+    assert max(height * width for height, width in searched) == 12 * 22

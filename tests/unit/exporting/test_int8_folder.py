@@ -127,7 +127,8 @@ def test_errors_say_what_is_wrong_with_the_images(
         return capsys.readouterr().err
 
     assert "at least two images" in told(small_dir, "--images", write_one(tmp_path / "one"))
-    assert "has no .jpg or .jpeg or .png file" in told(small_dir, "--images", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "empty has no .jpg or .jpeg or .png or .tif" in told(small_dir, "--images", tmp_path / "empty")
     Image.new("L", (5, 4), 9).save(masks / "002.png")
     assert re.search("masks/002.png.*9.*not classes", told(small_dir, "--images", images, "--annotations", masks))
     (masks / "001.png").unlink()

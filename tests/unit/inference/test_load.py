@@ -29,7 +29,7 @@ from semseg.errors import ArtifactError, UserError
 from semseg.exporting.onnx_model import write_onnx
 from semseg.inference import load
 from semseg.inference.load import load_predictor
-from semseg.machine import has_bf16
+from semseg.machine import has_bf16, is_bf16_faster
 from semseg.types import Classes, Float32
 
 
@@ -176,7 +176,7 @@ def test_any_other_int8_model_is_ignored_with_a_warning_or_refused(
     with caplog.at_level(logging.INFO):
         load_predictor(tmp_path)
     assert f"model_int8.onnx is ignored. {tmp_path / 'model_int8.onnx'} {fault}" in caplog.text
-    assert f"computes in {'bf16' if has_bf16() else 'f32'} on" in caplog.text
+    assert f"computes in {'bf16' if is_bf16_faster() else 'f32'} on" in caplog.text
 
 
 def test_an_f32_model_in_the_place_of_an_int8_one_is_refused(small_dir: Path) -> None:
@@ -193,12 +193,19 @@ class Compiled(OnHost):
 
 
 @pytest.mark.parametrize(
-    ("bf16", "told", "expected"), [(True, "auto", "bf16"), (True, "bf16", "bf16"), (False, "auto", "f32")]
+    ("bf16", "faster", "told", "expected"),
+    [
+        (True, True, "auto", "bf16"),
+        (True, False, "auto", "f32"),
+        (True, False, "bf16", "bf16"),
+        (False, False, "auto", "f32"),
+    ],
 )
 def test_precision_follows_the_cpu(
-    small_dir: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool, told: str, expected: str
+    small_dir: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool, faster: bool, told: str, expected: str
 ) -> None:
     monkeypatch.setattr(openvino_engine, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(openvino_engine, "is_bf16_faster", lambda: faster)
     monkeypatch.setattr(openvino, "OpenVinoBackend", Compiled)
     found = load_predictor(small_dir, precision=told).predictor._backend
     assert isinstance(found, Compiled)

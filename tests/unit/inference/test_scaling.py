@@ -57,6 +57,7 @@ def test_a_model_may_say_at_which_size_it_is_served() -> None:
     assert scale_of(trained) == scale_of(MODEL, "0.5").__class__(long_side=200)
     assert scale_of(trained, "none") == UNSCALED
     assert [str(scale_of(trained, text)) for text in ("base", "none", "0.5", "1")] == ["base", "none", "0.5", "none"]
+    assert [str(parse_scale(text, None)) for text in ("3.123456", "0.054321", "2.0")] == ["3.123456", "0.054321", "2"]
 
 
 @pytest.mark.parametrize("text", ["", "model ", "half", "0.049", "4.01", "1e0", "-1", "nan", "٢", "0,5", "1" * 999])

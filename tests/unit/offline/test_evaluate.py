@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from semseg.cli import main
+from semseg.codecs.palettes import palette
 from semseg.evaluation.boundary import BoundaryF1, boundary_f1
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.evaluation.measures import measures
 from semseg.inference.load import load_predictor
+from semseg.offline import combinations
+from semseg.offline.evaluate import evaluate
 from semseg.types import IGNORED, UInt8
 
 CLASSES = 4
@@ -116,7 +121,7 @@ def test_the_worst_images_are_listed_and_drawn_beside_annotation_prediction_and_
 def test_each_scale_engine_and_precision_has_a_line(
     small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--out", annotated / "out", "--engine", "openvino", "--precision", "f32,int8", "--scales", "1,0.5"]
+    options = ["--out", annotated / "out", "--engine", "openvino", "--precision", "f32,int8", "--scale", "1,0.5"]
     assert run(small_model, annotated, *options) == 1
     captured = capsys.readouterr()
     lines = [line.split()[:3] for line in captured.out.splitlines() if line.startswith("openvino")]
@@ -131,8 +136,24 @@ def test_each_scale_engine_and_precision_has_a_line(
     assert "has no int8 model" in evaluation(annotated, 2)["error"]
 
 
+def test_masks_of_colours_lead_to_a_label_map_which_reads_them(
+    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colours = palette("voc")
+    for path in (annotated / "masks").iterdir():
+        Image.fromarray(colours[pixels(path)]).save(path)
+    assert run(small_model, annotated) == 1
+    printed, said = capsys.readouterr()
+    assert printed == ""
+    assert "A label map of colours says it: --label-map FILE of train, evaluate, quantize and browse;" in said
+    assert "`semseg check` suggests one." in said
+    label_map = {"colors": {str(label): f"#{colours[label].tobytes().hex()}" for label in (*range(CLASSES), IGNORED)}}
+    (annotated / "map.json").write_text(json.dumps(label_map))
+    assert run(small_model, annotated, "--label-map", annotated / "map.json") == 0
+
+
 def test_the_report_shows_the_numbers_of_all_evaluations_and_what_failed(small_model: Path, annotated: Path) -> None:
-    options = ["--out", annotated / "out", "--precision", "f32,int8", "--scales", "1,0.5"]
+    options = ["--out", annotated / "out", "--precision", "f32,int8", "--scale", "1,0.5"]
     assert run(small_model, annotated, *options) == 1
     report = (annotated / "out/report.html").read_text()
     found, half = evaluation(annotated), evaluation(annotated, 1)
@@ -183,7 +204,7 @@ def test_masks_may_have_an_ending_and_a_label_map_and_share_the_folder(
     assert evaluation(annotated)["confusion_matrix"] == matrix.counts.tolist()
     assert [one["name"] for one in evaluation(annotated)["classes"]] == label_map["names"]
     assert run(small_model, annotated, "--suffix", "_label") == 1
-    assert "No annotation in masks ends with '_label': see masks/00.png." in capsys.readouterr().err
+    assert "masks has a name that ends with '_label': 00.png, 01.png, 02.png and 12 more." in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(
@@ -191,7 +212,8 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(
 ) -> None:
     (annotated / "file").touch()
     assert run(small_model, annotated, "--out", annotated / "file/out") == 1
-    assert capsys.readouterr() == ("", f"semseg: {annotated}/file/out: Not a directory.\n")
+    said = f"semseg: The results cannot be written: {annotated}/file/out: Not a directory. Name another folder with"
+    assert capsys.readouterr() == ("", f"{said} --out.\n")
 
 
 def test_what_cannot_be_evaluated_is_an_error(
@@ -205,5 +227,71 @@ def test_what_cannot_be_evaluated_is_an_error(
     Image.new("L", (5, 5)).save(annotated / "masks/00.png")
     assert run(small_model, annotated) == 1
     assert "Not one image can be evaluated. images/00.png: This is text" in capsys.readouterr().err
-    assert run(small_model, annotated, "--scales", "1,many") == 1
+    assert run(small_model, annotated, "--scale", "1,many") == 1
     assert capsys.readouterr().err.startswith("semseg: The scale is 'many'.")
+
+
+def test_an_image_that_does_not_fit_into_memory_fails_alone_and_is_named(
+    small_model: Path, annotated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (800, 600)).save(annotated / "images/03.png")
+    Image.new("L", (800, 600)).save(annotated / "masks/03.png")
+
+    def thrifty(*arguments: Any, **options: Any) -> Any:
+        return dataclasses.replace(load_predictor(*arguments, **options), memory=10 << 20)
+
+    monkeypatch.setattr(combinations, "load_predictor", thrifty)
+    assert run(small_model, annotated, "--out", annotated / "out") == 1
+    message = "images/03.png: 800 x 600 pixels take 23 MB; 10 MB are free. Cut the image into parts, or use a machine"
+    assert capsys.readouterr().err.startswith(f"semseg: {message}")
+    assert evaluation(annotated)["images"] == 14
+
+
+def test_names_of_images_may_be_as_long_as_names_can_be(small_model: Path, annotated: Path) -> None:
+    for path in sorted((annotated / "images").iterdir()):
+        for folder in ("images", "masks"):
+            (annotated / folder / path.name).rename(annotated / folder / f"{'道' * 83}{path.stem}.png")
+    assert run(small_model, annotated, "--out", annotated / "out", "--precision", "f32") == 0
+    worst = evaluation(annotated)["worst"]
+    assert {f"worst/{path.name}" for path in (annotated / "out/worst").iterdir()} == {one["file"] for one in worst}
+    assert (annotated / "out/report.html").is_file()
+
+
+def test_an_interrupt_keeps_the_combinations_that_were_measured(
+    small_model: Path, annotated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        if arguments[2].factor == 0.5:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(combinations, "evaluate", interrupted)
+    options = ["--out", annotated / "out", "--precision", "f32", "--scale", "1,0.5,2"]
+    assert run(small_model, annotated, *options) == 130
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("openvino")] == ["1"]
+    found = json.loads((annotated / "out/evaluation.json").read_text())["evaluations"]
+    assert [(one["scale"], one["images"]) for one in found] == [("1", 15)]
+    assert (annotated / "out/report.html").is_file()
+
+
+def test_the_precision_is_the_one_that_computed(small_model: Path, annotated: Path) -> None:
+    assert run(small_model, annotated, "--out", annotated / "out") == 0
+    assert evaluation(annotated)["precision"] == load_predictor(small_model).precision != "auto"
+
+
+def test_an_archive_is_called_by_its_own_name(
+    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = annotated / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(small_model / "model_best.params", "model_best.params")
+    assert run(archive, annotated, "--precision", "int8", "--out", annotated / "out") == 1
+    assert capsys.readouterr().err.startswith(f"semseg: auto, int8, scale model: {archive} has no int8 model")
+    assert evaluation(annotated)["error"].startswith(f"{archive} has no int8 model")
+
+
+def test_the_report_names_what_was_evaluated(small_model: Path, annotated: Path) -> None:
+    assert run(small_model, annotated, "--out", annotated / "out", "--precision", "f32") == 0
+    report = (annotated / "out/report.html").read_text()
+    assert "<h3>What was evaluated</h3>" in report
+    assert "Hyperparameters" not in report

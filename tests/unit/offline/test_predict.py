@@ -164,17 +164,25 @@ def test_a_table_of_other_classes_is_not_continued(
     assert (tmp_path / "class_shares.csv").read_text() == "image,width,height,sky,road\n"
 
 
-def test_the_model_may_be_a_job_or_an_archive(small_model: Path, images: Path, tmp_path: Path) -> None:
+def test_the_model_may_be_a_job_or_an_archive(
+    small_model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive = tmp_path / "model.tar.gz"
     with tarfile.open(archive, "w:gz") as packed:
         packed.add(small_model / "model_best.params", "model_best.params")
     for number, place in enumerate((small_model, small_model.parent, archive)):
         assert run(place, images / "a.png", "--out", tmp_path / str(number)) == 0
+    assert capsys.readouterr().out == "1 image segmented.\n" * 3
     assert len({(tmp_path / str(number) / "a.png").read_bytes() for number in range(3)}) == 1
 
 
 def test_images_and_model_may_be_in_s3(
-    moto_server: str, small_model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moto_server: str,
+    small_model: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import boto3
 
@@ -190,6 +198,11 @@ def test_images_and_model_may_be_in_s3(
     model, photos = "s3://predict/job/output/model.tar.gz", "s3://predict/photos"
     assert run(model, photos, "--out", tmp_path / "out") == 0
     assert names(tmp_path / "out") == ["a.png", "class_shares.csv", "town/c.png"]
+    capsys.readouterr()
+    bucket.put_object(Key="torn.tar.gz", Body=archive.getvalue()[:200])
+    for place, fault in (("torn.tar.gz", "is truncated"), ("photos", "holds neither model_best.params nor")):
+        assert run(f"s3://predict/{place}", photos, "--out", tmp_path / "none") == 1
+        assert capsys.readouterr().err.startswith(f"semseg: s3://predict/{place} {fault}")
     resource.meta.client.close()
 
 

@@ -91,7 +91,7 @@ def test_a_place_that_is_not_there_is_an_error(place: str, here: Path, store: Ob
 @pytest.mark.parametrize("place", ["photos/*.bmp", "empty"])
 def test_a_place_without_images_is_an_error(place: str, here: Path, store: ObjectStore) -> None:
     (here / "empty").mkdir()
-    with pytest.raises(UserError, match=r"^There is no image at .*\. Images are \.jpg or \.jpeg or \.png files\.$"):
+    with pytest.raises(UserError, match=r"^There is no image at .*\. Images are \.jpg or .* or \.bmp files\.$"):
         paths(store, "photos", place)
 
 
@@ -130,3 +130,20 @@ def test_objects_below_a_prefix_mirror_the_rest_of_their_keys(bucket: Any, store
     assert paths(store, "s3://predicted/photos/list.txt") == ["list.txt"]
     with pytest.raises(DataError, match=r"^There is no object at s3://predicted/none\."):
         paths(store, "s3://predicted/none")
+
+
+def test_files_in_other_formats_count_unless_a_copy_is_beside_them(here: Path, store: ObjectStore) -> None:
+    for name in ("b.tif", "g.TIFF", "town/h.webp", "town/d.bmp"):
+        (here / "photos" / name).touch()
+    expected = ["a.PNG", "b.jpg", "g.TIFF", "town/c.jpeg", "town/d.bmp", "town/h.webp", "town/far/d.png"]
+    assert paths(store, "photos") == expected
+    assert sorted(paths(store, "photos/**")) == sorted(expected)
+    assert paths(store, "photos/*.[tT][iI]*") == ["b.tif", "g.TIFF"]
+    assert paths(store, "photos/b.tif") == ["b.tif"]
+
+
+def test_objects_in_other_formats_count_unless_a_copy_is_beside_them(bucket: Any, store: ObjectStore) -> None:
+    for key in ("photos/a.tif", "photos/c.TIF"):
+        bucket.put_object(Key=key, Body=key.encode())
+    assert paths(store, "s3://predicted/photos") == ["a.jpg", "c.TIF", "town/b.png"]
+    assert paths(store, "s3://predicted/photos/a.tif") == ["a.tif"]

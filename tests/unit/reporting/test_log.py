@@ -155,7 +155,7 @@ def test_a_validation_loss_that_is_no_number_is_a_warning(
         sink(dataclasses.replace(VALIDATED, loss=loss))
     out = capsys.readouterr().out
     assert out.count("WARNING") == 2
-    assert out.count("Epoch 0: the network's values for validation images are not finite") == 2
+    assert out.count("After 1 epoch the network's values for validation images are not finite") == 2
     assert "validation loss:" not in out
 
 

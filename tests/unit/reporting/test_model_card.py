@@ -36,13 +36,14 @@ def test_it_says_what_the_model_is(tmp_path: Path) -> None:
     assert text.startswith("# FCN on ResNet-50, 2 classes\n")
     assert "trained with semseg-container 1.2.3." in text
     assert "Trained for 3 of 5 epochs." in text
-    assert f"| crops of validation, epoch {best.epoch} | {best.mean_iou:.4f} |" in text
+    assert f"| crops of validation, epoch {best.epoch + 1} | {best.mean_iou:.4f} |" in text
     assert "| 7 whole images of test | 0.5000 | 0.6250 | 0.7500 |" in text
     assert f"| 0 | sky | {best.iou[0]:.4f} | 0.5123 |" in text
     assert f"| 1 | road | {best.iou[1]:.4f} | - |" in text
     assert "| `_loss` | dice+ce |" in text
     assert "| numpy | 1.23.5 |" in text
     assert "localhost:8080/invocations" in text
+    assert 'semseg.load("model.tar.gz")' in text
     assert "expect less on other images" not in text
     assert "expect less on other images" in card(tmp_path)
 
@@ -81,7 +82,7 @@ def test_names_are_neither_markdown_nor_html(tmp_path: Path) -> None:
     assert not [part for part in parts if part.type in ("html_inline", "link_open", "em_open", "image")]
     assert not [token for token in tokens if token.type in ("html_block",)]
     assert len([token for token in tokens if token.type == "heading_open"]) == 8
-    assert len([token for token in tokens if token.type == "fence"]) == 1
+    assert len([token for token in tokens if token.type == "fence"]) == 2
     cells = ["".join(part.content for part in token.children or []) for token in tokens if token.type == "inline"]
     assert HOSTILE in cells
     assert "`|x" in cells

@@ -87,17 +87,19 @@ def test_it_is_written_after_each_epoch_and_shows_the_best(tmp_path: Path, writt
         (1, {"of epoch 1"}),
     ]
     assert [content.measured_on for content in written] == [
-        "epoch 0, the best, on the validation crops",
-        *2 * ["epoch 1, the best, on the validation crops"],
+        "epoch 1, the best, on the validation crops",
+        *2 * ["epoch 2, the best, on the validation crops"],
     ]
     assert [content.status for content in written] == [f"{number} of 4 epochs are done." for number in (1, 2, 3)]
     text = (tmp_path / "data/report.html").read_text()
     assert "3 of 4 epochs are done." in text
     assert "of epoch 1" in text
+    assert "The dashed vertical line is the best epoch, 2. Epochs count from 1 here, from 0 in the log" in text
+    assert "chosen by their names alone. Epoch 2, the best." in text
     best = EPOCHS[1].validated
-    assert [(figure.name, figure.value) for figure in written[-1].figures] == [
-        ("Best mIOU", best.mean_iou),
-        ("Pixel accuracy", best.pixel_accuracy),
+    assert [(figure.name, figure.value, figure.note) for figure in written[-1].figures] == [
+        ("Best mIOU", best.mean_iou, "epoch 2"),
+        ("Pixel accuracy", best.pixel_accuracy, "epoch 2"),
     ]
 
 
@@ -146,7 +148,7 @@ def test_after_a_restart_it_has_all_epochs_and_the_images_of_the_latest(
     (content,) = written
     assert len(content.epochs) == 3
     assert shown(content) == (2, {"of epoch 2"})
-    assert content.measured_on == "epoch 2, on the validation crops"
+    assert content.measured_on == "epoch 3, on the validation crops"
     sent(sink, *validation(EPOCHS[3]))
     assert shown(written[-1]) == (3, {"of epoch 3"})
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -733,10 +734,11 @@ def logged(model: LoadedModel, log: str, caplog: pytest.LogCaptureFixture, **hea
     return caplog.messages
 
 
+@pytest.mark.parametrize("log", ["auto", "metrics"])
 def test_an_invocation_is_logged_as_the_built_in_algorithm_does(
-    model: LoadedModel, caplog: pytest.LogCaptureFixture
+    log: str, model: LoadedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lines = logged(model, "metrics", caplog)
+    lines = logged(model, log, caplog)
     assert len(lines) == 2
     reported = json.loads(lines[0].removeprefix("#metrics "))
     assert reported["Metrics"] == {"invocations.count": {"sum": 1.0, "count": 1, "min": 1.0, "max": 1.0}}
@@ -755,6 +757,14 @@ def test_an_invocation_can_be_logged_as_json_with_its_ids(model: LoadedModel, ca
     assert good["received_bytes"] == len(encoded())
     assert list(good["stages"]) == ["receive", "wait", "decode", "network", "encode", "send"]
     assert sum(good["stages"].values()) <= good["seconds"]
+
+
+def test_an_invocation_can_be_logged_in_a_few_words_for_people(
+    model: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = logged(model, "short", caplog, Accept="image/png")
+    assert re.fullmatch(r"200  image/png  30 x 20  \d+ ms", good)
+    assert re.fullmatch(r"400  \d+ ms", bad)
 
 
 def test_the_log_of_invocations_can_be_left_out(model: LoadedModel, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ def test_without_variables_the_platform_s_values_hold() -> None:
         precision="auto",
         cache_dir=None,
         scale="model",
-        request_log="metrics",
+        request_log="auto",
         cors_origins=(),
         page="auto",
     )

@@ -106,3 +106,23 @@ def test_the_first_host_ignores_what_is_no_failure(three: Three, text: bytes) ->
 def test_a_verdict_from_another_host_is_a_failure_of_that(three: Three) -> None:
     lost = Failure(LOST, "Rank 1 has lost rank 0.")
     assert sent_text(three, b'{"end": %s}\n' % json.dumps(lost.to_json()).encode()) == [lost]
+
+
+def test_a_stop_of_any_host_reaches_all_others(three: Three) -> None:
+    three.others[1].say_stopping()
+    poll_all(three)
+    assert [link.stopping for link in (three.first, *three.others)] == [True, False, False]
+    three.first.say_stopping()
+    three.first.say_stopping()
+    poll_all(three)
+    assert [link.stopping for link in (three.first, *three.others)] == [True, True, True]
+
+
+def test_an_error_of_a_host_itself_is_sent_before_it_closes_its_link(three: Three) -> None:
+    """As the cause of the end if it is the first host's."""
+    failure = Failure(RAISED, "The host algo-2: No space left on device")
+    three.others[0].fail(failure)
+    assert three.first.poll() == [failure]
+    three.first.fail(failure)
+    poll_all(three)
+    assert [link.verdict for link in three.others] == [failure, failure]

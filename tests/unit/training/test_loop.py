@@ -231,7 +231,7 @@ def test_early_stopping_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
     assert len(done.of(EpochEnded)) == 3
     again = run(FakeLearner([0.9]), Images([1]), 10, EarlyStopping(1, 2, 0.0), progress=done.saved[-1])
     assert again.events == []  # a restart knows of it
-    said = "Early stopping after epoch 2: the best mIOU is 0.5 and has not improved enough in 2 epochs"
+    said = "Early stopping after 3 epochs: the best mIOU is 0.5 and has not improved enough in 2 epochs"
     told = [message.split(" (")[0] for message in caplog.messages if message.startswith("Early")]
     assert told == [said, said]
 
@@ -499,7 +499,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_no_checkpoint_has_it() -> Non
 
     learner = SlowLearner([1.0], values=(3.0, 2.0, math.nan))
     with pytest.raises(
-        DivergedError, match=r"epoch 0, iteration 3: .* batch contained train/2a\.jpg, train/2b\.jpg\..* was 3\."
+        DivergedError, match=r"after 0 epochs and 3 iterations: .* contained train/2a\.jpg, train/2b\.jpg\..* was 3\."
     ):
         run(learner, Named([4]), epochs=1)
     assert len(learner.rates) == 4  # it was found while the next one was under way

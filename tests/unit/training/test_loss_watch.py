@@ -15,7 +15,7 @@ def test_a_loss_that_is_no_number_is_an_error_with_its_place_files_and_causes(lo
     with pytest.raises(DivergedError) as raised:
         require_finite_loss(loss, 3, 17, names, 0.1)
     text = str(raised.value)
-    assert f"The loss is {loss} in epoch 3, iteration 17" in text
+    assert f"The loss is {loss} after 3 epochs and 17 iterations" in text
     assert "train/0.jpg, train/1.jpg" in text
     assert "train/15.jpg and 4 more." in text
     assert "was 0.1." in text

@@ -11,7 +11,7 @@ import pytest
 
 from semseg.errors import GroupError, Stopped
 from semseg.sagemaker.hosts import Hosts
-from semseg.training import meeting
+from semseg.training import calls
 from semseg.training.meeting import Hello, call, gather
 
 NAMES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
@@ -30,7 +30,8 @@ def hello(number: int, job: str = "same") -> Hello:
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setattr(meeting, "WATCH_PORT", listening.getsockname()[1])
+        monkeypatch.setattr(calls, "WATCH_PORT", listening.getsockname()[1])
+        monkeypatch.setattr(calls, "_TICK", 0.05)
         yield listening
 
 
@@ -82,7 +83,7 @@ def test_a_first_host_that_starts_later_is_waited_for(
         return connect(*arguments)
 
     with socket.create_server(("127.0.0.1", 0)) as reserved:
-        monkeypatch.setattr(meeting, "WATCH_PORT", reserved.getsockname()[1])
+        monkeypatch.setattr(calls, "WATCH_PORT", reserved.getsockname()[1])
         monkeypatch.setattr(socket, "create_connection", failing)
         others = [calling(pool, number) for number in (1, 2)]
         assert tried.wait(SECONDS)
@@ -107,7 +108,7 @@ def test_a_first_host_that_never_comes_is_an_error_that_says_why(
         raise problem
 
     monkeypatch.setattr(socket, "create_connection", failing)
-    monkeypatch.setattr(meeting, "_TICK", 0.01)
+    monkeypatch.setattr(calls, "_TICK", 0.01)
     with pytest.raises(
         GroupError, match=f"first host of the job, 127.0.0.1, has not begun within 0.001.* minutes: {says}"
     ):
@@ -136,6 +137,8 @@ def test_a_stop_of_the_first_host_stops_those_that_have_come(
             assert not found[0].done()
     stop.set()
     assert [type(one.exception(SECONDS)) for one in found] == [Stopped, Stopped]
+    with pytest.raises(BlockingIOError):
+        listener.accept()  # a host that was told does not call again, to say that it stops
 
 
 def test_a_stop_of_another_host_stops_the_first_though_it_had_not_called_yet(
@@ -145,3 +148,14 @@ def test_a_stop_of_another_host_stops_the_first_though_it_had_not_called_yet(
     stop.set()
     found = [gathering(pool, listener), calling(pool, 1, stop=stop)]
     assert [type(one.exception(SECONDS)) for one in found] == [Stopped, Stopped]
+
+
+def test_a_meeting_that_is_complete_begins_though_a_stop_has_come_meanwhile(listener: socket.socket) -> None:
+    """Hosts that have begun would take one that leaves now for lost; the ranks will stop together."""
+    stop, two = threading.Event(), Hosts(NAMES[0], names=NAMES[:2], interface="lo")
+    with socket.create_connection(listener.getsockname()) as second:
+        second.sendall(json.dumps(hello(1).message()).encode() + b"\n")
+        stop.set()
+        peers, _ = gather(listener, two, hello(0), SECONDS, stop)
+        assert [peer.name for peer in peers] == [NAMES[1]]
+        peers[0].close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from contextlib import ExitStack
 from multiprocessing import Pipe
@@ -75,3 +76,20 @@ def test_a_rank_has_ended_well_once_it_has_left_the_group(monkeypatch: pytest.Mo
         found, value = json.loads(received.recv_bytes())
         assert found == rank.FAILED
         assert "the disk is full" in Failure.from_json(value).message
+
+
+def test_what_a_rank_keeps_for_a_while_goes_with_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A rank that is killed removes nothing, such as its cache of objects in S3."""
+    kept: list[str] = []
+
+    def reopen(*_: Any) -> Any:
+        kept.append(tempfile.mkdtemp())
+        raise DataError("a.png is damaged.")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(rank, "_reopen", reopen)
+    task: Any = Task()
+    task.scratch = tmp_path
+    with ExitStack() as resources, pytest.raises(DataError):
+        rank._train(task, None, threading.Event(), resources, Feed(("Rank 0",)))
+    assert Path(kept[0]).parent == tmp_path

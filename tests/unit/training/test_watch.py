@@ -45,6 +45,7 @@ class Link:
     finds: list[list[Failure]] = field(default_factory=list)
     verdict_after: int = -1
     over_after: int = 0
+    stopping: bool = False
     sent: list[tuple[str, Any]] = field(default_factory=list)
     waited_for: list[int] = field(default_factory=list)
     looks: int = 0
@@ -67,6 +68,10 @@ class Link:
     def say_done(self) -> None:
         if ("done", None) not in self.sent:
             self.sent.append(("done", None))
+
+    def say_stopping(self) -> None:
+        if ("stopping", None) not in self.sent:
+            self.sent.append(("stopping", None))
 
     def end(self, cause: Failure) -> None:
         self.sent.append(("end", cause))
@@ -108,6 +113,21 @@ def test_a_stop_is_passed_on_to_all_ranks() -> None:
     ranks: Any = [Rank(100), Rank(100)]
     watch(ranks, None, stop)
     assert all(rank.terminated for rank in ranks)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_stop_of_any_host_is_passed_on_to_all_ranks(here: bool) -> None:
+    """At once, not after the next step: a rank may be waiting for data."""
+    stop = threading.Event()
+    if here:
+        stop.set()
+    ranks, link = [Rank(100)], Link(stopping=not here)
+    fakes: Any = ranks
+    other: Any = link
+    watch(fakes, other, stop)
+    assert stop.is_set()
+    assert ranks[0].terminated
+    assert link.sent == [("stopping", None), ("done", None)]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import warnings
@@ -18,8 +17,6 @@ from semseg.engines import cuda_driver
 from semseg.engines.gluon import cuda
 from semseg.errors import DeviceError
 from semseg.machine import usable_cores
-
-logger = logging.getLogger(__name__)
 
 AUTOTUNE = "MXNET_CUDNN_AUTOTUNE_DEFAULT"
 
@@ -108,12 +105,6 @@ def devices(required: bool = False) -> tuple[tuple[Any, ...], int]:
     driver = cuda.driver()
     cuda.require_code_for_first_gpu(driver)
     alike = cuda_driver.like_the_first(driver, gpus)
-    if alike < gpus:
-        logger.warning(
-            "Of %d GPUs only the first %d are used: the next is of another kind. CUDA_VISIBLE_DEVICES selects others.",
-            gpus,
-            alike,
-        )
     return tuple(mx.gpu(number) for number in range(alike)), alike
 
 

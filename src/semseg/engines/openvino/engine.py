@@ -16,7 +16,7 @@ from semseg.codecs.params import read_params
 from semseg.engines.group import Group
 from semseg.engines.protocols import AUTO, Backend, BackendOptions, Device, Learner
 from semseg.errors import ArtifactError, DeviceError, UserError
-from semseg.machine import has_bf16, is_own
+from semseg.machine import has_bf16, is_bf16_faster, is_own
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class OpenVinoEngine:
                     raise
                 logger.warning("%s is ignored. %s", INT8, error)
         if precision == AUTO:
-            precision = "bf16" if has_bf16() else "f32"
+            precision = "bf16" if is_bf16_faster() else "f32"
         logger.info("OpenVINO computes in %s on %d cores.", precision, cores)
         compiled = partial(compiled, precision=precision)
         return _load_onnx(model, directory / ONNX, compiled) or _convert(model, compiled)

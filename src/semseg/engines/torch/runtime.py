@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from ctypes import CDLL
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from semseg.engines import cuda_driver
 from semseg.engines.cuda_driver import Gpu
 from semseg.errors import DeviceError
-from semseg.machine import has_bf16, usable_cores
+from semseg.machine import has_bf16, is_bf16_faster, usable_cores
 
 _SPINS = "1000"
 """How often OpenMP's threads look for work before they sleep; libgomp's own default is 300,000. With that, threads that
@@ -63,9 +64,10 @@ def is_for_gpus() -> bool:
 
 
 def devices(required: bool = False) -> tuple[Any, int]:
-    """Return the torch.device to compute on (the first GPU, else the CPU) and the number of GPUs found.
+    """Return the torch.device to compute on (the first GPU, else the CPU) and the number of GPUs like it.
 
-    Raises DeviceError, with the cause and a way out, when PyTorch cannot use the first GPU, and when none is found
+    Of different GPUs those up to the first of another kind are counted, with a warning. No context stays on the GPUs.
+    Raises DeviceError, with the cause and a way out, when PyTorch cannot use the first one, and when none is found
     although one is `required`.
     """
     torch = load()
@@ -73,7 +75,9 @@ def devices(required: bool = False) -> tuple[Any, int]:
         warnings.simplefilter("ignore")  # of what the errors here explain
         gpus: int = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if gpus:
-            _require_use(torch)
+            driver = cuda_driver.load_driver()
+            _require_use(torch, driver)
+            gpus = cuda_driver.like_the_first(driver, gpus) if driver else gpus
     if required and not gpus:
         raise _why_none(torch)
     return (torch.device("cuda", 0) if gpus else cpu()), gpus
@@ -85,10 +89,12 @@ def cpu() -> Any:
 
 
 def precisions(device: Any) -> tuple[str, ...]:
-    """Return the number formats that training may compute in on a device, float32 first."""
+    """Return the number formats that training may compute in on a device, the one for `auto` first."""
     if device.type == "cpu":
+        if is_bf16_faster():
+            return ("bfloat16", "float32")
         return ("float32", "bfloat16") if has_bf16() else ("float32",)
-    return ("float32", "bfloat16", "float16") if is_ampere(device) else ("float32", "float16")
+    return ("bfloat16", "float32", "float16") if is_ampere(device) else ("float32", "float16")
 
 
 def is_ampere(device: Any) -> bool:
@@ -132,18 +138,28 @@ def has_code(architectures: list[str], major: int, minor: int) -> bool:
     return False
 
 
-def _require_use(torch: ModuleType) -> None:
-    """Raise DeviceError unless the first GPU computes. Without this check the first kernel would fail obscurely."""
+def _require_use(torch: ModuleType, driver: CDLL | None) -> None:
+    """Raise DeviceError unless the first GPU computes. Without this check the first kernel would fail obscurely.
+
+    Leaves no context on the GPU: the process of `train` may only start those that compute there. PyTorch makes one for
+    a tensor, or to tell the free memory, but neither to count GPUs nor to describe them (pytorch/pytorch #99533,
+    #103584).
+    """
     try:
         major, minor = torch.cuda.get_device_capability(0)
         if not has_code(torch.cuda.get_arch_list(), major, minor):
             raise no_code(f"{Gpu(torch.cuda.get_device_name(0), major, minor)}, for which")
-        torch.zeros(1, device="cuda:0")  # another process may have it for itself
     except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
-        raise DeviceError(
-            f"The GPU cannot be used: {str(error).strip().splitlines()[0]}",
-            "Check that nvidia-smi works on the machine, and that no other process holds the GPU.",
-        ) from error
+        raise _unusable(str(error).strip().splitlines()[0]) from error
+    if driver and (fault := cuda_driver.why_unusable(driver)):
+        raise _unusable(fault)
+
+
+def _unusable(fault: str) -> DeviceError:
+    return DeviceError(
+        f"The GPU cannot be used: {fault.rstrip('.')}.",
+        "Check that nvidia-smi works on the machine, and that no other process holds the GPU.",
+    )
 
 
 def _why_none(torch: ModuleType) -> DeviceError:

@@ -31,7 +31,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Dot:
-    """The point of an epoch."""
+    """The point of an epoch, whose number is for people, from 1."""
 
     x: float
     y: float
@@ -71,8 +71,8 @@ def training_charts(epochs: Sequence[EpochEnded]) -> list[Chart]:
     ]
     accuracy = [("validation", _of(e.validated.pixel_accuracy for e in epochs))]
     rate = [("last of the epoch", _of(e.trained.learning_rate for e in epochs))]
-    numbers = [e.trained.epoch for e in epochs]
-    place = numbers.index(best.trained.epoch)
+    numbers = [e.number for e in epochs]
+    place = numbers.index(best.number)
     return [
         chart("Loss", numbers, loss),
         chart("Validation mIOU", numbers, mean, highest=1, mark=place),
@@ -95,7 +95,7 @@ def chart(
 ) -> Chart:
     """Returns the chart of several series of values from 0 up, one for each epoch; None leaves a gap.
 
-    epochs: their numbers. highest: what no value exceeds. mark: the index of an epoch to mark.
+    epochs: their numbers, from 1. highest: what no value exceeds. mark: the index of an epoch to mark.
     """
     values = [value for _, found in series for value in found if value is not None]
     around = nice_ticks(min(values, default=0.0), max(values, default=1.0))
@@ -111,7 +111,7 @@ def chart(
         title,
         _summary(title, epochs, series),
         curves,
-        [Tick(xs[index], str(epochs[index])) for index in _marked(len(epochs))],
+        [Tick(xs[index], str(epochs[index])) for index in _marked(epochs)],
         [Tick(y(value), f"{value:.6g}") for value in y_values],
         None if mark is None else xs[mark],
     )
@@ -137,10 +137,10 @@ def _x(index: int, count: int) -> float:
     return round(LEFT + (width / 2 if count == 1 else width * index / (count - 1)), 1)
 
 
-def _marked(count: int) -> list[int]:
-    """The indices of at most eight epochs to name on the axis, evenly spaced."""
-    step = next(f * 10**power for power in range(9) for f in (1, 2, 5) if f * 10**power * 7 >= count - 1)
-    return list(range(0, count, step))
+def _marked(epochs: Sequence[int]) -> list[int]:
+    """The indices of at most eight epochs to name on the axis: those with round numbers."""
+    step = next(f * 10**power for power in range(9) for f in (1, 2, 5) if f * 10**power * 7 >= len(epochs) - 1)
+    return [index for index, number in enumerate(epochs) if number % step == 0]
 
 
 def _curve(

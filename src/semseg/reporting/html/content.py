@@ -39,7 +39,8 @@ class ReportContent:
     have ended, for the curves. matrix: what the confusion matrix and the measures of the classes are taken from;
     measured_on: that, in words. class_columns: further measures of each class, 0 to 1, by the heading of their column.
     shares: the share of each class in the pixels, 0 to 1, by split. data: the result of the data check. notes: what
-    should be known besides, a sentence or more each. settings, versions: by name.
+    should be known besides, a sentence or more each. settings, versions: by name. settings_title: the heading of the
+    settings.
     """
 
     kind: str
@@ -57,4 +58,5 @@ class ReportContent:
     data: Report | None = None
     notes: Sequence[str] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    settings_title: str = "Hyperparameters"
     versions: Mapping[str, str] = field(default_factory=dict)

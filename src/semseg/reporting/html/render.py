@@ -164,11 +164,10 @@ def _legend(content: ReportContent) -> list[int]:
 
 
 def _split(split: SplitReport) -> dict[str, Any]:
-    ordered = sorted(split.sizes, key=lambda size: (size[0] * size[1], size))
     return {
         "name": split.name,
         "pairs": split.pairs,
-        "sizes": [f"{width} x {height}" for width, height in dict.fromkeys([*ordered[:1], *ordered[-1:]])],
+        "sizes": [f"{width} x {height}" for width, height in split.extreme_sizes()],
         "ignored": split.ignored / max(int(split.values.sum()), 1),
         "kinds": ", ".join(split.image_kinds),
     }

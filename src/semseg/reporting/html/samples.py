@@ -15,6 +15,9 @@ from semseg.types import IGNORED, Batch, UInt8
 MAX_PIXELS = 240 * 240
 """The pixels of a copy: with it, the images of a report take less than 2 MB, even if all of them are noise."""
 
+_LONGEST_SIDE = 4096
+"""The most rows or columns of a copy: a JPEG file can have 65,500, and browsers show little of them."""
+
 COUNT = 4
 """The images of each kind: those that are the same in every epoch, and those with most errors."""
 
@@ -106,7 +109,7 @@ def _wrong(labels: UInt8, predicted: UInt8) -> list[float]:
 
 def _small(name: str, image: UInt8, labels: UInt8, predicted: UInt8, wrong: float) -> Sample:
     height, width = labels.shape
-    factor = min(1.0, math.sqrt(MAX_PIXELS / (height * width)))
+    factor = min(1.0, math.sqrt(MAX_PIXELS / (height * width)), _LONGEST_SIDE / max(height, width))
     h, w = max(1, int(height * factor)), max(1, int(width * factor))
     rows, columns = (np.arange(h) * height // h)[:, None], np.arange(w) * width // w
     resized = Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR, reducing_gap=2.0)

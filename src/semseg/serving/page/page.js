@@ -128,8 +128,11 @@ function pointAt(place, visible) {
   for (const item of element("legend").children) {
     item.classList.toggle("pointed", found !== null && Number(item.dataset.id) === found.id);
   }
-  element("readout").textContent = found
-    ? `${nameOf(found.id)}, ${percent(found.confidence)} sure, at ${place.x}, ${place.y}` : "";
+  element("readout").replaceChildren();
+  if (!found) return;
+  const name = document.createElement("bdi"); // written from right to left, it leaves the numbers where they are
+  name.textContent = nameOf(found.id);
+  element("readout").append(name, `, ${percent(found.confidence)} sure, at ${place.x}, ${place.y}`);
 }
 
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -204,30 +207,36 @@ element("opacity").addEventListener("input", (event) => {
 element("all").addEventListener("click", () => showAll(true));
 element("none").addEventListener("click", () => showAll(false));
 
-function save(blob, ending) {
+function save(blob, file, ending) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${(state.file.name || "image").replace(/\.[^.]*$/, "")}${ending}`;
+  link.download = `${(file.name || "image").replace(/\.[^.]*$/, "")}${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-async function saveAnswer(accept, ending) {
+async function saveAnswer(accept, ending, file = state.file) {
+  const turn = state.turn;
   tell(null);
   busy(true);
   try {
-    save(await (await ask(state.file, accept)).blob(), ending);
+    save(await (await ask(file, accept)).blob(), file, ending);
   } catch (failure) {
-    tell(failure, () => saveAnswer(accept, ending));
+    tell(failure, () => saveAnswer(accept, ending, file));
   } finally {
-    busy(false);
+    if (turn === state.turn) busy(false);
   }
 }
 
 element("save-mask").addEventListener("click", () => saveAnswer("image/png", "-mask.png"));
 element("save-json").addEventListener("click", () => saveAnswer("application/json", ".json"));
-element("save-overlay").addEventListener("click", () =>
-  view.overlay().toBlob((blob) => save(blob, "-overlay.png"), "image/png"));
+element("save-overlay").addEventListener("click", () => {
+  const { file } = state;
+  view.overlay().toBlob((blob) => {
+    if (blob) save(blob, file, "-overlay.png");
+    else tell(new Refusal("The image is too large for this browser to draw.", "Save the mask instead.", false, 0));
+  }, "image/png");
+});
 
 element("curl").textContent = `curl --data-binary @photo.jpg \\
   -H 'Content-Type: image/jpeg' \\
@@ -236,8 +245,10 @@ element("curl").textContent = `curl --data-binary @photo.jpg \\
   ${location.origin}/invocations`;
 element("python").textContent = `from semseg.client import Client
 
-client = Client("${location.origin}")
+url = "${location.origin}"
+client = Client(url)
 found = client.predict("photo.jpg")
-print(found.mask, found.probabilities)`;
+print(found.mask.shape)
+print(found.probabilities.shape)`;
 
 showModel();

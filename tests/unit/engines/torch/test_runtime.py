@@ -16,9 +16,13 @@ import torch
 from readme import README
 
 from semseg.engines import cuda_driver
+from semseg.engines.choose import choose_trainer
 from semseg.engines.torch import runtime
 from semseg.errors import DeviceError
 from semseg.machine import usable_cores
+from semseg.sagemaker.hosts import Hosts
+from semseg.sagemaker.hyperparameters import parse
+from semseg.training.ranks import Ranks, plan_ranks
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 """The architectures of PyTorch 2.13's wheels for x86-64 (PYTORCH_RELEASES_CODE_CC in torch/cuda/__init__.py)."""
@@ -91,37 +95,64 @@ def test_tf32_is_off_unless_it_is_allowed_and_then_for_convolutions_alone() -> N
 
 
 class Gpu:
-    """Answers as torch.cuda does on a machine with GPUs."""
+    """Answers as torch.cuda and NVIDIA's driver do on a machine with GPUs; what would leave a context there fails.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.capability, self.fault = (9, 0), ""
+    fault: of PyTorch. driver: the library of NVIDIA's.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, driver: ctypes.CDLL) -> None:
+        self.capability, self.fault, self.driver = (9, 0), "", driver
         answers: dict[str, Callable[..., Any]] = {
             "is_available": lambda: True,
             "device_count": lambda: 2,
-            "get_device_capability": lambda device: self.capability,
+            "get_device_capability": self._capability,
             "get_device_name": lambda device: "NVIDIA X",
             "get_arch_list": lambda: CUDA_13,
         }
         for name, answer in answers.items():
             monkeypatch.setattr(torch.cuda, name, answer)
-        monkeypatch.setattr(torch, "zeros", self._zeros)
+        for name in ("mem_get_info", "synchronize", "empty_cache", "set_device", "current_device", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, lambda *_: pytest.fail("it makes a context"))
+        for name in ("zeros", "empty", "ones", "tensor"):
+            monkeypatch.setattr(torch, name, lambda *_, **__: pytest.fail("it makes a context"))
+        monkeypatch.setattr(cuda_driver, "load_driver", lambda: self.driver)
 
-    def _zeros(self, size: int, device: str) -> None:
-        assert (size, device) == (1, "cuda:0")
+    def _capability(self, _: Any) -> tuple[int, int]:
         if self.fault:
             raise torch.AcceleratorError(self.fault)
+        return self.capability
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    return Gpu(monkeypatch)
+def gpu(monkeypatch: pytest.MonkeyPatch, driver: Callable[..., ctypes.CDLL]) -> Gpu:
+    return Gpu(monkeypatch, driver(gpus=2))
 
 
-def test_the_first_gpu_is_used_once_it_has_computed(gpu: Gpu) -> None:
+def test_the_gpus_are_used_if_the_first_computes(gpu: Gpu, driver: Callable[..., ctypes.CDLL]) -> None:
     assert runtime.devices() == (torch.device("cuda", 0), 2)
-    gpu.fault = "CUDA error: all CUDA-capable devices are busy or unavailable\nCompile with `TORCH_USE_CUDA_DSA`."
-    with pytest.raises(DeviceError, match=r"^The GPU cannot be used: CUDA error: .* unavailable Check that nvidia-smi"):
+    gpu.driver = driver(context=46)
+    with pytest.raises(DeviceError, match=r"^The GPU cannot be used: .* error 46, it is busy or unavailable\. Check"):
         runtime.devices()
+    gpu.fault = "CUDA error: system not yet initialized\nCompile with `TORCH_USE_CUDA_DSA`."
+    with pytest.raises(DeviceError, match=r"^The GPU cannot be used: CUDA error: system not yet initialized\. Check"):
+        runtime.devices()
+
+
+def test_gpus_of_another_kind_than_the_first_are_left_out_with_a_warning(
+    gpu: Gpu, driver: Callable[..., ctypes.CDLL], caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu.driver = driver(gpus=1)
+    assert runtime.devices() == (torch.device("cuda", 0), 1)
+    assert [message[:41] for message in caplog.messages] == ["Of 2 GPUs only the first 1 are used: the "]
+
+
+def test_the_process_that_starts_ranks_for_gpus_has_no_context_there(gpu: Gpu) -> None:
+    """It would take memory from the first rank, or the whole GPU where only one process may have it."""
+    trainer = choose_trainer("torch", "gpu", "auto", "ml.p5.48xlarge")
+    settings, _ = parse({"num_classes": "2"})
+    assert plan_ranks(settings, Hosts("algo-1"), trainer) == Ranks(2)
+    assert trainer.precision == "bfloat16"
+    assert ctypes.c_int.in_dll(gpu.driver, "contexts").value == 0
 
 
 def test_a_gpu_that_the_build_has_no_code_for_is_named_with_the_way_out(gpu: Gpu) -> None:
@@ -206,8 +237,8 @@ def test_the_cpu_is_had_without_looking_for_a_gpu(monkeypatch: pytest.MonkeyPatc
     ("capability", "expected", "ampere"),
     [
         ((7, 5), ("float32", "float16"), False),
-        ((8, 0), ("float32", "bfloat16", "float16"), True),
-        ((12, 0), ("float32", "bfloat16", "float16"), True),
+        ((8, 0), ("bfloat16", "float32", "float16"), True),
+        ((12, 0), ("bfloat16", "float32", "float16"), True),
     ],
 )
 def test_gpus_compute_in_bfloat16_from_the_ampere_generation_on(
@@ -218,11 +249,19 @@ def test_gpus_compute_in_bfloat16_from_the_ampere_generation_on(
     assert runtime.is_ampere(torch.device("cuda", 0)) is ampere
 
 
-@pytest.mark.parametrize(("has_bf16", "expected"), [(True, ("float32", "bfloat16")), (False, ("float32",))])
-def test_cpus_compute_in_bfloat16_where_they_have_it(
-    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("has_bf16", "is_faster", "expected"),
+    [
+        (True, True, ("bfloat16", "float32")),
+        (True, False, ("float32", "bfloat16")),
+        (False, False, ("float32",)),
+    ],
+)
+def test_cpus_compute_in_bfloat16_where_they_have_it_and_by_themselves_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, is_faster: bool, expected: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(runtime, "has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(runtime, "is_bf16_faster", lambda: is_faster)
     assert runtime.precisions(torch.device("cpu")) == expected
     assert not runtime.is_ampere(torch.device("cpu"))
 

@@ -69,6 +69,17 @@ def test_a_loss_that_is_not_finite_is_left_out() -> None:
     assert "nan" not in repr(loss)
 
 
+@pytest.mark.parametrize(
+    ("count", "numbers"), [(1, [1]), (3, [1, 2, 3]), (30, [5, 10, 15, 20, 25, 30]), (120, [20, 40, 60, 80, 100, 120])]
+)
+def test_the_axis_counts_epochs_from_1(count: int, numbers: list[int]) -> None:
+    for drawn in training_charts(made_epochs(count, 2)):
+        assert [int(tick.text) for tick in drawn.x_ticks] == numbers
+        assert all(curve.dots[0].epoch == 1 for curve in drawn.curves if curve.dots)
+        assert " in epoch 1, " in drawn.summary
+        assert f" in epoch {count}" in drawn.summary
+
+
 def test_the_best_epoch_is_marked() -> None:
     epochs = made_epochs(20, 2)
     best = max(epochs, key=lambda epoch: epoch.validated.mean_iou)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from semseg.reporting.html.embedded import photo
 from semseg.reporting.html.samples import MAX_PIXELS, SampleChooser, sample
 from semseg.types import IGNORED, Batch, UInt8
 
@@ -99,3 +100,12 @@ def test_memory_does_not_grow_with_the_images() -> None:
     kept = [*chooser.same, *chooser.worst]
     assert len(kept) == 8
     assert all(array.size <= 3 * MAX_PIXELS for found in kept for array in (found.image, found.labels, found.predicted))
+
+
+@pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1), (3, 120_000), (1, 1)])
+def test_the_narrowest_images_have_copies_that_can_be_shown(size: tuple[int, int]) -> None:
+    labels = np.zeros(size, np.uint8)
+    small = sample("narrow", np.zeros((*size, 3), np.uint8), labels, labels)
+    assert 1 <= min(small.labels.shape) <= max(small.labels.shape) <= 4096
+    assert small.image.shape == (*small.labels.shape, 3)
+    assert photo(small.image).startswith("data:image/jpeg;base64,")

@@ -1,0 +1,72 @@
+"""Which files are images and masks, by their names, and where they are in folders."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Container, Iterable, Iterator
+from pathlib import Path, PurePath
+from typing import TypeVar
+
+from semseg.errors import first_few, one_line
+
+logger = logging.getLogger("semseg")
+
+IMAGES = (".jpg", ".jpeg", ".png")
+MASKS = (".png",)
+"""The suffixes of the files in channels, in small letters; a file's own may be in capitals."""
+
+CONVERTED = {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP", ".bmp": "BMP"}
+"""Formats of a user's own files that are images too, once they are converted, by suffix."""
+
+CONVERTED_MASKS = {suffix: name for suffix, name in CONVERTED.items() if name != "WebP"}
+"""Those of masks; WebP is left out, because most of its files have lost the exact values."""
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+
+
+def is_named(path: PurePath, suffixes: Container[str]) -> bool:
+    """Whether a file has one of the suffixes and is not hidden, as the ``._`` files are that macOS adds."""
+    return not path.name.startswith(".") and path.suffix.lower() in suffixes
+
+
+def is_converted(path: PurePath) -> bool:
+    """Whether a user's file has to be converted, as its name says."""
+    return path.suffix.lower() in CONVERTED
+
+
+def without_originals(paths: Iterable[AnyPath]) -> list[AnyPath]:
+    """Leave out files that would be converted if a JPEG or PNG file beside them has the same stem: it is their copy.
+
+    Warns of them.
+    """
+    found = list(paths)
+    copies = {path.with_suffix("") for path in found if not is_converted(path)}
+    originals = [path for path in found if is_converted(path) and path.with_suffix("") in copies]
+    if originals:
+        names = first_few([one_line(str(path)) for path in originals])
+        logger.warning("Left out, as there are JPEG or PNG files of the same names: %s", names)
+    left = frozenset(originals)
+    return [path for path in found if path not in left]
+
+
+def files_below(folder: Path, left_out: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:
+    """Yield the files in a folder and all folders below it, each folder once even if links lead to it again.
+
+    They are sorted within each folder. Hidden files and folders are left out, folders for which `left_out` is true, and
+    what is no file: reading a FIFO would wait for its writer. Raises OSError.
+    """
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen or left_out(Path(place)):
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        yield from (path for path in files if path.is_file())
+
+
+def _raise(error: OSError) -> None:
+    raise error
