@@ -20,7 +20,7 @@ import pytest
 import small_server
 import small_train
 from quick_job import QUICK
-from serve_process import Client, encode
+from serve_process import Client, encode, wait_until
 from small_model import write_small_model
 
 from semseg.data.shapes import write_shapes
@@ -102,8 +102,11 @@ def test_a_person_sees_a_line_for_each_epoch_and_the_log_is_in_a_file(command: l
     epochs = [line for line in seen if line.startswith("epoch ")]
     assert [line.split("  ")[0] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
     assert all(len(line) <= 80 for line in epochs)
-    assert any(line.startswith("best model on the 4 whole images of validation: mIOU ") for line in unwrapped(seen))
-    assert unwrapped(seen)[-1] == f"The model is in {tmp_path}/job/model."
+    assert any(line.startswith("best model, 4 whole images of validation: mIOU ") for line in seen)
+    assert unwrapped(seen)[-2:] == [
+        f"The report is {tmp_path}/job/output/data/report.html.",
+        f"The model is in {tmp_path}/job/model.",
+    ]
     assert not [line for line in seen if "#" in line or "INFO" in line or "WARNING" in line]
     log = (tmp_path / "job/training.log").read_text()
     assert log.startswith("Docker entrypoint called with argument(s): train\n")
@@ -167,6 +170,19 @@ def test_what_is_wrong_with_a_command_line_breaks_between_words() -> None:
     assert words("\n".join(seen)) == words(done.stderr)
 
 
+def test_an_evaluation_is_a_table_that_fits(command: list[str], tmp_path: Path) -> None:
+    """Without what the built-in algorithm warns of."""
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    shapes = tmp_path / "shapes"
+    images = ["--images", str(shapes / "validation"), "--annotations", str(shapes / "validation_annotation")]
+    with running([*command[:2], "evaluate", str(tmp_path / "job"), *images]) as (process, terminal):
+        seen = terminal.lines()
+    assert process.returncode == 0
+    assert seen[0].split()[:2] == ["class", "IoU"]
+    assert seen[-2].split()[-2:] == ["boundary", "ms"]
+    assert max(map(len, seen)) <= 80
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> tuple[list[str], int]:
     """The command that serves a small model, and the port."""
@@ -184,16 +200,17 @@ def test_a_server_says_where_it_is_how_to_stop_it_and_a_line_for_each_request(
     client, image = Client(port), encode(np.zeros((20, 30, 3), np.uint8))
     with running(command) as (process, terminal):
         terminal.read("...model loaded.")
+        wait_until(lambda: client.ping() == 200)
         assert client.invoke(image, Accept="image/png")[0] == 200
         terminal.read("30 x 20")
         assert client.invoke(b"no image")[0] == 400
         terminal.read("400")
-        assert client.ping() == 200
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         seen = terminal.lines()
     assert process.returncode == 0
     assert seen[:2] == [f"Try the model in a browser: http://127.0.0.1:{port}/", "Ctrl-C stops the server."]
     loaded = seen.index("...model loaded.")
+    assert len(seen) == loaded + 3, seen[loaded:]
     good, bad = seen[loaded + 1 :]
     assert re.fullmatch(r"200  image/png  30 x 20  \d+ ms", good)
     assert re.fullmatch(r"400  \d+ ms", bad)
@@ -203,12 +220,13 @@ def test_a_server_says_where_it_is_how_to_stop_it_and_a_line_for_each_request(
 def test_a_container_s_server_has_its_log_at_a_terminal_too(served: tuple[list[str], int], tmp_path: Path) -> None:
     """SageMaker's local mode gives containers a terminal."""
     command, port = served
-    program = [*command[:2], "--port", str(port)]
+    client, program = Client(port), [*command[:2], "--port", str(port)]
     with running(program, SAGEMAKER_BASE_DIR=str(tmp_path / "job")) as (process, terminal):
         terminal.read("...model loaded.")
-        assert Client(port).invoke(encode(np.zeros((20, 30, 3), np.uint8)))[0] == 200
+        wait_until(lambda: client.ping() == 200)
+        assert client.invoke(encode(np.zeros((20, 30, 3), np.uint8)))[0] == 200
         terminal.read("#metrics {")
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         seen = terminal.read()
     assert "[INFO] Listening at" in seen
     assert "Ctrl-C" not in seen

@@ -163,16 +163,22 @@ def test_damaged_data_of_one_host_ends_both_with_its_reason(on_loopback: Hosts) 
 
 
 @pytest.mark.slow
-def test_a_stop_of_one_host_ends_both_though_the_other_waits_for_its_pipe(on_loopback: Hosts) -> None:
-    """Nothing comes there, and its rank would learn of the stop only after its next batch."""
+def test_a_stop_of_one_host_ends_both_though_the_other_waits_for_its_pipe(
+    on_loopback: Hosts, new_job: Callable[..., Any]
+) -> None:
+    """Nothing comes to validate on, and the rank of the other host would learn of the stop only after a batch."""
     on_loopback.configure(num_training_samples="10", mini_batch_size="4")
-    for job in on_loopback.jobs:
-        into_pipes(job)
-    processes = on_loopback.held("LRScheduler setup")  # by rank 0, after all ranks have met
-    processes[0].send_signal(signal.SIGTERM)
-    found = on_loopback.ended(processes)
+    data = new_job().paths.channel("")
+    (data / "train.manifest").write_text(manifest_lines(data, "train", ""))
+    with ExitStack() as writers:
+        for job in on_loopback.jobs:
+            into_pipes(job)
+            writers.enter_context(fed(job.paths, {"train": data / "train.manifest"}))
+        processes = on_loopback.held("epoch: 0, train loss")
+        processes[0].send_signal(signal.SIGTERM)
+        found = on_loopback.ended(processes)
     assert [code for code, _ in found] == [0, 0], found
-    assert "Stopped before the first training step" in found[0][1]
+    assert "Stopping on request: saving the current model." in found[0][1]
 
 
 def test_hosts_with_other_hyperparameters_are_an_error_on_both(on_loopback: Hosts) -> None:

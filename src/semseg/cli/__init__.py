@@ -6,6 +6,7 @@ needs when called, so that no command waits for another's imports.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from semseg.cli import completion, datasets, jobs, models, offline, weights
 from semseg.cli.parser import Parser, did_you_mean
 from semseg.errors import SemsegError, UserError, os_reason
+from semseg.sagemaker.log_lines import is_for_people
 from semseg.version import __version__
 
 COMMANDS = (
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command `semseg` and returns its exit code. argv: None for the process's own arguments."""
     # The first process of a container ignores SIGTERM unless it is handled. Exiting also removes temporary files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if logging.lastResort:  # which prints the warnings of commands that keep no log
+        logging.lastResort.addFilter(is_for_people)
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         arguments = _parser(words).parse_args(words)

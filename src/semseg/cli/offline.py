@@ -188,7 +188,8 @@ def _show(
     from semseg.offline.evaluation_report import as_text, write
 
     classes = model.classes.completed(folder.classes)
-    print(as_text(outcomes, classes.titles))
+    if text := as_text(outcomes, classes.titles):
+        print(text)
     if arguments.out:
         settings = {
             "model": arguments.model,

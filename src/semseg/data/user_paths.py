@@ -48,12 +48,14 @@ def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[Calla
 
 
 def _with_linked_files(text: str, paths: Paths, channels: Mapping[str, str]) -> str:
-    """Replaces files of channels that `data.arrangement` made by the user's files."""
+    """Replaces files of channels by the user's: those that `data.arrangement` made, and those of a linked folder."""
     names = [name for name in (*SPLITS, *ANNOTATIONS, *TEST) if not Path(channels.get(name, "")).is_file()]
 
     def file_of(match: re.Match[str]) -> str:
-        name = match[2].rstrip(".")
-        own = origin(paths.channel(match[1]), name)
+        channel, name = paths.channel(match[1]), match[2].rstrip(".")
+        own = origin(channel, name)
+        if own is None and channel.is_symlink() and match[1] in channels:
+            own = Path(channels[match[1]], name)
         return one_line(str(own)) + match[2][len(name) :] if own else match[0]
 
     folder = re.escape(str(paths.channel("")))

@@ -33,12 +33,12 @@ _STEM_BYTES = 200
 def as_text(outcomes: Sequence[Outcome], titles: Sequence[str]) -> str:
     """Returns a table of the classes in the first evaluation, and one line for each evaluation.
 
-    titles: what to call each class.
+    Both have at most 80 columns, unless a name is long. titles: what to call each class.
     """
     evaluated = [(one, one.result) for one in outcomes if isinstance(one.result, Evaluation)]
     if not evaluated:
         return ""
-    rows = [["engine", "precision", "scale", "mIOU", "present", "weighted", "accuracy", "boundary F1", "ms per image"]]
+    rows = [["engine", "precision", "scale", "mIOU", "present", "weighted", "accuracy", "boundary", "ms"]]
     for one, found in evaluated:
         present = found.measures.mean_present
         rows.append(
@@ -51,7 +51,7 @@ def as_text(outcomes: Sequence[Outcome], titles: Sequence[str]) -> str:
                 _share(found.measures.frequency_weighted_iou),
                 _share(found.measures.pixel_accuracy),
                 _share(found.boundary_mean),
-                f"{1000 * found.seconds:.1f}",
+                f"{1000 * found.seconds:.4g}",
             ]
         )
     return "\n\n".join([_class_table(evaluated[0][1], titles), table(rows, "<<<" + ">" * 6)])

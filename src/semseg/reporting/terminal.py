@@ -56,7 +56,7 @@ class EpochLines:
                 self._write(self._line(event))
             case Scored():
                 scores = f"mIOU {event.mean_iou:.4f}, pixel accuracy {event.pixel_accuracy:.4f}"
-                self._write(f"best model on the {event.images} whole images of {event.split}: {scores}")
+                self._write(f"best model, {event.images} whole images of {event.split}: {scores}")
             case Quantized():
                 kept = "kept" if event.kept else "discarded"
                 self._write(f"int8: mIOU {event.int8:.4f} instead of {event.f32:.4f}, {kept}")

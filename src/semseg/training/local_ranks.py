@@ -87,8 +87,9 @@ class LocalRank:
         code = self._process.exitcode or 0
         if code >= 0:
             return Failure(DIED, f"{self.task.name} ended with exit code {code}, without a reason: a library ended it.")
-        reason = ", perhaps for lack of memory" if -code == signal.SIGKILL else ", perhaps by a library"
-        return Failure(DIED, f"{self.task.name} was killed by {signal.Signals(-code).name}{reason}.")
+        memory = "for lack of memory: lower _workers, or use a machine with more"
+        reason = memory if -code == signal.SIGKILL else "by a library"
+        return Failure(DIED, f"{self.task.name} was killed by {signal.Signals(-code).name}, perhaps {reason}.")
 
     def _found_stopped(self) -> Failure | None:
         pid = self._process.pid

@@ -96,6 +96,8 @@ def _train_locally(command: TrainCommand) -> int:
         code = run_job(job, folder.paths)
         instructions = _resume_instructions(command, folder) if code == 0 and not finished.is_set() else ""
         if finished.is_set():
+            if terminal:
+                _name_report(folder.paths.output_data)
             LOGGER.info("The model is in %s.", one_line(str(folder.paths.model)), extra=FOR_PEOPLE)
     if instructions:
         _print_bytes(instructions)
@@ -110,6 +112,13 @@ def _log_file(path: Path, terminal: TerminalLog) -> Iterator[None]:
         LOGGER.addHandler(terminal)
         LOGGER.info("The log of this training is %s.", one_line(str(path)), extra=FOR_PEOPLE)
         yield
+
+
+def _name_report(folder: Path) -> None:
+    from semseg.reporting.html.render import FILE  # imported late, as it takes a while
+
+    if (folder / FILE).exists():
+        LOGGER.info("The report is %s.", one_line(str(folder / FILE)), extra=FOR_PEOPLE)
 
 
 def _train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) -> None:

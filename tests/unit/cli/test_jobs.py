@@ -86,6 +86,14 @@ def test_a_hyperparameter_without_a_channel_fails_the_job_that_is_laid_out(tmp_p
     assert not (tmp_path / ".semseg.lock").exists()
 
 
+def test_a_hyperparameter_without_a_channel_is_no_option_for_the_job_that_is_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    assert main(["check", "--num-classes", "4"]) == 1
+    assert capsys.readouterr().err == "semseg: --num-classes is given, but no channel. Give --train too.\n"
+
+
 def test_checkpoints_are_kept_or_not(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["train", "--train", "a", "--checkpoints", "b", "--no-checkpoints"])

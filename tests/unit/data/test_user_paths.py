@@ -38,6 +38,16 @@ def test_a_file_stands_for_what_it_was_made(paths: Paths, tmp_path: Path) -> Non
         assert renamed(paths, given, f"'{named}' is wrong.") == f"'{file}' is wrong."
 
 
+def test_a_file_of_a_linked_folder_is_the_user_s_own(paths: Paths, tmp_path: Path) -> None:
+    """Errors name it by its channel."""
+    paths.channel("train_annotation").parent.mkdir(parents=True)
+    paths.channel("train_annotation").symlink_to(tmp_path)
+    text = "train_annotation/a.png: no mask, as others/train_annotation/a.png."
+    assert renamed(paths, {"train_annotation": "my/masks"}, text) == (
+        "my/masks/a.png: no mask, as others/train_annotation/a.png."
+    )
+
+
 def test_the_log_is_as_it_was_afterwards(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
     with with_user_paths(paths, {"train": "/my/images"}):
         LOGGER.warning("%s is empty", paths.channel("train"))

@@ -137,6 +137,8 @@ def test_a_stop_of_the_first_host_stops_those_that_have_come(
             assert not found[0].done()
     stop.set()
     assert [type(one.exception(SECONDS)) for one in found] == [Stopped, Stopped]
+    with pytest.raises(BlockingIOError):
+        listener.accept()  # a host that was told does not call again, to say that it stops
 
 
 def test_a_stop_of_another_host_stops_the_first_though_it_had_not_called_yet(
