@@ -1,4 +1,4 @@
-"""`scripts/demo` as a newcomer runs it: the long training run of the tests."""
+"""`scripts/demo` as a newcomer runs it: the long training run of the tests, and what needs a trained network."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 @pytest.mark.req("R1", "R2", "R8", "R10", "R49", "R50", "R51")
 def test_it_learns_the_shapes(demo: tuple[Path, str]) -> None:
     """From scratch, on the CPU, within three minutes of training on two cores."""
@@ -50,6 +51,7 @@ def test_it_learns_the_shapes(demo: tuple[Path, str]) -> None:
     assert summary["best"]["mIOU"] > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.req("R2", "R11")
 def test_it_leaves_image_mask_and_overlay(demo: tuple[Path, str]) -> None:
     out, log = demo
@@ -66,6 +68,7 @@ def test_it_leaves_image_mask_and_overlay(demo: tuple[Path, str]) -> None:
     assert all(str(out / name) in log for name in ("image.png", "mask.png", "overlay.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.needs("mxnet")
 @pytest.mark.req("R12")
 def test_the_readmes_blocks_load_it_in_plain_gluoncv_and_export_it(demo: tuple[Path, str], tmp_path: Path) -> None:
@@ -82,12 +85,14 @@ def test_the_readmes_blocks_load_it_in_plain_gluoncv_and_export_it(demo: tuple[P
     assert (tmp_path / "network-0000.params").stat().st_size > 100_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_bf16(), reason="a CPU without bf16")
 def test_bf16_and_gluoncv_s_numbers_give_nearly_the_same_masks(demo: tuple[Path, str], f32: list[UInt8]) -> None:
     """Of a trained network."""
     assert agreement(labels(demo[0], "bf16"), f32) >= 0.99
 
 
+@pytest.mark.slow
 def test_int8_passes_its_gate_and_gives_nearly_the_same_masks(
     demo: tuple[Path, str], f32: list[UInt8], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,7 @@ from semseg.types import Arrays, Float32, UInt8
 
 CLASSES = 5
 SIZES = [(64, 64), (57, 83), (3, 40), (1, 1)]
-LARGE = (333, 1000)
+LARGE = (181, 500)
 
 ALL = [(algorithm, backbone) for backbone in ENCODERS for algorithm in ALGORITHMS]
 ON_ONE_BACKBONE = ALL[: len(ALGORITHMS)]
