@@ -33,6 +33,7 @@ def watch(ranks: Sequence[LocalRank], link: HostLink | None, stop: threading.Eve
     while not found or time.monotonic() < since + _patience(found, link):
         waited_for = [*(one for rank in ranks for one in rank.waited_for), *(link.waited_for if link else [])]
         connection.wait(waited_for, _TICK)
+        all_ended = all(rank.has_ended for rank in ranks)  # before they are asked why: one may end meanwhile
         new = link.poll() if link else []
         for rank in ranks:
             if rank not in failed and (failure := rank.poll()):
@@ -47,7 +48,7 @@ def watch(ranks: Sequence[LocalRank], link: HostLink | None, stop: threading.Eve
             raise link.verdict.error()
         if not found and all(rank.has_ended_well for rank in ranks) and _all_over(link):
             return
-        if found and not link and all(rank.has_ended for rank in ranks):
+        if found and not link and all_ended:
             break
     cause = cause_of(found)
     if link:

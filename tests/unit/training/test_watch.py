@@ -13,10 +13,11 @@ from semseg.training.watch import watch
 
 @dataclass(eq=False)
 class Rank:
-    """A rank that ends well after so many looks, or fails then."""
+    """A rank that ends well after so many looks, or fails then. ends_before: it ends after the look before."""
 
     looks: int
     failure: Failure | None = None
+    ends_before: bool = False
     terminated: bool = False
     waited_for: list[int] = field(default_factory=list)
 
@@ -26,7 +27,7 @@ class Rank:
 
     @property
     def has_ended(self) -> bool:
-        return self.looks <= 0
+        return self.looks <= int(self.ends_before)
 
     @property
     def has_ended_well(self) -> bool:
@@ -137,6 +138,11 @@ def test_a_stop_of_any_host_is_passed_on_to_all_ranks(here: bool) -> None:
 def test_the_cause_is_found_among_failures_that_follow_each_other(failures: list[Failure], cause: Failure) -> None:
     error = ended([Rank(number, failure) for number, failure in enumerate(failures, 1)])
     assert (str(error), error.exit_code) == (cause.message, cause.exit_code)
+
+
+def test_a_rank_that_ends_while_others_are_looked_at_is_looked_at_again() -> None:
+    """One that dies closes its connections first, and another may report that, and end, before it has ended."""
+    assert str(ended([Rank(2, DEAD, ends_before=True), Rank(1, GONE)])) == DEAD.message
 
 
 def test_a_rank_that_waits_for_a_lost_one_is_not_waited_for() -> None:
