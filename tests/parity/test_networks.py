@@ -75,7 +75,7 @@ def oracle(
     initialise(mx, network)
     parameters = network._collect_params_with_prefix()
     initial = {name: parameter.data().asnumpy() for name, parameter in parameters.items()}
-    randomise(mx, parameters)
+    randomise(parameters, initial)
     folder = tmp_path_factory.mktemp("network")
     network.save_parameters(str(folder / "model_best.params"))
     images = [noise(*size) for size in SIZES]
@@ -96,12 +96,17 @@ def initialise(mx: Any, network: Any) -> None:
     network.predict(mx.nd.zeros((1, 3, 32, 32))).wait_to_read()
 
 
-def randomise(mx: Any, parameters: dict[str, Any]) -> None:
+def randomise(parameters: dict[str, Any], initial: Arrays) -> None:
+    """Gives a network values that are the same in every run: MXNet's depend on what was drawn before the seed too."""
+    rng = np.random.default_rng(7)
     for name, parameter in parameters.items():
+        drawn = rng.standard_normal(parameter.shape, dtype=np.float32)
         if name.endswith(("gamma", "running_var")):
-            parameter.set_data(mx.nd.random.uniform(0.5, 1.5, shape=parameter.shape))
+            parameter.set_data(on_device(np.clip(1 + 0.3 * drawn, 0.5, 1.5)))
         elif name.endswith(("beta", "running_mean", "bias")):
-            parameter.set_data(mx.nd.random.normal(0, 0.2, shape=parameter.shape))
+            parameter.set_data(on_device(0.2 * drawn))
+        else:
+            parameter.set_data(on_device(initial[name].std() * drawn))
 
 
 def on_device(array: Float32) -> Any:
