@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
@@ -15,13 +14,9 @@ from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hosts import Hosts, read_hosts
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
-from semseg.training.calls import STOP, WATCH_PORT, Caller, Callers, listening, reason_of, ticks
+from semseg.training.calls import SOON_SECONDS, STOP, WATCH_PORT, Caller, listening, reason_of, ticks
 from semseg.training.failures import failure_of
-from semseg.training.peers import Peer
-
-_SOON_SECONDS = 10.0
-"""How long a host says why to those that wait for it already, and call every second: if it is stopped, or if its
-hyperparameters are wrong, which are the same for all hosts."""
+from semseg.training.meeting import turn_away
 
 
 @contextmanager
@@ -44,11 +39,11 @@ def explained(paths: Paths, stop: threading.Event) -> Iterator[None]:
 def _tell_others(hosts: Hosts, ended: Exception | Stopped, paths: Paths, stop: threading.Event) -> None:
     """Raises Stopped once `stop` is set, and SemsegError and OSError if there is no way to tell them."""
     if isinstance(ended, Stopped):
-        reason, seconds, stop = STOP, _SOON_SECONDS, threading.Event()
+        reason, seconds, stop = STOP, SOON_SECONDS, threading.Event()
     else:
         who = f"The host {hosts.current} cannot take part in the training"
         reason = reason_of(failure_of(ended, who, "".join(traceback.format_exception(ended))))
-        seconds = _SOON_SECONDS if isinstance(ended, HyperparameterError) else _rendezvous_seconds(paths)
+        seconds = SOON_SECONDS if isinstance(ended, HyperparameterError) else _rendezvous_seconds(paths)
         LOGGER.error("%s: %s This host waits up to %g minutes for the others, to tell them.", who, ended, seconds / 60)
     if hosts.index:
         call_off(hosts, reason, seconds, stop)
@@ -70,31 +65,3 @@ def call_off(hosts: Hosts, reason: Mapping[str, Any], seconds: float, stop: thre
         if not caller.peer.closed:
             caller.peer.finish()
             return
-
-
-def turn_away(
-    listener: socket.socket, hosts: Hosts, reason: Mapping[str, Any], seconds: float, stop: threading.Event
-) -> None:
-    """Tells the other hosts why the first one cannot take part, as they come, until all have or the seconds are over.
-
-    Raises Stopped once `stop` is set.
-    """
-    told: dict[str, Peer] = {}
-
-    def tell(peer: Peer, message: Mapping[str, Any]) -> None:
-        name = message.get("hello")
-        if not peer.name and name in hosts.names[1:]:
-            peer.name = str(name)
-            peer.send(reason)
-            told[peer.name] = peer
-
-    callers = Callers(listener, tell)
-    try:
-        for _ in ticks(seconds, stop, lambda: [listener, *callers.strangers]):
-            callers.look()
-            if len(told) == hosts.count - 1:
-                return
-    finally:
-        callers.close()
-        for peer in told.values():
-            peer.finish()

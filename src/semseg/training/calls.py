@@ -21,6 +21,10 @@ WATCH_PORT = 29400
 STOP: Mapping[str, Any] = {"stop": True}
 """The message of a host that was asked to stop before the training began."""
 
+SOON_SECONDS = 10.0
+"""How long a host says why there is no training to those that wait for it already, and call every second: if it is
+stopped, or if its hyperparameters are wrong, which are the same for all hosts."""
+
 _TICK = 1.0
 _CONNECT_SECONDS = 5.0
 _HELLO_SECONDS = 10.0

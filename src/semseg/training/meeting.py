@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from semseg.errors import GroupError, Stopped, first_few
 from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.log_lines import LOGGER
-from semseg.training.calls import STOP, WATCH_PORT, Caller, Callers, failure_in, reason_of, ticks
+from semseg.training.calls import SOON_SECONDS, STOP, WATCH_PORT, Caller, Callers, failure_in, reason_of, ticks
 from semseg.training.failures import RAISED, Failure
 from semseg.training.peers import Peer
 
@@ -38,26 +40,41 @@ def gather(
     """Waits on the first host for all others; returns the connections, and the facts of all hosts by name.
 
     Raises GroupError, which names them, for hosts that do not come within the seconds, for one with another job, and
-    for one that only says why it cannot take part; Stopped when `stop` is set, or a host is stopped. Those that have
-    come get the reason.
+    for one that only says why it cannot take part; Stopped when `stop` is set, or a host is stopped. All other hosts
+    get the reason before: those that have come at once, and those that come later as `turn_away` tells them.
     """
     meeting = _Meeting(listener, hosts, own)
+    deadline = time.monotonic() + seconds
     try:
-        for _ in ticks(seconds, stop, lambda: [listener, *meeting.connected]):
+        for _ in ticks(seconds, stop, meeting.connected):
             meeting.look()
             if not meeting.missing:
                 meeting.begin()
                 return list(meeting.present.values()), meeting.facts
+        raise GroupError(
+            f"Of the {hosts.count} hosts of the job, these have not come within {seconds / 60:g} minutes: "
+            f"{first_few(meeting.missing)}.",
+            "Look at their logs, and set _rendezvous_minutes if they start later.",
+        )
     except Stopped:
-        meeting.dismiss(STOP)
+        meeting.turn_away(STOP, SOON_SECONDS, threading.Event())
         raise
-    error = GroupError(
-        f"Of the {hosts.count} hosts of the job, these have not come within {seconds / 60:g} minutes: "
-        f"{first_few(meeting.missing)}.",
-        "Look at their logs, and set _rendezvous_minutes if they start later.",
-    )
-    meeting.refuse(error)
-    raise error
+    except GroupError as error:
+        if meeting.missing and (left := deadline - time.monotonic()) > 0:
+            LOGGER.error("%s This host waits up to %.1f minutes for the others, to tell them.", error, left / 60)
+        reason = reason_of(Failure(RAISED, str(error), error.exit_code))
+        meeting.turn_away(reason, deadline - time.monotonic(), stop)
+        raise
+
+
+def turn_away(
+    listener: socket.socket, hosts: Hosts, reason: Mapping[str, Any], seconds: float, stop: threading.Event
+) -> None:
+    """Tells the other hosts on the first one why there is no training, as they come, until all have been told.
+
+    It ends when the seconds are over, or `stop` is set.
+    """
+    _Meeting(listener, hosts, Hello(hosts.current, {}, {})).turn_away(reason, seconds, stop)
 
 
 def call(hosts: Hosts, own: Hello, seconds: float, stop: threading.Event) -> tuple[Peer, dict[str, Any]]:
@@ -91,12 +108,12 @@ class _Meeting:
         self.present: dict[str, Peer] = {}
         self.facts: dict[str, Any] = {own.host: dict(own.facts)}
         self._hosts, self._own = hosts, own
-        self._callers = Callers(listener, self._take)
+        self._listener, self._callers = listener, Callers(listener, self._take)
+        self._reason: Mapping[str, Any] | None = None
 
-    @property
-    def connected(self) -> list[Peer]:
-        """All connections that are open."""
-        return [*self.present.values(), *self._callers.strangers]
+    def connected(self) -> list[Any]:
+        """Returns what becomes ready when there is something to look at."""
+        return [self._listener, *self._callers.strangers, *([] if self._reason else self.present.values())]
 
     @property
     def missing(self) -> list[str]:
@@ -120,45 +137,50 @@ class _Meeting:
             peer.send({"start": self.facts})
         self._callers.close()
 
-    def refuse(self, error: GroupError) -> None:
-        """Sends all that have come why there is no training, and closes the connections."""
-        self.dismiss(reason_of(Failure(RAISED, str(error), error.exit_code)))
-
-    def dismiss(self, message: Mapping[str, Any]) -> None:
-        """Sends a last message to all that have come, and closes the connections."""
-        self._callers.close()
+    def turn_away(self, reason: Mapping[str, Any], seconds: float, stop: threading.Event) -> None:
+        """Sends the reason to all that have come, and to the others as they come; closes the connections."""
+        self._reason = reason
         for peer in self.present.values():
-            peer.send(message)
+            peer.send(reason)
+        with suppress(Stopped):
+            for _ in ticks(seconds if self.missing else 0.0, stop, self.connected):
+                self._callers.look()
+                if not self.missing:
+                    break
+        self._callers.close()
         for peer in self.present.values():
             peer.finish()
 
     def _take(self, peer: Peer, message: Mapping[str, Any]) -> None:
-        name = peer.name or message.get("hello")
+        name = str(peer.name or message.get("hello"))
         if name not in self._hosts.names[1:]:
+            return
+        failure = failure_in(message)
+        if self._reason or "stop" in message or failure:
+            self._come(name, peer)
+        if self._reason:
+            peer.send(self._reason)
             return
         if "stop" in message:
             raise Stopped
-        if failure := failure_in(message):
-            self._refused(failure.error())
+        if failure:
+            raise failure.error()
         job, facts = message.get("job"), message.get("facts")
         if peer.name or not isinstance(job, dict) or not isinstance(facts, dict):
             return
-        if name in self.present:
-            self.present[name].close()  # it calls again, as it found its connection broken
-        peer.name = str(name)
-        self.present[peer.name], self.facts[peer.name] = peer, facts
+        self._come(name, peer)
+        self.facts[name] = facts
         LOGGER.info("The host %s has come; %d of %d hosts are here.", name, len(self.present) + 1, self._hosts.count)
         differing = [what for what, digest in self._own.job.items() if job.get(what) != digest]
         if differing:
-            self._refused(
-                GroupError(
-                    f"The hosts {self._own.host} and {name} differ in {', '.join(differing)}.",
-                    "Start all hosts with the same image, configuration and data.",
-                    exit_code=1,
-                )
+            raise GroupError(
+                f"The hosts {self._own.host} and {name} differ in {', '.join(differing)}.",
+                "Start all hosts with the same image, configuration and data.",
+                exit_code=1,
             )
 
-    def _refused(self, error: GroupError) -> NoReturn:
-        """Ends the meeting. Raises the error."""
-        self.refuse(error)
-        raise error
+    def _come(self, name: str, peer: Peer) -> None:
+        earlier = self.present.get(name, peer)
+        if earlier is not peer:
+            earlier.close()  # it calls again, as it found its connection broken
+        peer.name, self.present[name] = name, peer

@@ -11,7 +11,8 @@ import pytest
 
 from semseg.errors import GroupError, Stopped
 from semseg.sagemaker.hosts import Hosts
-from semseg.training import calls
+from semseg.training import calls, meeting
+from semseg.training.failures import RAISED, Failure
 from semseg.training.meeting import Hello, call, gather
 
 NAMES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
@@ -115,19 +116,37 @@ def test_a_first_host_that_never_comes_is_an_error_that_says_why(
         call(hosts(1), hello(1), 0.1, GO)
 
 
-def test_hosts_with_another_job_get_the_reason(pool: ThreadPoolExecutor, listener: socket.socket) -> None:
+def test_hosts_with_another_job_get_the_reason_and_so_does_one_that_comes_later(
+    pool: ThreadPoolExecutor, listener: socket.socket
+) -> None:
     found = [gathering(pool, listener), calling(pool, 1, job="other")]
+    assert found[1].exception(SECONDS)
+    found.append(calling(pool, 2))
     for one in found:
         error = one.exception(SECONDS)
         assert isinstance(error, GroupError)
         assert (error.exit_code, error.message) == (
             1,
             "The hosts 127.0.0.1 and 127.0.0.2 differ in the job."
-            + (" Start all hosts with the same image, configuration and data." if one is found[1] else ""),
+            + ("" if one is found[0] else " Start all hosts with the same image, configuration and data."),
         )
 
 
-def test_a_stop_of_the_first_host_stops_those_that_have_come(
+def test_why_a_host_cannot_take_part_reaches_one_that_comes_later(
+    pool: ThreadPoolExecutor, listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = gathering(pool, listener)
+    ended = calls.reason_of(Failure(RAISED, "The host 127.0.0.3 is broken.", 1))
+    with socket.create_connection(listener.getsockname()) as third:
+        third.sendall(json.dumps({"hello": NAMES[2], **ended}).encode() + b"\n")
+        third.shutdown(socket.SHUT_WR)
+        while not any("is broken. This host waits" in message for message in caplog.messages):
+            assert not first.done()
+        found = [calling(pool, 1), first]  # which does not wait for the third host
+        assert [str(one.exception(SECONDS / 2)) for one in found] == ["The host 127.0.0.3 is broken."] * 2
+
+
+def test_a_stop_of_the_first_host_stops_those_that_have_come_and_one_that_comes_later(
     pool: ThreadPoolExecutor, listener: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = threading.Event()
@@ -136,18 +155,30 @@ def test_a_stop_of_the_first_host_stops_those_that_have_come(
         while "The host 127.0.0.2 has come; 2 of 3 hosts are here." not in caplog.messages:
             assert not found[0].done()
     stop.set()
-    assert [type(one.exception(SECONDS)) for one in found] == [Stopped, Stopped]
+    assert type(found[1].exception(SECONDS)) is Stopped
+    found.append(calling(pool, 2))
+    assert [type(one.exception(SECONDS)) for one in found] == [Stopped] * 3
     with pytest.raises(BlockingIOError):
         listener.accept()  # a host that was told does not call again, to say that it stops
 
 
-def test_a_stop_of_another_host_stops_the_first_though_it_had_not_called_yet(
+def test_a_stop_of_another_host_stops_all_though_it_had_not_called_yet(
     pool: ThreadPoolExecutor, listener: socket.socket
 ) -> None:
     stop = threading.Event()
     stop.set()
-    found = [gathering(pool, listener), calling(pool, 1, stop=stop)]
-    assert [type(one.exception(SECONDS)) for one in found] == [Stopped, Stopped]
+    found = [gathering(pool, listener), calling(pool, 1, stop=stop), calling(pool, 2)]
+    assert [type(one.exception(SECONDS)) for one in found] == [Stopped] * 3
+
+
+def test_a_stopped_host_does_not_wait_long_for_those_that_do_not_come(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "SOON_SECONDS", 0.1)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        gather(listener, hosts(0), hello(0), 1000 * SECONDS, stop)
 
 
 def test_a_meeting_that_is_complete_begins_though_a_stop_has_come_meanwhile(listener: socket.socket) -> None:
