@@ -140,9 +140,14 @@ class Callers:
         with suppress(BlockingIOError, ConnectionError):
             accepted, _ = self._listener.accept()
             self.strangers.append(Peer(accepted))
-        for peer in self.strangers:
-            for message in peer.receive():
-                self._take(peer, message)
+        try:
+            for peer in self.strangers:
+                for message in peer.receive():
+                    self._take(peer, message)
+        finally:
+            self._sort_out()
+
+    def _sort_out(self) -> None:
         now, strangers = time.monotonic(), [peer for peer in self.strangers if not peer.name]
         self.strangers = []
         for number, peer in enumerate(strangers):
@@ -154,5 +159,4 @@ class Callers:
     def close(self) -> None:
         """Closes the connections of strangers."""
         for peer in self.strangers:
-            if not peer.name:
-                peer.close()
+            peer.close()

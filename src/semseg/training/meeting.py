@@ -141,7 +141,7 @@ class _Meeting:
         """Sends the reason to all that have come, and to the others as they come; closes the connections."""
         self._reason = reason
         for peer in self.present.values():
-            peer.send(reason)
+            peer.send_last(reason)
         with suppress(Stopped):
             for _ in ticks(seconds if self.missing else 0.0, stop, self.connected):
                 self._callers.look()
@@ -159,7 +159,7 @@ class _Meeting:
         if self._reason or "stop" in message or failure:
             self._come(name, peer)
         if self._reason:
-            peer.send(self._reason)
+            peer.send_last(self._reason)
             return
         if "stop" in message:
             raise Stopped

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 LONGEST = 1 << 20
@@ -48,6 +49,12 @@ class Peer:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             self._unread = True  # what has come before can still be received
+
+    def send_last(self, message: Mapping[str, Any]) -> None:
+        """Sends a message, and says that none will follow."""
+        self.send(message)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def receive(self) -> list[dict[str, Any]]:
         """Returns the messages that have come; does not wait."""

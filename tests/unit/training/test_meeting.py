@@ -167,7 +167,9 @@ def test_a_stop_of_another_host_stops_all_though_it_had_not_called_yet(
 ) -> None:
     stop = threading.Event()
     stop.set()
-    found = [gathering(pool, listener), calling(pool, 1, stop=stop), calling(pool, 2)]
+    found = [gathering(pool, listener), calling(pool, 1, stop=stop)]
+    assert type(found[1].exception(SECONDS)) is Stopped
+    found.append(calling(pool, 2))
     assert [type(one.exception(SECONDS)) for one in found] == [Stopped] * 3
 
 
