@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from semseg.codecs.conversion import image_to_png, is_cut, mask_to_png
 from semseg.data.files import read_file
 from semseg.data.image_files import CONVERTED, is_converted
 from semseg.data.matching import matched_stems, naming_hint
-from semseg.data.strays import nothing_found
+from semseg.data.strays import KNOWN, nothing_found
 from semseg.data.threads import map_in_order
 from semseg.data.user_folders import UserFolder, find_pair
 from semseg.errors import ChannelError, DataError, ImageError, count_of, first_few, one_line
@@ -119,11 +119,12 @@ def _split(images: UserFolder, masks: UserFolder, share: float) -> dict[str, Use
     validation = frozenset(stems[:count])
     validation_masks = frozenset(mask_of[stem] for stem in validation)
     logger.info("%d of %d pairs are for validation.", count, len(stems), extra=FOR_PEOPLE)
+    beside = tuple(path for path in masks.others if path.name in KNOWN)  # what is reported belongs to one side alone
     return {
         "train": images.only(images.files.keys() - validation),
         "train_annotation": masks.only(masks.files.keys() - validation_masks),
-        "validation": images.only(validation),
-        "validation_annotation": masks.only(validation_masks),
+        "validation": replace(images.only(validation), others=()),
+        "validation_annotation": replace(masks.only(validation_masks), others=beside),
     }
 
 

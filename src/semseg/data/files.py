@@ -143,8 +143,11 @@ def counts_as_file(path: Path) -> bool:
 
 
 def leads_nowhere(path: Path) -> bool:
-    """Whether this is a link to what does not exist. Raises OSError."""
-    return path.is_symlink() and not path.exists()
+    """Whether this is a link to what does not exist."""
+    try:
+        return path.is_symlink() and not path.exists()
+    except OSError:  # what there is, is not known
+        return False
 
 
 def _unreadable(path: Path, name: str, error: OSError) -> DataError:

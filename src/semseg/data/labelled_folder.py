@@ -58,7 +58,7 @@ def open_labelled(
     )
     # The sizes of crops are unused: images are whole.
     sampler = Sampler(found, crop_size=0, base_size=0, seed=0, workers=usable_cores(), checked=False)
-    image_file, mask_file = _opener(image_to_png), _opener(mask_to_png)
+    image_file, mask_file = _opener(images, image_to_png), _opener(annotations, mask_to_png)
     pairs = tuple(Pair(image_file(image), mask_file(mask)) for image, mask in matches.pairs)
     return LabelledFolder(pairs, sampler, found.classes)
 
@@ -71,7 +71,7 @@ def list_images(images: Path) -> tuple[File, ...]:
     found = find_images(_NAMES[0], images)
     for problem in _reported(found):
         raise problem
-    return tuple(map(_opener(image_to_png), found.files.values()))
+    return tuple(map(_opener(images, image_to_png), found.files.values()))
 
 
 def _reported(folder: UserFolder) -> list[DataError]:
@@ -81,12 +81,17 @@ def _reported(folder: UserFolder) -> list[DataError]:
     return [] if folder.files else [nothing_found(what, folder.path, folder.suffixes, folder.others)]
 
 
-def _opener(convert: Callable[[bytes], bytes]) -> Callable[[Path], File]:
-    """Makes a file of a path, which is converted when it is read; at most one for each core at a time."""
+def _opener(folder: Path, convert: Callable[[bytes], bytes]) -> Callable[[Path], File]:
+    """Makes a file of a path in or below a folder, which is converted when it is read; at most one for each core at a
+    time. It is named from the folder's own name on."""
     turns = threading.Semaphore(usable_cores())
 
     def converted(data: bytes) -> bytes:
         with turns:
             return convert(data)
 
-    return lambda path: ConvertedFile(LocalFile(path), converted) if is_converted(path) else LocalFile(path)
+    def opened(path: Path) -> File:
+        file = LocalFile(path, given=str(Path(folder.name, path.relative_to(folder))))
+        return ConvertedFile(file, converted) if is_converted(path) else file
+
+    return opened

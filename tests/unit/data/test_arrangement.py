@@ -103,6 +103,21 @@ def test_a_share_of_the_pairs_is_for_validation_and_stays_there_when_others_are_
     assert len({image for image, _ in names(second["validation"])} & validation) >= 3
 
 
+def test_what_lies_beside_the_pairs_is_reported_once_and_label_maps_are_for_both_sides(
+    paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2):
+        write_image(tmp_path / f"images/{number}.jpg")
+        write_mask(tmp_path / f"masks/{number}.png")
+    for name in ("images/notes.txt", "masks/notes.txt", "masks/label_map.json"):
+        (tmp_path / name).write_text("{}")
+    arranged(paths, tmp_path, Arrangement(split=0.5))
+    strays = [paths.channel(name) / "notes.txt" for name in ("train", "train_annotation")]
+    assert caplog.messages == [f"{stray} is not a readable image file" for stray in strays]
+    for split in ("train", "validation"):
+        assert (paths.channel(f"{split}_annotation") / "label_map.json").read_text() == "{}"
+
+
 def test_names_of_two_normal_forms_are_pairs_for_a_split(paths: Paths, tmp_path: Path) -> None:
     """As of images from Linux and masks from macOS."""
     for number in range(3):
