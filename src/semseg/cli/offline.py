@@ -117,6 +117,7 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     """Shows the progress of `predict`, prints its failures and a summary, and returns the exit code."""
     from tqdm import tqdm
 
+    from semseg.data.files import described
     from semseg.reporting.wrapping import say
 
     failures: list[str] = []
@@ -125,7 +126,7 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
         with closing(done), tqdm(total=todo, unit="image", disable=None, leave=False) as bar:
             for source, error in done:
                 finished += 1
-                failures += [f"{source.place}: {error}"] if error else []
+                failures += [described(source.file, error)] if error else []
                 bar.update()
     except KeyboardInterrupt:
         say(f"Stopped after {finished} of {todo} images; --skip-existing continues.")

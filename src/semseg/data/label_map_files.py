@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semseg.data.class_names import FILES as CLASS_FILES
 from semseg.data.class_names import read_classes
-from semseg.data.files import printable
+from semseg.data.files import counts_as_file, printable
 from semseg.data.label_map import DEFAULT, LabelMap, parse_label_map, read_label_map
 from semseg.errors import DataError, first_few
 from semseg.sagemaker.channels import SPLITS, TEST, readable, visible
@@ -51,8 +51,8 @@ def find_label_map(
         candidates = [folder / COMMON_NAME for folder in folders]
         if label_map is not None:
             candidates = [label_map / f"{channel}_{COMMON_NAME}", *candidates]
-        maps = [path for path in candidates if path.is_file()]
-        names = [folder / name for folder in folders for name in CLASS_FILES if (folder / name).is_file()]
+        maps = [path for path in candidates if counts_as_file(path)]
+        names = [folder / name for folder in folders for name in CLASS_FILES if counts_as_file(folder / name)]
     _warn_of_ignored(maps, channel)
     found = read_label_map(maps[0], num_classes) if maps else default or _default(channel, label_map, num_classes)
     if found.given:
@@ -71,7 +71,7 @@ def find_label_map(
 
 def _default(channel: str, label_map: Path | None, num_classes: int) -> LabelMap:
     """The label map of a channel that has none. Raises DataError if other splits have one and this one should, too."""
-    has_maps = label_map is not None and any((label_map / name).is_file() for name in LABEL_MAP_NAMES)
+    has_maps = label_map is not None and any(counts_as_file(label_map / name) for name in LABEL_MAP_NAMES)
     if label_map is not None and has_maps and channel == TEST[0]:
         raise _forgotten(channel, label_map)
     if channel in (*SPLITS, TEST[0]):  # the warning is a line of the built-in algorithm's log
@@ -85,7 +85,7 @@ def _warn_of_ignored(found: Sequence[Path], channel: str) -> None:
 
 
 def _require_known_name(label_map: Path) -> None:
-    if any((label_map / name).is_file() for name in (*LABEL_MAP_NAMES, *CLASS_FILES)):
+    if any(counts_as_file(label_map / name) for name in (*LABEL_MAP_NAMES, *CLASS_FILES)):
         return
     found = [printable(path) for path in visible(label_map)] if label_map.is_dir() else []
     raise DataError(
@@ -95,7 +95,7 @@ def _require_known_name(label_map: Path) -> None:
 
 
 def _forgotten(channel: str, label_map: Path) -> DataError:
-    others = [printable(label_map / name) for name in LABEL_MAP_NAMES if (label_map / name).is_file()]
+    others = [printable(label_map / name) for name in LABEL_MAP_NAMES if counts_as_file(label_map / name)]
     return DataError(
         f"The label_map channel has {first_few(others)}, but no map for {channel}.",
         f"Add {channel}_{COMMON_NAME}, or name a map for all splits {COMMON_NAME}; "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg.codecs.conversion import image_to_png, mask_to_png
-from semseg.data.files import ConvertedFile, File, LocalFile
+from semseg.data.files import ConvertedFile, File, LocalFile, counts_as_file
 from semseg.data.image_files import is_converted
 from semseg.data.label_map import LabelMap, parse_label_map, read_label_map
 from semseg.data.label_map_files import COMMON_NAME, find_label_map
@@ -71,7 +71,7 @@ def open_labelled(
     found = _label_map(annotations, label_map, num_classes, trained or {})
     # The sizes of crops are unused: images are whole.
     sampler = Sampler(found, crop_size=0, base_size=0, seed=0, workers=usable_cores(), checked=False)
-    image_file, mask_file = _opener(image_to_png), _opener(mask_to_png)
+    image_file, mask_file = _opener(images, image_to_png), _opener(annotations, mask_to_png)
     pairs = tuple(Pair(image_file(image), mask_file(mask)) for image, mask in matches.pairs)
     return LabelledFolder(pairs, sampler, found.classes)
 
@@ -84,7 +84,7 @@ def list_images(images: Path) -> tuple[File, ...]:
     found = find_images(_NAMES[0], images)
     for problem in _reported(found):
         raise problem
-    return tuple(map(_opener(image_to_png), found.files.values()))
+    return tuple(map(_opener(images, image_to_png), found.files.values()))
 
 
 def _label_map(
@@ -93,7 +93,7 @@ def _label_map(
     """The label map that is given, or is in the folder of annotations, or is that of the training."""
     if given:
         return read_label_map(given, num_classes)
-    has_own = (annotations / COMMON_NAME).is_file()
+    has_own = counts_as_file(annotations / COMMON_NAME)
     default = _of_training(trained, num_classes) if trained and not has_own else None
     return find_label_map(_NAMES[1], annotations, None, num_classes, default)
 
@@ -123,12 +123,17 @@ def _reported(folder: UserFolder) -> list[DataError]:
     return [] if folder.files else [nothing_found(what, folder.path, folder.suffixes, folder.others)]
 
 
-def _opener(convert: Callable[[bytes], bytes]) -> Callable[[Path], File]:
-    """Makes a file of a path, which is converted when it is read; at most one for each core at a time."""
+def _opener(folder: Path, convert: Callable[[bytes], bytes]) -> Callable[[Path], File]:
+    """Makes a file of a path in or below a folder, which is converted when it is read; at most one for each core at a
+    time. It is named from the folder's own name on."""
     turns = threading.Semaphore(usable_cores())
 
     def converted(data: bytes) -> bytes:
         with turns:
             return convert(data)
 
-    return lambda path: ConvertedFile(LocalFile(path), converted) if is_converted(path) else LocalFile(path)
+    def opened(path: Path) -> File:
+        file = LocalFile(path, given=str(Path(folder.name, path.relative_to(folder))))
+        return ConvertedFile(file, converted) if is_converted(path) else file
+
+    return opened

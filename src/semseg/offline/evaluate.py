@@ -10,11 +10,11 @@ from functools import partial
 
 from semseg.codecs.masks import encode_mask
 from semseg.data.decoding import open_image
-from semseg.data.files import AHEAD_BYTES
+from semseg.data.files import AHEAD_BYTES, described
 from semseg.data.labelled_folder import LabelledFolder
 from semseg.data.pairs import Pair
 from semseg.data.threads import READERS, map_in_order
-from semseg.errors import DataError, UserError, count_of
+from semseg.errors import UserError, count_of
 from semseg.evaluation.boundary import BoundaryF1, boundary_f1
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.evaluation.measures import Measures, measures
@@ -64,7 +64,7 @@ def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[
     seconds = 0.0
     for pair, result in _results(model, folder, scale):
         if isinstance(result, UserError):
-            failures.append(_named(pair, result))
+            failures.append(described(pair.image, result))
         else:
             matrix.counts += result.matrix.counts
             boundary.add(result.boundary)
@@ -155,8 +155,3 @@ def _measure(model: Model, found: _Segmented) -> _Measured:
     matrix.update(found.labels, predicted)
     boundary = boundary_f1(found.labels, predicted, model.num_classes)
     return _Measured(matrix, boundary, encode_mask(predicted), found.seconds)
-
-
-def _named(pair: Pair, error: UserError) -> str:
-    """An error with the name of its image, which one that is about a file has already."""
-    return str(error) if isinstance(error, DataError) else f"{pair.image.name}: {error}"

@@ -103,8 +103,8 @@ def test_nested_folders_pair_by_their_paths(folders: tuple[Path, Path]) -> None:
         write(folders[0] / name / "1.jpg", IMAGE)
         write(folders[1] / name / "1_L.png", MASK)
     folder = opened(folders, "_L")
-    assert [pair.mask.name for pair in folder.pairs] == ["day/1_L.png", "night/1_L.png"]
-    assert [image.name for image in list_images(folders[0])] == ["day/1.jpg", "night/1.jpg"]
+    assert [pair.mask.name for pair in folder.pairs] == ["masks/day/1_L.png", "masks/night/1_L.png"]
+    assert [image.name for image in list_images(folders[0])] == ["images/day/1.jpg", "images/night/1.jpg"]
     with pytest.raises(DataError, match=r"day/1\.jpg has no annotation in masks\.") as refusal:
         opened(folders)
     assert "day/1.jpg seems to belong to day/1_L.png: give both the same stem, or --suffix _L." in str(refusal.value)
