@@ -31,6 +31,7 @@ class HostLink:
         self.over = False
         self.stopping = False
         self._peers = list(peers)
+        self._begun = time.monotonic()  # before it, hosts that wait for others say nothing
         self._beaten = 0.0
         self._done: set[Peer] = set()
         self._failed: set[Peer] = set()
@@ -104,7 +105,7 @@ class HostLink:
                 found += self._received(peer, message)
         if peer in self._done or peer in self._failed or self.over or self.verdict:
             return found
-        silent = time.monotonic() - peer.heard
+        silent = time.monotonic() - max(peer.heard, self._begun)
         if peer.closed or silent > SILENCE_SECONDS:
             self._failed.add(peer)
             ended = "has ended, or its connection is lost: its log may show why"
