@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from semseg.training.failures import DIED, Failure
-from semseg.training.peers import Peer
+from semseg.training.peers import Peer, finish
 
 SILENCE_SECONDS = 45.0
 """How long a host may be silent before the training fails: it is stopped, cut off, or its machine is down."""
@@ -86,8 +86,7 @@ class HostLink:
 
     def close(self) -> None:
         """Closes the connections; the other hosts get all that was sent before."""
-        for peer in self._peers:
-            peer.finish()
+        finish(self._peers)
 
     def _send(self, message: dict[str, object]) -> None:
         for peer in self._peers:
