@@ -28,6 +28,11 @@ from semseg.sagemaker.log_lines import FOR_PEOPLE
 
 logger = logging.getLogger("semseg")
 
+_ADD_PAIRS = (
+    "Give image and mask the same name except for the suffix, add pairs, or give folders for validation with "
+    "--validation and --validation-annotation."
+)
+
 
 @dataclass(frozen=True)
 class Arrangement:
@@ -109,11 +114,9 @@ def _split(images: UserFolder, masks: UserFolder, share: float) -> dict[str, Use
     stems = sorted(mask_of, key=_position)
     if len(stems) < 2:
         raise ChannelError(
-            f"--split needs at least 2 images with a mask of the same name, one for each side, not {len(stems)}: "
-            f"{one_line(str(images.path))} has {count_of(len(images.files), 'image')}, {one_line(str(masks.path))} "
-            f"{count_of(len(masks.files), 'mask')}.",
-            ("" if stems else naming_hint(images.files, masks.files, suffix_helps=True))
-            or "Add pairs, or give a folder of its own for validation, with --validation and --validation-annotation.",
+            f"--split needs at least 2 images with a mask of the same name, one for each side, not {len(stems)}. "
+            f"{_content(images, 'image')} {_content(masks, 'mask')}",
+            ("" if stems else naming_hint(images.files, masks.files, suffix_helps=True)) or _ADD_PAIRS,
         )
     count = min(max(1, round(share * len(stems))), len(stems) - 1)
     validation = frozenset(stems[:count])
@@ -126,6 +129,12 @@ def _split(images: UserFolder, masks: UserFolder, share: float) -> dict[str, Use
         "validation": replace(images.only(validation), others=()),
         "validation_annotation": replace(masks.only(validation_masks), others=beside),
     }
+
+
+def _content(folder: UserFolder, noun: str) -> str:
+    """A sentence on how many files a folder has, and some of their names."""
+    names = first_few([one_line(path.name) for path in folder.files.values()], 3)
+    return f"{one_line(str(folder.path))} has {count_of(len(folder.files), noun)}: {names}."
 
 
 def _position(stem: str) -> str:

@@ -138,7 +138,7 @@ def test_too_few_pairs_for_a_split_are_named_with_what_helps(paths: Paths, tmp_p
         folder.mkdir()
     assert refusal() == (
         f"{images} has no .jpg or .jpeg or .png or .tif or .tiff or .webp or .bmp file: it is empty. "
-        "Check the folder or S3 URI that was given."
+        f"Check the folder or S3 URI that was given: {images}."
     )
     write_image(images / "a.jpg")
     (masks / "a.gif").write_bytes(b"GIF89a")
@@ -149,9 +149,10 @@ def test_too_few_pairs_for_a_split_are_named_with_what_helps(paths: Paths, tmp_p
     for stem in ("a", "b"):
         write_mask(masks / f"{stem}.png")
     assert refusal() == (
-        "--split needs at least 2 images with a mask of the same name, one for each side, not 1: "
-        f"{images} has 1 image, {masks} 2 masks. "
-        "Add pairs, or give a folder of its own for validation, with --validation and --validation-annotation."
+        "--split needs at least 2 images with a mask of the same name, one for each side, not 1. "
+        f"{images} has 1 image: a.jpg. {masks} has 2 masks: a.png, b.png. "
+        "Give image and mask the same name except for the suffix, add pairs, or give folders for validation with "
+        "--validation and --validation-annotation."
     )
 
 
