@@ -153,8 +153,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     with located(arguments.model) as directory, _naming_options():
         model = describe(directory)
         folder = open_labelled(
-            arguments.images, arguments.annotations, arguments.label_map, model.num_classes, arguments.suffix
+            arguments.images,
+            arguments.annotations,
+            arguments.label_map,
+            model.num_classes,
+            arguments.suffix,
+            model.label_maps,
         )
+        say(f"semseg: The annotations are read by {folder.reading}.")
         if arguments.out:
             _make_folder(arguments.out)  # before the work whose results would be lost
         origin = str(directory) if Path(arguments.model).is_dir() else one_line(arguments.model)
@@ -196,6 +202,7 @@ def _show(
             "model": arguments.model,
             "images": str(arguments.images),
             "annotations": str(arguments.annotations),
+            "label_map": folder.reading,
             "params_sha256": model.digest,
         }
         write(arguments.out, outcomes, classes, folder, settings)

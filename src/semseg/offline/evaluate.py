@@ -56,7 +56,8 @@ class Evaluation:
 def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[[], object]) -> Evaluation:
     """Measures a model on the images of a folder, at a scale. done: called after each image.
 
-    Raises UserError if not one image can be measured, and ArtifactError if the network computes infinite values or NaN.
+    Raises UserError if not one image can be measured or not one pixel is annotated, and ArtifactError if the network
+    computes infinite values or NaN.
     """
     matrix, boundary, worst = ConfusionMatrix(model.num_classes), BoundaryF1(model.num_classes), WorstImages()
     failures: list[str] = []
@@ -73,9 +74,14 @@ def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[
     images = len(folder.pairs) - len(failures)
     if not images:
         raise UserError(f"Not one image can be evaluated. {failures[0]}")
-    classes = tuple(boundary.classes())
+    found, classes = measures(matrix), tuple(boundary.classes())
+    if not found.pixels:
+        raise UserError(
+            f"Not one pixel is annotated with a class: read by {folder.reading}, all are ignored.",
+            "Give a label map that fits the annotations.",
+        )
     return Evaluation(
-        images, matrix, measures(matrix), classes, boundary.mean(), tuple(failures), seconds / images, worst.images()
+        images, matrix, found, classes, boundary.mean(), tuple(failures), seconds / images, worst.images()
     )
 
 
