@@ -29,21 +29,38 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     Raises DiskFullError, naming the folder, when the disk is full, and OSError for what is neither a file nor absent: a
     device such as /dev/stdout would be replaced too.
     """
+    temporary = temporary or _partial(path)
+    with _beside(path, temporary):
+        yield temporary
+        flush_to_disk(temporary)
+        temporary.replace(path)
+        flush_to_disk(path.parent)
+
+
+def require_writable(path: Path) -> None:
+    """Raise the OSError or DiskFullError of `replacing` if it cannot write a file: before work that would be lost."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = _partial(path)
+    with _beside(path, temporary):
+        temporary.open("wb").close()
+
+
+@contextmanager
+def _beside(path: Path, temporary: Path) -> Iterator[None]:
+    """Within the block a temporary file may be written, which is removed at the end; errors name `path` instead."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "Is a device or a pipe, not a file", str(path))
-    temporary = temporary or _partial(path)
     try:
         with naming_full_disk(path.parent):
-            yield temporary
-            flush_to_disk(temporary)
-            temporary.replace(path)
-            flush_to_disk(path.parent)
+            try:
+                yield
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         if str(error.filename) == str(temporary):
             error.filename = str(path)  # the file that the user knows
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:

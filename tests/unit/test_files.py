@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from semseg.errors import ArtifactError, DiskFullError, FormatError
-from semseg.files import flush_to_disk, map_file, naming_file, replacing, require_file, sha256
+from semseg.files import (
+    flush_to_disk,
+    map_file,
+    naming_file,
+    replacing,
+    require_file,
+    require_writable,
+    sha256,
+)
 
 
 def test_the_sha256_of_a_file(tmp_path: Path) -> None:
@@ -141,3 +149,27 @@ def test_a_file_may_have_the_longest_name_and_its_neighbours_are_written_at_the_
         second.write_text("other")
     assert (one.read_text(), other.read_text()) == ("one", "other")
     assert sorted(tmp_path.iterdir()) == [one, other]
+
+
+def test_what_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "parameters"
+    require_writable(path)
+    assert not list(tmp_path.iterdir())
+    path.write_text("old")
+    require_writable(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_named_beforehand(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, error in [
+        (tmp_path, IsADirectoryError),
+        (tmp_path / "absent/file", FileNotFoundError),
+        (tmp_path / "pipe/file", NotADirectoryError),
+        (tmp_path / "pipe", OSError),
+    ]:
+        with pytest.raises(error) as caught:
+            require_writable(path)
+        assert caught.value.filename == str(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from semseg.cli.options import MODEL_OR_S3, Commands, add_folders
 from semseg.cli.parser import did_you_mean, local_path, location, one_of
-from semseg.errors import SemsegError, UserError, count_of, one_line, os_reason
+from semseg.errors import SemsegError, UserError, count_of, one_line
 
 if TYPE_CHECKING:
     from semseg.artifact.model_dir import ModelDescription
@@ -144,6 +144,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from semseg.artifact.model_dir import describe
     from semseg.data.labelled_folder import open_labelled
     from semseg.offline.combinations import evaluate_all
+    from semseg.offline.evaluation_report import require_place
     from semseg.offline.located import located
     from semseg.reporting.wrapping import say
 
@@ -155,7 +156,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             arguments.images, arguments.annotations, arguments.label_map, model.num_classes, arguments.suffix
         )
         if arguments.out:
-            _make_folder(arguments.out)  # before the work whose results would be lost
+            require_place(arguments.out)  # before the work whose results would be lost
         origin = str(directory) if Path(arguments.model).is_dir() else one_line(arguments.model)
         total = len(folder.pairs) * math.prod(map(len, choices))
         outcomes: list[Outcome] = []
@@ -170,15 +171,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for failure in dict.fromkeys(failures):
         say(f"semseg: {_in_options(failure)}")
     return UserError.exit_code if failures else 0
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The results cannot be written: {os_reason(error)}.", "Name another folder with --out."
-        ) from error
 
 
 def _show(
