@@ -1,11 +1,15 @@
-"""Atomic writing of files, their SHA-256, and what is common to the readers of files that are not trusted."""
+"""Atomic writing of files, their SHA-256, temporary folders, and what readers of files that are not trusted share."""
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import mmap
 import os
+import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +83,30 @@ def naming_full_disk(place: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(place) from error
         raise
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary folder, by default in the system's folder for them, which is removed at the end.
+
+    A signal that ends the process may come at any moment, also while the folder is made or removed: it is gone at the
+    latest when the process exits. Only the process that made it removes it: one that it has forked leaves the block too
+    when it ends. Raises OSError if the folder cannot be made.
+    """
+    owner = os.getpid()
+    folder = (parent or Path(tempfile.gettempdir())) / f"semseg-{secrets.token_hex(8)}"
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        remove()
+        atexit.unregister(remove)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
+from small_model import packed
 
 from semseg.cli import main
 from semseg.codecs.palettes import palette
@@ -207,13 +207,17 @@ def test_masks_may_have_an_ending_and_a_label_map_and_share_the_folder(
     assert "masks has a name that ends with '_label': 00.png, 01.png, 02.png and 12 more." in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(
-    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("out", "said"), [("file/out", "file/out: Not a directory"), ("out", "out/evaluation.json: Is a directory")]
+)
+def test_a_folder_that_cannot_be_made_or_written_is_an_error_before_the_work(
+    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str], out: str, said: str
 ) -> None:
     (annotated / "file").touch()
-    assert run(small_model, annotated, "--out", annotated / "file/out") == 1
-    said = f"semseg: The results cannot be written: {annotated}/file/out: Not a directory. Name another folder with"
-    assert capsys.readouterr() == ("", f"{said} --out.\n")
+    (annotated / "out/evaluation.json").mkdir(parents=True)
+    assert run(small_model, annotated, "--out", annotated / out) == 1
+    said = f"semseg: The results cannot be written: {annotated}/{said}. Name another folder with --out.\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_what_cannot_be_evaluated_is_an_error(
@@ -283,8 +287,7 @@ def test_an_archive_is_called_by_its_own_name(
     small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = annotated / "model.tar.gz"
-    with tarfile.open(archive, "w:gz") as packed:
-        packed.add(small_model / "model_best.params", "model_best.params")
+    archive.write_bytes(packed(small_model))
     assert run(archive, annotated, "--precision", "int8", "--out", annotated / "out") == 1
     assert capsys.readouterr().err.startswith(f"semseg: auto, int8, scale model: {archive} has no int8 model")
     assert evaluation(annotated)["error"].startswith(f"{archive} has no int8 model")
