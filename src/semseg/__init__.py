@@ -57,8 +57,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on a folder of images and a folder of their masks, as `semseg evaluate` does.
 
-    label_map: a JSON file, by default label_map.json among the masks; suffix: what the names of masks have after those
-    of their images, such as ``_L``. Raises DataError, ChannelError and UserError.
+    label_map: a JSON file, by default label_map.json among the masks, or else that of the model's training; suffix:
+    what the names of masks have after those of their images, such as ``_L``. Raises DataError, ChannelError and
+    UserError.
     """
     from pathlib import Path
 
@@ -68,7 +69,8 @@ def evaluate(
 
     loaded = model if isinstance(model, models.Model) else load(model)
     masks = None if label_map is None else Path(label_map)
-    folder = open_labelled(Path(images), Path(annotations), masks, loaded.num_classes, suffix)
+    trained = loaded.description.label_maps
+    folder = open_labelled(Path(images), Path(annotations), masks, loaded.num_classes, suffix, trained)
     return evaluation.evaluate(loaded, folder, loaded.scale, lambda: None)
 
 

@@ -178,7 +178,8 @@ def test_an_evaluation_is_a_table_that_fits(command: list[str], tmp_path: Path) 
     with running([*command[:2], "evaluate", str(tmp_path / "job"), *images]) as (process, terminal):
         seen = terminal.lines()
     assert process.returncode == 0
-    assert seen[0].split()[:2] == ["class", "IoU"]
+    assert seen[0] == 'semseg: The annotations are read by the default label map, {"scale": 1}.'
+    assert seen[1].split()[:2] == ["class", "IoU"]
     assert seen[-2].split()[-2:] == ["boundary", "ms"]
     assert max(map(len, seen)) <= 80
 

@@ -83,10 +83,10 @@ def write_small_model(
 
 
 def packed(directory: Path) -> bytes:
-    """A model.tar.gz of such a directory."""
+    """A model.tar.gz of all files of such a directory."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as members:
-        members.add(directory / "model_best.params", "model_best.params")
+        members.add(directory, ".")
     return archive.getvalue()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from semseg.artifact.misplaced import ARCHIVES
-from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, INT8, LAST, ONNX
+from semseg.artifact.model_dir import BEST, CLASSES, HYPERPARAMS, INT8, LABEL_MAPS, LAST, ONNX
 from semseg.codecs.kinds import HEAD_BYTES, TAR, kind_of
 from semseg.errors import ArtifactError, FormatError, first_few, one_line
 
@@ -28,7 +28,7 @@ _MAX_HEADERS = 10_000
 _WANTED = {HYPERPARAMS: 1 << 20, CLASSES: 1 << 20, BEST: 2 << 30, LAST: 2 << 30}
 """The files that are unpacked, and the limit in bytes for each."""
 
-FILES = _WANTED | {ONNX: 1 << 30, INT8: 1 << 30}
+FILES = _WANTED | {ONNX: 1 << 30, INT8: 1 << 30, LABEL_MAPS: 1 << 20}
 """The files of a model, with those that are unpacked too if it will not be trained further."""
 
 _PIECE = 1 << 20
@@ -47,8 +47,8 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES, to_serve:
     """Write the known files at the top level of a .tar or .tar.gz into a directory that has none of them.
 
     These are model_best.params, model_algo-1, hyperparams.json and classes.json, also as `./model_best.params`, and
-    with `to_serve` model.onnx and model_int8.onnx. Other members are skipped. The archive is read once, one megabyte at
-    a time, and its gzip checksum verified.
+    with `to_serve` model.onnx, model_int8.onnx and label_maps.json. Other members are skipped. The archive is read
+    once, one megabyte at a time, and its gzip checksum verified.
 
     Raises ArtifactError, naming the archive and the fault: it is something else, damaged or truncated, has more than
     10,000 members or `max_bytes`, a known name twice or for something other than a regular file, or no parameters. Some

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ CLASSES = "classes.json"
 """The names of all classes, in the order of the ids, and the colours of those that have one:
 `{"classes": ["background", "scratch"], "colors": {"1": "#2ca02c"}}`. A class without a name is called `class 3`."""
 
+LABEL_MAPS = "label_maps.json"
+"""The label map of each split of the training: `{"train": {"scale": 3}, "validation": {"scale": 3}}`. There is no such
+file if the values of all annotations were the classes."""
+
 NONE, BASE = "none", "base"
 """The values of `_serving_scale`: images are served at their own size, or with `base_size` as their long side."""
 
@@ -48,7 +52,8 @@ class ModelDescription:
 
     crop_size: that of its training, None if unknown; aux: whether the file has the auxiliary head; params: the file
     with the parameters; classes: names and colours, as far as they are known; base_size: that of its training, None if
-    unknown; serving_scale: the size at which it is to be served, NONE or BASE.
+    unknown; serving_scale: the size at which it is to be served, NONE or BASE. label_maps: those of its training by
+    split, as JSON objects that are not checked; empty if there was none, or if it is unknown.
     """
 
     network: Network
@@ -60,6 +65,7 @@ class ModelDescription:
     classes: Classes
     base_size: int | None = None
     serving_scale: str = NONE
+    label_maps: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -72,9 +78,10 @@ def describe(model_dir: Path) -> ModelDescription:
     """Describe the network in `model_best.params`, or else in `model_algo-1`.
 
     The names and shapes of the parameters determine the network. `hyperparams.json` may lack any key or be absent, as
-    the built-in algorithm's is not fully known, but must not contradict them. `classes.json` may be absent, as the
-    built-in algorithm writes none. All parameters are read once. Raises ArtifactError if there is no parameter file, if
-    it is damaged, of another network or has infinite, NaN or otherwise unusable values, or if the files disagree.
+    the built-in algorithm's is not fully known, but must not contradict them. `classes.json` and `label_maps.json` may
+    be absent, as the built-in algorithm writes none. All parameters are read once. Raises ArtifactError if there is no
+    parameter file, if it is damaged, of another network or has infinite, NaN or otherwise unusable values, or if the
+    files disagree.
     """
     path = parameter_file(model_dir)
     arrays = read_params(path)
@@ -94,6 +101,7 @@ def describe(model_dir: Path) -> ModelDescription:
         classes=_read_classes(model_dir / CLASSES, found.num_classes),
         base_size=stated.base_size(),
         serving_scale=stated.serving_scale(),
+        label_maps=_read_label_maps(model_dir / LABEL_MAPS),
     )
 
 
@@ -117,6 +125,12 @@ def write_classes(model_dir: Path, classes: Classes) -> None:
         content["colors"] = {class_id: color_name(color) for class_id, color in colors if color is not None}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_label_maps(model_dir: Path, label_maps: Mapping[str, dict[str, Any]]) -> None:
+    """Write `label_maps.json`, atomically. label_maps: JSON objects by split."""
+    with replacing(model_dir / LABEL_MAPS) as temporary:
+        temporary.write_text(json.dumps(dict(label_maps), indent=2) + "\n")
 
 
 def parameter_file(model_dir: Path) -> Path:
@@ -239,6 +253,17 @@ def _checked_colors(colors: object, num_classes: int, path: Path) -> tuple[int |
         raise ArtifactError(
             f"{path}: under the key colors, {error}", "Correct it, or remove it: the classes then have no colours."
         ) from error
+
+
+def _read_label_maps(path: Path) -> dict[str, dict[str, Any]]:
+    content = _read_json(path)
+    for split, label_map in content.items():
+        if not isinstance(label_map, dict):
+            raise ArtifactError(
+                f"{path}: the label map of {split!r:.40} is {label_map!r:.40}, not an object.",
+                "Correct it, or remove it: the label maps of the training are then unknown.",
+            )
+    return content
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def _info(arguments: argparse.Namespace) -> int:
                 {"id": number, "name": name, "color": color}
                 for number, (name, color) in enumerate(zip(model.classes.titles, colours, strict=True))
             ],
+            "label_maps": dict(model.label_maps),
             "served": model.params.name,
             "sha256": model.digest,
             "files": sizes,
@@ -89,11 +90,14 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 def _as_text(content: dict[str, Any]) -> str:
+    import json
+
     rows = [
         ("network", f"{content['algorithm']} on {content['backbone']}"),
         ("crop size", content["crop_size"] or "unknown"),
         ("base size", content["base_size"] or "unknown"),
         ("scale", content["scale"]),
+        *(("label map", f"{split}: {json.dumps(source)}") for split, source in content["label_maps"].items()),
         ("served", f"{content['served']}, SHA-256 {content['sha256']}"),
         *(("file", f"{name}, {size / 1e6:.1f} MB") for name, size in content["files"].items()),
         *(("class", _class_as_text(one)) for one in content["classes"]),

@@ -116,6 +116,7 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
     """Shows the progress of `predict`, prints its failures and a summary, and returns the exit code."""
     from tqdm import tqdm
 
+    from semseg.data.files import described
     from semseg.reporting.wrapping import say
 
     failures: list[str] = []
@@ -124,7 +125,7 @@ def _report_predictions(done: Generator[tuple[Source, UserError | None], None, N
         with closing(done), tqdm(total=todo, unit="image", disable=None, leave=False) as bar:
             for source, error in done:
                 finished += 1
-                failures += [f"{source.place}: {error}"] if error else []
+                failures += [described(source.file, error)] if error else []
                 bar.update()
     except KeyboardInterrupt:
         say(f"Stopped after {finished} of {todo} images; --skip-existing continues.")
@@ -152,8 +153,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     with located(arguments.model) as directory, _naming_options():
         model = describe(directory)
         folder = open_labelled(
-            arguments.images, arguments.annotations, arguments.label_map, model.num_classes, arguments.suffix
+            arguments.images,
+            arguments.annotations,
+            arguments.label_map,
+            model.num_classes,
+            arguments.suffix,
+            model.label_maps,
         )
+        say(f"semseg: The annotations are read by {folder.reading}.")
         if arguments.out:
             require_place(arguments.out)  # before the work whose results would be lost
         origin = name_of(directory, arguments.model)
@@ -186,6 +193,7 @@ def _show(
             "model": arguments.model,
             "images": str(arguments.images),
             "annotations": str(arguments.annotations),
+            "label_map": folder.reading,
             "params_sha256": model.digest,
         }
         write(arguments.out, outcomes, classes, folder, settings)

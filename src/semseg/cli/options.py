@@ -80,16 +80,18 @@ def add_folders(parser: argparse.ArgumentParser, images: str, masks_required: bo
     parser.add_argument(
         "--annotations", type=local_folder, required=masks_required, metavar="DIR", help="a folder of their masks"
     )
-    add_mask_options(parser)
+    add_mask_options(parser, "label_map.json in their folder, or else that of the model's training")
 
 
-def add_mask_options(parser: argparse.ArgumentParser) -> None:
+def add_mask_options(
+    parser: argparse.ArgumentParser, default_label_map: str = "label_map.json in their folder"
+) -> None:
     """Adds options that say how a folder of masks is read."""
     parser.add_argument(
         "--label-map",
         type=local_path,
         metavar="FILE",
-        help="a JSON file that maps the masks' values or colours to classes (default: label_map.json in their folder)",
+        help=f"a JSON file that maps the masks' values or colours to classes (default: {default_label_map})",
     )
     _add_suffix(parser)
 

@@ -62,7 +62,8 @@ class Client:
         """server: an address, such as ``http://localhost:8080``, or ``boto3.client("sagemaker-runtime")``.
 
         endpoint: the endpoint's name. timeout: seconds for one request, of which an image in tiles takes several, with
-        its repetitions; on an endpoint the timeouts of the runtime client count for each call. max_request,
+        its whole response and its repetitions; on an endpoint the timeouts of the runtime client count for each call.
+        max_request,
         max_response: bytes; by default there is no limit over HTTP, and the platform's of 6,291,456 on an endpoint.
         Raises UserError for an address that is not one.
         """

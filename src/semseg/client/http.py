@@ -21,14 +21,15 @@ class HttpTransport:
     def __init__(self, url: str) -> None:
         """Raises UserError for an address that is not one of HTTP."""
         import requests  # here: endpoints are called without it
-        from requests.adapters import HTTPAdapter
+
+        from semseg.client.deadline import DeadlineAdapter
 
         if not _is_address(url):
             raise UserError(f"{url!r:.100} is not the address of a server.", "Give one like 'http://localhost:8080'.")
         self._url = url.rstrip("/").removesuffix("/invocations") + "/invocations"
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+            self._session.mount(scheme, DeadlineAdapter(pool_maxsize=_CONNECTIONS))
 
     def send(self, source: Source, accept: str, seconds: float, most: int) -> Reply:
         """Return the response for an image; a connection that breaks is tried once more."""
@@ -54,13 +55,14 @@ class HttpTransport:
 
     def _post(self, source: Source, accept: str, until: float, most: int) -> Reply:
         import requests
+        from urllib3 import Timeout
 
         left = max(0.001, until - time.monotonic())
         with self._session.post(
             self._url,
             data=source.data,
             headers={"Content-Type": source.content_type, "Accept": accept},
-            timeout=left,
+            timeout=Timeout(total=left),  # connecting, sending and receiving together
             allow_redirects=False,
             stream=True,
         ) as response:
@@ -70,8 +72,6 @@ class HttpTransport:
                 body += piece
                 if len(body) > most:
                     break
-                if time.monotonic() > until:
-                    raise requests.ReadTimeout
             if response.status_code != requests.codes.ok:
                 raise refusal(response.status_code, bytes(body), response.headers.get("Retry-After", ""))
             if len(body) > most:

@@ -13,50 +13,23 @@ import numpy as np
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from semseg.codecs.images import MAX_PIXELS, decode_whole, open_image, pillow_errors, require_pixels
 from semseg.codecs.kinds import BMP, TIFF, WEBP, Kind, kind_of
 from semseg.codecs.masks import grey_step
+from semseg.codecs.tiff import StoredTiff
 from semseg.errors import ImageError
 from semseg.types import UInt8
 
 _IMAGE_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B")
 _MASK_MODES = ("1", "L", "P", "RGB", "I;16", "I;16B")
-_ORIENTATION, _TILE_SIDES = 274, (322, 323)
-"""TIFF 6.0, tags Orientation, TileWidth and TileLength."""
+_DEEP_MODES = ("I", "F")
+_SCALE = "Scale its values to 8 bits."
+_AS_RGB = "Save it as RGB or grey."
+_AS_MASK = "Save masks as PNG of one 8-bit channel."
 
-
-class _StoredTiff(TiffImageFile):
-    """A TIFF file whose pixels stay as they are stored; Pillow turns them as the orientation says.
-
-    It is kept as Exif data, as JPEG and PNG files have it: the data check compares that of image and mask.
-    """
-
-    def _setup(self) -> None:
-        orientation = self.tag_v2.pop(_ORIENTATION, None)
-        super()._setup()
-        self._require_tiles()
-        if orientation in range(2, 9):
-            exif = Image.Exif()
-            exif[_ORIENTATION] = orientation
-            self.info["exif"] = exif.tobytes()
-
-    def _require_tiles(self) -> None:
-        """Raise ImageError for tiles that are larger than an image may be: a whole one is decoded at a time."""
-        width, height = (self.tag_v2.get(side, 1) for side in _TILE_SIDES)
-        if not (isinstance(width, int) and isinstance(height, int) and width * height <= MAX_PIXELS):
-            raise ImageError(
-                f"The TIFF file's tiles have {width} x {height} pixels, more than the {MAX_PIXELS} allowed.",
-                "Save it without tiles, or with smaller ones.",
-            )
-
-    def load_end(self) -> None:
-        """Do nothing. Called after decoding; Pillow's own method turns the image."""
-
-
-_FILES: dict[Kind | None, type[ImageFile]] = {TIFF: _StoredTiff, WEBP: WebPImageFile, BMP: BmpImageFile}
+_FILES: dict[Kind | None, type[ImageFile]] = {TIFF: StoredTiff, WEBP: WebPImageFile, BMP: BmpImageFile}
 
 
 def decode_any(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8:
@@ -74,8 +47,16 @@ def open_any(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile:
         return open_image(data, max_pixels)
     image = _opened(data, max_pixels)
     if image.mode not in _IMAGE_MODES:
-        raise ImageError(f"The image has mode {image.mode}, not 8 bits a sample.", "Scale its values to 8 bits.")
+        fault = ", not 8 bits a sample" if image.mode in _DEEP_MODES else ", which is not read"
+        raise ImageError(f"The image has mode {image.mode}{fault}.", _SCALE if image.mode in _DEEP_MODES else _AS_RGB)
+    if isinstance(image, StoredTiff) and image.unusual_samples:
+        raise ImageError(f"The TIFF file's samples have {image.unusual_samples}.", _SCALE)
     return image
+
+
+def is_cut(data: bytes) -> bool:
+    """Whether a file is one of 16 bits of which `image_to_png` keeps the upper 8. Raises ImageError."""
+    return kind_of(data) == TIFF and _is_cut(_opened(data, MAX_PIXELS))
 
 
 def image_to_png(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -101,8 +82,10 @@ def mask_to_png(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
         return data
     image = _opened(data, max_pixels)
     if image.mode not in _MASK_MODES:
-        raise ImageError(f"The mask has mode {image.mode}.", "Save masks as PNG of one 8-bit channel.")
-    layout = next((str(tile.args[0]) for tile in image.tile if isinstance(tile.args, tuple)), "")
+        raise ImageError(f"The mask has mode {image.mode}.", _AS_MASK)
+    if _is_cut(image):
+        raise ImageError(f"The mask has mode {image.mode} with 16 bits a channel.", _AS_MASK)
+    layout = _layout(image)
     with pillow_errors():
         image.load()
         values: Image.Image = image
@@ -122,6 +105,16 @@ def _opened(data: bytes, max_pixels: int) -> ImageFile:
     if getattr(image, "is_animated", False):
         raise ImageError("The file has several images.", "Save each of them as a file.")
     return image
+
+
+def _layout(image: ImageFile) -> str:
+    """Pillow's name for the layout of samples in a file that is not yet decoded, such as ``L;4``; empty if unknown."""
+    return next((str(tile.args[0]) for tile in image.tile if isinstance(tile.args, tuple)), "")
+
+
+def _is_cut(image: ImageFile) -> bool:
+    """Whether Pillow reads only the upper 8 of 16 bits, as it does with colours."""
+    return ";16" in _layout(image) and not image.mode.startswith("I;16")
 
 
 def _png(pixels: Image.Image, info: dict[Any, Any]) -> bytes:

@@ -16,12 +16,13 @@ class Kind(NamedTuple):
     """A file format, or another kind of content.
 
     name: completes a sentence that begins with "This is", such as ``a GIF file``. advice: how to get a JPEG or PNG
-    file. image: whether it is an image.
+    file. image: whether it is an image. in_request: what the sender of a request may do instead.
     """
 
     name: str
     advice: str
     image: bool = False
+    in_request: str = ""
 
 
 JPEG = Kind("a JPEG file", "Name it .jpg.", image=True)
@@ -31,7 +32,7 @@ CONVERT = "Convert it to PNG, or to JPEG if it is a photo."
 """The advice for images of other formats."""
 
 _UNPACK = "Unpack it first."
-_ITSELF = "Give the bytes of the JPEG or PNG file itself"
+_ITSELF = "Give the JPEG or PNG file itself."
 TAR = Kind("a tar archive", _UNPACK)
 _BINARY_MODE = "Bytes are missing or altered: copy the file again in binary mode."
 
@@ -64,7 +65,7 @@ _BINARY: tuple[tuple[bytes, Kind], ...] = (
     (rb"%PDF-", Kind("a PDF file", "Save its page or its image as PNG or JPEG.")),
     (rb"\x93NUMPY", Kind("a NumPy file (.npy)", "Save its array as PNG, for instance with Pillow.")),
     (rb"PK(?:\x03\x04|\x05\x06)", Kind("a zip file, as .npz files are too", _UNPACK)),
-    (rb"\x1f\x8b", Kind("gzip data", "Unpack it first; a request may say Content-Encoding: gzip instead.")),
+    (rb"\x1f\x8b", Kind("gzip data", _UNPACK, in_request="Or send it with Content-Encoding: gzip.")),
     (rb"\x28\xb5\x2f\xfd", Kind("zstd data", _UNPACK)),
     (rb"BZh[1-9]1AY", Kind("bzip2 data", _UNPACK)),
     (rb"\xfd7zXZ\0", Kind("xz data", _UNPACK)),
@@ -87,7 +88,7 @@ _BINARY: tuple[tuple[bytes, Kind], ...] = (
     (rb"\xff\xfe|\xfe\xff", Kind("UTF-16 text, as PowerShell's > writes", _BINARY_MODE)),
     (
         rb"\s*--[^\r\n]{1,70}\r?\n(?i:content-)",
-        Kind("a multipart form", f"{_ITSELF}; a request may be a form that says so, as curl --form makes it."),
+        Kind("a multipart form", _ITSELF, in_request="Or send it with its own Content-Type, as curl --form does."),
     ),
     (rb"\s*HTTP/[0-9.]+ [0-9]{3}", Kind("an HTTP response with its headers", "Save only its body.")),
     (rb"BM.{4}\0|BM[^ -~]", BMP),
@@ -97,22 +98,22 @@ _BINARY: tuple[tuple[bytes, Kind], ...] = (
 _TEXT: tuple[tuple[bytes, Kind], ...] = (
     (rb"version https://git-lfs\.github\.com/", Kind("a Git LFS pointer", "Fetch the file itself: git lfs pull.")),
     (rb"\S*/annex/objects/", Kind("a git-annex pointer", "Fetch the file itself: git annex get.")),
-    (rb"[\"']?data:[\w.+-]*/", Kind("a data URI", f"Decode the base64 text after its comma. {_ITSELF}.")),
+    (rb"[\"']?data:[\w.+-]*/", Kind("a data URI", f"Decode the base64 text after its comma. {_ITSELF}")),
     (
         rb"(?:b?[\"'])?(?:/9j/[\w+/]|iVBORw0KGgo|UklGR[\w+/]|R0lGOD[\w+/]|SUkqA[\w+/])",
-        Kind("the base64 text of an image", f"Decode it. {_ITSELF}."),
+        Kind("the base64 text of an image", f"Decode it. {_ITSELF}"),
     ),
-    (rb"(?i:(?:0x)?(?:ffd8ff[\da-f]{2}|89504e47))", Kind("the hexadecimal text of an image", f"Decode it. {_ITSELF}.")),
-    (rb"b[\"']\\x(?:ff\\xd8|89PNG)", Kind("bytes as Python prints them", f"Write them in binary mode. {_ITSELF}.")),
+    (rb"(?i:(?:0x)?(?:ffd8ff[\da-f]{2}|89504e47))", Kind("the hexadecimal text of an image", f"Decode it. {_ITSELF}")),
+    (rb"b[\"']\\x(?:ff\\xd8|89PNG)", Kind("bytes as Python prints them", f"Write them in binary mode. {_ITSELF}")),
     (rb"(?is)(?:<\?xml.{,900}?|<!.{,900}?)?<svg\b", Kind("an SVG drawing", "Render it to PNG.", image=True)),
     (rb"(?i)<!doctype html|<html", Kind("an HTML page", "Read it: it was saved in place of the file.")),
     (
         rb"(?s)(?:<\?xml.{,100}?)?<Error>.{,200}?<Code>(?P<code>\w{1,50})",
         Kind("an XML error of a store such as S3", "It was saved in place of an object: copy that again."),
     ),
-    (rb"<\?xml|<[A-Za-z!]", Kind("XML text", f"{_ITSELF}.")),
-    (rb"[{\[\"]", Kind("JSON text", f"{_ITSELF}.")),
-    (rb"", Kind("text", f"{_ITSELF}.")),
+    (rb"<\?xml|<[A-Za-z!]", Kind("XML text", _ITSELF)),
+    (rb"[{\[\"]", Kind("JSON text", _ITSELF)),
+    (rb"", Kind("text", _ITSELF)),
 )  # fmt: skip
 """Patterns of the beginning of text, after a byte order mark and white space."""
 

@@ -10,18 +10,19 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from semseg.codecs.conversion import image_to_png, mask_to_png
+from semseg.codecs.conversion import image_to_png, is_cut, mask_to_png
 from semseg.data.files import read_file
 from semseg.data.image_files import CONVERTED, is_converted
-from semseg.data.matching import naming_hint
+from semseg.data.matching import matched_stems, naming_hint
+from semseg.data.strays import KNOWN, nothing_found
 from semseg.data.threads import map_in_order
 from semseg.data.user_folders import UserFolder, find_pair
-from semseg.errors import ChannelError, DataError, ImageError, one_line
+from semseg.errors import ChannelError, DataError, ImageError, count_of, first_few, one_line
 from semseg.machine import usable_cores
 from semseg.sagemaker.log_lines import FOR_PEOPLE
 
@@ -54,8 +55,8 @@ def arrange(
 
     sources: the user's folder, file or address by channel; only pairs of folders on this machine are looked at.
     channel: the place of a channel, by name. Files that are not paired stay, for the data check to report.
-    Raises ChannelError if the arrangement does not fit the folders, DataError for files that cannot be converted, and
-    what `raise_if_stopped` raises.
+    Raises ChannelError if the arrangement does not fit the folders, DataError for files that cannot be converted and,
+    if pairs are to be divided, for a folder without files, and what `raise_if_stopped` raises.
     """
     _require_folders(sources, arrangement)
     made: dict[str, UserFolder] = {}
@@ -101,20 +102,29 @@ def _require_folders(sources: Mapping[str, str], arrangement: Arrangement) -> No
 
 def _split(images: UserFolder, masks: UserFolder, share: float) -> dict[str, UserFolder]:
     """Train and validation: each pair's place depends on its name alone, so it stays when others are added."""
-    stems = sorted(images.files.keys() & masks.files.keys(), key=_position)
+    for folder in (images, masks):
+        if not folder.files:
+            raise nothing_found(one_line(str(folder.path)), folder.path, folder.suffixes, folder.others)
+    mask_of = matched_stems(images.files, masks.files)
+    stems = sorted(mask_of, key=_position)
     if len(stems) < 2:
         raise ChannelError(
-            f"--split needs at least 2 images with a mask of the same name, not {len(stems)}.",
-            naming_hint(images.files, masks.files, suffix_helps=True) if images.files and masks.files else "",
+            f"--split needs at least 2 images with a mask of the same name, one for each side, not {len(stems)}: "
+            f"{one_line(str(images.path))} has {count_of(len(images.files), 'image')}, {one_line(str(masks.path))} "
+            f"{count_of(len(masks.files), 'mask')}.",
+            ("" if stems else naming_hint(images.files, masks.files, suffix_helps=True))
+            or "Add pairs, or give a folder of its own for validation, with --validation and --validation-annotation.",
         )
     count = min(max(1, round(share * len(stems))), len(stems) - 1)
     validation = frozenset(stems[:count])
+    validation_masks = frozenset(mask_of[stem] for stem in validation)
     logger.info("%d of %d pairs are for validation.", count, len(stems), extra=FOR_PEOPLE)
+    beside = tuple(path for path in masks.others if path.name in KNOWN)  # what is reported belongs to one side alone
     return {
         "train": images.only(images.files.keys() - validation),
-        "train_annotation": masks.only(masks.files.keys() - validation),
-        "validation": images.only(validation),
-        "validation_annotation": masks.only(validation),
+        "train_annotation": masks.only(masks.files.keys() - validation_masks),
+        "validation": replace(images.only(validation), others=()),
+        "validation_annotation": replace(masks.only(validation_masks), others=beside),
     }
 
 
@@ -128,14 +138,19 @@ def _make(place: Path, folder: UserFolder, of_masks: bool, raise_if_stopped: Cal
     foreign = {stem: path for stem, path in folder.files.items() if is_converted(path)}
     for stem, path in folder.files.items():
         if stem not in foreign:
-            (place / f"{stem}{path.suffix}").symlink_to(path.resolve())
+            _link(place / f"{stem}{path.suffix}", path)
     for path in folder.others:
-        (place / path.name).symlink_to(path.resolve())
+        _link(place / path.name, path)
     if foreign:
         _originals(place).mkdir()
         for stem, path in foreign.items():
-            (_originals(place) / f"{stem}.png").symlink_to(path.resolve())
+            _link(_originals(place) / f"{stem}.png", path)
         _convert(place, foreign, mask_to_png if of_masks else image_to_png, raise_if_stopped)
+
+
+def _link(place: Path, file: Path) -> None:
+    """Link to a user's file, by the name that the user knows, even if that is a link too."""
+    place.symlink_to(file.parent.resolve() / file.name)
 
 
 def _convert(
@@ -145,10 +160,15 @@ def _convert(
     kinds = " and ".join(sorted({CONVERTED[path.suffix.lower()] for path in files.values()}))
     logger.info("%d files of %s are converted from %s to PNG.", len(files), place.name, kinds, extra=FOR_PEOPLE)
 
+    cut: list[Path] = []
+
     def write(item: tuple[str, Path]) -> DataError | None:
         stem, path = item
         try:
-            (place / f"{stem}.png").write_bytes(convert(read_file(path)))
+            content = read_file(path, name=one_line(str(path)))
+            (place / f"{stem}.png").write_bytes(convert(content))
+            if is_cut(content):
+                cut.append(path)
         except ImageError as error:
             return DataError(f"{one_line(str(path))}: {error.message}", error.hint)
         except DataError as error:
@@ -168,3 +188,9 @@ def _convert(
     if problems:
         more = f" ({len(problems) - 1} more files cannot be converted.)" if len(problems) > 1 else ""
         raise DataError(problems[0].message, f"{problems[0].hint}{more}")
+    if cut:
+        logger.warning(
+            "%s: of 16 bits, only the upper 8 are used. If their values end far below 65535, as those of 12 bits do, "
+            "stretch them first.",
+            first_few([one_line(str(path)) for path in sorted(cut)]),
+        )

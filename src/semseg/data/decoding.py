@@ -61,5 +61,5 @@ def require_classes(mask: File, pixels: NDArray[np.int64], label_map: LabelMap) 
         raise DataError(
             f"{mask.name}: pixel values {first_few(values.tolist(), 10)} are not classes under {label_map.source}: "
             f"num_classes is {label_map.num_classes}.",
-            "Raise num_classes, or give a label map.",
+            "Give a label map that says what they are, or train with a higher num_classes.",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from semseg.errors import DataError, ImageError, SemsegError, one_line
+from semseg.errors import DataError, ImageError, SemsegError, UserError, one_line
 
 MAX_FILE_BYTES = 512_000_000
 """More than an image of `images.MAX_PIXELS` needs in any format, uncompressed, at 8 bytes a pixel."""
@@ -33,18 +33,22 @@ class File(Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file on this machine."""
+    """A file on this machine.
+
+    given: what the user calls it, for error messages; if empty, that is ``channel/file``.
+    """
 
     path: Path
+    given: str = ""
 
     @property
     def name(self) -> str:
-        """Its name as ``channel/file``."""
-        return printable(self.path)
+        """Its name on one line."""
+        return one_line(self.given) if self.given else printable(self.path)
 
     def read(self) -> bytes:
         """All its bytes. Raises DataError."""
-        return read_file(self.path)
+        return read_file(self.path, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -109,16 +113,50 @@ def naming(file: File) -> Iterator[None]:
         raise
 
 
-def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """The bytes of a file. Raises DataError if it cannot be read or is larger than `max_bytes`."""
+def described(file: File, error: UserError) -> str:
+    """An error with the name of its file, which one about the data has already."""
+    return str(error) if isinstance(error, DataError) else f"{file.name}: {error}"
+
+
+def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES, name: str = "") -> bytes:
+    """The bytes of a file. Raises DataError if it cannot be read or is larger than `max_bytes`.
+
+    name: the file's in errors; if empty, as ``channel/file``.
+    """
+    name = name or printable(path)
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size <= max_bytes:
                 return file.read(size)
     except OSError as error:
-        raise DataError(f"{printable(path)} cannot be read: {error.strerror}.") from error
-    raise DataError(f"{printable(path)} has {size} bytes, more than the {max_bytes} allowed.")
+        raise _unreadable(path, name, error) from error
+    raise DataError(f"{name} has {size} bytes, more than the {max_bytes} allowed.")
+
+
+def counts_as_file(path: Path) -> bool:
+    """Whether this is a file, or a link that leads nowhere: to read that is an error, so it is not left out unnoticed.
+
+    What else there is, such as a FIFO, is none: to read that would wait for its writer. Raises OSError.
+    """
+    return path.is_file() or leads_nowhere(path)
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Whether this is a link to what does not exist."""
+    try:
+        return path.is_symlink() and not path.exists()
+    except OSError:  # what there is, is not known
+        return False
+
+
+def _unreadable(path: Path, name: str, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        target = one_line(os.path.realpath(path))
+        return DataError(
+            f"{name} is a link to {target}, which does not exist.", "Restore that file, or remove the link."
+        )
+    return DataError(f"{name} cannot be read: {error.strerror}.")
 
 
 def printable(path: Path) -> str:

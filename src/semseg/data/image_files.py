@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import TypeVar
 
+from semseg.data.files import counts_as_file, leads_nowhere
 from semseg.errors import first_few, one_line
 
 logger = logging.getLogger("semseg")
@@ -50,11 +51,26 @@ def without_originals(paths: Iterable[AnyPath]) -> list[AnyPath]:
     return [path for path in found if path not in left]
 
 
+def images_among(files: Iterable[Path], suffixes: Container[str]) -> list[Path]:
+    """Those of a user's files that have one of the suffixes, without originals.
+
+    Warns as `without_originals` does, and of links with other names that lead nowhere: they may be folders of images.
+    Raises OSError.
+    """
+    found: list[Path] = []
+    others: list[Path] = []
+    for path in files:
+        (found if is_named(path, suffixes) else others).append(path)
+    if lost := [one_line(str(path)) for path in others if leads_nowhere(path)]:
+        logger.warning("Left out, as they are links to what does not exist: %s", first_few(lost))
+    return without_originals(found)
+
+
 def files_below(folder: Path, left_out: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:
     """Yield the files in a folder and all folders below it, each folder once even if links lead to it again.
 
     They are sorted within each folder. Hidden files and folders are left out, folders for which `left_out` is true, and
-    what is no file: reading a FIFO would wait for its writer. Raises OSError.
+    what does not count as a file. Raises OSError.
     """
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
@@ -65,7 +81,7 @@ def files_below(folder: Path, left_out: Callable[[Path], bool] = lambda _: False
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = (Path(place, name) for name in sorted(names) if not name.startswith("."))
-        yield from (path for path in files if path.is_file())
+        yield from filter(counts_as_file, files)
 
 
 def _raise(error: OSError) -> None:

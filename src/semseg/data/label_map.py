@@ -52,6 +52,7 @@ class LabelMap:
     spread: the bit depths of grey masks whose values are scaled to 8 bits, as 0 and 1 to 0 and 255; at other depths,
         values count as stored.
     given: the names and colours of classes that the map, or a file beside it or the annotations, gives; None for none.
+    name: what messages call it, such as its file.
     """
 
     table: UInt8
@@ -62,6 +63,7 @@ class LabelMap:
     colors: Mapping[int, int] | None = None
     spread: frozenset[int] = frozenset()
     given: Classes | None = None
+    name: str = ""
 
     @property
     def classes(self) -> Classes:
@@ -101,7 +103,7 @@ def read_label_map(path: Path, num_classes: int) -> LabelMap:
 
 
 def parse_label_map(source: bytes | str | dict[str, Any], num_classes: int, name: str) -> LabelMap:
-    """Parse a label map from JSON text or a JSON object; `name` is the name of the file for errors.
+    """Parse a label map from JSON text or a JSON object; `name` is what messages call it, such as its file.
 
     255 is ignored under scale 1, and under ``map`` unless listed; under a greater scale it is class floor(255 / scale),
     or ignored if there is no such class. Raises DataError.
@@ -114,7 +116,7 @@ def parse_label_map(source: bytes | str | dict[str, Any], num_classes: int, name
         raise DataError(f"{name}: unknown key {unknown[0]!r:.100}.", _FORMS)
     if len(obj) != 1:
         raise DataError(f"{name}: has {' and '.join(map(repr, obj)) or 'no key'} instead of exactly one form.", _FORMS)
-    return replace(_BUILDERS[next(iter(obj))](obj, num_classes, name), given=given)
+    return replace(_BUILDERS[next(iter(obj))](obj, num_classes, name), given=given, name=name)
 
 
 def _from_scale(obj: dict[str, Any], num_classes: int, name: str) -> LabelMap:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from semseg.codecs.conversion import image_to_png, mask_to_png
-from semseg.data.files import ConvertedFile, File, LocalFile
+from semseg.data.files import ConvertedFile, File, LocalFile, counts_as_file
 from semseg.data.image_files import is_converted
-from semseg.data.label_map import read_label_map
-from semseg.data.label_map_files import find_label_map
+from semseg.data.label_map import LabelMap, parse_label_map, read_label_map
+from semseg.data.label_map_files import COMMON_NAME, find_label_map
 from semseg.data.matching import match
 from semseg.data.pairs import Pair
 from semseg.data.report import Report
@@ -23,6 +25,8 @@ from semseg.machine import usable_cores
 from semseg.types import Classes
 
 _NAMES = ("images", "annotations")
+_LONGEST_MAP = 200
+"""The characters of a label map that messages show."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +41,37 @@ class LabelledFolder:
     sampler: Sampler
     classes: Classes
 
+    @property
+    def reading(self) -> str:
+        """The label map by which the annotations are read, in words."""
+        label_map = self.sampler.label_map
+        return f"{label_map.name}, {_shown(label_map.source)}"
+
 
 def open_labelled(
-    images: Path, annotations: Path, label_map: Path | None, num_classes: int, suffix: str = ""
+    images: Path,
+    annotations: Path,
+    label_map: Path | None,
+    num_classes: int,
+    suffix: str = "",
+    trained: Mapping[str, dict[str, Any]] | None = None,
 ) -> LabelledFolder:
     """Lists the pairs of two folders, as `find_pair` finds them; other formats are converted when files are read.
 
-    label_map: a JSON file for the masks; None for `label_map.json` in their folder, if there is one. suffix: what the
-    names of masks have after those of their images, such as `_L`. Raises DataError for a file without a partner, an
-    empty folder and the label map, ChannelError for a folder that cannot be read or does not fit.
+    label_map: a JSON file for the masks; None for `label_map.json` in their folder, or else that of the training.
+    suffix: what the names of masks have after those of their images, such as `_L`. trained: the label maps of the
+    model's training by split, as JSON objects, if it had any. Raises DataError for a file without a partner, an empty
+    folder, the label map, and a training whose splits had different ones, ChannelError for a folder that cannot be read
+    or does not fit.
     """
     image_of, mask_of = find_pair(_NAMES, images, annotations, suffix)
     problems = [*_reported(image_of), *_reported(mask_of)]
     matches = match((images, annotations), image_of.files, mask_of.files, suffix_helps=True)
     Report((), (*problems, *matches.problems), ()).raise_problems()
-    found = (
-        read_label_map(label_map, num_classes)
-        if label_map
-        else find_label_map(_NAMES[1], annotations, None, num_classes)
-    )
+    found = _label_map(annotations, label_map, num_classes, trained or {})
     # The sizes of crops are unused: images are whole.
     sampler = Sampler(found, crop_size=0, base_size=0, seed=0, workers=usable_cores(), checked=False)
-    image_file, mask_file = _opener(image_to_png), _opener(mask_to_png)
+    image_file, mask_file = _opener(images, image_to_png), _opener(annotations, mask_to_png)
     pairs = tuple(Pair(image_file(image), mask_file(mask)) for image, mask in matches.pairs)
     return LabelledFolder(pairs, sampler, found.classes)
 
@@ -71,7 +84,36 @@ def list_images(images: Path) -> tuple[File, ...]:
     found = find_images(_NAMES[0], images)
     for problem in _reported(found):
         raise problem
-    return tuple(map(_opener(image_to_png), found.files.values()))
+    return tuple(map(_opener(images, image_to_png), found.files.values()))
+
+
+def _label_map(
+    annotations: Path, given: Path | None, num_classes: int, trained: Mapping[str, dict[str, Any]]
+) -> LabelMap:
+    """The label map that is given, or is in the folder of annotations, or is that of the training."""
+    if given:
+        return read_label_map(given, num_classes)
+    has_own = counts_as_file(annotations / COMMON_NAME)
+    default = _of_training(trained, num_classes) if trained and not has_own else None
+    return find_label_map(_NAMES[1], annotations, None, num_classes, default)
+
+
+def _of_training(trained: Mapping[str, dict[str, Any]], num_classes: int) -> LabelMap:
+    """The label map of all splits of a training with at least one. Raises DataError if they had different ones."""
+    name = "the label map of the training"
+    first, *others = (parse_label_map(source, num_classes, name) for source in trained.values())
+    if any((one.table != first.table).any() or one.colors != first.colors for one in others):
+        maps = ", ".join(f"{split} by {_shown(source)}" for split, source in trained.items())
+        raise DataError(
+            f"The training read each split by a label map of its own: {maps}.",
+            "Give the one for these annotations with --label-map FILE.",
+        )
+    return first
+
+
+def _shown(source: Mapping[str, Any]) -> str:
+    text = one_line(json.dumps(source, ensure_ascii=False))
+    return text if len(text) <= _LONGEST_MAP else f"{text[: _LONGEST_MAP - 3]}..."
 
 
 def _reported(folder: UserFolder) -> list[DataError]:
@@ -81,12 +123,17 @@ def _reported(folder: UserFolder) -> list[DataError]:
     return [] if folder.files else [nothing_found(what, folder.path, folder.suffixes, folder.others)]
 
 
-def _opener(convert: Callable[[bytes], bytes]) -> Callable[[Path], File]:
-    """Makes a file of a path, which is converted when it is read; at most one for each core at a time."""
+def _opener(folder: Path, convert: Callable[[bytes], bytes]) -> Callable[[Path], File]:
+    """Makes a file of a path in or below a folder, which is converted when it is read; at most one for each core at a
+    time. It is named from the folder's own name on."""
     turns = threading.Semaphore(usable_cores())
 
     def converted(data: bytes) -> bytes:
         with turns:
             return convert(data)
 
-    return lambda path: ConvertedFile(LocalFile(path), converted) if is_converted(path) else LocalFile(path)
+    def opened(path: Path) -> File:
+        file = LocalFile(path, given=str(Path(folder.name, path.relative_to(folder))))
+        return ConvertedFile(file, converted) if is_converted(path) else file
+
+    return opened

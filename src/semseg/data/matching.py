@@ -32,7 +32,7 @@ def match(folders: tuple[Path, Path], image_of: Files, mask_of: Files, suffix_he
     suffix_helps: whether hints may name `--suffix`. Raises ChannelError for a folder that cannot be read.
     """
     images, masks = folders
-    matched = _matched(image_of, mask_of)
+    matched = matched_stems(image_of, mask_of)
     problems: list[DataError] = []
     if image_of and mask_of:
         hint = "" if matched else naming_hint(image_of, mask_of, suffix_helps)
@@ -40,6 +40,16 @@ def match(folders: tuple[Path, Path], image_of: Files, mask_of: Files, suffix_he
         problems += _lone(mask_of, matched.values(), images, "image", hint)
     pairs = tuple((image_of[image], mask_of[mask]) for image, mask in sorted(matched.items()))
     return Matches(pairs, tuple(problems))
+
+
+def matched_stems(image_of: Files, mask_of: Files) -> dict[str, str]:
+    """Map the stem of each image to that of its mask: the same one, or else the only one of the same normal form."""
+    matched = {stem: stem for stem in image_of.keys() & mask_of.keys()}
+    lone_images, lone_masks = (by_form(files.keys() - matched.keys()) for files in (image_of, mask_of))
+    for form in lone_images.keys() & lone_masks.keys():
+        if len(lone_images[form]) == len(lone_masks[form]) == 1:
+            matched[lone_images[form][0]] = lone_masks[form][0]
+    return matched
 
 
 def naming_hint(image_of: Files, mask_of: Files, suffix_helps: bool) -> str:
@@ -54,16 +64,6 @@ def naming_hint(image_of: Files, mask_of: Files, suffix_helps: bool) -> str:
         option = f", or --suffix {one_line(ending)}" if suffix_helps and ending != mask.stem else ""
         return f"{printable(image)} seems to belong to {printable(mask)}: give both the same stem{option}."
     return ""
-
-
-def _matched(image_of: Files, mask_of: Files) -> dict[str, str]:
-    """Map the stem of each image to that of its mask: the same one, or else the only one of the same normal form."""
-    matched = {stem: stem for stem in image_of.keys() & mask_of.keys()}
-    lone_images, lone_masks = (by_form(files.keys() - matched.keys()) for files in (image_of, mask_of))
-    for form in lone_images.keys() & lone_masks.keys():
-        if len(lone_images[form]) == len(lone_masks[form]) == 1:
-            matched[lone_images[form][0]] = lone_masks[form][0]
-    return matched
 
 
 def _lone(files: Files, matched: Collection[str], directory: Path, partner: str, hint: str) -> list[DataError]:

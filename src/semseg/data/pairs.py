@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from semseg.data.files import File, LoadedFile, LocalFile, load, printable
+from semseg.data.files import File, LoadedFile, LocalFile, counts_as_file, load, printable
 from semseg.data.ground_truth import ColorMap
 from semseg.data.image_files import IMAGES, MASKS, is_named
 from semseg.data.label_map import LabelMap
@@ -87,7 +87,7 @@ def _by_stem(directory: Path, suffixes: tuple[str, ...], problems: list[DataErro
     strays = []
     with readable(directory.name):
         for path in sorted(directory.iterdir()) if directory.is_dir() else []:
-            if not (is_named(path, suffixes) and path.is_file()):
+            if not (is_named(path, suffixes) and counts_as_file(path)):
                 strays.append(path)
             elif other := files.get(path.stem):
                 problems.append(

@@ -8,28 +8,30 @@ from pathlib import Path
 
 from semseg.codecs.kinds import HEAD_BYTES, Kind, kind_of
 from semseg.data.class_names import FILES as CLASS_FILES
-from semseg.data.files import printable
+from semseg.data.files import leads_nowhere, printable
 from semseg.data.image_files import IMAGES
 from semseg.errors import DataError, one_line
 
 logger = logging.getLogger("semseg")
 
 AS_MASK = "Save annotations as PNG masks of one 8-bit channel."
-_KNOWN = ("label_map.json", *CLASS_FILES)
+KNOWN = ("label_map.json", *CLASS_FILES)
 """Files beside the annotations that are read, though not as annotations."""
 
 _MAX_WARNINGS = 20
 
 
 def warn_of(strays: Sequence[Path], suffixes: Sequence[str]) -> None:
-    """Warn of each stray file in the built-in algorithm's words, or name its format if it is an image.
+    """Warn of each stray file in the built-in algorithm's words, or say that it is another image or leads nowhere.
 
     suffixes: those of the files that are read.
     """
-    strays = [path for path in strays if path.name not in _KNOWN]
+    strays = [path for path in strays if path.name not in KNOWN]
     for path in strays[:_MAX_WARNINGS]:
         if kind := _other_image(path):
             logger.warning("%s is %s: only %s is read", one_line(str(path)), kind.name, " or ".join(suffixes))
+        elif leads_nowhere(path):
+            logger.warning("%s is a link to what does not exist", one_line(str(path)))
         else:
             logger.warning("%s is not a readable image file", one_line(str(path)))
     if len(strays) > _MAX_WARNINGS:

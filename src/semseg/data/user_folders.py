@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from semseg.data.files import counts_as_file
 from semseg.data.image_files import (
     CONVERTED,
     CONVERTED_MASKS,
     IMAGES,
     MASKS,
     files_below,
+    images_among,
     is_converted,
     is_named,
     without_originals,
@@ -34,8 +36,9 @@ _SEPARATOR = "__"
 class UserFolder:
     """The images or masks of a folder.
 
-    files: by the stem of the name that they would have in a channel, sorted. others: the other files beside them.
-    suffixes: of the files that were looked for. is_channel: whether the folder can be a channel as it is.
+    files: by the stem of the name that they would have in a channel, sorted. others: what else is in the folder, except
+    folders that were searched. suffixes: of the files that were looked for. is_channel: whether the folder can be a
+    channel as it is.
     """
 
     path: Path
@@ -79,11 +82,12 @@ def find_pair(names: tuple[str, str], images: Path, masks: Path, suffix: str = "
 def _found(name: str, folder: Path, suffixes: tuple[str, ...]) -> UserFolder:
     with readable(name):
         is_folder = folder.is_dir()
-        entries = [path for path in visible(folder) if path.is_file()] if is_folder else []
-        own = [path for path in entries if is_named(path, suffixes)]
-        below = files_below(folder) if is_folder and not own else ()
-        nested = [path for path in below if is_named(path, suffixes)]
-    found = without_originals(own or nested)
+        entries = visible(folder) if is_folder else []
+        own = [path for path in entries if is_named(path, suffixes) and counts_as_file(path)]
+        rest = sorted(set(entries) - set(own))
+        nested = images_among(files_below(folder), suffixes) if is_folder and not own else []
+        others = [path for path in rest if not (nested and path.is_dir())]
+    found = nested or without_originals(own)
     files: dict[str, Path] = {}
     for path in found:
         flat = PurePath(_SEPARATOR.join(path.relative_to(folder).parts))
@@ -91,7 +95,6 @@ def _found(name: str, folder: Path, suffixes: tuple[str, ...]) -> UserFolder:
             same = f"would have the same name, {one_line(flat.name)}, in one folder" if nested else "have the same name"
             raise ChannelError(f"{one_line(str(path))} and {one_line(str(other))} {same}.", "Rename one of them.")
         files[flat.stem] = path
-    others = sorted(set(entries) - set(own))
     is_channel = not (nested or any(map(is_converted, own)))
     return UserFolder(folder, dict(sorted(files.items())), tuple(others), suffixes, is_channel)
 

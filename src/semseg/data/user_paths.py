@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
 _OPTIONS = "the options"
+_WORD = re.compile(r"[^\s:,;/'\")]*")
+_BREAK = re.compile(r"[\s:,;'\")]")
+_LONGEST_NAME = 255
 
 
 @contextmanager
@@ -50,16 +54,37 @@ def with_user_paths(paths: Paths, channels: Mapping[str, str]) -> Iterator[Calla
 def _with_linked_files(text: str, paths: Paths, channels: Mapping[str, str]) -> str:
     """Replaces files of channels by the user's: those that `data.arrangement` made, and those of a linked folder."""
     names = [name for name in (*SPLITS, *ANNOTATIONS, *TEST) if not Path(channels.get(name, "")).is_file()]
-
-    def file_of(match: re.Match[str]) -> str:
-        channel, name = paths.channel(match[1]), match[2].rstrip(".")
-        own = origin(channel, name)
-        if own is None and channel.is_symlink() and match[1] in channels:
-            own = Path(channels[match[1]], name)
-        return one_line(str(own)) + match[2][len(name) :] if own else match[0]
-
     folder = re.escape(str(paths.channel("")))
-    return re.sub(rf"(?<![^\s'\"(])(?:{folder}/)?({'|'.join(names)})/([^\s:,;/'\")]+)", file_of, text)
+    pieces, done = [], 0
+    for found in re.finditer(rf"(?<![^\s'\"(])(?:{folder}/)?({'|'.join(names)})/", text):
+        file = _file_of(paths.channel(found[1]), text[found.end() :], channels.get(found[1]))
+        if file and found.start() >= done:
+            own, name = file
+            pieces += [text[done : found.start()], one_line(str(own))]
+            done = found.end() + len(name)
+    return "".join([*pieces, text[done:]])
+
+
+def _file_of(channel: Path, text: str, folder: str | None) -> tuple[Path, str] | None:
+    """The user's file that the beginning of a text names, and its name in the channel; None if it names none.
+
+    folder: the user's, if any. Of an arranged channel the longest name counts that a file has: names may have spaces
+    and colons.
+    """
+    if not channel.is_symlink():
+        named = ((origin(channel, name), name) for name in _beginnings(text))
+        return next(((own, name) for own, name in named if own), None)
+    name = _WORD.match(text)[0].rstrip(".")  # type: ignore[index]  # it matches the empty text too
+    return (Path(folder, name), name) if folder and name else None
+
+
+def _beginnings(text: str) -> Iterator[str]:
+    """Yields what may be a name at the beginning of a text, the longest first."""
+    most = re.match(rf"[^/\n]{{0,{_LONGEST_NAME}}}", text)[0]  # type: ignore[index]  # it matches the empty text too
+    for end in (len(most), *(match.start() for match in reversed(list(_BREAK.finditer(most))))):
+        name = most[:end].rstrip(".")
+        if name and len(os.fsencode(name)) <= _LONGEST_NAME:
+            yield name
 
 
 def _sources(paths: Paths, channels: Mapping[str, str]) -> dict[str, str]:

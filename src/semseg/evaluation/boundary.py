@@ -56,23 +56,23 @@ def boundary_f1(labels: UInt8, predicted: UInt8, num_classes: int) -> list[float
     """Returns the boundary F1 of each class in one image, 0 to 1; None for a class without a boundary in either mask.
 
     labels, predicted: class ids, uint8 (H, W), `IGNORED` in labels where a pixel does not count. A boundary pixel has
-    its class, and another label above, below, to its left or right; the image's edge is no boundary. Where an ignored
-    region begins, the annotation has a boundary; predicted boundaries within the region may agree with it, but are not
-    wrong. Takes time linear in pixels times classes, and memory for some hundred rows besides a few copies of a mask.
+    its class, and another label above, below, to its left or right; the image's edge is no boundary. Ignored pixels are
+    of no class in the annotation and the prediction alike: what is predicted for them does not matter, and a class that
+    is right beside an ignored region is right at its edge too. Takes time linear in pixels times classes, and memory
+    for some hundred rows besides a few copies of a mask.
     """
     radius = TOLERANCE * math.hypot(*labels.shape)
-    real, guessed = _boundaries(labels), _boundaries(predicted)
-    counted = np.where(labels == IGNORED, _NONE, guessed).astype(np.uint8)
+    real, guessed = _boundaries(labels), _boundaries(np.where(labels == IGNORED, labels, predicted))
     found, right = np.zeros(256, np.int64), np.zeros(256, np.int64)
     for inner, outer in _blocks(len(labels), math.floor(radius)):
         rows = slice(inner.start - outer.start, inner.stop - outer.start)
         for label in np.setdiff1d(np.intersect1d(real[outer], guessed[outer]), _NONE):
-            on_real, on_guessed, on_counted = (part[outer] == label for part in (real, guessed, counted))
+            on_real, on_guessed = real[outer] == label, guessed[outer] == label
             box = _bounding_box(on_real | on_guessed)
             found[label] += np.count_nonzero((on_real[box] & _near(on_guessed[box], radius))[_within(rows, box)])
-            right[label] += np.count_nonzero((on_counted[box] & _near(on_real[box], radius))[_within(rows, box)])
-    all_real, all_counted = (np.bincount(part.ravel(), minlength=256) for part in (real, counted))
-    scores = zip(found.tolist(), all_real.tolist(), right.tolist(), all_counted.tolist(), strict=True)
+            right[label] += np.count_nonzero((on_guessed[box] & _near(on_real[box], radius))[_within(rows, box)])
+    all_real, all_guessed = (np.bincount(part.ravel(), minlength=256) for part in (real, guessed))
+    scores = zip(found.tolist(), all_real.tolist(), right.tolist(), all_guessed.tolist(), strict=True)
     return [_f1(*counts) for counts in scores][:num_classes]
 
 

@@ -17,6 +17,7 @@ from semseg.errors import DataError
 from semseg.exporting.int8 import CALIBRATION_IMAGES, VALIDATION_IMAGES, quantize
 from semseg.files import require_writable
 from semseg.inference.scoring import Labelled
+from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 
 
 def quantize_folder(
@@ -27,8 +28,8 @@ def quantize_folder(
     images: a folder of at least two images; at most CALIBRATION_IMAGES and half of them calibrate, and at most
     VALIDATION_IMAGES of the others are the gate's. annotations: a folder of masks; without it the f32 network's own
     prediction counts as the truth, and every pixel that changes as an error. label_map: a JSON file for the masks;
-    without it `label_map.json` in their folder, if there is one. suffix: what the names of masks have after those of
-    their images, such as `_L`.
+    without it `label_map.json` in their folder, or else that of the model's training. suffix: what the names of masks
+    have after those of their images, such as `_L`.
     Raises ArtifactError for the model, DataError for images and masks, and OSError, before the work if the file cannot
     be written; the file is unchanged then.
     """
@@ -36,7 +37,8 @@ def quantize_folder(
     require_writable(directory / INT8)
     if annotations is None:
         return _quantize(directory, model, list_images(images), _unlabelled)
-    folder = open_labelled(images, annotations, label_map, model.num_classes, suffix)
+    folder = open_labelled(images, annotations, label_map, model.num_classes, suffix, model.label_maps)
+    LOGGER.info("The annotations are read by %s.", folder.reading, extra=FOR_PEOPLE)
     return _quantize(directory, model, folder.pairs, lambda pairs: _labelled(pairs, folder.sampler))
 
 

@@ -10,11 +10,11 @@ from functools import partial
 
 from semseg.codecs.masks import encode_mask
 from semseg.data.decoding import open_image
-from semseg.data.files import AHEAD_BYTES
+from semseg.data.files import AHEAD_BYTES, described
 from semseg.data.labelled_folder import LabelledFolder
 from semseg.data.pairs import Pair
 from semseg.data.threads import READERS, map_in_order
-from semseg.errors import DataError, UserError, count_of
+from semseg.errors import UserError, count_of
 from semseg.evaluation.boundary import BoundaryF1, boundary_f1
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.evaluation.measures import Measures, measures
@@ -56,14 +56,15 @@ class Evaluation:
 def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[[], object]) -> Evaluation:
     """Measures a model on the images of a folder, at a scale. done: called after each image.
 
-    Raises UserError if not one image can be measured, and ArtifactError if the network computes infinite values or NaN.
+    Raises UserError if not one image can be measured or not one pixel is annotated, and ArtifactError if the network
+    computes infinite values or NaN.
     """
     matrix, boundary, worst = ConfusionMatrix(model.num_classes), BoundaryF1(model.num_classes), WorstImages()
     failures: list[str] = []
     seconds = 0.0
     for pair, result in _results(model, folder, scale):
         if isinstance(result, UserError):
-            failures.append(_named(pair, result))
+            failures.append(described(pair.image, result))
         else:
             matrix.counts += result.matrix.counts
             boundary.add(result.boundary)
@@ -73,9 +74,14 @@ def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[
     images = len(folder.pairs) - len(failures)
     if not images:
         raise UserError(f"Not one image can be evaluated. {failures[0]}")
-    classes = tuple(boundary.classes())
+    found, classes = measures(matrix), tuple(boundary.classes())
+    if not found.pixels:
+        raise UserError(
+            f"Not one pixel is annotated with a class: read by {folder.reading}, all are ignored.",
+            "Give a label map that fits the annotations.",
+        )
     return Evaluation(
-        images, matrix, measures(matrix), classes, boundary.mean(), tuple(failures), seconds / images, worst.images()
+        images, matrix, found, classes, boundary.mean(), tuple(failures), seconds / images, worst.images()
     )
 
 
@@ -149,8 +155,3 @@ def _measure(model: Model, found: _Segmented) -> _Measured:
     matrix.update(found.labels, predicted)
     boundary = boundary_f1(found.labels, predicted, model.num_classes)
     return _Measured(matrix, boundary, encode_mask(predicted), found.seconds)
-
-
-def _named(pair: Pair, error: UserError) -> str:
-    """An error with the name of its image, which one that is about a file has already."""
-    return str(error) if isinstance(error, DataError) else f"{pair.image.name}: {error}"

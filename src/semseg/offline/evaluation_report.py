@@ -22,11 +22,12 @@ from semseg.reporting.html.render import FILE as REPORT
 from semseg.reporting.html.render import write_report
 from semseg.reporting.html.samples import Sample, sample
 from semseg.reporting.tables import table
+from semseg.reporting.width import clipped
 from semseg.types import Classes, UInt8
 
 FILE = "evaluation.json"
 WORST = "worst"
-_NAME_CHARACTERS = 24
+_NAME_COLUMNS = 24
 _STEM_BYTES = 200
 """The longest part of an image's name in the name of a file, which may have 255 bytes."""
 
@@ -63,7 +64,7 @@ def _class_table(found: Evaluation, titles: Sequence[str]) -> str:
     for label, (one, title) in enumerate(zip(found.measures.classes, titles, strict=True)):
         shares = [one.iou, one.precision, one.recall, one.f1, found.boundary[label]]
         percent = f"{100 * one.support / max(1, found.measures.pixels):.2f}"
-        name = f"{label:3} {one_line(title):.{_NAME_CHARACTERS}}"
+        name = f"{label:3} {clipped(one_line(title), _NAME_COLUMNS)}"
         rows.append([name, *map(_share, shares), f"{one.support:,}", percent])
     for name, means in (("mean, present", found.measures.mean_present), ("mean, all", found.measures.mean_all)):
         boundary = _share(found.boundary_mean) if name == "mean, present" else "-"

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from semseg.data.files import File, LocalFile
-from semseg.data.image_files import CONVERTED, IMAGES, files_below, is_named, without_originals
+from semseg.data.files import File, LocalFile, counts_as_file
+from semseg.data.image_files import CONVERTED, IMAGES, files_below, images_among, is_named, without_originals
 from semseg.data.s3 import ObjectStore
 from semseg.errors import UserError, one_line
 
@@ -25,12 +25,11 @@ _PATTERN = re.compile(r"[*?\[]")
 class Source:
     """An image to read.
 
-    file: its bytes; place: its path or address, for messages; path: its path below the folder, pattern or prefix that
-    was given, which its results mirror.
+    file: its bytes, named by its path or address; path: its path below the folder, pattern or prefix that was given,
+    which its results mirror.
     """
 
     file: File
-    place: str
     path: PurePosixPath
 
 
@@ -49,7 +48,7 @@ def find_images(given: Sequence[str], store: ObjectStore, results: Path) -> list
     for place in given:
         count = 0
         for source in _at(place, store, results, top):
-            found.setdefault((source.place, str(source.path)), source)
+            found.setdefault((source.file.name, str(source.path)), source)
             count += 1
         if not count:
             raise UserError(f"There is no image at {one_line(place)}.", f"Images are {' or '.join(SUFFIXES)} files.")
@@ -61,7 +60,7 @@ def _at(place: str, store: ObjectStore, results: Path, top: Path) -> Iterator[So
         files = store.files(place)
         names = map(PurePosixPath, sorted(files))
         images = (name for name in names if is_named(name, SUFFIXES) or place.endswith(f"/{name}"))
-        yield from (Source(files[str(name)], files[str(name)].name, name) for name in without_originals(images))
+        yield from (Source(files[str(name)], name) for name in without_originals(images))
     elif not _is_path(place):
         start = Path(place[: _PATTERN.search(place).start()] + "x").parent  # type: ignore[union-attr]
         yield from _matching(place, start, results)
@@ -71,8 +70,9 @@ def _at(place: str, store: ObjectStore, results: Path, top: Path) -> Iterator[So
                 f"The results would be written into {one_line(place)}, among the images.",
                 "Name another folder with --out.",
             )
-        yield from (_local(path, Path(place)) for path in _images_below(Path(place), results))
-    elif Path(place).is_file():
+        below = _files_below(Path(place), results)
+        yield from (_local(path, Path(place)) for path in images_among(below, SUFFIXES))
+    elif counts_as_file(Path(place)):
         yield _local(Path(place), top)
     else:
         raise UserError(f"There is no file or folder {one_line(place)}.", "Give images, folders or patterns.")
@@ -87,25 +87,19 @@ def _matching(pattern: str, start: Path, results: Path) -> Iterator[Source]:
     """The images that match a pattern, and those in folders that do; `start`: what their paths are relative to."""
     matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - Path.glob would search hidden folders
     around = _is_in(start, results)  # then the results are not among the images, but the images among the results
-    found: list[Path] = []
+    found: dict[Path, None] = {}
     for match in sorted(map(Path, matches)):
-        within = _images_below(match, results) if match.is_dir() else [match] if _is_image(match) else []
-        found += (path for path in within if around or not _is_in(path, results))
-    yield from (_local(path, start) for path in without_originals(found))
+        files = _files_below(match, results) if match.is_dir() else filter(counts_as_file, [match])
+        found |= dict.fromkeys(path for path in files if around or not _is_in(path, results))
+    yield from (_local(path, start) for path in images_among(found, SUFFIXES))
 
 
-def _images_below(folder: Path, results: Path) -> list[Path]:
-    """The images in a folder and those below it. Raises OSError."""
-    below = files_below(folder, left_out=lambda place: _same(place, results))
-    return without_originals(filter(_is_image, below))
+def _files_below(folder: Path, results: Path) -> Iterator[Path]:
+    return files_below(folder, left_out=lambda place: _same(place, results))
 
 
 def _local(path: Path, top: Path) -> Source:
-    return Source(LocalFile(path), one_line(str(path)), PurePosixPath(os.path.relpath(path, top)))
-
-
-def _is_image(path: Path) -> bool:
-    return is_named(path, SUFFIXES) and path.is_file()  # reading a FIFO would wait for its writer
+    return Source(LocalFile(path, given=str(path)), PurePosixPath(os.path.relpath(path, top)))
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -113,7 +107,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _is_in(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))  # Path.resolve fails for endless links
 
 
 def require_distinct(targets: Iterable[tuple[Source, Path]]) -> None:
@@ -125,7 +119,7 @@ def require_distinct(targets: Iterable[tuple[Source, Path]]) -> None:
         other = writers.setdefault(target, source)
         if other is not source:
             raise UserError(
-                f"The results of {other.place} and of {source.place} would both be {one_line(str(target))}.",
+                f"The results of {other.file.name} and of {source.file.name} would both be {one_line(str(target))}.",
                 "Rename one of the images, or segment them with two commands and two folders for --out.",
             )
         if os.path.realpath(target) in images:

@@ -12,12 +12,13 @@ from semseg.data.report import Report, SplitReport, class_weights, percent
 from semseg.errors import DataError, count_of, one_line
 from semseg.files import replacing, require_writable
 from semseg.reporting.tables import table
+from semseg.reporting.width import clipped
 
 FILE = "data_report.json"
 _PROBLEMS_WRITTEN = 1000
 _SIZES_WRITTEN = 10
 _KINDS_SHOWN = 4
-_NAME_CHARACTERS = 24
+_NAME_COLUMNS = 24
 
 Key = TypeVar("Key")
 _Size = tuple[int, int]
@@ -159,7 +160,7 @@ def _class_names(splits: Sequence[SplitReport]) -> list[str]:
     names = []
     for class_id in range(len(splits[0].class_pixels)):
         name = next(filter(None, (split.classes.names[class_id] for split in splits)), "")
-        names.append(f"{class_id:3} {one_line(name):.{_NAME_CHARACTERS}}".rstrip())
+        names.append(f"{class_id:3} {clipped(one_line(name), _NAME_COLUMNS)}".rstrip())
     return names
 
 

@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 from typing import TextIO
 
-_COMMAND = re.compile("`[^`]+`")
-_BLANK_OF_COMMAND = "\0"
+from semseg.reporting.width import width
+
+_WORD = re.compile("( *)((?:`[^`]+`|[^ ])+)")
+"""A word or a command in backticks, with the punctuation at its ends, and the blanks before it."""
 
 
 def fitted(text: str, stream: TextIO) -> str:
@@ -20,8 +21,8 @@ def fitted(text: str, stream: TextIO) -> str:
     """
     if not stream.isatty():
         return text
-    width = _width(stream)
-    return "\n".join(_wrapped(line, width) for line in text.split("\n"))
+    columns = _columns(stream)
+    return "\n".join(_wrapped(line, columns) for line in text.split("\n"))
 
 
 def say(text: str) -> None:
@@ -29,7 +30,7 @@ def say(text: str) -> None:
     print(fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
 
-def _width(terminal: TextIO) -> int:
+def _columns(terminal: TextIO) -> int:
     """The columns of a terminal; where it does not say, those of $COLUMNS or 80."""
     try:
         columns = os.get_terminal_size(terminal.fileno()).columns
@@ -38,18 +39,15 @@ def _width(terminal: TextIO) -> int:
     return columns or shutil.get_terminal_size().columns
 
 
-def _wrapped(line: str, width: int) -> str:
-    if len(line) <= width:
+def _wrapped(line: str, columns: int) -> str:
+    if width(line) <= columns:
         return line
     indent = line[: len(line) - len(line.lstrip(" "))]
-    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _BLANK_OF_COMMAND), line)
-    lines = textwrap.wrap(
-        whole,
-        width,
-        subsequent_indent=f"{indent}  ",
-        expand_tabs=False,
-        replace_whitespace=False,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(lines).replace(_BLANK_OF_COMMAND, " ")
+    lines, last = [], ""
+    for blanks, word in _WORD.findall(line):
+        if last and width(f"{last}{blanks}{word}") > columns:
+            lines.append(last)
+            last = f"{indent}  {word}"
+        else:
+            last += f"{blanks}{word}"
+    return "\n".join([*lines, last])

@@ -11,10 +11,12 @@ from typing import Any
 
 from flask import Response, request
 from gunicorn.http.errors import ParseException
+from PIL.ImageFile import ImageFile
 
 from semseg.codecs.images import decode_whole, open_image
+from semseg.codecs.kinds import kind_of
 from semseg.codecs.recordio import Buffer
-from semseg.errors import NotAcceptableError, RequestError, TooLargeError, UserError
+from semseg.errors import ImageError, NotAcceptableError, RequestError, TooLargeError, UserError
 from semseg.inference.memory import request_bytes
 from semseg.inference.scaling import Scale, scale_of
 from semseg.inference.tiling import computed_pixels
@@ -82,7 +84,7 @@ class Invocation:
             if not body:
                 return None
             record.received = len(body)
-            image = open_image(body, self._settings.max_pixels)
+            image = _opened(body, self._settings.max_pixels)
             del body  # the image may have its own copy, and only one is counted
             record.size = image.size
             scale = _scale(queue, answer)
@@ -101,6 +103,16 @@ class Invocation:
         require_client(left)
         with record.stage("encode"):
             return answer.encode(Segmented(pixels, prediction, model))
+
+
+def _opened(body: bytes, limit: int) -> ImageFile:
+    """The image in a body of at most `limit` pixels, not yet decoded. Raises ImageError and TooLargeError."""
+    try:
+        return open_image(body, limit)
+    except ImageError as error:
+        kind = kind_of(body)
+        error.hint = f"{error.hint} {kind.in_request if kind else ''}".rstrip()
+        raise
 
 
 def _scale(queue: PredictionQueue, answer: Answer) -> Scale:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 from semseg.artifact import model_dir
 from semseg.codecs.params import write_params
@@ -15,12 +16,21 @@ from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.loss_watch import require_finite
 from semseg.types import Arrays, Classes
 
-_RUN_FILES = (model_dir.BEST, model_dir.LAST, model_dir.ONNX, model_dir.INT8, model_dir.CLASSES, model_dir.CARD)
+_RUN_FILES = (
+    model_dir.BEST,
+    model_dir.LAST,
+    model_dir.ONNX,
+    model_dir.INT8,
+    model_dir.CLASSES,
+    model_dir.LABEL_MAPS,
+    model_dir.CARD,
+)
 
 
 class ArtifactWriter:
     """Writes files into the model directory, which is left unchanged until there is a model to save.
 
+    label_maps: by which the annotations of each split are read, as JSON objects; empty if their values are the classes.
     replacing_earlier: a context manager entered while the first model replaces an earlier run's files.
     """
 
@@ -31,12 +41,14 @@ class ArtifactWriter:
         classes: Classes,
         emit: Emit,
         replacing_earlier: Callable[[], AbstractContextManager[None]] = nullcontext,
+        label_maps: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self._directory = directory
         self._settings = settings
         self._classes = classes
         self._emit = emit
         self._replacing_earlier = replacing_earlier
+        self._label_maps = label_maps
         self._has_model = False
 
     @property
@@ -79,6 +91,8 @@ class ArtifactWriter:
             model_dir.write_hyperparams(self._directory, self._settings.as_strings())
             if self._classes.named or self._classes.colored:
                 model_dir.write_classes(self._directory, self._classes)
+            if self._label_maps:
+                model_dir.write_label_maps(self._directory, self._label_maps)
             self._has_model = True
 
     def _remove_earlier(self, replaced: Path) -> None:

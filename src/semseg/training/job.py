@@ -6,6 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from semseg.artifact.earlier import Earlier, load_earlier
 from semseg.data.pairs import Listing
@@ -45,6 +46,12 @@ class JobInputs:
     def splits(self) -> tuple[Input, ...]:
         """Train, validation and, if the job has it, test."""
         return tuple(one for one in (self.train, self.validation, self.test) if one)
+
+    @property
+    def label_maps(self) -> dict[str, dict[str, Any]]:
+        """The label map of each split, as a JSON object; empty if the values in all annotations are the classes."""
+        direct = all(one.label_map.direct for one in self.splits)
+        return {} if direct else {one.split.name: one.label_map.source for one in self.splits}
 
 
 @dataclass(frozen=True)

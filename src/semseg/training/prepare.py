@@ -124,7 +124,7 @@ def assemble(checked: Checked, resources: ExitStack, group: Group = ALONE, shown
     sinks = open_sinks(job, report, progress, keep_earlier, shown=shown)
     emit = resources.enter_context(sinks)
     replacing = partial(replacing_results, paths.output_data, report) if keep_earlier and report else nullcontext
-    artifact = ArtifactWriter(paths.model, settings, inputs.classes, emit, replacing)
+    artifact = ArtifactWriter(paths.model, settings, inputs.classes, emit, replacing, inputs.label_maps)
     if checkpoint and checkpoint.best:
         artifact.save(model_dir.BEST, checkpoint.write_best)
     return Run(job, progress, keep_earlier, learner, schedule, artifact, emit, group)

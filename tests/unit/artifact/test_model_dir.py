@@ -19,6 +19,7 @@ from semseg.artifact.model_dir import (
     describe,
     write_classes,
     write_hyperparams,
+    write_label_maps,
 )
 from semseg.errors import ArtifactError
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, by_name, titles
@@ -276,7 +277,23 @@ def test_names_that_could_not_be_read_are_not_written(tmp_path: Path, name: str)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [CLASSES, "hyperparams.json"])
+def test_label_maps_are_written_and_read_back(tmp_path: Path, write: Write, network: Parameters) -> None:
+    write(tmp_path / BEST, network())
+    assert describe(tmp_path).label_maps == {}
+    label_maps: dict[str, dict[str, Any]] = {"train": {"scale": "3"}, "validation": {"map": {"0": 5, "1": 0}}}
+    write_label_maps(tmp_path, label_maps)
+    assert describe(tmp_path).label_maps == label_maps
+
+
+@pytest.mark.parametrize("content", ['{"train": 3}', "[]", "{"])
+def test_damaged_label_maps_are_an_error(tmp_path: Path, write: Write, network: Parameters, content: str) -> None:
+    write(tmp_path / BEST, network())
+    (tmp_path / "label_maps.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"label_maps\.json"):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize("name", [CLASSES, "hyperparams.json", "label_maps.json"])
 def test_a_pipe_in_a_file_s_place_is_not_waited_for(
     tmp_path: Path, write: Write, network: Parameters, name: str
 ) -> None:

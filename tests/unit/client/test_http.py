@@ -4,6 +4,8 @@ import http.client
 import re
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 from fake_endpoint import Asked, FakeServer, Response, model_answers
@@ -128,6 +130,66 @@ def test_silence_is_an_error_in_time(server: FakeServer, image: UInt8) -> None:
         transport.send(load(image), "image/png", 0.05, MANY)
     released.set()
     transport.close()
+
+
+@contextmanager
+def trickling(start: bytes, piece: bytes) -> Iterator[tuple[str, list[str]]]:
+    """The address of a server that sends this start and then pieces, one at a time; and how its responses ended.
+
+    They end when the client leaves, or after three thousand pieces.
+    """
+    ended: list[str] = []
+    never = threading.Event()
+
+    def serve() -> None:
+        with suppress(OSError):  # it listens no longer
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    ended.append(answer(connection))
+
+    def answer(connection: socket.socket) -> str:
+        try:
+            connection.recv(1 << 16)
+            connection.sendall(start)
+            for _ in range(3000):
+                never.wait(0.01)
+                connection.sendall(piece)
+        except OSError:
+            return "the client has left"
+        return "all pieces were sent"
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", ended
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"HTTP/1.1 2", b"0"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    ],
+    ids=["status", "header", "body", "chunks", "error"],
+)
+def test_a_response_that_trickles_is_an_error_in_time(
+    image: UInt8, start: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each piece comes long before the time is over; the timeout is of the whole response."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with trickling(start, piece) as (url, ended):
+        transport = HttpTransport(url)
+        with pytest.raises(ServerError, match=r"did not answer within 0\.3 s"):
+            transport.send(load(image), "image/png", 0.3, MANY)
+        transport.close()
+    assert ended == ["the client has left"]
 
 
 def test_all_of_the_time_may_go_into_sending(server: FakeServer, image: UInt8, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiff_files import page, tiff
 
 from semseg.codecs.masks import decode_mask
 from semseg.data.arrangement import AS_CHANNELS, Arrangement, arrange
 from semseg.data.pairs import Listing, list_pairs
 from semseg.data.user_paths import with_user_paths
-from semseg.errors import ChannelError, DataError, Stopped
+from semseg.errors import ChannelError, DataError, Stopped, UserError
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
 
@@ -101,6 +103,58 @@ def test_a_share_of_the_pairs_is_for_validation_and_stays_there_when_others_are_
     assert len({image for image, _ in names(second["validation"])} & validation) >= 3
 
 
+def test_what_lies_beside_the_pairs_is_reported_once_and_label_maps_are_for_both_sides(
+    paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2):
+        write_image(tmp_path / f"images/{number}.jpg")
+        write_mask(tmp_path / f"masks/{number}.png")
+    for name in ("images/notes.txt", "masks/notes.txt", "masks/label_map.json"):
+        (tmp_path / name).write_text("{}")
+    arranged(paths, tmp_path, Arrangement(split=0.5))
+    strays = [paths.channel(name) / "notes.txt" for name in ("train", "train_annotation")]
+    assert caplog.messages == [f"{stray} is not a readable image file" for stray in strays]
+    for split in ("train", "validation"):
+        assert (paths.channel(f"{split}_annotation") / "label_map.json").read_text() == "{}"
+
+
+def test_names_of_two_normal_forms_are_pairs_for_a_split(paths: Paths, tmp_path: Path) -> None:
+    """As of images from Linux and masks from macOS."""
+    for number in range(3):
+        write_image(tmp_path / "images" / normalize("NFC", f"grün{number}.jpg"))
+        write_mask(tmp_path / "masks" / normalize("NFD", f"grün{number}.png"))
+    found = arranged(paths, tmp_path, Arrangement(split=0.3))
+    assert [len(names(found[name])) for name in ("train", "validation")] == [2, 1]
+
+
+def test_too_few_pairs_for_a_split_are_named_with_what_helps(paths: Paths, tmp_path: Path) -> None:
+    def refusal() -> str:
+        with pytest.raises(UserError) as caught:
+            arranged(paths, tmp_path, Arrangement(split=0.2))
+        return str(caught.value)
+
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    for folder in (images, masks):
+        folder.mkdir()
+    assert refusal() == (
+        f"{images} has no .jpg or .jpeg or .png or .tif or .tiff or .webp or .bmp file: it is empty. "
+        "Check the folder or S3 URI that was given."
+    )
+    write_image(images / "a.jpg")
+    (masks / "a.gif").write_bytes(b"GIF89a")
+    assert refusal() == (
+        f"{masks} has no .png or .tif or .tiff or .bmp file: none among 1 entries. "
+        "masks/a.gif is a GIF file. Save annotations as PNG masks of one 8-bit channel."
+    )
+    for stem in ("a", "b"):
+        write_mask(masks / f"{stem}.png")
+    assert refusal() == (
+        "--split needs at least 2 images with a mask of the same name, one for each side, not 1: "
+        f"{images} has 1 image, {masks} 2 masks. "
+        "Add pairs, or give a folder of its own for validation, with --validation and --validation-annotation."
+    )
+
+
 def test_a_lone_image_is_reported_and_neither_split_is_empty(paths: Paths, tmp_path: Path) -> None:
     for number in range(2):
         write_image(tmp_path / f"images/{number}.jpg")
@@ -137,7 +191,7 @@ def test_a_split_without_pairs_names_the_suffix_that_gives_them(paths: Paths, tm
         ({"train": "s3://a", "train_annotation": "s3://b"}, Arrangement(split=0.5), "--split needs --train and"),
         ({"train": "s3://a", "train_annotation": "s3://b"}, Arrangement("_L"), "--suffix needs --train and"),
         ({"train": ".", "train_annotation": ".", "validation": "."}, Arrangement(split=0.5), "and --validation too"),
-        ({"train": ".", "train_annotation": "."}, Arrangement(split=0.5), "at least 2 images with a mask"),
+        ({"train": ".", "train_annotation": "."}, Arrangement(split=0.5), r"^\. has no \.jpg .* file: it is empty\."),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -150,7 +204,7 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(ChannelError, match=said):
+    with pytest.raises(UserError, match=said):
         arrange(sources, paths.channel, arrangement)
 
 
@@ -182,6 +236,39 @@ def test_files_that_cannot_be_converted_are_named_with_the_reason(paths: Paths, 
         write_mask(tmp_path / f"masks/{stem}.png")
     with pytest.raises(DataError, match=f"{tmp_path}/images/a.tif: The "):
         arranged(paths, tmp_path)
+
+
+def test_a_link_that_leads_nowhere_stays_a_file_that_cannot_be_read(paths: Paths, tmp_path: Path) -> None:
+    for stem in ("day/1", "day/2"):
+        write_image(tmp_path / f"images/{stem}.jpg")
+        write_mask(tmp_path / f"masks/{stem}.png")
+    lost, nowhere = tmp_path / "images/day/2.jpg", tmp_path / "nowhere.jpg"
+    lost.unlink()
+    lost.symlink_to(nowhere)
+    found = arranged(paths, tmp_path)["train"]
+    with (
+        pytest.raises(DataError, match=rf"^{lost} is a link to {nowhere}, which does not exist\."),
+        with_user_paths(paths, {"train": str(tmp_path / "images"), "train_annotation": str(tmp_path / "masks")}),
+    ):
+        found.pairs[1].image.read()
+    lost.rename(lost.with_suffix(".tif"))
+    with pytest.raises(DataError, match=rf"/images/day/2\.tif is a link to {nowhere}, which does not exist\."):
+        arranged(Paths(tmp_path / "other"), tmp_path)
+
+
+def test_colours_that_are_cut_to_8_bits_are_named(
+    paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "images").mkdir()
+    pixels = RANDOM.integers(0, 65536, (6, 8, 3), np.uint16)
+    (tmp_path / "images/a.tif").write_bytes(tiff(page(pixels)))
+    (tmp_path / "images/b.tif").write_bytes(tiff(page(pixels[..., 0])))
+    for stem in ("a", "b"):
+        write_mask(tmp_path / f"masks/{stem}.png")
+    assert len(arranged(paths, tmp_path)["train"].pairs) == 2
+    said = "of 16 bits, only the upper 8 are used. If their values end far below 65535"
+    assert [message.partition(",")[0] for message in caplog.messages] == [f"{tmp_path}/images/a.tif: of 16 bits"]
+    assert said in caplog.text
 
 
 def test_a_stop_ends_the_conversion(paths: Paths, tmp_path: Path) -> None:

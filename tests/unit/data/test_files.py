@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semseg.data.files import LoadedFile, LocalFile, load, naming, printable, read_file
-from semseg.errors import DataError, ImageError, one_line
+from semseg.data.files import LoadedFile, LocalFile, described, load, naming, printable, read_file
+from semseg.errors import DataError, ImageError, UserError, one_line
 
 
 @pytest.fixture
@@ -26,6 +26,36 @@ def test_a_file_that_cannot_be_read_is_named(path: Path) -> None:
         LocalFile(path.with_name("b.png")).read()
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         LocalFile(path.parent).read()
+
+
+def test_a_link_that_leads_nowhere_is_named_with_what_it_should_lead_to(path: Path) -> None:
+    (path.parent / "far.png").symlink_to("near.png")
+    (path.parent / "near.png").symlink_to("../gone/a.png")
+    with pytest.raises(DataError) as refusal:
+        LocalFile(path.parent / "far.png").read()
+    gone = path.parent.parent / "gone/a.png"
+    assert refusal.value.message == f"train/far.png is a link to {gone}, which does not exist."
+    (path.parent / "near.png").unlink()
+    (path.parent / "near.png").symlink_to("far.png")
+    with pytest.raises(DataError, match=r"^train/far\.png cannot be read: Too many levels of symbolic links"):
+        LocalFile(path.parent / "far.png").read()
+
+
+def test_a_file_may_have_the_name_that_the_user_gave(path: Path) -> None:
+    assert LocalFile(path, given="./a\n.png").name == r"'./a\n.png'"
+    with pytest.raises(DataError, match=r"^here/a\.png cannot be read: Is a directory\.$"):
+        LocalFile(path.parent, given="here/a.png").read()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DataError("train/a b.png is bad.", "Mend it."), "train/a b.png is bad. Mend it."),
+        (ImageError("It is bad.", "Mend it."), "train/a b.png: It is bad. Mend it."),
+    ],
+)
+def test_an_error_names_its_file_once(error: UserError, said: str, path: Path) -> None:
+    assert described(LocalFile(path), error) == said
 
 
 def test_a_file_beyond_the_limit_is_an_error(path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from semseg.data.image_files import CONVERTED, IMAGES, MASKS, files_below, is_named, without_originals
+from semseg.data.image_files import CONVERTED, IMAGES, MASKS, files_below, images_among, is_named, without_originals
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,25 @@ def test_a_copy_is_preferred_to_its_original(caplog: pytest.LogCaptureFixture) -
     assert caplog.messages == ["Left out, as there are JPEG or PNG files of the same names: a.tif, day/b.BMP"]
 
 
-def test_files_are_found_in_all_folders_below(tmp_path: Path) -> None:
+def test_files_are_found_in_all_folders_below_and_links_that_lead_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link that is named as an image is one, which cannot be read; others may be folders of images."""
     for name in ("b.jpg", "a.txt", "day/c.jpg", "day/far/d.jpg", ".hidden/e.jpg", "day/.f.jpg", "out/g.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "day/back").symlink_to(tmp_path)
     (tmp_path / "night").symlink_to(tmp_path / "day/far")
-    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    for name in ("gone.jpg", "gone", "day/notes.txt", ".gone"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    (tmp_path / "round.jpg").symlink_to("round.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
-    found = files_below(tmp_path, left_out=lambda folder: folder.name == "out")
-    assert [str(path.relative_to(tmp_path)) for path in found] == ["a.txt", "b.jpg", "day/c.jpg", "day/far/d.jpg"]
+    found = list(files_below(tmp_path, left_out=lambda folder: folder.name == "out"))
+    expected = ["a.txt", "b.jpg", "gone", "gone.jpg", "round.jpg", "day/c.jpg", "day/notes.txt", "day/far/d.jpg"]
+    assert [str(path.relative_to(tmp_path)) for path in found] == expected
+    assert [path.name for path in images_among(found, IMAGES)] == ["b.jpg", "gone.jpg", "round.jpg", "c.jpg", "d.jpg"]
+    lost = f"{tmp_path}/gone, {tmp_path}/day/notes.txt"
+    assert caplog.messages == [f"Left out, as they are links to what does not exist: {lost}"]
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

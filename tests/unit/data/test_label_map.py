@@ -249,6 +249,11 @@ class TestFinding:
         (annotation / "label_map.json").write_text(json.dumps({"map": {"0": 7}}))
         assert find_label_map("train", annotation, None, 2).source == {"map": {"0": 7}}
 
+    def test_a_link_that_leads_nowhere_is_no_absence(self, annotation: Path) -> None:
+        (annotation / "label_map.json").symlink_to(annotation / "nowhere.json")
+        with pytest.raises(DataError, match=r"train_annotation/label_map\.json is a link to .*, which does not exist"):
+            find_label_map("train", annotation, None, 3)
+
     def test_two_files_for_one_split_are_warned_about(
         self, annotation: Path, channel: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

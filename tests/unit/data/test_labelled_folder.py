@@ -50,6 +50,45 @@ def test_files_in_other_formats_are_those_of_their_png(folders: tuple[Path, Path
         assert (labels == MASK).all()
 
 
+def test_the_label_map_is_the_given_one_or_that_of_the_folder_or_that_of_the_training(
+    folders: tuple[Path, Path],
+) -> None:
+    write(folders[0] / "a.png", IMAGE)
+    write(folders[1] / "a.png", MASK * np.uint8(10))
+    given = folders[1].parent / "given.json"
+    given.write_text('{"map": {"1": 10}}')
+    trained: dict[str, dict[str, Any]] = {"train": {"scale": "10"}, "validation": {"scale": 10}}
+
+    def read(given: Path | None, trained: dict[str, dict[str, Any]]) -> tuple[str, list[int]]:
+        folder = open_labelled(*folders, given, 4, trained=trained)
+        return folder.reading, np.unique(folder.sampler.whole(folder.pairs[0])[1]).tolist()
+
+    assert read(None, trained) == ('the label map of the training, {"scale": "10"}', [0, 1, 2, 3])
+    (folders[1] / "label_map.json").write_text('{"map": {"0": 20}}')
+    differing = {"train": {"scale": 10}, "validation": {"scale": 1}}
+    assert read(None, differing) == ('masks/label_map.json, {"map": {"0": 20}}', [0, 255])
+    assert read(given, differing)[1] == [1, 255]
+    assert read(given, differing)[0].endswith('/given.json, {"map": {"1": 10}}')
+
+
+def test_without_any_label_map_values_are_classes(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "a.png", IMAGE)
+    write(folders[1] / "a.png", MASK * np.uint8(10))
+    folder = opened(folders)
+    assert folder.reading == 'the default label map, {"scale": 1}'
+    with pytest.raises(DataError, match=r"not classes under.*num_classes is 4\. Give a label map that says what they"):
+        folder.sampler.whole(folder.pairs[0])
+
+
+def test_splits_with_label_maps_of_their_own_leave_the_choice_to_the_user(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "a.png", IMAGE)
+    write(folders[1] / "a.png", MASK)
+    entries = {str(label): label for label in range(200)}
+    with pytest.raises(DataError, match=r'own: train by \{"scale": 2\}, validation by .*Give the one') as caught:
+        open_labelled(*folders, None, 200, trained={"train": {"scale": 2}, "validation": {"map": entries}})
+    assert len(str(caught.value)) < 500
+
+
 def test_a_palette_in_a_tiff_mask_gives_its_indices(folders: tuple[Path, Path]) -> None:
     write(folders[0] / "a.tif", IMAGE)
     mask = Image.fromarray(MASK)
@@ -64,8 +103,8 @@ def test_nested_folders_pair_by_their_paths(folders: tuple[Path, Path]) -> None:
         write(folders[0] / name / "1.jpg", IMAGE)
         write(folders[1] / name / "1_L.png", MASK)
     folder = opened(folders, "_L")
-    assert [pair.mask.name for pair in folder.pairs] == ["day/1_L.png", "night/1_L.png"]
-    assert [image.name for image in list_images(folders[0])] == ["day/1.jpg", "night/1.jpg"]
+    assert [pair.mask.name for pair in folder.pairs] == ["masks/day/1_L.png", "masks/night/1_L.png"]
+    assert [image.name for image in list_images(folders[0])] == ["images/day/1.jpg", "images/night/1.jpg"]
     with pytest.raises(DataError, match=r"day/1\.jpg has no annotation in masks\.") as refusal:
         opened(folders)
     assert "day/1.jpg seems to belong to day/1_L.png: give both the same stem, or --suffix _L." in str(refusal.value)

@@ -50,6 +50,14 @@ def test_a_channel_that_cannot_be_read_is_named(channels: tuple[Path, Path]) -> 
         list_pairs("train", *channels)
 
 
+def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(channels: tuple[Path, Path]) -> None:
+    (channels[0] / "b.jpg").symlink_to(channels[0] / "nowhere.jpg")
+    found = listing(channels, ["a.jpg"], ["a.png", "b.png"])
+    assert [image for image, _ in names(found)] == ["train/a.jpg", "train/b.jpg"]
+    with pytest.raises(DataError, match=r"^train/b\.jpg is a link to .*/train/nowhere\.jpg, which does not exist\."):
+        found.pairs[1].image.read()
+
+
 def test_every_suffix_in_any_case(channels: tuple[Path, Path]) -> None:
     found = listing(channels, ["a.JPG", "b.jpeg", "c.Png", "d.1.jpg"], ["a.png", "b.PNG", "c.png", "d.1.png"])
     assert names(found) == [
@@ -69,10 +77,9 @@ def test_stray_directories_and_files_are_ignored_with_the_original_warning(
     for stray in strays:
         stray.mkdir()
         (stray / "a.png").touch()
-    strays += [images / ".a.jpg", images / "notes.txt", masks / "b.jpg", masks / "._a.png", images / "gone.jpg"]
-    for stray in strays[3:7]:
+    strays += [images / ".a.jpg", images / "notes.txt", masks / "b.jpg", masks / "._a.png"]
+    for stray in strays[3:]:
         stray.touch()
-    strays[7].symlink_to(images / "nowhere")
     found = listing(channels, ["a.jpg"], ["a.png", "label_map.json", "classes.json", "classes.txt"])
     assert names(found) == [("train/a.jpg", "train_annotation/a.png")]
     assert not found.problems

@@ -28,7 +28,7 @@ def test_files_of_all_formats_count_and_the_others_are_named(tmp_path: Path) -> 
     masks = touch(tmp_path / "masks", "a.png", "b.tiff", "c.webp")
     image_of, mask_of = find_pair(NAMES, images, masks)
     assert found(image_of) == {"a": "a.tif", "b": "b.JPG", "c": "c.webp"}
-    assert [path.name for path in image_of.others] == ["a.svg", "notes.txt"]
+    assert [path.name for path in image_of.others] == ["a.svg", "deep", "notes.txt"]
     assert found(mask_of) == {"a": "a.png", "b": "b.tiff"}
     assert [path.name for path in mask_of.others] == ["c.webp"]
     assert (image_of.is_channel, mask_of.is_channel) == (False, False)
@@ -50,6 +50,22 @@ def test_a_png_is_preferred_to_the_tiff_it_was_made_of(tmp_path: Path, caplog: p
         assert (folder.others, folder.is_channel) == ((), False)
     said = "Left out, as there are JPEG or PNG files of the same names: "
     assert caplog.messages == [f"{said}{tmp_path}/flat/a.tif", f"{said}{tmp_path}/deep/day/a.tif"]
+
+
+@pytest.mark.parametrize("place", ["", "day"])
+def test_a_link_that_leads_nowhere_is_not_left_out_unnoticed(
+    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = touch(tmp_path / "images") / place
+    touch(folder, "a.jpg")
+    for name in ("b.jpg", "c.tif", "night"):
+        (folder / name).symlink_to(tmp_path / "nowhere")
+    images = find_images("train", tmp_path / "images")
+    assert [path.name for path in images.files.values()] == ["a.jpg", "b.jpg", "c.tif"]
+    if place:
+        assert caplog.messages == [f"Left out, as they are links to what does not exist: {folder}/night"]
+    else:
+        assert [path.name for path in images.others] == ["night"]
 
 
 @pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("a.tif", "a.bmp"), ("a.TIF", "a.tif")])

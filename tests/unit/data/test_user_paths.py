@@ -48,6 +48,18 @@ def test_a_file_of_a_linked_folder_is_the_user_s_own(paths: Paths, tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("name", ["my photo.jpg", "a, b.jpg", "a:b.jpg", "it's.jpg", "a. b.jpg", "ü" * 122 + ".jpg"])
+def test_a_file_of_an_arranged_channel_may_have_any_name(name: str, paths: Paths) -> None:
+    channel = paths.channel("train")
+    channel.mkdir(parents=True)
+    for other in (name, "a", "a.jpg"):
+        (channel / f"day__{other}").symlink_to(f"/photos/day/{other}")
+    text = f"train/day__{name}: it is damaged, and (train/day__{name}) too. {channel}/day__{name}, and train/{name}."
+    own = f"/photos/day/{name}"
+    expected = f"{own}: it is damaged, and ({own}) too. {own}, and train/{name}."
+    assert renamed(paths, {"train": "/photos"}, text) == expected
+
+
 def test_the_log_is_as_it_was_afterwards(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
     with with_user_paths(paths, {"train": "/my/images"}):
         LOGGER.warning("%s is empty", paths.channel("train"))

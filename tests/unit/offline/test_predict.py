@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -132,6 +133,24 @@ def test_bad_images_are_listed_at_the_end_and_keep_no_others_from_it(
     expected = ["a.png", "class_shares.csv", "e f.png", "town/a.png", "town/far/d.png"]
     assert names(tmp_path / "out") == expected
     assert set(table(tmp_path / "out")) == {"image", *expected} - {"class_shares.csv"}
+
+
+def test_each_error_names_its_file_once_and_speaks_of_it(
+    small_model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost, packed = images / "lost.jpg", images / "packed.jpg"
+    lost.symlink_to(tmp_path / "nowhere.jpg")
+    packed.write_bytes(gzip.compress(b"no image"))
+    (images / "sheet.jpg").write_text("no image")
+    assert run(small_model, images, "--out", tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert captured.out == "6 images segmented, 3 failed.\n"
+    assert captured.err.splitlines() == [
+        f"semseg: {lost} is a link to {tmp_path}/nowhere.jpg, which does not exist. Restore that file, or remove the "
+        "link.",
+        f"semseg: {packed}: This is gzip data, neither JPEG nor PNG. Unpack it first.",
+        f"semseg: {images}/sheet.jpg: This is text, neither JPEG nor PNG. Give the JPEG or PNG file itself.",
+    ]
 
 
 def test_what_is_there_is_left_out_on_request(

@@ -38,7 +38,7 @@ def test_a_folder_is_searched_with_its_sub_folders_and_mirrored(here: Path, stor
     expected = ["a.PNG", "b.jpg", "town/c.jpeg", "town/far/d.png"]
     assert paths(store, "photos") == paths(store, str(here / "photos")) == paths(store, "photos/town/..") == expected
     found = find_images(["photos"], store, Path("out"))[2]
-    assert (found.file.read(), found.place) == (b"town/c.jpeg", "photos/town/c.jpeg")
+    assert (found.file.read(), found.file.name) == (b"town/c.jpeg", "photos/town/c.jpeg")
 
 
 def test_files_mirror_the_folder_that_they_share(here: Path, store: ObjectStore) -> None:
@@ -66,6 +66,22 @@ def test_links_to_folders_are_followed_without_end(here: Path, store: ObjectStor
     (here / "photos/linked").symlink_to(here / "elsewhere")
     (here / "elsewhere/back").symlink_to(here / "photos")
     assert paths(store, "photos") == ["a.PNG", "b.jpg", "linked/g.jpg", "town/c.jpeg", "town/far/d.png"]
+
+
+def test_links_that_lead_nowhere_are_images_or_named(
+    here: Path, store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("lost.jpg", "night", "town/lost.tif"):
+        (here / "photos" / name).symlink_to("nowhere")
+    (here / "photos/round.jpg").symlink_to("round.jpg")
+    found = {"a.PNG", "b.jpg", "lost.jpg", "round.jpg", "town/c.jpeg", "town/far/d.png", "town/lost.tif"}
+    for place in ("photos", "photos/**"):
+        caplog.clear()
+        assert set(paths(store, place)) == found
+        assert caplog.messages == ["Left out, as they are links to what does not exist: photos/night"]
+    assert paths(store, "photos/lost.jpg") == ["lost.jpg"]
+    with pytest.raises(DataError, match=rf"^photos/lost\.jpg is a link to {here}/photos/nowhere, which does not exist"):
+        find_images(["photos/lost.jpg"], store, Path("out"))[0].file.read()
 
 
 def test_the_folder_of_the_results_is_not_searched(here: Path, store: ObjectStore) -> None:
@@ -118,7 +134,7 @@ def photos(bucket: Any) -> None:
 def test_objects_below_a_prefix_mirror_the_rest_of_their_keys(store: ObjectStore) -> None:
     found = find_images(["s3://bucket/photos"], store, Path("out"))
     assert [source.path for source in found] == [PurePosixPath("a.jpg"), PurePosixPath("town/b.png")]
-    assert [source.place for source in found] == ["s3://bucket/photos/a.jpg", "s3://bucket/photos/town/b.png"]
+    assert [source.file.name for source in found] == ["s3://bucket/photos/a.jpg", "s3://bucket/photos/town/b.png"]
     assert [source.file.read() for source in found] == [b"photos/a.jpg", b"photos/town/b.png"]
     assert paths(store, "s3://bucket/photos/list.txt") == ["list.txt"]
     with pytest.raises(DataError, match=r"^There is no object at s3://bucket/none\."):

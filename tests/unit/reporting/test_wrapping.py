@@ -51,6 +51,12 @@ def test_lines_of_a_text_keep_their_indents_and_blanks(terminal: TextIO) -> None
     )
 
 
+def test_wide_characters_and_marks_count_as_they_are_drawn(terminal: TextIO) -> None:
+    wide, marked = "道路 " * 16, "cafe\u0301 " * 16
+    assert fitted(wide.rstrip(), terminal).split("\n") == ["道路 " * 7 + "道路", "  " + "道路 " * 6 + "道路", "  道路"]
+    assert fitted(marked.rstrip(), terminal).split("\n")[0] == "cafe\u0301 " * 7 + "cafe\u0301"
+
+
 @pytest.mark.parametrize(("columns", "width"), [("50", 50), ("", 80)])
 def test_a_terminal_that_does_not_know_its_width_has_that_of_the_environment_or_80(
     columns: str, width: int, terminal: TextIO, monkeypatch: pytest.MonkeyPatch

@@ -105,7 +105,7 @@ def test_problems_of_many_files_fit_into_the_failure_file(tmp_path: Path, failur
     text = failure.read_text()
     assert text.startswith("ClientError: 40 problems in the data:\ntrain_annotation/0000.png: pixel values 7 are not")
     assert "39 more like this: train_annotation/0001.png, " in text
-    assert text.endswith("Raise num_classes, or give a label map.")
+    assert text.endswith("Give a label map that says what they are, or train with a higher num_classes.")
 
 
 def test_a_long_message_keeps_the_end_of_the_traceback(failure: Path) -> None:

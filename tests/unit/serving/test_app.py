@@ -201,6 +201,21 @@ def test_what_is_no_image_is_400_and_named(client: FlaskClient, body: bytes, say
     assert_error(response, 400, f"This is {says}, neither JPEG nor PNG.")
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (gzip.compress(encoded(), mtime=0), "Unpack it first. Or send it with Content-Encoding: gzip."),
+        (
+            b"--x\r\nContent-Type: image/png\r\n\r\n",
+            "file itself. Or send it with its own Content-Type, as curl --form",
+        ),
+        (b"no image", "Give the JPEG or PNG file itself."),
+    ],
+)
+def test_what_is_no_image_is_answered_with_what_a_request_may_do(client: FlaskClient, body: bytes, says: str) -> None:
+    assert_error(client.post("/invocations", data=body), 400, says)
+
+
 def test_an_image_may_be_the_file_of_a_form(client: FlaskClient) -> None:
     plain = client.post("/invocations", data=encoded())
     form = client.post("/invocations", data={"any name": (io.BytesIO(encoded()), "a.jpg")})

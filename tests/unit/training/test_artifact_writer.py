@@ -47,6 +47,7 @@ FILES = (
     "model_int8.onnx",
     "hyperparams.json",
     "classes.json",
+    "label_maps.json",
     "README.md",
 )
 NAMES = ("background", "scratch", "dent")
@@ -125,6 +126,12 @@ def test_what_is_entered_for_the_change_lasts_as_long(tmp_path: Path) -> None:
     assert after.keys() == {"model_best.params", "hyperparams.json", "classes.json"}
     assert after["model_best.params"] == "new"
     assert json.loads(after["classes.json"]) == {"classes": list(NAMES)}
+
+
+def test_label_maps_are_kept_beside_the_first_parameters(tmp_path: Path) -> None:
+    label_maps = {"train": {"scale": 3}, "validation": {"scale": 3}}
+    writer(tmp_path, label_maps=label_maps).save("model_best.params", new)
+    assert json.loads((tmp_path / "label_maps.json").read_text()) == label_maps
 
 
 @pytest.mark.parametrize("full", ["the parameters", "what is beside them"])
