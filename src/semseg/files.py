@@ -16,7 +16,7 @@ from pathlib import Path
 
 from semseg.errors import DiskFullError, FormatError, SemsegError, one_line
 
-_LONGEST_NAME = 255
+LONGEST_NAME = 255
 """Bytes of the longest name of a file."""
 
 
@@ -70,7 +70,7 @@ def _beside(path: Path, temporary: Path) -> Iterator[None]:
 def _partial(path: Path) -> Path:
     """The temporary path of a file, hidden beside it; in place of a name that is too long for this, its hash."""
     name = os.fsencode(path.name)
-    fits = len(name) + len("..partial") <= _LONGEST_NAME
+    fits = len(name) + len("..partial") <= LONGEST_NAME
     return path.with_name(f".{path.name if fits else hashlib.sha256(name).hexdigest()}.partial")
 
 
