@@ -12,10 +12,11 @@ from semseg.codecs.palettes import model_palette
 from semseg.data.labelled_folder import LabelledFolder
 from semseg.data.samples import Sampler
 from semseg.errors import one_line
-from semseg.files import replacing
+from semseg.files import replacing, require_writable
 from semseg.offline.combinations import Outcome
 from semseg.offline.evaluate import Evaluation
 from semseg.offline.evaluation_content import evaluation_content
+from semseg.offline.outputs import writing_results
 from semseg.offline.worst import WorstImage, panels
 from semseg.reporting.html.render import FILE as REPORT
 from semseg.reporting.html.render import write_report
@@ -78,6 +79,12 @@ def _class_table(found: Evaluation, titles: Sequence[str]) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def require_place(directory: Path) -> None:
+    """Creates a directory for `write` if necessary. Raises UserError if nothing can be written there."""
+    with writing_results(directory):
+        require_writable(directory / FILE)
 
 
 def write(
