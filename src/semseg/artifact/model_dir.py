@@ -19,6 +19,7 @@ from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, 
 from semseg.networks.identify import Identity, identify
 from semseg.networks.parameters import unusable_parameters
 from semseg.sagemaker.config_files import read_json_object
+from semseg.sagemaker.hyperparameters import MAX_CLASSES
 from semseg.types import Arrays, Classes, is_class_name, unnamed
 
 BEST = "model_best.params"
@@ -43,9 +44,6 @@ NONE, BASE = "none", "base"
 
 CARD = "README.md"
 """What the model is, for people: its data, classes, numbers, use and limits. Nothing reads it."""
-
-_MAX_CLASSES = 254
-"""An 8-bit mask has no values for more, as 255 marks ignored pixels."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,9 @@ def _identify(arrays: Arrays, path: Path) -> Identity:
     known = f"{titles(NETWORKS)} on {titles(BACKBONES)} v1s, by the names that GluonCV gives them"
     with naming_file(path, ArtifactError, f"It must be the parameters of {known}."):
         found = identify(arrays)
-    if not 2 <= found.num_classes <= _MAX_CLASSES:
+    if not 2 <= found.num_classes <= MAX_CLASSES:
         raise ArtifactError(
-            f"{path} holds a network of {found.num_classes} classes; a mask of 8 bits takes 2 to {_MAX_CLASSES}."
+            f"{path} holds a network of {found.num_classes} classes; a mask of 8 bits takes 2 to {MAX_CLASSES}."
         )
     return found
 

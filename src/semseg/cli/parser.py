@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ class Parser(argparse.ArgumentParser):
             words.pop()
         if misspelled := self._unknown_option(words or ()):  # before argparse asks for the option that it stands for
             self.error(self._about(misspelled, is_option=True))
+        if misread := self._misread(words or ()):
+            self.error(misread)
         found, unknown = super().parse_known_args(words, namespace)
         if unknown:
             self.error(self._about(next(word for word in unknown if word != "--"), is_option="--" not in (words or ())))
@@ -64,6 +67,22 @@ class Parser(argparse.ArgumentParser):
         names = (word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", words))
         known = self._option_string_actions
         return next((name for name in names if re.fullmatch(r"--[\w-]+", name) and name not in known), None)
+
+    def _misread(self, words: Sequence[str]) -> str:
+        """What to write for the first word with a dash that is no option, such as ``-L`` or ``-1.jpg``; else empty.
+
+        Empty too for a parser of commands, as in `_unknown_option`, and where a number is meant.
+        """
+        known = self._option_string_actions
+        read = [] if self._subparsers is not None else list(itertools.takewhile(lambda word: word != "--", words))
+        for before, word in itertools.pairwise(["", *read]):
+            if not re.match(r"-[^-\d.]", word) or word.partition("=")[0] in known:
+                continue
+            if before in known and known[before].nargs != 0:
+                return f"{word!r} looks like an option: write {before}={word} if it is the value of {before}."
+            if os.path.lexists(word):
+                return f"{word!r} looks like an option: write ./{word} if it is the file."
+        return ""
 
     def _about(self, word: str, is_option: bool) -> str:
         name = word.partition("=")[0]

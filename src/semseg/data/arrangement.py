@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
 from tqdm import tqdm
 
@@ -23,10 +25,17 @@ from semseg.data.strays import KNOWN, nothing_found
 from semseg.data.threads import map_in_order
 from semseg.data.user_folders import UserFolder, find_pair
 from semseg.errors import ChannelError, DataError, ImageError, count_of, first_few, one_line
+from semseg.files import LONGEST_NAME
 from semseg.machine import usable_cores
 from semseg.sagemaker.log_lines import FOR_PEOPLE
 
 logger = logging.getLogger("semseg")
+
+_LONGEST_SUFFIX = ".jpeg"
+_ADD_PAIRS = (
+    "Give image and mask the same name except for the suffix, add pairs, or give folders for validation with "
+    "--validation and --validation-annotation."
+)
 
 
 @dataclass(frozen=True)
@@ -106,14 +115,12 @@ def _split(images: UserFolder, masks: UserFolder, share: float) -> dict[str, Use
         if not folder.files:
             raise nothing_found(one_line(str(folder.path)), folder.path, folder.suffixes, folder.others)
     mask_of = matched_stems(images.files, masks.files)
-    stems = sorted(mask_of, key=_position)
+    stems = sorted(mask_of, key=_digest)
     if len(stems) < 2:
         raise ChannelError(
-            f"--split needs at least 2 images with a mask of the same name, one for each side, not {len(stems)}: "
-            f"{one_line(str(images.path))} has {count_of(len(images.files), 'image')}, {one_line(str(masks.path))} "
-            f"{count_of(len(masks.files), 'mask')}.",
-            ("" if stems else naming_hint(images.files, masks.files, suffix_helps=True))
-            or "Add pairs, or give a folder of its own for validation, with --validation and --validation-annotation.",
+            f"--split needs at least 2 images with a mask of the same name, one for each side, not {len(stems)}. "
+            f"{_content(images, 'image')} {_content(masks, 'mask')}",
+            ("" if stems else naming_hint(images.files, masks.files, suffix_helps=True)) or _ADD_PAIRS,
         )
     count = min(max(1, round(share * len(stems))), len(stems) - 1)
     validation = frozenset(stems[:count])
@@ -128,8 +135,21 @@ def _split(images: UserFolder, masks: UserFolder, share: float) -> dict[str, Use
     }
 
 
-def _position(stem: str) -> str:
-    return hashlib.sha256(stem.encode("utf-8", "surrogateescape")).hexdigest()
+def _content(folder: UserFolder, noun: str) -> str:
+    """A sentence on how many files a folder has, and some of their names."""
+    names = first_few([one_line(path.name) for path in folder.files.values()], 3)
+    return f"{one_line(str(folder.path))} has {count_of(len(folder.files), noun)}: {names}."
+
+
+def _digest(stem: str) -> str:
+    """What decides on which side of a split a pair is; the same for both normal forms of a name."""
+    return hashlib.sha256(normalize("NFC", stem).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _channel_name(stem: str, suffix: str) -> str:
+    """The name of a file in a channel: with its folders, or a digest in place of them if that is too long."""
+    name = f"{stem}{suffix}"
+    return name if len(os.fsencode(stem)) + len(_LONGEST_SUFFIX) <= LONGEST_NAME else f"{_digest(stem)}{suffix}"
 
 
 def _make(place: Path, folder: UserFolder, of_masks: bool, raise_if_stopped: Callable[[], None]) -> None:
@@ -138,13 +158,13 @@ def _make(place: Path, folder: UserFolder, of_masks: bool, raise_if_stopped: Cal
     foreign = {stem: path for stem, path in folder.files.items() if is_converted(path)}
     for stem, path in folder.files.items():
         if stem not in foreign:
-            _link(place / f"{stem}{path.suffix}", path)
+            _link(place / _channel_name(stem, path.suffix), path)
     for path in folder.others:
         _link(place / path.name, path)
     if foreign:
         _originals(place).mkdir()
         for stem, path in foreign.items():
-            _link(_originals(place) / f"{stem}.png", path)
+            _link(_originals(place) / _channel_name(stem, ".png"), path)
         _convert(place, foreign, mask_to_png if of_masks else image_to_png, raise_if_stopped)
 
 
@@ -166,7 +186,7 @@ def _convert(
         stem, path = item
         try:
             content = read_file(path, name=one_line(str(path)))
-            (place / f"{stem}.png").write_bytes(convert(content))
+            (place / _channel_name(stem, ".png")).write_bytes(convert(content))
             if is_cut(content):
                 cut.append(path)
         except ImageError as error:

@@ -36,8 +36,8 @@ def match(folders: tuple[Path, Path], image_of: Files, mask_of: Files, suffix_he
     problems: list[DataError] = []
     if image_of and mask_of:
         hint = "" if matched else naming_hint(image_of, mask_of, suffix_helps)
-        problems += _lone(image_of, matched, masks, "annotation", hint)
-        problems += _lone(mask_of, matched.values(), images, "image", hint)
+        problems += _lone(image_of, matched, mask_of, masks, "annotation", hint)
+        problems += _lone(mask_of, matched.values(), image_of, images, "image", hint)
     pairs = tuple((image_of[image], mask_of[mask]) for image, mask in sorted(matched.items()))
     return Matches(pairs, tuple(problems))
 
@@ -66,9 +66,12 @@ def naming_hint(image_of: Files, mask_of: Files, suffix_helps: bool) -> str:
     return ""
 
 
-def _lone(files: Files, matched: Collection[str], directory: Path, partner: str, hint: str) -> list[DataError]:
+def _lone(
+    files: Files, matched: Collection[str], partners: Files, directory: Path, partner: str, hint: str
+) -> list[DataError]:
     """A problem for each file without a partner, with a hint if one in another format or spelling exists."""
     hint = hint or "Image and annotation must have the same name except for the suffix."
+    capitals = {stem.casefold(): path for stem, path in partners.items()}
     lone = sorted(files.keys() - set(matched))
     alike = {stem for names in by_form(files).values() if len(names) > 1 for stem in names}
     with readable(directory.name):
@@ -87,6 +90,8 @@ def _lone(files: Files, matched: Collection[str], directory: Path, partner: str,
         elif stem in alike:
             advice = f"Its name, {files[stem].name!a}, looks like that of another file: rename it."
             problems.append(DataError(f"{message}.", advice))
+        elif other := capitals.get(stem.casefold()):
+            problems.append(DataError(f"{message}: {one_line(other.name)} has other capitals.", hint))
         else:
             problems.append(DataError(f"{message}.", hint))
     return problems

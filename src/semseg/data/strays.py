@@ -44,7 +44,7 @@ def nothing_found(what: str, folder: Path, suffixes: Sequence[str], strays: Sequ
     content = f"none among {len(strays)} entries" if strays else nothing
     return DataError(
         f"{what} has no {' or '.join(suffixes)} file: {content}.",
-        _format_hint(strays, suffixes) or "Check the folder or S3 URI that was given.",
+        _format_hint(strays, suffixes) or f"Check the folder or S3 URI that was given: {one_line(str(folder))}.",
     )
 
 

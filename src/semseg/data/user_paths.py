@@ -13,6 +13,7 @@ from semseg.data.arrangement import origin
 from semseg.data.label_map_files import LABEL_MAP_NAMES
 from semseg.data.local_job import visible_name
 from semseg.errors import SemsegError, one_line
+from semseg.files import LONGEST_NAME
 from semseg.sagemaker.channels import ANNOTATIONS, SPLITS, TEST
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
@@ -20,7 +21,6 @@ from semseg.sagemaker.paths import Paths
 _OPTIONS = "the options"
 _WORD = re.compile(r"[^\s:,;/'\")]*")
 _BREAK = re.compile(r"[\s:,;'\")]")
-_LONGEST_NAME = 255
 
 
 @contextmanager
@@ -80,10 +80,10 @@ def _file_of(channel: Path, text: str, folder: str | None) -> tuple[Path, str] |
 
 def _beginnings(text: str) -> Iterator[str]:
     """Yields what may be a name at the beginning of a text, the longest first."""
-    most = re.match(rf"[^/\n]{{0,{_LONGEST_NAME}}}", text)[0]  # type: ignore[index]  # it matches the empty text too
+    most = re.match(rf"[^/\n]{{0,{LONGEST_NAME}}}", text)[0]  # type: ignore[index]  # it matches the empty text too
     for end in (len(most), *(match.start() for match in reversed(list(_BREAK.finditer(most))))):
         name = most[:end].rstrip(".")
-        if name and len(os.fsencode(name)) <= _LONGEST_NAME:
+        if name and len(os.fsencode(name)) <= LONGEST_NAME:
             yield name
 
 

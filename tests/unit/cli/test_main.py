@@ -109,6 +109,25 @@ def test_an_unknown_command_line_is_refused_with_the_nearest_word(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-a.png", "b.png", "c.png"], "'-a.png' looks like an option: write ./-a.png if it is the file.\n"),
+        (["a", "b", "c", "--palette", "-L"], "write --palette=-L if it is the value of --palette.\n"),
+        (["-z.png", "b.png"], "semseg overlay: the following arguments are required: mask, out\n"),
+        (["a", "b", "c", "-palette=voc"], "There is no option -palette. Did you mean --palette?\n"),
+    ],
+)
+def test_a_word_that_begins_with_a_dash_is_shown_how_to_write(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "-a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["overlay", *words])
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--"], ["--", "--"]])
 def test_dashes_that_nothing_follows_are_no_option(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "bash", *words]) == 0

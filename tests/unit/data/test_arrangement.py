@@ -66,6 +66,20 @@ def test_nested_folders_are_flattened_and_the_label_map_stays(paths: Paths, tmp_
     assert (paths.channel("train") / "night__1.jpg").readlink() == tmp_path / "images/night/1.jpg"
 
 
+@pytest.mark.parametrize("kind", ["jpg", "bmp"])
+def test_flat_names_that_are_too_long_are_shortened(kind: str, paths: Paths, tmp_path: Path) -> None:
+    """Those of images and masks alike, whatever their normal form."""
+    folder = "/".join(["grün" * 15] * 4)
+    for number in range(2):
+        write_image(tmp_path / "images" / f"{folder}/{number}.{kind}")
+        write_mask(tmp_path / "masks" / normalize("NFD", f"{folder}/{number}.png"))
+    found = arranged(paths, tmp_path)["train"]
+    assert len(names(found)) == 2
+    with with_user_paths(paths, {"train": str(tmp_path / "images")}) as renamed:
+        shown = {renamed(image) for image, _ in names(found)}
+    assert shown == {f"{tmp_path}/images/{folder}/{number}.{kind}" for number in range(2)}
+
+
 def test_two_files_of_one_flat_name_are_refused(paths: Paths, tmp_path: Path) -> None:
     write_image(tmp_path / "images/day/a__1.jpg")
     write_image(tmp_path / "images/day__a/1.jpg")
@@ -138,7 +152,7 @@ def test_too_few_pairs_for_a_split_are_named_with_what_helps(paths: Paths, tmp_p
         folder.mkdir()
     assert refusal() == (
         f"{images} has no .jpg or .jpeg or .png or .tif or .tiff or .webp or .bmp file: it is empty. "
-        "Check the folder or S3 URI that was given."
+        f"Check the folder or S3 URI that was given: {images}."
     )
     write_image(images / "a.jpg")
     (masks / "a.gif").write_bytes(b"GIF89a")
@@ -149,9 +163,10 @@ def test_too_few_pairs_for_a_split_are_named_with_what_helps(paths: Paths, tmp_p
     for stem in ("a", "b"):
         write_mask(masks / f"{stem}.png")
     assert refusal() == (
-        "--split needs at least 2 images with a mask of the same name, one for each side, not 1: "
-        f"{images} has 1 image, {masks} 2 masks. "
-        "Add pairs, or give a folder of its own for validation, with --validation and --validation-annotation."
+        "--split needs at least 2 images with a mask of the same name, one for each side, not 1. "
+        f"{images} has 1 image: a.jpg. {masks} has 2 masks: a.png, b.png. "
+        "Give image and mask the same name except for the suffix, add pairs, or give folders for validation with "
+        "--validation and --validation-annotation."
     )
 
 

@@ -49,6 +49,16 @@ def test_lone_files_are_problems(channels: tuple[Path, Path]) -> None:
     ]
 
 
+def test_a_partner_with_other_capitals_is_named(channels: tuple[Path, Path]) -> None:
+    found = matched(channels, ["a.jpg", "IMG_1.JPG", "c.jpg"], ["a.png", "img_1.png", "d.png"])
+    assert messages(found) == [
+        "train/IMG_1.JPG has no annotation in train_annotation: img_1.png has other capitals.",
+        "train/c.jpg has no annotation in train_annotation.",
+        "train_annotation/d.png has no image in train.",
+        "train_annotation/img_1.png has no image in train: IMG_1.JPG has other capitals.",
+    ]
+
+
 def test_a_partner_in_another_format_is_named_with_the_file_that_lacks_it(channels: tuple[Path, Path]) -> None:
     images, masks = channels
     (images / "c.tif").write_bytes(TIFF)

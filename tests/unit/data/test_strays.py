@@ -63,4 +63,5 @@ def test_a_channel_of_another_format_says_which(tmp_path: Path) -> None:
 def test_an_empty_folder_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
     assert nothing_found("It", tmp_path, MASKS, []).message == "It has no .png file: it is empty."
     absent = nothing_found("It", tmp_path / "absent", MASKS, [])
-    assert str(absent) == "It has no .png file: there is no such folder. Check the folder or S3 URI that was given."
+    assert absent.message == "It has no .png file: there is no such folder."
+    assert absent.hint == f"Check the folder or S3 URI that was given: {tmp_path}/absent."
