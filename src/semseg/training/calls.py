@@ -114,7 +114,7 @@ class Caller:
         self.peer.send(STOP)
         deadline = time.monotonic() + _ANSWER_SECONDS
         while not self.peer.closed and (left := deadline - time.monotonic()) > 0:
-            connection.wait([self.peer], left)
+            connection.wait([self.peer.fileno()], left)
             if facts := self.look():
                 return facts
         return None

@@ -224,7 +224,7 @@ def test_what_the_first_host_says_as_soon_as_it_has_begun_is_not_lost(listener: 
 
 def test_a_host_that_is_stopped_when_the_first_one_has_just_begun_takes_part(listener: socket.socket) -> None:
     """The others would take it for lost; the ranks will stop together."""
-    stop, facts = threading.Event(), {NAMES[0]: {}, NAMES[1]: {}}
+    stop, facts = threading.Event(), {NAMES[0]: {"pairs": 0}, NAMES[1]: {"pairs": 10}}
 
     def first() -> None:
         called, _ = listener.accept()
