@@ -66,11 +66,15 @@ def _class_table(found: Evaluation, titles: Sequence[str]) -> str:
         percent = f"{100 * one.support / max(1, found.measures.pixels):.2f}"
         name = f"{label:3} {clipped(one_line(title), _NAME_COLUMNS)}"
         rows.append([name, *map(_share, shares), f"{one.support:,}", percent])
-    for name, means in (("mean, present", found.measures.mean_present), ("mean, all", found.measures.mean_all)):
-        boundary = _share(found.boundary_mean) if name == "mean, present" else "-"
+    for name, means, boundary in (
+        ("mean, present", found.measures.mean_present, found.boundary_mean),
+        ("mean, all", found.measures.mean_all, None),
+    ):
         values = [means.iou, means.precision, means.recall, means.f1] if means else [None] * 4
-        rows.append([name, *map(_share, values), boundary, "", ""])
-    return table(rows, "<" + ">" * 7)
+        rows.append([name, *map(_share, [*values, boundary]), "", ""])
+    absent = sum(one.iou is None for one in found.measures.classes)
+    note = f"\nNot annotated: {absent} of {len(titles)} classes, which the mean over all counts as 0." if absent else ""
+    return table(rows, "<" + ">" * 7) + note
 
 
 def _share(value: float | None) -> str:
