@@ -87,6 +87,26 @@ def moto_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def moto(moto_server: str) -> Iterator[Any]:
+    """A resource of boto3 on that server."""
+    import boto3
+
+    resource = boto3.resource("s3", endpoint_url=moto_server, region_name="us-east-1")
+    yield resource
+    resource.meta.client.close()
+
+
+@pytest.fixture
+def bucket(moto: Any, moto_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket, called `bucket`, of boto3; the environment says where it is."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_server)
+    bucket = moto.create_bucket(Bucket="bucket")
+    yield bucket
+    bucket.objects.delete()
+    bucket.delete()
+
+
+@pytest.fixture(scope="session")
 def record_class() -> Any:
     """The published schema of `aialgs.data.Record`, the fields used here, in a pool of its own.
 

@@ -1,11 +1,15 @@
-"""Atomic writing of files, their SHA-256, and what is common to the readers of files that are not trusted."""
+"""Atomic writing of files, their SHA-256, temporary folders, and what readers of files that are not trusted share."""
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import mmap
 import os
+import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,21 +33,38 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     Raises DiskFullError, naming the folder, when the disk is full, and OSError for what is neither a file nor absent: a
     device such as /dev/stdout would be replaced too.
     """
+    temporary = temporary or _partial(path)
+    with _beside(path, temporary):
+        yield temporary
+        flush_to_disk(temporary)
+        temporary.replace(path)
+        flush_to_disk(path.parent)
+
+
+def require_writable(path: Path) -> None:
+    """Raise the OSError or DiskFullError of `replacing` if it cannot write a file: before work that would be lost."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = _partial(path)
+    with _beside(path, temporary):
+        temporary.open("wb").close()
+
+
+@contextmanager
+def _beside(path: Path, temporary: Path) -> Iterator[None]:
+    """Within the block a temporary file may be written, which is removed at the end; errors name `path` instead."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "Is a device or a pipe, not a file", str(path))
-    temporary = temporary or _partial(path)
     try:
         with naming_full_disk(path.parent):
-            yield temporary
-            flush_to_disk(temporary)
-            temporary.replace(path)
-            flush_to_disk(path.parent)
+            try:
+                yield
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         if str(error.filename) == str(temporary):
             error.filename = str(path)  # the file that the user knows
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:
@@ -62,6 +83,30 @@ def naming_full_disk(place: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(place) from error
         raise
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary folder, by default in the system's folder for them, which is removed at the end.
+
+    A signal that ends the process may come at any moment, also while the folder is made or removed: it is gone at the
+    latest when the process exits. Only the process that made it removes it: one that it has forked leaves the block too
+    when it ends. Raises OSError if the folder cannot be made.
+    """
+    owner = os.getpid()
+    folder = (parent or Path(tempfile.gettempdir())) / f"semseg-{secrets.token_hex(8)}"
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        remove()
+        atexit.unregister(remove)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import socket
-import tarfile
 from pathlib import Path
 
 import pytest
 import small_server
-from serve_process import Server, serving, wait_until, workers
-from small_model import known, write_small_model
+from serve_process import Server, serving, start, wait_until, workers
+from small_model import known, packed, write_small_model
 
 from semseg.cli import main
 
@@ -23,8 +22,7 @@ SMALL = small_server.__file__
 def job(tmp_path: Path) -> Path:
     """A job's folder, and beside it the model's archive."""
     model = write_small_model(tmp_path / "job/model")
-    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
-        archive.add(model / "model_best.params", "model_best.params")
+    (tmp_path / "model.tar.gz").write_bytes(packed(model))
     return tmp_path / "job"
 
 
@@ -34,18 +32,42 @@ def listens(address: str, server: Server) -> bool:
         return client.connect_ex((address, server.port)) == 0
 
 
-def test_an_archive_is_served_to_this_machine_and_kept_until_the_server_ends(job: Path, tmp_path: Path) -> None:
+@pytest.fixture(params=["archive", "archive in S3", "job in S3"])
+def place(request: pytest.FixtureRequest, job: Path) -> str:
+    """Where a model is that has to be unpacked or downloaded."""
+    archive = job.with_name("model.tar.gz")
+    if request.param == "archive":
+        return str(archive)
+    bucket = request.getfixturevalue("bucket")
+    bucket.put_object(Key="output/model.tar.gz", Body=archive.read_bytes())
+    bucket.put_object(Key="job/model/model_best.params", Body=(job / "model/model_best.params").read_bytes())
+    return "s3://bucket/job" if request.param == "job in S3" else "s3://bucket/output/model.tar.gz"
+
+
+def test_a_packed_or_distant_model_is_served_to_this_machine_and_kept_until_the_server_ends(
+    place: str, tmp_path: Path
+) -> None:
     (tmp_path / "tmp").mkdir()
-    archive = str(job.with_name("model.tar.gz"))
-    with serving(tmp_path / "absent", tmp_path, SMALL, archive, TMPDIR=str(tmp_path / "tmp")) as server:
+    with serving(tmp_path / "absent", tmp_path, SMALL, place, TMPDIR=str(tmp_path / "tmp")) as server:
         assert listens("127.0.0.1", server)
         assert not listens("127.0.0.2", server)
-        (unpacked,) = (tmp_path / "tmp").glob("semseg-*/model_best.params")
-        (first,) = workers(server)
-        os.kill(first, signal.SIGTERM)  # a worker that ends well leaves the model to the next
-        wait_until(lambda: workers(server) not in ([], [first]) and server.ping() == 200)
-        assert unpacked.exists()
-    assert not list((tmp_path / "tmp").glob("semseg-*"))
+        (fetched,) = (tmp_path / "tmp").rglob("model_best.params")
+        before = workers(server)
+        os.kill(before[0], signal.SIGTERM)  # a worker that ends well leaves the model to the next
+        wait_until(lambda: workers(server) not in ([], before) and server.ping() == 200)
+        before = workers(server)
+        server.process.send_signal(signal.SIGHUP)  # for gunicorn: start anew
+        wait_until(lambda: not set(workers(server)) & set(before) and server.ping() == 200)
+        assert fetched.exists()
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_what_is_wrong_with_a_packed_model_is_said_of_the_archive(job: Path, tmp_path: Path) -> None:
+    (job / "model/model_best.params").write_bytes(b"no parameters")
+    archive = job.with_name("model.tar.gz")
+    archive.write_bytes(packed(job / "model"))
+    assert start(tmp_path / "absent", tmp_path, SMALL, str(archive)).process.wait(timeout=60) == 3
+    assert f"The model cannot be loaded: {archive}/model_best.params " in (tmp_path / "stderr").read_text()
 
 
 def test_a_model_that_is_given_can_be_tried_on_a_page(job: Path, tmp_path: Path) -> None:
@@ -114,4 +136,6 @@ def test_a_packed_model_is_not_written_into(job: Path, capsys: pytest.CaptureFix
     assert main(["export", archive]) == 1
     assert "A packed model has no folder to write into. Name a file with --out." in capsys.readouterr().err
     assert main(["quantize", archive, "--images", str(job)]) == 1
-    assert "model.tar.gz is packed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"semseg: {archive} is packed, and int8 is written beside the other files of a model.")
+    assert said.endswith(f"Unpack it into a folder, and give that: mkdir model && tar -xf {archive} -C model.\n")

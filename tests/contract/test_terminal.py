@@ -21,7 +21,7 @@ import small_server
 import small_train
 from quick_job import QUICK
 from serve_process import Client, encode, wait_until
-from small_model import write_small_model
+from small_model import packed, write_small_model
 
 from semseg.data.shapes import write_shapes
 
@@ -216,6 +216,23 @@ def test_a_server_says_where_it_is_how_to_stop_it_and_a_line_for_each_request(
     assert re.fullmatch(r"200  image/png  30 x 20  \d+ ms", good)
     assert re.fullmatch(r"400  \d+ ms", bad)
     assert not [line for line in seen if "[INFO]" in line]
+
+
+def test_a_server_ends_with_its_terminal(served: tuple[list[str], int], tmp_path: Path) -> None:
+    """Which sends SIGHUP; gunicorn would start new workers, and keep the port."""
+    command, port = served
+    (tmp_path / "tmp").mkdir()
+    archive = tmp_path / "model.tar.gz"
+    archive.write_bytes(packed(tmp_path / "job/model"))
+    command[2] = str(archive)
+    with running(command, TMPDIR=str(tmp_path / "tmp")) as (process, terminal):
+        terminal.read("...model loaded.")
+        assert list((tmp_path / "tmp").iterdir())
+        process.send_signal(signal.SIGHUP)
+        terminal.read()  # until no process has the terminal any more
+    assert process.returncode == 0
+    assert Client(port).ping() is None
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_a_container_s_server_has_its_log_at_a_terminal_too(served: tuple[list[str], int], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -78,6 +80,14 @@ def write_small_model(
     arrays = banded_arrays(num_classes) if banded else stack_arrays(num_classes, seed, outliers)
     write_params(directory / "model_best.params", arrays)
     return directory
+
+
+def packed(directory: Path) -> bytes:
+    """A model.tar.gz of all files of such a directory."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as members:
+        members.add(directory, ".")
+    return archive.getvalue()
 
 
 @contextmanager

@@ -1,12 +1,28 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 import pytest
 
+from semseg import files
 from semseg.errors import ArtifactError, DiskFullError, FormatError
-from semseg.files import flush_to_disk, map_file, naming_file, replacing, require_file, sha256
+from semseg.files import (
+    flush_to_disk,
+    map_file,
+    naming_file,
+    replacing,
+    require_file,
+    require_writable,
+    scratch_folder,
+    sha256,
+)
 
 
 def test_the_sha256_of_a_file(tmp_path: Path) -> None:
@@ -141,3 +157,87 @@ def test_a_file_may_have_the_longest_name_and_its_neighbours_are_written_at_the_
         second.write_text("other")
     assert (one.read_text(), other.read_text()) == ("one", "other")
     assert sorted(tmp_path.iterdir()) == [one, other]
+
+
+def test_what_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "parameters"
+    require_writable(path)
+    assert not list(tmp_path.iterdir())
+    path.write_text("old")
+    require_writable(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_named_beforehand(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, error in [
+        (tmp_path, IsADirectoryError),
+        (tmp_path / "absent/file", FileNotFoundError),
+        (tmp_path / "pipe/file", NotADirectoryError),
+        (tmp_path / "pipe", OSError),
+    ]:
+        with pytest.raises(error) as caught:
+            require_writable(path)
+        assert caught.value.filename == str(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_temporary_folder_is_this_users_own_and_removed_at_the_end(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path) as folder:
+        assert folder.parent == tmp_path
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "a/b").mkdir(parents=True)
+        (folder / "a/file").touch()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_was_forked_leaves_the_temporary_folder_to_the_other(tmp_path: Path) -> None:
+    """It ends as gunicorn's workers do, by SystemExit."""
+    code = (
+        "import os, pathlib, sys\nfrom semseg.files import scratch_folder\n"
+        "with scratch_folder(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    if child := os.fork():\n        print(os.waitpid(child, 0)[1], folder.is_dir())\n"
+        "    else:\n        sys.exit()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_at_any_moment_leaves_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler exits before any line of what makes and removes the folder, and the exit comes after."""
+    at_exit: list[Callable[[], object]] = []
+    monkeypatch.setattr(files, "atexit", SimpleNamespace(register=at_exit.append, unregister=at_exit.remove))
+
+    def use(moment: int) -> bool:
+        """Uses a folder; returns whether it was interrupted, before this line."""
+        lines = count()
+
+        def interrupt(frame: FrameType, event: str, _: Any) -> Any:
+            if frame.f_code.co_filename != files.__file__:
+                return None
+            if event == "line" and next(lines) == moment:
+                raise SystemExit
+            return interrupt
+
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            with scratch_folder(tmp_path) as folder:
+                (folder / "file").touch()
+        except SystemExit:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    moments = 0
+    while use(moments):
+        for remove in at_exit:
+            remove()
+        assert not list(tmp_path.iterdir())
+        at_exit.clear()
+        moments += 1
+    assert moments > 5
+    assert not at_exit

@@ -28,8 +28,8 @@ _MAX_HEADERS = 10_000
 _WANTED = {HYPERPARAMS: 1 << 20, CLASSES: 1 << 20, BEST: 2 << 30, LAST: 2 << 30}
 """The files that are unpacked, and the limit in bytes for each."""
 
-_TO_SERVE = {ONNX: 1 << 30, INT8: 1 << 30, LABEL_MAPS: 1 << 20}
-"""The files that are unpacked too if the model will not be trained further."""
+FILES = _WANTED | {ONNX: 1 << 30, INT8: 1 << 30, LABEL_MAPS: 1 << 20}
+"""The files of a model, with those that are unpacked too if it will not be trained further."""
 
 _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -54,7 +54,7 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES, to_serve:
     10,000 members or `max_bytes`, a known name twice or for something other than a regular file, or no parameters. Some
     files may have been written by then.
     """
-    if archive.name in _WANTED | _TO_SERVE:
+    if archive.name in FILES:
         raise ArtifactError(
             f"{one_line(str(archive))} is one file of a model.", f"Give its folder, {one_line(str(archive.parent))}."
         )
@@ -64,7 +64,7 @@ def unpack(archive: Path, directory: Path, max_bytes: int = MAX_BYTES, to_serve:
                 raise FormatError(f"has {size:,} bytes, more than the {max_bytes:,} allowed")
             with _decompressed(file) as content:
                 _require_tar(content)
-                _unpack(_Source(content, max_bytes), directory, _WANTED | _TO_SERVE if to_serve else _WANTED)
+                _unpack(_Source(content, max_bytes), directory, FILES if to_serve else _WANTED)
     except FormatError as fault:
         raise ArtifactError(
             f"{one_line(str(archive))} {fault}.",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from semseg.artifact.archive import unpack
 from semseg.artifact.model_dir import files_of_model
 from semseg.errors import ArtifactError, one_line
+from semseg.files import scratch_folder
 from semseg.sagemaker.paths import Paths
 
 
@@ -31,10 +31,10 @@ def model_directory(place: Path) -> Iterator[Path]:
             f"There is no model at {one_line(str(place))}.",
             "Give the folder of a model or of a job, or a model.tar.gz.",
         )
-    with TemporaryDirectory(prefix="semseg-") as scratch:
-        unpack(place, Path(scratch), to_serve=True)
+    with scratch_folder() as scratch:
+        unpack(place, scratch, to_serve=True)
         try:
-            yield Path(scratch)
+            yield scratch
         except ArtifactError as error:
-            error.message = error.message.replace(scratch, one_line(str(place)))  # a path that the user knows
+            error.message = error.message.replace(str(scratch), one_line(str(place)))  # a path that the user knows
             raise

@@ -19,8 +19,12 @@ _MAX_FOLDERS = 200
 
 def is_packed_model(path: Path) -> bool:
     """Return whether a path is an archive that may hold a model, which excludes hidden files and a job's output."""
-    name = path.name
-    return name.endswith(ARCHIVES) and name != _OUTPUT and not name.startswith(".") and path.is_file()
+    return names_packed_model(path.name) and path.is_file()
+
+
+def names_packed_model(name: str) -> bool:
+    """Return whether a file of this name, without its folder, may be such an archive."""
+    return name.endswith(ARCHIVES) and name != _OUTPUT and not name.startswith(".")
 
 
 def find_misplaced(directory: Path, parameters: Collection[str]) -> str:

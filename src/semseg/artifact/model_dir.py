@@ -18,7 +18,9 @@ from semseg.files import naming_file, replacing, sha256
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.identify import Identity, identify
 from semseg.networks.parameters import unusable_parameters
+from semseg.sagemaker.channels import SPLITS, TEST
 from semseg.sagemaker.config_files import read_json_object
+from semseg.sagemaker.hyperparameters import MAX_CLASSES
 from semseg.types import Arrays, Classes, is_class_name, unnamed
 
 BEST = "model_best.params"
@@ -43,9 +45,6 @@ NONE, BASE = "none", "base"
 
 CARD = "README.md"
 """What the model is, for people: its data, classes, numbers, use and limits. Nothing reads it."""
-
-_MAX_CLASSES = 254
-"""An 8-bit mask has no values for more, as 255 marks ignored pixels."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +149,9 @@ def _identify(arrays: Arrays, path: Path) -> Identity:
     known = f"{titles(NETWORKS)} on {titles(BACKBONES)} v1s, by the names that GluonCV gives them"
     with naming_file(path, ArtifactError, f"It must be the parameters of {known}."):
         found = identify(arrays)
-    if not 2 <= found.num_classes <= _MAX_CLASSES:
+    if not 2 <= found.num_classes <= MAX_CLASSES:
         raise ArtifactError(
-            f"{path} holds a network of {found.num_classes} classes; a mask of 8 bits takes 2 to {_MAX_CLASSES}."
+            f"{path} holds a network of {found.num_classes} classes; a mask of 8 bits takes 2 to {MAX_CLASSES}."
         )
     return found
 
@@ -258,14 +257,16 @@ def _checked_colors(colors: object, num_classes: int, path: Path) -> tuple[int |
 
 
 def _read_label_maps(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the label maps in a file, which may be missing; keys that are no splits are ignored."""
     content = _read_json(path)
-    for split, label_map in content.items():
+    label_maps = {split: content[split] for split in (*SPLITS, TEST[0]) if split in content}
+    for split, label_map in label_maps.items():
         if not isinstance(label_map, dict):
             raise ArtifactError(
-                f"{path}: the label map of {split!r:.40} is {label_map!r:.40}, not an object.",
+                f"{path}: the label map of {split} is {label_map!r:.40}, not an object.",
                 "Correct it, or remove it: the label maps of the training are then unknown.",
             )
-    return content
+    return label_maps
 
 
 def _read_json(path: Path) -> dict[str, Any]:

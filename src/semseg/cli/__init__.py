@@ -39,8 +39,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command `semseg` and returns its exit code. argv: None for the process's own arguments."""
-    # The first process of a container ignores SIGTERM unless it is handled. Exiting also removes temporary files.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _exit_on_signals()
     if logging.lastResort:  # which prints the warnings of commands that keep no log
         logging.lastResort.addFilter(is_for_people)
     words = sys.argv[1:] if argv is None else list(argv)
@@ -59,6 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return code
+
+
+def _exit_on_signals() -> None:
+    """From now on SIGTERM, and SIGHUP unless it is ignored, as by `nohup`, exit, which removes temporary files.
+
+    Besides, the first process of a container ignores SIGTERM unless it is handled.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def _say(error: object) -> None:

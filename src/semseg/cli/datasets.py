@@ -7,9 +7,7 @@ from pathlib import Path
 
 from semseg.cli.options import Commands, add_mask_options
 from semseg.cli.parser import integer, local_folder, local_path, one_of
-
-_PALETTES = ("voc", "ade20k", "cityscapes")
-_MAX_CLASSES = 254
+from semseg.sagemaker.hyperparameters import MAX_CLASSES
 
 
 def add_demo(commands: Commands) -> None:
@@ -44,7 +42,7 @@ def add_browse(commands: Commands) -> None:
     parser.add_argument("images", type=local_folder, help="a folder of images")
     parser.add_argument("annotations", type=local_folder, help="a folder of their masks")
     parser.add_argument(
-        "--num-classes", type=integer(1, _MAX_CLASSES), required=True, metavar="INTEGER", help="number of classes"
+        "--num-classes", type=integer(1, MAX_CLASSES), required=True, metavar="INTEGER", help="number of classes"
     )
     add_mask_options(parser)
     parser.add_argument("--count", type=integer(1), default=48, metavar="INTEGER", help="the most images (default: 48)")
@@ -89,11 +87,18 @@ def add_overlay(commands: Commands) -> None:
     parser.add_argument("out", type=local_path, help="the PNG file to write")
     parser.add_argument(
         "--palette",
-        type=one_of(*_PALETTES),
+        type=_palette,
         default="voc",
-        metavar="|".join(_PALETTES),
-        help="the colours of the classes (default: voc)",
+        metavar="NAME",
+        help="the colours of the classes: voc, ade20k or cityscapes (default: voc)",
     )
+
+
+def _palette(text: str) -> str:
+    """The `type` of an argument that is the name of a palette."""
+    from semseg.codecs.palettes import NAMES
+
+    return one_of(*NAMES)(text)
 
 
 def _overlay(arguments: argparse.Namespace) -> int:

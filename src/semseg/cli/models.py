@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from semseg.cli.options import MODEL, MODEL_OR_S3, Commands, add_folders
+from semseg.cli.options import MODEL, Commands, add_folders
 from semseg.cli.parser import integer, local_path, location, one_of
 from semseg.errors import UserError, one_line, os_reason
 
@@ -22,7 +24,7 @@ def add_serve(commands: Commands) -> None:
         "src/semseg/serving/README.md lists them.",
     )
     parser.set_defaults(run=_serve)
-    parser.add_argument("model", nargs="?", type=local_path, help=MODEL)
+    parser.add_argument("model", nargs="?", type=location, help=MODEL)
     parser.add_argument(
         "--host", help="the address to listen on (default: 127.0.0.1 with a model, else all addresses, 0.0.0.0)"
     )
@@ -34,7 +36,14 @@ def add_serve(commands: Commands) -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     from semseg.serving.server import ServeCommand, serve
 
-    return serve(os.environ, ServeCommand(arguments.model, arguments.host, arguments.port))
+    command = ServeCommand(host=arguments.host, port=arguments.port)
+    if arguments.model is None:
+        return serve(os.environ, command)
+    from semseg.offline.located import located, name_of
+
+    with located(arguments.model) as directory:
+        named = replace(command, model=directory, origin=name_of(directory, arguments.model))
+        return serve(os.environ, named)
 
 
 def add_info(commands: Commands) -> None:
@@ -46,7 +55,7 @@ def add_info(commands: Commands) -> None:
         "and colours of its classes, and its files with their sizes.",
     )
     parser.set_defaults(run=_info)
-    parser.add_argument("model", type=location, help=MODEL_OR_S3)
+    parser.add_argument("model", type=location, help=MODEL)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
@@ -112,7 +121,7 @@ def add_export(commands: Commands) -> None:
         "parameters, and prints the paths of the files.",
     )
     parser.set_defaults(run=_export)
-    parser.add_argument("directory", metavar="model", type=location, help=MODEL_OR_S3)
+    parser.add_argument("directory", metavar="model", type=location, help=MODEL)
     parser.add_argument(
         "--format",
         type=one_of("onnx", "mxnet"),
@@ -175,9 +184,11 @@ def _quantize(arguments: argparse.Namespace) -> int:
     from semseg.sagemaker.log_lines import set_up_logging
 
     if arguments.directory.is_file():
+        archive = str(arguments.directory)
+        unpacking = f"mkdir model && tar -xf {shlex.quote(archive)} -C model"
         raise UserError(
-            f"{one_line(str(arguments.directory))} is packed, and int8 is written beside the other files of a model.",
-            "Unpack it into a folder, and give that.",
+            f"{one_line(archive)} is packed, and int8 is written beside the other files of a model.",
+            f"Unpack it into a folder, and give that: {one_line(unpacking)}.",
         )
     if not arguments.annotations and (arguments.label_map or arguments.suffix):
         raise UserError("--label-map and --suffix are about masks, and there are none.", "Give --annotations too.")

@@ -6,12 +6,11 @@ import argparse
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semseg.cli.options import MODEL_OR_S3, Commands, add_folders
+from semseg.cli.options import MODEL, Commands, add_folders
 from semseg.cli.parser import did_you_mean, local_path, location, one_of
-from semseg.errors import SemsegError, UserError, count_of, one_line, os_reason
+from semseg.errors import SemsegError, UserError, count_of
 
 if TYPE_CHECKING:
     from semseg.artifact.model_dir import ModelDescription
@@ -33,7 +32,7 @@ def add_predict(commands: Commands) -> None:
         "exit code is then 1. class_shares.csv has each image's size, and the share of each class in it.",
     )
     parser.set_defaults(run=_predict)
-    parser.add_argument("model", type=location, help=MODEL_OR_S3)
+    parser.add_argument("model", type=location, help=MODEL)
     parser.add_argument(
         "images", nargs="+", type=location, help="files, folders with all they hold, patterns, s3://bucket/prefix"
     )
@@ -63,7 +62,7 @@ def add_evaluate(commands: Commands) -> None:
         "engines, precisions or scales, each combination has a line.",
     )
     parser.set_defaults(run=_evaluate)
-    parser.add_argument("model", type=location, help=MODEL_OR_S3)
+    parser.add_argument("model", type=location, help=MODEL)
     add_folders(parser, "a folder of images", masks_required=True)
     parser.add_argument(
         "--out", type=local_path, metavar="DIR", help="the folder for evaluation.json, report.html and the worst images"
@@ -145,7 +144,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from semseg.artifact.model_dir import describe
     from semseg.data.labelled_folder import open_labelled
     from semseg.offline.combinations import evaluate_all
-    from semseg.offline.located import located
+    from semseg.offline.evaluation_report import require_place
+    from semseg.offline.located import located, name_of
     from semseg.reporting.wrapping import say
 
     engines, precisions = _engines(arguments)
@@ -162,8 +162,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         )
         say(f"semseg: The annotations are read by {folder.reading}.")
         if arguments.out:
-            _make_folder(arguments.out)  # before the work whose results would be lost
-        origin = str(directory) if Path(arguments.model).is_dir() else one_line(arguments.model)
+            require_place(arguments.out)  # before the work whose results would be lost
+        origin = name_of(directory, arguments.model)
         total = len(folder.pairs) * math.prod(map(len, choices))
         outcomes: list[Outcome] = []
         try:
@@ -177,15 +177,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for failure in dict.fromkeys(failures):
         say(f"semseg: {_in_options(failure)}")
     return UserError.exit_code if failures else 0
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The results cannot be written: {os_reason(error)}.", "Name another folder with --out."
-        ) from error
 
 
 def _show(

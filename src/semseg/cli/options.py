@@ -13,8 +13,7 @@ from semseg.sagemaker.channels import CHANNELS, SPLITS
 from semseg.sagemaker.hyperparameters import faults, rules
 from semseg.sagemaker.rules import Rule
 
-MODEL = "the model: its folder, the folder of a job, or a model.tar.gz"
-MODEL_OR_S3 = f"{MODEL}; also in S3"
+MODEL = "the model: its folder, the folder of a job, or a model.tar.gz; also in S3"
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """The type that argparse's `add_subparsers` returns, to which a command adds its parser."""

@@ -6,13 +6,12 @@ Credentials, region and endpoint (`AWS_ENDPOINT_URL_S3`) come from the environme
 from __future__ import annotations
 
 import io
-import os
 import random
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from semseg.data.disk_cache import DiskCache
 from semseg.data.files import MAX_FILE_BYTES, File
+from semseg.data.s3_client import connect
 from semseg.data.s3_errors import excerpt, is_transient, raised_by_s3, to_data_error
 from semseg.data.threads import map_in_order
 from semseg.errors import DataError, Stopped
@@ -35,7 +35,6 @@ _MAX_KEY_BYTES = 1024
 MAX_OBJECTS = 1_000_000
 MAX_PAGES = 10_000
 _DOWNLOADS = 16
-_CONNECTIONS = 32
 _CHUNK = 1 << 18
 _LONGEST_PAUSE = 5.0
 
@@ -47,6 +46,10 @@ def parse_uri(uri: str) -> tuple[str, str]:
     if not uri.startswith("s3://") or not _BUCKET.fullmatch(bucket) or not fits:
         raise DataError(f"{excerpt(uri)} is not an address in S3.", "Write s3://bucket/key.")
     return bucket, key
+
+
+def _unlimited(names: Collection[str]) -> dict[str, int]:
+    return dict.fromkeys(names, sys.maxsize)
 
 
 class ObjectStore:
@@ -112,17 +115,24 @@ class ObjectStore:
                 self._cache.put(f"{bucket}/{key}", content)
         return content
 
-    def download(self, uri: str, directory: Path) -> int:
+    def download(
+        self, uri: str, directory: Path, choose: Callable[[Collection[str]], Mapping[str, int]] = _unlimited
+    ) -> int:
         """Write the object at `uri`, or else all objects below it, into `directory`; returns their number.
 
         A prefix is taken as a folder: ``.../train`` does not include ``.../train_annotation``. The files are named by
-        the rest of their keys. Raises DataError, also if there is no object, and Stopped as soon as `stop()` is true.
+        the rest of their keys. choose: given these names, returns those of the files to download, with the most bytes
+        of each. Raises DataError, also if there is no object or one has more bytes, what `choose` raises, and Stopped
+        as soon as `stop()` is true. What is still being transferred on an error, or if a signal ends the wait, is
+        broken off.
         """
         bucket, keys = self._below(uri)
-        jobs = [(key, directory / name) for name, key in keys.items()]
+        jobs = [(keys[name], directory / name, max_bytes) for name, max_bytes in choose(keys).items()]
+        left = threading.Event()
+        saving = map_in_order(partial(self._save, bucket, left), jobs, _DOWNLOADS, 4 * _DOWNLOADS, leave=left.set)
         with (
             tqdm(desc=f"Downloading {excerpt(uri)}", total=len(jobs), disable=None, leave=False) as bar,
-            closing(map_in_order(partial(self._save, bucket), jobs, _DOWNLOADS, 4 * _DOWNLOADS)) as saved,
+            closing(saving) as saved,
         ):
             for _ in saved:
                 bar.update()
@@ -133,9 +143,9 @@ class ObjectStore:
         bucket, keys = self._below(uri)
         return {name: _S3File(self, bucket, key, excerpt(f"s3://{bucket}/{key}")) for name, key in keys.items()}
 
-    def raise_if_stopped(self) -> None:
-        """Raise Stopped if the job must end."""
-        if self._stop():
+    def raise_if_stopped(self, left: threading.Event | None = None) -> None:
+        """Raise Stopped if the job must end, or nobody waits for the result any more."""
+        if self._stop() or (left and left.is_set()):
             raise Stopped
 
     def _below(self, uri: str) -> tuple[str, dict[str, str]]:
@@ -165,20 +175,22 @@ class ObjectStore:
             following = {"ContinuationToken": page["NextContinuationToken"]}
         raise DataError(f"There are more than {MAX_OBJECTS} objects at {name}.", "Give a longer prefix.")
 
-    def _save(self, bucket: str, job: tuple[str, Path]) -> None:
-        key, path = job
+    def _save(self, bucket: str, left: threading.Event, job: tuple[str, Path, int]) -> None:
+        key, path, max_bytes = job
         name = excerpt(f"s3://{bucket}/{key}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
-                self._fetch(bucket, key, name, file, sys.maxsize)
+                self._fetch(bucket, key, name, file, max_bytes, left)
         except OSError as error:
             raise DataError(f"{name} cannot be written to {excerpt(str(path))}: {error.strerror}.") from error
 
-    def _fetch(self, bucket: str, key: str, name: str, sink: IO[bytes], max_bytes: int) -> None:
+    def _fetch(
+        self, bucket: str, key: str, name: str, sink: IO[bytes], max_bytes: int, left: threading.Event | None = None
+    ) -> None:
         """Write the bytes of an object to `sink`. Raises Stopped and DataError, the latter also beyond `max_bytes`."""
         self._client()  # creating the client takes a while, which must not count as waiting
-        window = _RetryWindow(self.patience)
+        window = _RetryWindow(self.patience, left)
 
         def get(client: Any) -> None:
             sink.seek(0)
@@ -187,7 +199,7 @@ class ObjectStore:
             with closing(response["Body"]) as body:
                 size = response.get("ContentLength") or 0
                 while size <= max_bytes and (chunk := body.read(_CHUNK)):
-                    self.raise_if_stopped()
+                    self.raise_if_stopped(left)
                     sink.write(chunk)
                     size = max(size, sink.tell())
                     window.renew(sink.tell())
@@ -204,12 +216,12 @@ class ObjectStore:
         window = window or _RetryWindow(self.patience)
         pause = 0.25
         while not self._final_fault:
-            self.raise_if_stopped()
+            self.raise_if_stopped(window.left)
             try:
                 return request(self._client())
             except raised_by_s3() as error:
                 if is_transient(error):
-                    self.raise_if_stopped()
+                    self.raise_if_stopped(window.left)
                 if not is_transient(error) or not window.allows(pause):
                     fault = to_data_error(error, name)
                     if is_transient(error):
@@ -224,7 +236,7 @@ class ObjectStore:
     def _client(self) -> Any:
         with self._lock:
             if self._s3_client is None:
-                self._s3_client = _connect(*self._timeouts)
+                self._s3_client = connect(*self._timeouts)
             return self._s3_client
 
 
@@ -242,9 +254,13 @@ class _S3File:
 
 
 class _RetryWindow:
-    """The time during which one transfer is retried: some seconds since it last received new bytes."""
+    """The time during which one transfer is retried: some seconds since it last received new bytes.
 
-    def __init__(self, seconds: float) -> None:
+    left: set when nobody waits for the transfer any more.
+    """
+
+    def __init__(self, seconds: float, left: threading.Event | None = None) -> None:
+        self.left = left
         self._seconds = seconds
         self._end = time.monotonic() + seconds
         self._received = 0
@@ -258,28 +274,6 @@ class _RetryWindow:
     def allows(self, pause: float) -> bool:
         """Whether another attempt may start after a pause of `pause` seconds."""
         return time.monotonic() + pause <= self._end
-
-
-def _connect(connect_timeout: float, read_timeout: float) -> Any:
-    """Create a boto3 client. Raises DataError."""
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    config = Config(
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        max_pool_connections=_CONNECTIONS,
-        retries={"total_max_attempts": 1},
-    )
-    try:
-        session = boto3.session.Session()
-        region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
-        return session.client("s3", region_name=region, config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise DataError(
-            f"S3 cannot be used: {excerpt(str(error))}.", "Check the environment variables AWS_*."
-        ) from error
 
 
 def _folder(prefix: str) -> str:

@@ -23,6 +23,7 @@ def map_in_order(
     ahead: int,
     size: Callable[[Result], int] = lambda _: 0,
     max_bytes: int = 0,
+    leave: Callable[[], object] = lambda: None,
 ) -> Generator[Result, None, None]:
     """Like `map`, but up to `workers` threads compute at most `ahead` results before they are requested.
 
@@ -30,7 +31,8 @@ def map_in_order(
     counts as much as the last one that was computed; a single result may have any size.
 
     Without workers the caller's thread does the work. The error of an item is raised in place of its result. When the
-    iterator is closed or fails, waiting work is dropped, running work is awaited and the threads end.
+    iterator is closed or fails, waiting work is dropped, `leave` is called, running work, which may end early then, is
+    awaited and the threads end.
     """
     if workers <= 0:
         yield from map(function, items)
@@ -63,6 +65,9 @@ def map_in_order(
                 yield take()
         while pending:
             yield take()
+    except BaseException:
+        leave()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

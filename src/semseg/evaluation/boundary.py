@@ -9,7 +9,7 @@ ones, F1 their harmonic mean, in each image for each class.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +41,17 @@ class BoundaryF1:
         self._sums += [score or 0.0 for score in scores]
         self._images += known
 
-    def classes(self) -> list[float | None]:
-        """The mean of each class over its images, 0 to 1; None for one without any."""
-        means = zip(self._sums.tolist(), self._images.tolist(), strict=True)
-        return [total / images if images else None for total, images in means]
+    def classes(self, annotated: Sequence[bool]) -> list[float | None]:
+        """The mean of each class over its images, 0 to 1; None for one without any, or that is nowhere annotated.
 
-    def mean(self) -> float | None:
-        """The mean over the classes, 0 to 1; None if no image has a boundary."""
-        known = [score for score in self.classes() if score is not None]
+        annotated: whether any image has annotated pixels of the class, for each class.
+        """
+        means = zip(self._sums.tolist(), self._images.tolist(), annotated, strict=True)
+        return [total / images if images and there else None for total, images, there in means]
+
+    def mean(self, annotated: Sequence[bool]) -> float | None:
+        """The mean over the classes that have one, 0 to 1; None if there is none. annotated: as for `classes`."""
+        known = [score for score in self.classes(annotated) if score is not None]
         return sum(known) / len(known) if known else None
 
 

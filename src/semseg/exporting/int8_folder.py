@@ -15,6 +15,7 @@ from semseg.data.pairs import Item, Pair, evenly
 from semseg.data.samples import Sampler
 from semseg.errors import DataError
 from semseg.exporting.int8 import CALIBRATION_IMAGES, VALIDATION_IMAGES, quantize
+from semseg.files import require_writable
 from semseg.inference.scoring import Labelled
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 
@@ -29,9 +30,11 @@ def quantize_folder(
     prediction counts as the truth, and every pixel that changes as an error. label_map: a JSON file for the masks;
     without it `label_map.json` in their folder, or else that of the model's training. suffix: what the names of masks
     have after those of their images, such as `_L`.
-    Raises ArtifactError for the model, DataError for images and masks, and OSError; the file is unchanged then.
+    Raises ArtifactError for the model, DataError for images and masks, and OSError, before the work if the file cannot
+    be written; the file is unchanged then.
     """
     model = describe(directory)
+    require_writable(directory / INT8)
     if annotations is None:
         return _quantize(directory, model, list_images(images), _unlabelled)
     folder = open_labelled(images, annotations, label_map, model.num_classes, suffix, model.label_maps)

@@ -34,8 +34,9 @@ class Evaluation:
     """What was measured of a model.
 
     images: the number of those that were measured. boundary: the boundary F1 of each class, None for one without a
-    boundary, and boundary_mean that of all, None without any. failures: a line for each image that could not be
-    measured. seconds: that the network took for an image, on average. worst: the images with the lowest mIOU.
+    boundary or that is not annotated, and boundary_mean that of the others, None without any. failures: a line for each
+    image that could not be measured. seconds: that the network took for an image, on average. worst: the images with
+    the lowest mIOU.
     """
 
     images: int
@@ -74,15 +75,15 @@ def evaluate(model: Model, folder: LabelledFolder, scale: Scale, done: Callable[
     images = len(folder.pairs) - len(failures)
     if not images:
         raise UserError(f"Not one image can be evaluated. {failures[0]}")
-    found, classes = measures(matrix), tuple(boundary.classes())
+    found = measures(matrix)
     if not found.pixels:
         raise UserError(
             f"Not one pixel is annotated with a class: read by {folder.reading}, all are ignored.",
             "Give a label map that fits the annotations.",
         )
-    return Evaluation(
-        images, matrix, found, classes, boundary.mean(), tuple(failures), seconds / images, worst.images()
-    )
+    annotated = [one.support > 0 for one in found.classes]
+    contours, mean = tuple(boundary.classes(annotated)), boundary.mean(annotated)
+    return Evaluation(images, matrix, found, contours, mean, tuple(failures), seconds / images, worst.images())
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ def evaluation_content(
     return ReportContent(
         kind="Evaluation",
         title=settings["model"],
-        status=f"Evaluated on {count_of(found.images, 'image')}.",
+        status=f"Evaluated on {_of_images(found)}.",
         classes=classes,
         figures=[
             Figure("mIOU", numbers.mean_all.iou, "all classes, absent ones as 0"),
             Figure("mIOU present", numbers.mean_present.iou if numbers.mean_present else None, "annotated classes"),
             Figure("Weighted IoU", numbers.frequency_weighted_iou, "by the pixels of each class"),
             Figure("Pixel accuracy", numbers.pixel_accuracy, f"of {numbers.pixels:,} pixels"),
-            Figure("Boundary F1", found.boundary_mean, "contours within 0.75 % of the diagonal"),
+            Figure("Boundary F1", found.boundary_mean, "annotated classes; contours within 0.75 % of the diagonal"),
         ],
         matrix=found.matrix,
         measured_on=f"{count_of(found.images, 'whole image')}, {first.title}",
@@ -46,3 +46,8 @@ def evaluation_content(
         settings_title="What was evaluated",
         versions=versions(),
     )
+
+
+def _of_images(found: Evaluation) -> str:
+    failed = f"; {len(found.failures)} could not be evaluated" if found.failures else ""
+    return f"{count_of(found.images, 'image')}{failed}"

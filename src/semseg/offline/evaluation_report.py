@@ -12,10 +12,11 @@ from semseg.codecs.palettes import model_palette
 from semseg.data.labelled_folder import LabelledFolder
 from semseg.data.samples import Sampler
 from semseg.errors import one_line
-from semseg.files import replacing
+from semseg.files import replacing, require_writable
 from semseg.offline.combinations import Outcome
 from semseg.offline.evaluate import Evaluation
 from semseg.offline.evaluation_content import evaluation_content
+from semseg.offline.outputs import writing_results
 from semseg.offline.worst import WorstImage, panels
 from semseg.reporting.html.render import FILE as REPORT
 from semseg.reporting.html.render import write_report
@@ -65,15 +66,25 @@ def _class_table(found: Evaluation, titles: Sequence[str]) -> str:
         percent = f"{100 * one.support / max(1, found.measures.pixels):.2f}"
         name = f"{label:3} {clipped(one_line(title), _NAME_COLUMNS)}"
         rows.append([name, *map(_share, shares), f"{one.support:,}", percent])
-    for name, means in (("mean, present", found.measures.mean_present), ("mean, all", found.measures.mean_all)):
-        boundary = _share(found.boundary_mean) if name == "mean, present" else "-"
+    for name, means, boundary in (
+        ("mean, present", found.measures.mean_present, found.boundary_mean),
+        ("mean, all", found.measures.mean_all, None),
+    ):
         values = [means.iou, means.precision, means.recall, means.f1] if means else [None] * 4
-        rows.append([name, *map(_share, values), boundary, "", ""])
-    return table(rows, "<" + ">" * 7)
+        rows.append([name, *map(_share, [*values, boundary]), "", ""])
+    absent = sum(one.iou is None for one in found.measures.classes)
+    note = f"\nNot annotated: {absent} of {len(titles)} classes, which the mean over all counts as 0." if absent else ""
+    return table(rows, "<" + ">" * 7) + note
 
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def require_place(directory: Path) -> None:
+    """Creates a directory for `write` if necessary. Raises UserError if nothing can be written there."""
+    with writing_results(directory):
+        require_writable(directory / FILE)
 
 
 def write(

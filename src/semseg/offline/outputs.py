@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -60,6 +61,18 @@ OUTPUTS: Mapping[str, Output] = {
         ".json", "pixels, share and mean confidence of each class", lambda found, _: found.as_json(), lambda _: 8
     ),
 }
+
+
+@contextmanager
+def writing_results(folder: Path) -> Iterator[None]:
+    """Makes the folder for the results. Raises UserError for an OSError from that or in the block."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The results cannot be written: {os_reason(error)}.", "Name another folder with --out."
+        ) from error
 
 
 def target(results: Path, image: PurePosixPath, output: Output) -> Path:

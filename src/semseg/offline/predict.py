@@ -16,11 +16,11 @@ from semseg.codecs.conversion import open_any
 from semseg.codecs.images import decode_whole
 from semseg.data.files import AHEAD_BYTES
 from semseg.data.threads import READERS, map_in_order
-from semseg.errors import UserError, os_reason
+from semseg.errors import UserError
 from semseg.machine import usable_cores
 from semseg.offline import pipeline
 from semseg.offline.model import Model, Segmentation
-from semseg.offline.outputs import OUTPUTS, Output, target, write
+from semseg.offline.outputs import OUTPUTS, Output, target, write, writing_results
 from semseg.offline.shares import ShareTable, earlier_lines
 from semseg.offline.sources import Source, require_distinct
 from semseg.types import UInt8
@@ -63,11 +63,8 @@ def predict(model: Model, planned: Plan) -> Generator[tuple[Source, UserError | 
     Raises UserError if the folder cannot be written to, DiskFullError, and ArtifactError if the network computes
     infinite values or NaN. What was written until then, or until the generator is closed, is whole.
     """
-    try:
-        planned.results.mkdir(parents=True, exist_ok=True)
+    with writing_results(planned.results):
         table = ShareTable(planned.results, model.class_names, planned.kept)
-    except OSError as error:
-        raise UserError(f"The results cannot be written: {os_reason(error)}.", "Name another with --out.") from error
     for_files = min(AHEAD_BYTES, model.memory // 4)
     opening = partial(_open, model, planned)
     opened = map_in_order(opening, planned.todo, READERS, 2 * READERS, lambda one: one.file_bytes, for_files)

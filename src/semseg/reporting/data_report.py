@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from semseg.codecs.colors import color_name
 from semseg.data.report import Report, SplitReport, class_weights, percent
 from semseg.errors import DataError, count_of, one_line
-from semseg.files import replacing
+from semseg.files import replacing, require_writable
 from semseg.reporting.tables import table
 from semseg.reporting.width import clipped
 
@@ -61,13 +61,14 @@ def write_report(report: Report, directory: Path) -> None:
 
 
 def require_new(path: Path) -> None:
-    """Raises DataError if `path` exists already, or its folder does not."""
+    """Raises DataError if `path` exists already, or its folder does not, and OSError if it cannot be written."""
     if path.exists() or path.is_symlink():
         raise DataError(f"{one_line(str(path))} exists already.", "Name a new file for the label map.")
     if not path.parent.is_dir():
         raise DataError(
             f"{one_line(str(path.parent))} is not a folder.", "Name a file in an existing folder for the label map."
         )
+    require_writable(path)
 
 
 def write_label_map(report: Report, path: Path) -> None:

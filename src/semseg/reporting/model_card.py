@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from semseg.artifact.model_dir import CARD, LAST
 from semseg.data.report import SplitReport
-from semseg.errors import one_line
+from semseg.errors import count_of, one_line
 from semseg.files import replacing
 from semseg.reporting.events import EpochValidated, Event, Failed, ModelSaved, Scored, Stopping
 from semseg.reporting.history import History
@@ -92,13 +93,17 @@ def model_card(known: Background, history: History, stopped: bool) -> str:
 def _numbers(known: Background, history: History) -> str:
     rows = []
     if best := history.best:
-        where = "crops" if known.crops else "whole images"
-        rows.append([f"{where} of validation, epoch {best.number}", *_scores(best.validated)])
+        rows.append([f"{_measured_on(known)}, epoch {best.number}", *_scores(best.validated)])
     for split, found in history.scored.items():
-        rows.append([f"{found.images} whole images of {split}", *_scores(found)])
+        rows.append([f"{count_of(found.images, 'whole image')} of {split}", *_scores(found)])
     if not rows:
         return "The model was not validated: no epoch has ended."
     return _table(("measured on", "mIOU", "mIOU of the classes present", "pixel accuracy"), rows)
+
+
+def _measured_on(known: Background) -> str:
+    """What the epochs are validated on."""
+    return "crops of validation" if known.crops else "whole images of validation"
 
 
 def _scores(found: EpochValidated | Scored) -> list[str]:
@@ -108,14 +113,16 @@ def _scores(found: EpochValidated | Scored) -> list[str]:
 def _classes(known: Background, history: History) -> str:
     columns: dict[str, Sequence[float | None]] = {}
     if history.best:
-        columns["IoU"] = history.best.validated.iou
+        columns[f"IoU, {_measured_on(known)}"] = history.best.validated.iou
     columns |= {f"IoU, whole {split}": found.iou for split, found in history.scored.items()}
     columns |= {f"share of {split}": shares for split, shares in split_shares(known.data).items()}
     rows = [
         [str(number), title, *(_number(values[number]) for values in columns.values())]
         for number, title in enumerate(known.classes.titles)
     ]
-    return _table(("id", "class", *columns), rows)
+    absent = any(value is None for values in columns.values() for value in values)
+    note = "\n\nA class without annotated pixels has no IoU, and counts as 0 in mIOU." if absent else ""
+    return _table(("id", "class", *columns), rows) + note
 
 
 def _data(known: Background) -> str:
@@ -123,9 +130,22 @@ def _data(known: Background) -> str:
         return "The data was not checked beforehand."
     rows = [[split.name, str(split.pairs), _sizes(split)] for split in known.data.splits]
     found = "".join(f"\n- {_text(suspicion)}" for suspicion in known.data.suspicions)
-    return _table(("split", "images", "smallest and largest"), rows) + (
-        f"\n\nThe check found:\n{found}" if found else ""
-    )
+    parts = [
+        _table(("split", "images", "smallest and largest"), rows),
+        *_readings(known.data.splits),
+        f"The check found:\n{found}" if found else "",
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _readings(splits: Sequence[SplitReport]) -> Iterable[str]:
+    """A sentence on each label map, unless it says that values are the classes."""
+    read_by: dict[str, list[str]] = {}
+    for split in splits:
+        if not split.label_map.direct:
+            read_by.setdefault(json.dumps(split.label_map.source), []).append(split.name)
+    for source, names in read_by.items():
+        yield f"The annotations of {' and '.join(names)} were read by the label map {_text(source)}."
 
 
 def _settings(known: Background) -> str:

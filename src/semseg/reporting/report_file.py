@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semseg.data.report import Report
+from semseg.errors import count_of
 from semseg.evaluation.confusion import ConfusionMatrix
 from semseg.reporting.events import (
     Compared,
     Counted,
     EpochEnded,
     EpochTrained,
+    EpochValidated,
     Event,
     Failed,
     Quantized,
@@ -147,16 +149,25 @@ class ReportFile:
         figures = []
         if best := self._history.best:
             of = f"epoch {best.number}"
-            figures += [
-                Figure("Best mIOU", best.validated.mean_iou, of),
-                Figure("Pixel accuracy", best.validated.pixel_accuracy, of),
-            ]
+            figures += _mean_ious("Best mIOU", best.validated, of)
+            figures.append(Figure("Pixel accuracy", best.validated.pixel_accuracy, of))
         for split, found in self._history.scored.items():
-            figures.append(Figure(f"mIOU, whole {split}", found.mean_iou, f"best model, {found.images} images"))
+            figures += _mean_ious(f"mIOU, whole {split}", found, f"best model, {count_of(found.images, 'image')}")
         if int8 := self._history.quantized:
             kept = "kept" if int8.kept else "discarded"
             figures.append(Figure("mIOU in int8", int8.int8, f"{int8.f32:.4f} in f32; {kept}"))
         return figures
+
+
+def _mean_ious(name: str, found: EpochValidated | Scored, of: str) -> list[Figure]:
+    """The mIOU over all classes and, if some are not annotated, over the others."""
+    absent = found.iou.count(None)
+    if not absent:
+        return [Figure(name, found.mean_iou, of)]
+    return [
+        Figure(name, found.mean_iou, f"{of}; {absent} absent of {len(found.iou)} classes as 0"),
+        Figure(f"{name}, present", found.mean_iou_present, f"{of}; annotated classes"),
+    ]
 
 
 def _groups(shown: Validation, is_best: str) -> list[SampleGroup]:

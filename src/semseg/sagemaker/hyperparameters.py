@@ -16,6 +16,9 @@ from semseg.sagemaker.optimizers import OPTIMIZERS, readers
 from semseg.sagemaker.rules import Rule, boolean, choice, epoch_list, integer, real, text, weights
 from semseg.sagemaker.unexpected import is_the_platforms, missing, text_of, unknown
 
+MAX_CLASSES = 254
+"""An 8-bit mask has no values for more, as 255 marks ignored pixels."""
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -26,7 +29,7 @@ class Hyperparameters:
     use_pretrained_model: bool = boolean(
         "use_pretrained_model", "True", "start from a backbone pretrained on ImageNet; the decoder is not pretrained"
     )
-    num_classes: int = integer("num_classes", None, "number of classes", low=2, high=254, required=True)
+    num_classes: int = integer("num_classes", None, "number of classes", low=2, high=MAX_CLASSES, required=True)
     num_training_samples: int | None = integer(
         "num_training_samples", None, "length of an epoch for the learning rate schedule; counted by default", low=1
     )

@@ -19,7 +19,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from semseg.errors import SemsegError
+from semseg.errors import ArtifactError, SemsegError
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.reporting.wrapping import say
 from semseg.serving.connections import PatientWorker, client_left
@@ -112,25 +112,19 @@ class Processes(BaseApplication):  # type: ignore[misc]
         settings = self._settings
         cores = cores_of_a_worker(settings)
         os.environ["OMP_NUM_THREADS"] = str(cores)  # for MXNet and PyTorch, which are imported later, if at all
-        load = partial(
-            load_predictor,
-            settings.model_dir,
-            settings.backend,
-            settings.precision,
-            settings.max_tile_pixels,
-            settings.cache_dir,
-            cores=cores,
-            processes=settings.workers,
-            scale=settings.scale,
-        )
         budget = MemoryBudget()
 
         def loaded(model: LoadedModel) -> None:
             budget.lower_to(model.memory)
             self._was_ready[0] = self._ready[self._slot] = 1
 
-        queue = PredictionQueue(load, settings.queue, WorkerPolicy(loaded, self._end_worker))
+        queue = PredictionQueue(partial(_load, settings, cores), settings.queue, WorkerPolicy(loaded, self._end_worker))
         return create_app(queue, settings, budget, client_left)
+
+    @property
+    def at_terminal(self) -> bool:
+        """Whether a person started the server at a terminal."""
+        return self._settings.at_terminal
 
     def may_start(self) -> bool:
         """Whether the pause before the next worker is over."""
@@ -212,9 +206,36 @@ class Master(Arbiter):  # type: ignore[misc]
             if self.LISTENERS:
                 raise
 
+    def handle_hup(self) -> None:
+        """Called for SIGHUP, at which gunicorn starts new workers: if a terminal is closed, its server ends instead."""
+        if self.app.at_terminal:
+            raise StopIteration
+        super().handle_hup()
+
     def handle_usr2(self) -> None:
         """Called for SIGUSR2, at which gunicorn would start a second master on the same sockets."""
         self.log.warning("SIGUSR2 is ignored.")
+
+
+def _load(settings: Settings, cores: int) -> LoadedModel:
+    """Loads the model; messages call its folder by the name that the user knows."""
+    origin = settings.origin or str(settings.model_dir)
+    try:
+        model = load_predictor(
+            settings.model_dir,
+            settings.backend,
+            settings.precision,
+            settings.max_tile_pixels,
+            settings.cache_dir,
+            cores=cores,
+            processes=settings.workers,
+            scale=settings.scale,
+        )
+    except ArtifactError as error:
+        error.message = error.message.replace(str(settings.model_dir), origin)
+        raise
+    model.predictor.origin = origin
+    return model
 
 
 def _options(settings: Settings) -> dict[str, object]:

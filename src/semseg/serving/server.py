@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semseg.artifact.archive import unpack
-from semseg.artifact.locate import model_directory
 from semseg.artifact.model_dir import parameter_file
 from semseg.errors import UserError, one_line
 from semseg.machine import keep_memory_flat
@@ -34,10 +28,11 @@ upsampled image, are worth keeping: returning them costs 6 ms an image [measured
 class ServeCommand:
     """What the options of the command say; None for what the environment and its defaults say.
 
-    model: a model's folder, a job's, or a model.tar.gz.
+    model: the folder of a model. origin: what messages call it if it has a temporary name.
     """
 
     model: Path | None = None
+    origin: str = ""
     host: str | None = None
     port: int | None = None
 
@@ -49,8 +44,7 @@ def serve(environ: MutableMapping[str, str], command: ServeCommand = AS_IN_THE_C
     """Serve until SIGTERM; this process becomes gunicorn's master.
 
     environ: os.environ, from which variables meant for other servers are removed. A model that is given is served on
-    127.0.0.1 unless there is a host too; raises ArtifactError for one that is not there or cannot be
-    unpacked.
+    127.0.0.1 unless there is a host too; raises ArtifactError for a folder without one.
 
     Ends with SystemExit: 0 after the requests in progress were answered, processes.LOAD_FAILED when the model cannot be
     loaded, also when the system kills the worker for its memory. Returns an exit code only if a variable has a bad
@@ -58,13 +52,8 @@ def serve(environ: MutableMapping[str, str], command: ServeCommand = AS_IN_THE_C
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     remove_foreign(environ)
-    if command.model is None:
-        return _serve(environ, command)
-    with _unpacked(command.model) as directory:
-        return _serve(environ, replace(command, model=directory))
-
-
-def _serve(environ: Mapping[str, str], command: ServeCommand) -> int:
+    if command.model is not None:
+        parameter_file(command.model)
     try:
         settings = within_limits(_with(command, Settings.from_environment(environ)))
         if command.model is not None:
@@ -120,26 +109,6 @@ def _with(command: ServeCommand, settings: Settings) -> Settings:
         port=port,
         page=page,
         at_terminal=at_terminal,
+        origin=command.origin,
         request_log=request_log,
     )
-
-
-@contextmanager
-def _unpacked(model: Path) -> Iterator[Path]:
-    """Yield the folder of the model at a place: a model's, a job's, or that of an archive, unpacked for the while.
-
-    Only this process removes what was unpacked: gunicorn's workers leave the block too when they end. Raises
-    ArtifactError.
-    """
-    if not model.is_file():
-        with model_directory(model) as directory:
-            parameter_file(directory)
-            yield directory
-        return
-    owner, scratch = os.getpid(), tempfile.mkdtemp(prefix="semseg-")
-    try:
-        unpack(model, Path(scratch), to_serve=True)
-        yield Path(scratch)
-    finally:
-        if os.getpid() == owner:
-            shutil.rmtree(scratch)

@@ -142,9 +142,9 @@ VARIABLES = (
 class Settings:
     """The settings of a server.
 
-    host: the address to listen on, and at_terminal: whether a person follows the log, have no variables. max_payload
-    and max_response (0: no limit) are in bytes, timeout in seconds; threads and max_tile_pixels are 0 for as many as
-    there are.
+    host: the address to listen on, at_terminal: whether a person follows the log, and origin: what messages call the
+    model's folder if it has a temporary name, have no variables. max_payload and max_response (0: no limit) are in
+    bytes, timeout in seconds; threads and max_tile_pixels are 0 for as many as there are.
     """
 
     model_dir: Path
@@ -167,6 +167,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     page: str = PAGE.default
     at_terminal: bool = False
+    origin: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:

@@ -166,7 +166,7 @@ def test_without_a_proposal_nothing_is_written_and_that_is_an_error(job: Job) ->
     assert not job.label_map.exists()
 
 
-@pytest.mark.parametrize("place", ["proposed.json", "train", "absent/proposed.json", "link"])
+@pytest.mark.parametrize("place", ["proposed.json", "train", "absent/proposed.json", "link", "/proc/map.json"])
 def test_a_file_that_is_there_or_cannot_be_is_refused_before_the_check(place: str, job: Job, tmp_path: Path) -> None:
     job.add("train", rgb(BLACK, RED))
     job.add("validation", rgb(BLACK, RED))
@@ -175,6 +175,8 @@ def test_a_file_that_is_there_or_cannot_be_is_refused_before_the_check(place: st
     code, out, err = job.check(2, "--write-label-map", tmp_path / place)
     assert (code, out) == (1, "")
     said = f"{tmp_path / 'absent'} is not a folder." if "absent" in place else f"{tmp_path / place} exists already."
+    if "proc" in place:  # where nothing can be written
+        said = "/proc/map.json: No such file or directory."
     assert err.startswith(f"semseg: {said}")
     assert job.label_map.read_text() == "mine"
 

@@ -73,6 +73,20 @@ def test_what_cannot_be_shown_is_named_and_the_rest_is_shown(
     assert "'0' is not valid: it must be a number from 1 up." in capsys.readouterr().err
 
 
+def test_a_sheet_that_cannot_be_written_is_an_error_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "shapes"]) == 0
+    drawn: list[str] = []
+    monkeypatch.setattr("semseg.offline.browse.tile", lambda name, *_: drawn.append(name))
+    command = ["browse", "shapes/validation", "shapes/validation_annotation", "--num-classes", "4", "--out", "shapes"]
+    assert main(command) == 1
+    said = "semseg: The sheet cannot be written: shapes: Is a directory. Name another file with --out.\n"
+    assert capsys.readouterr().err == said
+    assert not drawn
+
+
 @pytest.mark.parametrize("name", ["train/0001.jpg", "validation_annotation/0000.png", "train_annotation/classes.txt"])
 def test_a_full_disk_is_an_error_that_names_the_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import socket
-import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from small_model import packed
 
+from semseg.artifact.model_dir import write_label_maps
 from semseg.cli import main
 
 EXPECTED = "Give the folder of a model or of a job, or a model.tar.gz"
@@ -41,6 +42,15 @@ def test_a_file_that_is_no_model_is_named_with_what_it_holds(
     assert said == f"semseg: map.json is no packed model: it holds JSON text. {EXPECTED}, copied whole.\n"
 
 
+def test_the_label_maps_of_the_training_are_shown(small_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label_maps: dict[str, dict[str, Any]] = {"train": {"scale": "3"}, "validation": {"scale": "3"}}
+    write_label_maps(small_dir, label_maps)
+    assert main(["info", str(small_dir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["label_maps"] == label_maps
+    assert main(["info", str(small_dir)]) == 0
+    assert 'label map  train: {"scale": "3"}\nlabel map  validation: {"scale": "3"}\n' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["info", "serve"])
 def test_one_file_of_a_model_leads_to_its_folder(
     command: str, small_dir: Path, capsys: pytest.CaptureFixture[str]
@@ -51,39 +61,26 @@ def test_one_file_of_a_model_leads_to_its_folder(
 
 
 def test_a_model_in_s3_is_described_and_exported(
-    moto_server: str,
-    small_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bucket: Any, small_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import boto3
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_server)
-    resource = boto3.resource("s3", region_name="us-east-1")
-    bucket = resource.create_bucket(Bucket="models")
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as packed:
-        packed.add(small_dir / "model_best.params", "model_best.params")
-    bucket.put_object(Key="job/output/model.tar.gz", Body=archive.getvalue())
+    bucket.put_object(Key="job/output/model.tar.gz", Body=packed(small_dir))
     bucket.put_object(Key="other/notes.txt", Body=b"text")
-    place = "s3://models/job/output/model.tar.gz"
+    place = "s3://bucket/job/output/model.tar.gz"
     assert main(["info", place, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["algorithm"] == "stack"
     assert main(["export", place]) == 1
     assert "A packed model has no folder to write into. Name a file with --out." in capsys.readouterr().err
     assert main(["export", place, "--out", str(tmp_path / "stack.onnx")]) == 0
     assert (tmp_path / "stack.onnx").stat().st_size > 0
-    assert main(["info", "s3://models/other"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("semseg: s3://models/other holds neither model_best.params nor model_algo-1.")
-    resource.meta.client.close()
+    for command in ("info", "serve"):
+        assert main([command, "s3://bucket/other"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("semseg: s3://bucket/other holds neither model_best.params nor model_algo-1.")
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        ["serve", "s3://bucket/model"],
         ["quantize", "s3://bucket/model", "--images=images"],
         ["evaluate", "job", "--images=s3://bucket/images", "--annotations=masks"],
         ["predict", "job", "images", "--out=s3://bucket/out"],

@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from semseg.data import s3
@@ -56,27 +55,8 @@ class TestAddresses:
 
 
 @pytest.fixture(scope="module")
-def moto(moto_server: str) -> Iterator[Any]:
-    """A resource of boto3 on moto's server, where stores find it by the environment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL_S3", moto_server)
-        resource = boto3.resource("s3", region_name="us-east-1")
-        yield resource
-        resource.meta.client.close()
-
-
-@pytest.fixture
-def bucket(moto: Any) -> Iterator[Any]:
-    """An empty bucket, called `bucket`."""
-    bucket = moto.create_bucket(Bucket="bucket")
-    yield bucket
-    bucket.objects.delete()
-    bucket.delete()
-
-
-@pytest.fixture(scope="module")
-def patient(moto: Any) -> Iterator[ObjectStore]:
-    """A store for many tests."""
+def patient() -> Iterator[ObjectStore]:
+    """A store for many tests, which connects when it is first used."""
     with ObjectStore() as store:
         yield store
 
@@ -185,6 +165,14 @@ class TestDownload:
             bucket.put_object(Key=key, Body=b"")
         with pytest.raises(DataError, match=r"^s3://bucket/data/a(/b)? cannot be written to "):
             patient.download("s3://bucket/data/", tmp_path)
+
+    def test_some_of_the_files_up_to_a_size(self, bucket: Any, patient: ObjectStore, tmp_path: Path) -> None:
+        for key in ("a", "b/c", "d"):
+            bucket.put_object(Key=f"data/{key}", Body=key.encode())
+        assert patient.download("s3://bucket/data", tmp_path, lambda names: {"b/c": 3}) == 1
+        assert self.below(tmp_path) == {"b/c": b"b/c"}
+        with pytest.raises(DataError, match=r"^s3://bucket/data/b/c has 3 bytes, more than the 2 allowed"):
+            patient.download("s3://bucket/data", tmp_path, lambda names: dict.fromkeys(names, 2))
 
     def test_too_many_objects_are_refused(
         self, bucket: Any, patient: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

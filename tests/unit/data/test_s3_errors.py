@@ -251,6 +251,34 @@ class TestFaults:
         with pytest.raises(DataError, match=r"^s3://bucket/data/0: S3 answers 403 AccessDenied"):
             steady.download("s3://bucket/data/", tmp_path)
 
+    def test_a_download_that_fails_breaks_off_what_comes(self, stub: Stub, steady: ObjectStore, tmp_path: Path) -> None:
+        listing = "".join(f"<Contents><Key>data/{number}</Key></Contents>" for number in range(2))
+        begun, left = threading.Event(), threading.Event()
+
+        def endless_or_refused(handler: BaseHTTPRequestHandler) -> None:
+            if handler.path.endswith("/0"):
+                assert begun.wait(60)
+                refusal(403, "AccessDenied")(handler)
+                return
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n")
+            handler.close_connection = True
+            begun.set()
+            try:
+                while not stub.over.wait(0.01):
+                    handler.wfile.write(bytes(300_000))
+            except OSError:
+                left.set()
+
+        stub.replies = [answer(f"<ListBucketResult>{listing}</ListBucketResult>".encode()), endless_or_refused]
+        ended = threading.Timer(60, stub.over.set)  # an endless transfer would be awaited
+        ended.start()
+        try:
+            with pytest.raises(DataError, match=r"^s3://bucket/data/0: S3 answers 403 AccessDenied"):
+                steady.download("s3://bucket/data/", tmp_path)
+            assert left.wait(60)
+        finally:
+            ended.cancel()
+
     def test_an_endless_list_is_not_read_for_ever(
         self, stub: Stub, steady: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

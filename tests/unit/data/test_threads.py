@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import count
 
 import pytest
@@ -197,3 +197,30 @@ class TestReadAhead:
         with pytest.raises(KeyboardInterrupt):
             consume()
         assert not data_threads()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["closed", "failed"])
+def test_running_work_may_end_when_the_consumer_leaves(fails: bool) -> None:
+    """It would be awaited for ever."""
+    left = threading.Event()
+
+    def work(item: int) -> int:
+        if item == 1:
+            assert left.wait(60)
+        if item == 0 and fails:
+            raise ValueError
+        return item
+
+    with (
+        pytest.raises(ValueError) if fails else nullcontext(),  # noqa: PT011 the test's own
+        closing(map_in_order(work, range(2), 2, ahead=1, leave=left.set)) as results,
+    ):
+        assert next(results) == 0
+    assert left.is_set()
+    assert not data_threads()
+
+
+def test_a_consumer_that_has_all_results_has_not_left() -> None:
+    left = threading.Event()
+    assert list(map_in_order(str, range(3), 2, ahead=1, leave=left.set)) == ["0", "1", "2"]
+    assert not left.is_set()

@@ -102,12 +102,14 @@ def test_the_edge_of_an_ignored_region_is_no_contour_that_a_prediction_could_mis
 
 
 def test_the_mean_is_over_the_images_of_each_class_and_then_over_the_classes() -> None:
-    scores = BoundaryF1(3)
-    assert (scores.mean(), scores.classes()) == (None, [None] * 3)
+    scores, annotated = BoundaryF1(3), [True] * 3
+    assert (scores.mean(annotated), scores.classes(annotated)) == (None, [None] * 3)
     scores.add([1.0, 0.0, None])
     scores.add([0.5, None, None])
-    assert scores.classes() == [0.75, 0.0, None]
-    assert scores.mean() == 0.375
+    assert scores.classes(annotated) == [0.75, 0.0, None]
+    assert scores.mean(annotated) == 0.375
+    assert scores.classes([True, False, False]) == [0.75, None, None]
+    assert scores.mean([True, False, False]) == 0.75
 
 
 def test_the_memory_is_that_of_blocks_of_rows() -> None:

@@ -24,10 +24,12 @@ class Asked:
 
     def __init__(self, int8: float = 0.5) -> None:
         self.int8 = int8
+        self.calls = 0
         self.calibration: list[Any] = []
         self.validation: list[Any] = []
 
     def __call__(self, model: object, path: Path, calibration: Any, validation: Callable[[], Any]) -> Gate:
+        self.calls += 1
         self.path, self.calibration, self.validation = path, list(calibration), list(validation())
         return Gate(0.5, self.int8, len(self.validation))
 
@@ -137,6 +139,17 @@ def test_errors_say_what_is_wrong_with_the_images(
     assert "images/001.png" in told(small_dir, "--images", images)
     with pytest.raises(ArtifactError):
         quantize_folder(tmp_path, images)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_the_work(
+    small_dir: Path, tmp_path: Path, asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, _ = write_images(tmp_path, 3)
+    (small_dir / "model_int8.onnx").mkdir()
+    assert command(small_dir, "--images", images) == 1
+    said = f"semseg: The model cannot be written: {small_dir}/model_int8.onnx: Is a directory.\n"
+    assert capsys.readouterr().err == said
+    assert asked.calls == 0
 
 
 def write_one(directory: Path) -> Path:

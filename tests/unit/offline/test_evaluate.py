@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
-from small_model import write_small_model
+from small_model import packed, write_small_model
 
 import semseg
 from semseg.artifact.model_dir import write_label_maps
@@ -87,7 +86,11 @@ def test_the_numbers_are_those_of_the_server_s_masks(
     expected = measures(matrix).as_json([f"class {label}" for label in range(CLASSES)])
     per_class = [one.pop("boundary_f1") for one in found["classes"]]
     assert {key: found[key] for key in expected} == expected
-    assert (per_class, found["boundary_f1"]) == (boundary.classes(), boundary.mean())
+    annotated_classes = [True] * CLASSES
+    assert (per_class, found["boundary_f1"]) == (
+        boundary.classes(annotated_classes),
+        boundary.mean(annotated_classes),
+    )
 
     lines = capsys.readouterr().out.splitlines()
     of_class = next(line.split() for line in lines if line.startswith("  0 class 0 "))
@@ -176,6 +179,7 @@ def test_an_image_that_cannot_be_read_is_listed_and_the_others_count(
     (annotated / "images/03.png").write_bytes((annotated / "images/03.png").read_bytes()[:100])
     Image.new("L", (5, 5)).save(annotated / "masks/07.png")
     assert run(small_model, annotated, "--out", annotated / "out") == 1
+    assert "Evaluated on 13 images; 2 could not be evaluated." in (annotated / "out/report.html").read_text()
     failed = evaluation(annotated)["failed"]
     assert [f"semseg: {line}" for line in failed] == capsys.readouterr().err.splitlines()[-2:]
     assert failed[0].startswith("images/03.png: ")
@@ -229,8 +233,7 @@ def test_annotations_are_read_by_the_label_map_of_the_training_unless_another_is
     loaded = semseg.load(model, precision="f32")
     assert semseg.evaluate(loaded, annotated / "images", annotated / "masks").matrix.counts.tolist() == of_classes
 
-    with tarfile.open(annotated / "model.tar.gz", "w:gz") as packed:
-        packed.add(model, ".")
+    (annotated / "model.tar.gz").write_bytes(packed(model))
     assert run(annotated / "model.tar.gz", annotated, "--out", annotated / "out", "--precision", "f32") == 0
     assert evaluation(annotated)["confusion_matrix"] == of_classes
 
@@ -250,14 +253,18 @@ def test_annotations_without_a_class_are_an_error_that_names_the_label_map(
     assert 'map.json, {"map": {"0": 200}}, all are ignored. Give a label map that fits the annotations.' in said
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(
-    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("out", "said"), [("file/out", "file/out: Not a directory"), ("out", "out/evaluation.json: Is a directory")]
+)
+def test_a_folder_that_cannot_be_made_or_written_is_an_error_before_the_work(
+    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str], out: str, said: str
 ) -> None:
     (annotated / "file").touch()
-    assert run(small_model, annotated, "--out", annotated / "file/out") == 1
-    said = f"semseg: The results cannot be written: {annotated}/file/out: Not a directory. Name another folder with"
+    (annotated / "out/evaluation.json").mkdir(parents=True)
+    assert run(small_model, annotated, "--out", annotated / out) == 1
+    said = f"semseg: The results cannot be written: {annotated}/{said}. Name another folder with --out."
     printed, errors = capsys.readouterr()
-    assert (printed, errors.splitlines()[-1]) == ("", f"{said} --out.")
+    assert (printed, errors.splitlines()[-1]) == ("", said)
 
 
 def test_what_cannot_be_evaluated_is_an_error(
@@ -327,11 +334,27 @@ def test_an_archive_is_called_by_its_own_name(
     small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = annotated / "model.tar.gz"
-    with tarfile.open(archive, "w:gz") as packed:
-        packed.add(small_model / "model_best.params", "model_best.params")
+    archive.write_bytes(packed(small_model))
     assert run(archive, annotated, "--precision", "int8", "--out", annotated / "out") == 1
     assert f"semseg: auto, int8, scale model: {archive} has no int8 model" in capsys.readouterr().err
     assert evaluation(annotated)["error"].startswith(f"{archive} has no int8 model")
+
+
+def test_a_class_that_is_not_annotated_has_no_measure_though_it_is_predicted(
+    small_model: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (annotated / "masks").iterdir():
+        labels = pixels(path)
+        Image.fromarray(np.where(labels == 2, 1, labels).astype(np.uint8)).save(path)
+    assert run(small_model, annotated, "--out", annotated / "out", "--precision", "f32") == 0
+    found = evaluation(annotated)
+    absent = found["classes"][2]
+    assert absent["predicted"] > 0
+    assert [absent[key] for key in ("iou", "precision", "recall", "f1", "boundary_f1")] == [None] * 5
+    assert found["boundary_f1"] == pytest.approx(np.mean([found["classes"][n]["boundary_f1"] for n in (0, 1, 3)]))
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line.split()[3:] for line in lines if line.startswith("  2")) == [*"-----", "0", "0.00"]
+    assert "Not annotated: 1 of 4 classes, which the mean over all counts as 0." in lines
 
 
 def test_the_report_names_what_was_evaluated(small_model: Path, annotated: Path) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_model import packed
 
 from semseg.cli import main
 from semseg.codecs.palettes import palette
@@ -187,8 +186,7 @@ def test_the_model_may_be_a_job_or_an_archive(
     small_model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = tmp_path / "model.tar.gz"
-    with tarfile.open(archive, "w:gz") as packed:
-        packed.add(small_model / "model_best.params", "model_best.params")
+    archive.write_bytes(packed(small_model))
     for number, place in enumerate((small_model, small_model.parent, archive)):
         assert run(place, images / "a.png", "--out", tmp_path / str(number)) == 0
     assert capsys.readouterr().out == "1 image segmented.\n" * 3
@@ -196,33 +194,19 @@ def test_the_model_may_be_a_job_or_an_archive(
 
 
 def test_images_and_model_may_be_in_s3(
-    moto_server: str,
-    small_model: Path,
-    images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bucket: Any, small_model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import boto3
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_server)
-    resource = boto3.resource("s3", region_name="us-east-1")
-    bucket = resource.create_bucket(Bucket="predict")
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as packed:
-        packed.add(small_model / "model_best.params", "model_best.params")
-    bucket.put_object(Key="job/output/model.tar.gz", Body=archive.getvalue())
+    bucket.put_object(Key="job/output/model.tar.gz", Body=packed(small_model))
     for name in ("a.png", "town/c.png"):
         bucket.put_object(Key=f"photos/{name}", Body=(images / name).read_bytes())
-    model, photos = "s3://predict/job/output/model.tar.gz", "s3://predict/photos"
+    model, photos = "s3://bucket/job/output/model.tar.gz", "s3://bucket/photos"
     assert run(model, photos, "--out", tmp_path / "out") == 0
     assert names(tmp_path / "out") == ["a.png", "class_shares.csv", "town/c.png"]
     capsys.readouterr()
-    bucket.put_object(Key="torn.tar.gz", Body=archive.getvalue()[:200])
+    bucket.put_object(Key="torn.tar.gz", Body=packed(small_model)[:200])
     for place, fault in (("torn.tar.gz", "is truncated"), ("photos", "holds neither model_best.params nor")):
-        assert run(f"s3://predict/{place}", photos, "--out", tmp_path / "none") == 1
-        assert capsys.readouterr().err.startswith(f"semseg: s3://predict/{place} {fault}")
-    resource.meta.client.close()
+        assert run(f"s3://bucket/{place}", photos, "--out", tmp_path / "none") == 1
+        assert capsys.readouterr().err.startswith(f"semseg: s3://bucket/{place} {fault}")
 
 
 def test_two_images_for_one_result_are_refused_before_anything_is_written(

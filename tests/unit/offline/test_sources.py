@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import boto3
 import pytest
 
 from semseg.data.s3 import ObjectStore
@@ -125,27 +124,21 @@ def test_results_that_would_replace_each_other_or_an_image_are_refused(here: Pat
 
 
 @pytest.fixture
-def bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A bucket, called `predicted`, with images below two prefixes."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_server)
-    resource = boto3.resource("s3", region_name="us-east-1")
-    bucket = resource.create_bucket(Bucket="predicted")
+def photos(bucket: Any) -> None:
+    """Images below two prefixes of a bucket."""
     for key in ["photos/a.jpg", "photos/town/b.png", "photos/list.txt", "photos_annotation/a.png"]:
         bucket.put_object(Key=key, Body=key.encode())
-    yield bucket
-    bucket.objects.delete()
-    bucket.delete()
-    resource.meta.client.close()
 
 
-def test_objects_below_a_prefix_mirror_the_rest_of_their_keys(bucket: Any, store: ObjectStore) -> None:
-    found = find_images(["s3://predicted/photos"], store, Path("out"))
+@pytest.mark.usefixtures("photos")
+def test_objects_below_a_prefix_mirror_the_rest_of_their_keys(store: ObjectStore) -> None:
+    found = find_images(["s3://bucket/photos"], store, Path("out"))
     assert [source.path for source in found] == [PurePosixPath("a.jpg"), PurePosixPath("town/b.png")]
-    assert [source.file.name for source in found] == ["s3://predicted/photos/a.jpg", "s3://predicted/photos/town/b.png"]
+    assert [source.file.name for source in found] == ["s3://bucket/photos/a.jpg", "s3://bucket/photos/town/b.png"]
     assert [source.file.read() for source in found] == [b"photos/a.jpg", b"photos/town/b.png"]
-    assert paths(store, "s3://predicted/photos/list.txt") == ["list.txt"]
-    with pytest.raises(DataError, match=r"^There is no object at s3://predicted/none\."):
-        paths(store, "s3://predicted/none")
+    assert paths(store, "s3://bucket/photos/list.txt") == ["list.txt"]
+    with pytest.raises(DataError, match=r"^There is no object at s3://bucket/none\."):
+        paths(store, "s3://bucket/none")
 
 
 def test_files_in_other_formats_count_unless_a_copy_is_beside_them(here: Path, store: ObjectStore) -> None:
@@ -158,8 +151,9 @@ def test_files_in_other_formats_count_unless_a_copy_is_beside_them(here: Path, s
     assert paths(store, "photos/b.tif") == ["b.tif"]
 
 
+@pytest.mark.usefixtures("photos")
 def test_objects_in_other_formats_count_unless_a_copy_is_beside_them(bucket: Any, store: ObjectStore) -> None:
     for key in ("photos/a.tif", "photos/c.TIF"):
         bucket.put_object(Key=key, Body=key.encode())
-    assert paths(store, "s3://predicted/photos") == ["a.jpg", "c.TIF", "town/b.png"]
-    assert paths(store, "s3://predicted/photos/a.tif") == ["a.tif"]
+    assert paths(store, "s3://bucket/photos") == ["a.jpg", "c.TIF", "town/b.png"]
+    assert paths(store, "s3://bucket/photos/a.tif") == ["a.tif"]

@@ -7,6 +7,10 @@ import pytest
 from made_report import HOSTILE, made_classes, made_epochs
 from markdown_it import MarkdownIt
 
+from semseg.data.check import check
+from semseg.data.label_map import LabelMap, parse_label_map
+from semseg.data.pairs import list_pairs
+from semseg.data.shapes import write_shapes
 from semseg.reporting.events import Event, Failed, ModelSaved, Resumed, Scored, Stopping
 from semseg.reporting.model_card import ModelCard
 from semseg.reporting.report_file import Background
@@ -40,12 +44,29 @@ def test_it_says_what_the_model_is(tmp_path: Path) -> None:
     assert "| 7 whole images of test | 0.5000 | 0.6250 | 0.7500 |" in text
     assert f"| 0 | sky | {best.iou[0]:.4f} | 0.5123 |" in text
     assert f"| 1 | road | {best.iou[1]:.4f} | - |" in text
+    assert "A class without annotated pixels has no IoU, and counts as 0 in mIOU." in text
+    assert "without annotated pixels" not in card(tmp_path)
     assert "| `_loss` | dice+ce |" in text
     assert "| numpy | 1.23.5 |" in text
     assert "localhost:8080/invocations" in text
     assert 'semseg.load("model.tar.gz")' in text
     assert "expect less on other images" not in text
     assert "expect less on other images" in card(tmp_path)
+
+
+def test_it_says_by_which_label_maps_the_annotations_were_read(tmp_path: Path) -> None:
+    write_shapes(tmp_path, train=2, validation=2, size=(32, 24), seed=0)
+    listings = [list_pairs(name, tmp_path / name, tmp_path / f"{name}_annotation") for name in ("train", "validation")]
+    direct, mapped = (parse_label_map(source, 4, "the map") for source in ({"scale": 1}, {"map": {"0": 0, "1": 3}}))
+
+    def said(train: LabelMap, validation: LabelMap) -> str:
+        report = check(list(zip(listings, (train, validation), strict=True)), workers=0)
+        return card(tmp_path, known=dataclasses.replace(KNOWN, data=report))
+
+    read = 'were read by the label map {"map": {"0": 0, "1": 3}}.'
+    assert f"The annotations of train and validation {read}" in said(mapped, mapped)
+    assert f"The annotations of validation {read}" in said(direct, mapped)
+    assert "label map" not in said(direct, direct)
 
 
 def test_it_says_that_a_training_was_stopped_or_resumed(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def test_the_scores_on_whole_images_are_added(tmp_path: Path, written: list[Repo
     sink.close()
     assert written[-1].class_columns == {"IoU, whole validation": [0.5, None, 0.1]}
     figures = {figure.name: (figure.value, figure.note) for figure in written[-1].figures}
-    assert figures["mIOU, whole validation"] == (0.5, "best model, 7 images")
+    assert figures["mIOU, whole validation"] == (0.5, "best model, 7 images; 1 absent of 3 classes as 0")
+    assert figures["mIOU, whole validation, present"] == (0.625, "best model, 7 images; annotated classes")
     assert figures["mIOU in int8"] == (0.48, "0.5000 in f32; kept")
 
 

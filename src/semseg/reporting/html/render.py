@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -82,14 +83,18 @@ def _shown(value: float | int | None) -> str:
     """A number for people: whole ones in groups of three digits, others with four digits after the point."""
     if value is None:
         return "-"
+    if not math.isfinite(value):
+        return "not finite"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
 
 
 def _percent(share: float) -> str:
-    """A share as a percentage with one digit after the point."""
-    return "< 0.1" if 0 < share < 0.0005 else f"{100 * share:.1f}" if share else "0"
+    """A share as a percentage with one digit after the point; 0 means none and 100 all."""
+    if share in (0, 1):
+        return f"{100 * share:.0f}"
+    return "< 0.1" if share < 0.0005 else "> 99.9" if share >= 0.9995 else f"{100 * share:.1f}"
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ def _split(split: SplitReport) -> dict[str, Any]:
         "name": split.name,
         "pairs": split.pairs,
         "sizes": [f"{width} x {height}" for width, height in split.extreme_sizes()],
-        "ignored": split.ignored / max(int(split.values.sum()), 1),
+        "ignored": (split.ignored + split.unlisted) / max(int(split.values.sum()), 1),
         "kinds": ", ".join(split.image_kinds),
     }
 

@@ -157,6 +157,31 @@ def test_numbers_are_given_exactly() -> None:
         assert float(shown.replace(",", "")) == pytest.approx(float(value), abs=6e-5, rel=0.01)
 
 
+def test_percentages_are_0_for_none_and_100_for_all_alone() -> None:
+    percent = module.environment().filters["percent"]
+    assert [percent(share) for share in (0.0, 1e-9, 0.0005, 0.5, 0.9994, 0.99999, 1.0)] == [
+        *("0", "< 0.1", "0.1", "50.0", "99.9", "> 99.9", "100"),
+    ]
+
+
+def test_a_loss_that_is_not_finite_is_said_to_be() -> None:
+    content = made_report(2, 2)
+    ended = content.epochs[-1]
+    validated = dataclasses.replace(ended.validated, loss=float("inf"))
+    epochs = [content.epochs[0], dataclasses.replace(ended, validated=validated)]
+    assert ("inf", "not finite") in Document(render(dataclasses.replace(content, epochs=epochs))).numbers
+
+
+def test_what_is_said_of_shares_and_measures_is_said_where_there_are_any() -> None:
+    content = made_report(2, 3)
+    measures, shares = "A class without annotated pixels has none.", "Shares are of the pixels that are not ignored"
+    text = render(content)
+    assert measures in text
+    assert shares in text
+    assert shares not in render(dataclasses.replace(content, shares={}))
+    assert measures not in render(dataclasses.replace(content, matrix=None, measured_on=""))
+
+
 def test_what_is_empty_is_left_out() -> None:
     content = ReportContent("Evaluation", "FCN", "Done.", Classes.unknown(2))
     document = Document(render(content))
@@ -178,6 +203,19 @@ def test_the_data_check_is_shown(tmp_path: Path) -> None:
     assert "The check found nothing suspicious." in render(
         dataclasses.replace(content, data=dataclasses.replace(report, suspicions=()))
     )
+
+
+def test_pixels_of_values_that_no_label_map_lists_count_as_ignored(tmp_path: Path) -> None:
+    for folder, values in (
+        ("train", np.zeros((10, 10, 3), np.uint8)),
+        ("train_annotation", np.zeros((10, 10), np.uint8)),
+    ):
+        (tmp_path / folder).mkdir()
+        values[:5] = 7
+        Image.fromarray(values).save(tmp_path / folder / "0.png")
+    label_map = parse_label_map({"map": {"0": 0}}, 2, "the label map")
+    report = check([(list_pairs("train", tmp_path / "train", tmp_path / "train_annotation"), label_map)], workers=0)
+    assert "<td>50.0 %</td>" in render(dataclasses.replace(made_report(1, 2), data=report))
 
 
 def test_a_report_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
