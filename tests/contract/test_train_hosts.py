@@ -21,6 +21,8 @@ from piped_jobs import fed, into_pipes, manifest_lines
 from rank_processes import RANKS, await_end, ranks_of, values
 from small_train import ENGINE, FIRST_PORT
 
+from semseg.training.host_link import SILENCE_SECONDS
+
 PROGRESS, SAVED = "#progress_notice. epoch: 0, iterations: 1", "checkpoint-0000-000001.params"
 WITHIN = 120
 """Seconds within which all hosts must end once one of them is lost."""
@@ -308,11 +310,13 @@ def test_three_hosts_with_pytorch_train_as_one_process_and_a_killed_one_is_named
 
 @pytest.mark.hosts
 def test_three_hosts_train_as_one_process_though_one_starts_late(three: Hosts, alone: Any) -> None:
-    """With the fixed ports; the float32 parameters differ only by the order of sums."""
+    """With the fixed ports; the float32 parameters differ only by the order of sums. Those that wait say nothing for
+    longer than a host may be silent in training.
+    """
     processes = [job.start() for job in three.jobs[:2]]
     assert processes[0].stdout
     assert next(line for line in processes[0].stdout if "2 of 3 hosts are here" in line)
-    time.sleep(30)
+    time.sleep(SILENCE_SECONDS + 5)
     found = three.ended([*processes, three.jobs[2].start()])
     assert [code for code, _ in found] == [0, 0, 0], found
     require_equal(alone, three.jobs[0])

@@ -13,13 +13,13 @@ from itertools import islice
 from typing import cast
 
 from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import COMPRESSION_INFO, MAX_SAMPLESPERPIXEL, TiffImageFile
 
 from semseg.codecs.images import MAX_PIXELS
 from semseg.errors import ImageError
 
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 254, 258, 262, 274, 339
-_TILE_SIDES = (322, 323)
+_COMPRESSION, _SAMPLES_PER_PIXEL, _TILE_SIDES, _PLACES = 259, 277, (322, 323), (273, 324)
 _SMALLER, _TRANSPARENCY = 1, 4
 """Bits of NewSubfileType: the page is a smaller copy of another, or says where another is transparent."""
 
@@ -53,7 +53,15 @@ class StoredTiff(TiffImageFile):
 
     def _setup(self) -> None:
         orientation = self.tag_v2.pop(_ORIENTATION, None)
-        super()._setup()
+        self._require_compression()
+        if self.tag_v2.get(_SAMPLES_PER_PIXEL, 1) > MAX_SAMPLESPERPIXEL:
+            raise self._unknown_samples()
+        try:
+            super()._setup()
+        except SyntaxError as error:
+            if any(tag in self.tag_v2 for tag in _PLACES):  # there are pixels, of a kind that Pillow does not know
+                raise self._unknown_samples() from error
+            raise
         self._require_tiles()
         self._require_order()
         self.info.pop("exif", None)
@@ -61,6 +69,20 @@ class StoredTiff(TiffImageFile):
             exif = Image.Exif()
             exif[_ORIENTATION] = orientation
             self.info["exif"] = exif.tobytes()
+
+    def _require_compression(self) -> None:
+        compression = self.tag_v2.get(_COMPRESSION, 1)
+        if compression not in COMPRESSION_INFO:
+            raise ImageError(
+                f"The TIFF file's compression, {compression}, is not read.", "Save it with deflate or LZW."
+            )
+
+    def _unknown_samples(self) -> ImageError:
+        bands, bits = self.tag_v2.get(_SAMPLES_PER_PIXEL, 1), self.tag_v2.get(_BITS_PER_SAMPLE, (1,))
+        return ImageError(
+            f"The TIFF file's samples, {bands} for a pixel, with {bits[0]} bits, are of a kind that is not read.",
+            "Save it as RGB or grey with 8 bits.",
+        )
 
     def _require_tiles(self) -> None:
         """Raise ImageError for tiles that are larger than an image may be: a whole one is decoded at a time."""

@@ -17,6 +17,7 @@ from semseg.sagemaker.paths import Paths
 from semseg.training.calls import SOON_SECONDS, STOP, WATCH_PORT, Caller, listening, reason_of, ticks
 from semseg.training.failures import failure_of
 from semseg.training.meeting import turn_away
+from semseg.training.peers import finish
 
 
 @contextmanager
@@ -63,5 +64,5 @@ def call_off(hosts: Hosts, reason: Mapping[str, Any], seconds: float, stop: thre
     for _ in ticks(seconds, stop):
         caller.connect()
         if not caller.peer.closed:
-            caller.peer.finish()
+            finish([caller.peer])
             return

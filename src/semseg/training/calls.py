@@ -13,7 +13,7 @@ from typing import Any
 from semseg.errors import Stopped, UserError, first_few
 from semseg.machine import address_of
 from semseg.training.failures import Failure
-from semseg.training.peers import Peer
+from semseg.training.peers import Peer, finish
 
 WATCH_PORT = 29400
 """The port of the first host at which the processes of `train` meet, and are connected while they train."""
@@ -108,19 +108,20 @@ class Caller:
         if self.peer.closed:
             self.connect()
         self.peer.send(STOP)
-        self.peer.finish()
+        finish([self.peer])
 
     def connect(self) -> None:
         """Makes the connection and says the message, if the first host can be reached."""
         self.peer.close()
         try:
             connected = socket.create_connection((self._first, WATCH_PORT), _CONNECT_SECONDS)
+            address = str(connected.getpeername()[0])
         except socket.gaierror:
             self.problem = "its name does not resolve"
         except OSError as error:
             self.problem = f"it cannot be reached ({error.strerror or error})"
         else:
-            self.peer, self.problem = Peer(connected, self._first), "not all hosts have come"
+            self.peer, self.problem = Peer(connected, self._first, address), "not all hosts have come"
             self.peer.send(self._message)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from semseg.training.failures import DIED, Failure
-from semseg.training.peers import Peer
+from semseg.training.peers import Peer, finish
 
 SILENCE_SECONDS = 45.0
 """How long a host may be silent before the training fails: it is stopped, cut off, or its machine is down."""
@@ -31,6 +31,7 @@ class HostLink:
         self.over = False
         self.stopping = False
         self._peers = list(peers)
+        self._begun = time.monotonic()  # before it, hosts that wait for others say nothing
         self._beaten = 0.0
         self._done: set[Peer] = set()
         self._failed: set[Peer] = set()
@@ -85,8 +86,7 @@ class HostLink:
 
     def close(self) -> None:
         """Closes the connections; the other hosts get all that was sent before."""
-        for peer in self._peers:
-            peer.finish()
+        finish(self._peers)
 
     def _send(self, message: dict[str, object]) -> None:
         for peer in self._peers:
@@ -104,7 +104,7 @@ class HostLink:
                 found += self._received(peer, message)
         if peer in self._done or peer in self._failed or self.over or self.verdict:
             return found
-        silent = time.monotonic() - peer.heard
+        silent = time.monotonic() - max(peer.heard, self._begun)
         if peer.closed or silent > SILENCE_SECONDS:
             self._failed.add(peer)
             ended = "has ended, or its connection is lost: its log may show why"

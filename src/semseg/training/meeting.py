@@ -15,7 +15,7 @@ from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.calls import SOON_SECONDS, STOP, WATCH_PORT, Caller, Callers, failure_in, reason_of, ticks
 from semseg.training.failures import RAISED, Failure
-from semseg.training.peers import Peer
+from semseg.training.peers import Peer, finish
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,7 @@ class _Meeting:
                 if not self.missing:
                     break
         self._callers.close()
-        for peer in self.present.values():
-            peer.finish()
+        finish(self.present.values())
 
     def _take(self, peer: Peer, message: Mapping[str, Any]) -> None:
         name = str(peer.name or message.get("hello"))

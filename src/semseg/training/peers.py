@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,26 +20,24 @@ _SEND_SECONDS = 2.0
 class Peer:
     """A connection to another host.
 
-    name: of that host, empty until it is known. heard: when something came from it last, on the monotonic clock.
+    name: of that host, empty until it is known. address: its numeric address, of a host that was called.
+    heard: when something came from it last, on the monotonic clock.
     closed: whether it has ended, does not read, or sent what is no message.
     """
 
-    def __init__(self, connected: socket.socket, name: str = "") -> None:
+    def __init__(self, connected: socket.socket, name: str = "", address: str = "") -> None:
         self.name = name
+        self.address = address
         self.heard = time.monotonic()
         self.closed = False
         self._unread = False
         self._socket = connected
         self._received = b""
+        self._lines: deque[bytes] = deque()
 
     def fileno(self) -> int:
         """Returns the number of its socket, to wait for."""
         return self._socket.fileno()
-
-    @property
-    def address(self) -> str:
-        """The other host's numeric address."""
-        return str(self._socket.getpeername()[0])
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Sends a message, unless the connection is closed or the other host does not read."""
@@ -53,13 +52,21 @@ class Peer:
     def send_last(self, message: Mapping[str, Any]) -> None:
         """Sends a message, and says that none will follow."""
         self.send(message)
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
+        self.end_sending()
 
-    def receive(self) -> list[dict[str, Any]]:
-        """Returns the messages that have come; does not wait."""
-        if self.closed:
-            return []
+    def receive(self) -> Iterator[dict[str, Any]]:
+        """Yields the messages that have come; does not wait. Those that are not taken come with the next call."""
+        if not self.closed:
+            self._read()
+        while self._lines:
+            message = _parsed(self._lines.popleft())
+            if message is None:
+                self.closed = True
+                self._lines.clear()
+                return
+            yield message
+
+    def _read(self) -> None:
         try:
             self._socket.setblocking(False)
             while data := self._socket.recv(LONGEST):
@@ -77,33 +84,39 @@ class Peer:
         *lines, self._received = self._received.split(b"\n")
         if max(map(len, (*lines, self._received))) > LONGEST:
             self.closed = True
-            return []
-        messages = []
-        for line in lines:
-            message = _parsed(line)
-            if message is None:
-                self.closed = True
-                break
-            messages.append(message)
-        return messages
+        else:
+            self._lines.extend(lines)
 
-    def finish(self, seconds: float = 5.0) -> None:
-        """Closes the connection once the other host has closed it, or after some seconds: so that it gets all."""
-        deadline = time.monotonic() + seconds
-        try:
+    def end_sending(self) -> None:
+        """Says that no message will follow."""
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+
+    def drain(self, deadline: float) -> None:
+        """Takes what comes until the other host closes the connection, or the deadline on the monotonic clock."""
+        try:
             while (left := deadline - time.monotonic()) > 0:
                 self._socket.settimeout(left)
                 if not self._socket.recv(LONGEST):
                     break
         except OSError:
             pass
-        self.close()
 
     def close(self) -> None:
         """Closes the connection."""
         self.closed = True
+        self._lines.clear()
         self._socket.close()
+
+
+def finish(peers: Iterable[Peer], seconds: float = 5.0) -> None:
+    """Closes connections once the other hosts have closed them, or after some seconds in all: so that they get all."""
+    open_ones, deadline = list(peers), time.monotonic() + seconds
+    for peer in open_ones:
+        peer.end_sending()
+    for peer in open_ones:
+        peer.drain(deadline)
+        peer.close()
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -129,6 +129,28 @@ def test_signed_values_of_a_mask_are_kept() -> None:
     assert (decode_mask(mask_to_png(tiff(page(MASK, {339: 2})))) == MASK).all()
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            tiff(page(IMAGE.astype(np.float32))),
+            "3 for a pixel, with 32 bits, are of a kind that is not read. Save it as",
+        ),
+        (tiff(page(np.zeros((4, 4, 5), np.uint16))), "5 for a pixel, with 16 bits, are of a kind"),
+        (tiff(page(np.zeros((4, 4, 12), np.uint8))), "12 for a pixel, with 8 bits, are of a kind"),
+        (tiff(page(IMAGE, {259: 34887})), "compression, 34887, is not read. Save it with deflate or LZW."),
+    ],
+    ids=["float", "5 bands", "12 bands", "compression"],
+)
+def test_what_is_not_read_is_not_called_damaged(data: bytes, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    for read in (open_any, mask_to_png):
+        with pytest.raises(ImageError) as refusal:
+            read(data)
+        assert says in str(refusal.value)
+        assert "damaged" not in str(refusal.value)
+    assert not caplog.messages  # of Pillow's
+
+
 @pytest.mark.parametrize(("photometric", "mode"), [(6, "YCbCr"), (8, "LAB")])
 def test_a_mode_that_is_not_read_is_named(photometric: int, mode: str) -> None:
     with pytest.raises(ImageError, match=rf"^The image has mode {mode}, which is not read\. Save it as RGB or grey\.$"):

@@ -16,7 +16,10 @@ RANK_FAILED = Failure(RAISED, "Rank 2: b.png is damaged.", 1)
 
 
 class Three:
-    """The links of the first of three hosts and of the two others, with a clock that stands still."""
+    """The links of the first of three hosts and of the two others, with a clock that stands still.
+
+    They are connected for 15 minutes before they begin.
+    """
 
     def __init__(self, cleanup: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -24,8 +27,11 @@ class Three:
             monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
         ends = [[cleanup.enter_context(end) for end in socket.socketpair()] for _ in range(2)]
         self.sockets = [end for pair in ends for end in pair]
-        self.first = HostLink([Peer(pair[0], f"algo-{number}") for number, pair in enumerate(ends, 2)], is_first=True)
-        self.others = [HostLink([Peer(pair[1], "algo-1")], is_first=False) for pair in ends]
+        connected = [Peer(pair[0], f"algo-{number}") for number, pair in enumerate(ends, 2)]
+        calling = [Peer(pair[1], "algo-1") for pair in ends]
+        self.now += 900
+        self.first = HostLink(connected, is_first=True)
+        self.others = [HostLink([peer], is_first=False) for peer in calling]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,7 @@ from semseg.errors import GroupError, Stopped
 from semseg.sagemaker.hosts import Hosts
 from semseg.training import calls, meeting
 from semseg.training.failures import RAISED, Failure
+from semseg.training.host_link import HostLink
 from semseg.training.meeting import call, gather
 
 
@@ -51,6 +53,7 @@ def test_a_first_host_that_starts_later_is_waited_for(
 
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         monkeypatch.setattr(calls, "WATCH_PORT", reserved.getsockname()[1])
+        monkeypatch.setattr(calls, "_TICK", 0.05)
         monkeypatch.setattr(socket, "create_connection", failing)
         others = [calling(pool, number) for number in (1, 2)]
         assert tried.wait(SECONDS)
@@ -158,3 +161,28 @@ def test_a_meeting_that_is_complete_begins_though_a_stop_has_come_meanwhile(list
         peers, _ = gather(listener, two, hello(0), SECONDS, stop)
         assert [peer.name for peer in peers] == [NAMES[1]]
         peers[0].close()
+
+
+def test_what_the_first_host_says_as_soon_as_it_has_begun_is_not_lost(listener: socket.socket) -> None:
+    """It may fail at once, say why, and end, all before another host has read the first message."""
+    failure = Failure(RAISED, "The host 127.0.0.1: no space is left.")
+    messages: list[dict[str, Any]] = [{"start": {NAMES[0]: {}, NAMES[1]: {}}}, {"end": failure.to_json()}]
+    said = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+
+    def first() -> None:
+        called, _ = listener.accept()
+        with called:
+            assert called.recv(1000)
+            called.sendall(said)
+            called.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is reset, as if killed
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(first)
+        peer, _ = call(hosts(1), hello(1), SECONDS, GO)
+        ended.result(SECONDS)
+    assert peer.address == "127.0.0.1"
+    link = HostLink([peer], is_first=False)
+    while not link.verdict:
+        assert link.poll() == []
+    assert link.verdict == failure
+    link.close()
