@@ -38,9 +38,9 @@ class StoredTiff(TiffImageFile):
     @property
     def unusual_samples(self) -> str:
         """What samples have that are neither 0 to 255 nor 0 to 65535, though Pillow reads them as such; else empty."""
-        if self.mode == "I;16" and self.tag_v2.get(_BITS_PER_SAMPLE) == (12,):
+        if self.mode == "I;16" and self._numbers(_BITS_PER_SAMPLE) == (12,):
             return "12 bits"
-        return "a sign" if _SIGNED in self.tag_v2.get(_SAMPLE_FORMAT, ()) else ""
+        return "a sign" if _SIGNED in self._numbers(_SAMPLE_FORMAT) else ""
 
     def _open(self) -> None:
         """Open the page that is a whole image. Called once."""
@@ -54,7 +54,7 @@ class StoredTiff(TiffImageFile):
     def _setup(self) -> None:
         orientation = self.tag_v2.pop(_ORIENTATION, None)
         self._require_compression()
-        if self.tag_v2.get(_SAMPLES_PER_PIXEL, 1) > MAX_SAMPLESPERPIXEL:
+        if max(self._numbers(_SAMPLES_PER_PIXEL), default=1) > MAX_SAMPLESPERPIXEL:
             raise self._unknown_samples()
         try:
             super()._setup()
@@ -71,16 +71,16 @@ class StoredTiff(TiffImageFile):
             self.info["exif"] = exif.tobytes()
 
     def _require_compression(self) -> None:
-        compression = self.tag_v2.get(_COMPRESSION, 1)
-        if compression not in COMPRESSION_INFO:
-            raise ImageError(
-                f"The TIFF file's compression, {compression}, is not read.", "Save it with deflate or LZW."
-            )
+        for compression in self._numbers(_COMPRESSION):
+            if compression not in COMPRESSION_INFO:
+                raise ImageError(
+                    f"The TIFF file's compression, {compression}, is not read.", "Save it with deflate or LZW."
+                )
 
     def _unknown_samples(self) -> ImageError:
-        bands, bits = self.tag_v2.get(_SAMPLES_PER_PIXEL, 1), self.tag_v2.get(_BITS_PER_SAMPLE, (1,))
+        bands, bits = (max(self._numbers(tag), default=1) for tag in (_SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE))
         return ImageError(
-            f"The TIFF file's samples, {bands} for a pixel, with {bits[0]} bits, are of a kind that is not read.",
+            f"The TIFF file's samples, {bands} for a pixel, with {bits} bits, are of a kind that is not read.",
             "Save it as RGB or grey with 8 bits.",
         )
 
@@ -95,7 +95,7 @@ class StoredTiff(TiffImageFile):
 
     def _require_order(self) -> None:
         """Raise ImageError for 16 bits in an order that Pillow takes for another, without an error."""
-        if 16 not in self.tag_v2.get(_BITS_PER_SAMPLE, ()):
+        if 16 not in self._numbers(_BITS_PER_SAMPLE):
             return
         if self._planar_configuration == _SEPARATE_PLANES and not self.use_load_libtiff:
             raise ImageError(
@@ -104,6 +104,11 @@ class StoredTiff(TiffImageFile):
             )
         if self.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
             raise ImageError("The TIFF file has 16 bits in which 0 is white.", "Save it so that 0 is black.")
+
+    def _numbers(self, tag: int) -> tuple[int, ...]:
+        """The integers of a tag, which may have anything else in a spoilt file."""
+        value = self.tag_v2.get(tag, ())
+        return tuple(number for number in (value if isinstance(value, tuple) else (value,)) if isinstance(number, int))
 
     def load_end(self) -> None:
         """Do nothing. Called after decoding; Pillow's own method turns the image."""

@@ -125,6 +125,17 @@ def test_samples_that_pillow_takes_for_others_are_refused(data: bytes, says: str
     assert says in str(refusal.value)
 
 
+@pytest.mark.parametrize("tag", [258, 259, 277, 339])
+def test_tags_that_are_no_numbers_are_refused(tag: int) -> None:
+    data = tiff(page(IMAGE[..., 0], {258: 8, 339: 1}))
+    entry = struct.pack("<HH", tag, 3)
+    assert data.count(entry) == 1
+    spoilt = data.replace(entry, struct.pack("<HH", tag, 2))  # of type ASCII
+    with pytest.raises(ImageError) as refusal:
+        decode_any(spoilt)
+    assert str(refusal.value).isprintable()
+
+
 def test_signed_values_of_a_mask_are_kept() -> None:
     assert (decode_mask(mask_to_png(tiff(page(MASK, {339: 2})))) == MASK).all()
 
