@@ -188,6 +188,37 @@ def test_a_damaged_file_is_named_by_each_command(
     assert len(list((tmp_path / "out").glob("*.png"))) == 7
 
 
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+@pytest.mark.parametrize("place", ["", "day"])
+def test_a_link_that_leads_nowhere_is_named_by_each_command(
+    kind: str, place: str, data: Path, small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stands for an image that somebody wanted to be there: none goes on as if it were not."""
+    for folder in ("train", "train_annotation"):
+        shutil.copytree(data / kind / folder, tmp_path / folder / place, dirs_exist_ok=True)
+    lost = next((tmp_path / "train" / place).glob("0003.*"))
+    lost.unlink()
+    lost.symlink_to(tmp_path / "nowhere.png")
+    images, masks = str(tmp_path / "train"), str(tmp_path / "train_annotation")
+    short = str(lost.relative_to(tmp_path))
+    commands = {
+        ("check", "--train", images, "--train-annotation", masks, "--split", "0.25", "--num-classes", "4"): str(lost),
+        ("evaluate", str(small_base), "--images", images, "--annotations", masks): short,
+        ("browse", images, masks, "--num-classes", "4", "--out", str(tmp_path / "sheet.html")): short,
+        ("predict", str(small_base), images, "--out", str(tmp_path / "out")): str(lost),
+        ("quantize", str(small_base), "--images", images): short,
+        ("overlay", str(lost), f"{masks}/none.png", str(tmp_path / "o.png")): str(lost),
+    }
+    for command, named in commands.items():
+        with known(*small_server.DECLARED):
+            assert main(list(command)) == 1
+        captured = capsys.readouterr()
+        said = captured.out + captured.err
+        assert re.search(
+            rf"(^|\s){re.escape(named)} is a link to {tmp_path}/nowhere\.png, which does not exist\.", said
+        )
+
+
 def test_masks_that_are_webp_are_refused_with_what_they_are(
     data: Path, small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

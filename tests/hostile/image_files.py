@@ -9,11 +9,12 @@ from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from mutations import damaged
 from PIL import Image
+from tiff_files import Order, page, tiff
 
 _SIZES = (0, 1, 2, 8, 17, 63, 64, 65, 255, 256, 4095, 65_535, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -39,11 +40,14 @@ def good_images() -> tuple[bytes, ...]:
 def images_in_other_formats() -> tuple[bytes, ...]:
     """Small TIFF, BMP and WebP files of several forms."""
     image = _pixels()
+    pixels = np.asarray(image)
     compressions = ("raw", "tiff_lzw", "packbits", "jpeg", "tiff_adobe_deflate")
     return (
         *(_saved(image, "TIFF", compression=compression) for compression in compressions),
         _saved(image, "TIFF", compression="tiff_lzw", tile=(16, 16)),
         _saved(image.convert("P"), "TIFF"),
+        *(tiff(page(pixels), page(pixels[::2, ::2], {254: 1}), order=order) for order in get_args(Order)),
+        _saved(image, "TIFF", big_tiff=True, save_all=True, append_images=[image]),
         _saved(image.convert("1"), "TIFF", compression="group4"),
         _saved(Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8)), "TIFF"),
         *(_saved(image.convert(mode), "BMP") for mode in ("RGB", "P", "L", "1")),

@@ -64,6 +64,7 @@ GIVEN_NAMES: tuple[Any, ...] = (
     {"classes": ["sky", "road", "tree", "car"], "colors": {"1": "#2ca02c"}},
 )
 NAMED = {"classes": ["sky", "road", "tree", "Straße"], "colors": {"1": "#2ca02c"}}
+MAPPED = {"train": {"scale": "3"}, "validation": {"map": {"0": 5, "1": 0}}}
 ACCEPT = b"text/html, image/*;q=0.5, application/x-recordio-protobuf;q=0.5;v=1, */*;q=0.1, image/png"
 DIGEST_OF_PARAMS = "ab" * 32
 MOST_BYTES = 1 << 20
@@ -295,7 +296,9 @@ def model(params: bytes, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("name", "content"), [("hyperparams.json", STATED), ("classes.json", NAMED)])
+@pytest.mark.parametrize(
+    ("name", "content"), [("hyperparams.json", STATED), ("classes.json", NAMED), ("label_maps.json", MAPPED)]
+)
 def test_what_a_model_says_of_itself(hunt: Hunt, model: Path, name: str, content: dict[str, Any]) -> None:
     check = from_file(model / name, lambda: describe(model))
     hunt.run(name, 100, lambda random: odd_json(random, content), check)

@@ -18,6 +18,7 @@ from semseg.files import naming_file, replacing, sha256
 from semseg.networks.definitions import BACKBONES, NETWORKS, Backbone, Network, titles
 from semseg.networks.identify import Identity, identify
 from semseg.networks.parameters import unusable_parameters
+from semseg.sagemaker.channels import SPLITS, TEST
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hyperparameters import MAX_CLASSES
 from semseg.types import Arrays, Classes, is_class_name, unnamed
@@ -256,14 +257,16 @@ def _checked_colors(colors: object, num_classes: int, path: Path) -> tuple[int |
 
 
 def _read_label_maps(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the label maps in a file, which may be missing; keys that are no splits are ignored."""
     content = _read_json(path)
-    for split, label_map in content.items():
+    label_maps = {split: content[split] for split in (*SPLITS, TEST[0]) if split in content}
+    for split, label_map in label_maps.items():
         if not isinstance(label_map, dict):
             raise ArtifactError(
-                f"{path}: the label map of {split!r:.40} is {label_map!r:.40}, not an object.",
+                f"{path}: the label map of {split} is {label_map!r:.40}, not an object.",
                 "Correct it, or remove it: the label maps of the training are then unknown.",
             )
-    return content
+    return label_maps
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from itertools import islice
 from typing import cast
 
 from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import COMPRESSION_INFO, MAX_SAMPLESPERPIXEL, TiffImageFile
 
 from semseg.codecs.images import MAX_PIXELS
 from semseg.errors import ImageError
 
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 254, 258, 262, 274, 339
-_TILE_SIDES = (322, 323)
+_COMPRESSION, _SAMPLES_PER_PIXEL, _TILE_SIDES, _PLACES = 259, 277, (322, 323), (273, 324)
 _SMALLER, _TRANSPARENCY = 1, 4
 """Bits of NewSubfileType: the page is a smaller copy of another, or says where another is transparent."""
 
@@ -38,9 +38,9 @@ class StoredTiff(TiffImageFile):
     @property
     def unusual_samples(self) -> str:
         """What samples have that are neither 0 to 255 nor 0 to 65535, though Pillow reads them as such; else empty."""
-        if self.mode == "I;16" and self.tag_v2.get(_BITS_PER_SAMPLE) == (12,):
+        if self.mode == "I;16" and self._numbers(_BITS_PER_SAMPLE) == (12,):
             return "12 bits"
-        return "a sign" if _SIGNED in self.tag_v2.get(_SAMPLE_FORMAT, ()) else ""
+        return "a sign" if _SIGNED in self._numbers(_SAMPLE_FORMAT) else ""
 
     def _open(self) -> None:
         """Open the page that is a whole image. Called once."""
@@ -53,7 +53,15 @@ class StoredTiff(TiffImageFile):
 
     def _setup(self) -> None:
         orientation = self.tag_v2.pop(_ORIENTATION, None)
-        super()._setup()
+        self._require_compression()
+        if max(self._numbers(_SAMPLES_PER_PIXEL), default=1) > MAX_SAMPLESPERPIXEL:
+            raise self._unknown_samples()
+        try:
+            super()._setup()
+        except SyntaxError as error:
+            if any(tag in self.tag_v2 for tag in _PLACES):  # there are pixels, of a kind that Pillow does not know
+                raise self._unknown_samples() from error
+            raise
         self._require_tiles()
         self._require_order()
         self.info.pop("exif", None)
@@ -61,6 +69,20 @@ class StoredTiff(TiffImageFile):
             exif = Image.Exif()
             exif[_ORIENTATION] = orientation
             self.info["exif"] = exif.tobytes()
+
+    def _require_compression(self) -> None:
+        for compression in self._numbers(_COMPRESSION):
+            if compression not in COMPRESSION_INFO:
+                raise ImageError(
+                    f"The TIFF file's compression, {compression}, is not read.", "Save it with deflate or LZW."
+                )
+
+    def _unknown_samples(self) -> ImageError:
+        bands, bits = (max(self._numbers(tag), default=1) for tag in (_SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE))
+        return ImageError(
+            f"The TIFF file's samples, {bands} for a pixel, with {bits} bits, are of a kind that is not read.",
+            "Save it as RGB or grey with 8 bits.",
+        )
 
     def _require_tiles(self) -> None:
         """Raise ImageError for tiles that are larger than an image may be: a whole one is decoded at a time."""
@@ -73,7 +95,7 @@ class StoredTiff(TiffImageFile):
 
     def _require_order(self) -> None:
         """Raise ImageError for 16 bits in an order that Pillow takes for another, without an error."""
-        if 16 not in self.tag_v2.get(_BITS_PER_SAMPLE, ()):
+        if 16 not in self._numbers(_BITS_PER_SAMPLE):
             return
         if self._planar_configuration == _SEPARATE_PLANES and not self.use_load_libtiff:
             raise ImageError(
@@ -82,6 +104,11 @@ class StoredTiff(TiffImageFile):
             )
         if self.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
             raise ImageError("The TIFF file has 16 bits in which 0 is white.", "Save it so that 0 is black.")
+
+    def _numbers(self, tag: int) -> tuple[int, ...]:
+        """The integers of a tag, which may have anything else in a spoilt file."""
+        value = self.tag_v2.get(tag, ())
+        return tuple(number for number in (value if isinstance(value, tuple) else (value,)) if isinstance(number, int))
 
     def load_end(self) -> None:
         """Do nothing. Called after decoding; Pillow's own method turns the image."""

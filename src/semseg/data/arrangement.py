@@ -18,13 +18,14 @@ from unicodedata import normalize
 from tqdm import tqdm
 
 from semseg.codecs.conversion import image_to_png, is_cut, mask_to_png
-from semseg.data.files import read_file
+from semseg.data.files import LocalFile, naming
 from semseg.data.image_files import CONVERTED, is_converted
 from semseg.data.matching import matched_stems, naming_hint
+from semseg.data.report import Report
 from semseg.data.strays import KNOWN, nothing_found
 from semseg.data.threads import map_in_order
 from semseg.data.user_folders import UserFolder, find_pair
-from semseg.errors import ChannelError, DataError, ImageError, count_of, first_few, one_line
+from semseg.errors import ChannelError, DataError, count_of, first_few, one_line
 from semseg.files import LONGEST_NAME
 from semseg.machine import usable_cores
 from semseg.sagemaker.log_lines import FOR_PEOPLE
@@ -79,8 +80,12 @@ def arrange(
             made |= _split(images, masks, arrangement.split)
         elif arrangement.suffix or not (images.is_channel and masks.is_channel):
             made |= {name: images, masks_name: masks}
+    problems: list[DataError] = []
     for name, folder in made.items():
-        _make(channel(name), folder, name.endswith("_annotation"), raise_if_stopped)
+        problems += _make(channel(name), folder, name.endswith("_annotation"), raise_if_stopped)
+    if len(problems) == 1:
+        raise problems[0]
+    Report((), tuple(problems), ()).raise_problems()
     return frozenset(made)
 
 
@@ -152,8 +157,8 @@ def _channel_name(stem: str, suffix: str) -> str:
     return name if len(os.fsencode(stem)) + len(_LONGEST_SUFFIX) <= LONGEST_NAME else f"{_digest(stem)}{suffix}"
 
 
-def _make(place: Path, folder: UserFolder, of_masks: bool, raise_if_stopped: Callable[[], None]) -> None:
-    """Make a channel: links to the files, and PNG files of those in other formats."""
+def _make(place: Path, folder: UserFolder, of_masks: bool, raise_if_stopped: Callable[[], None]) -> list[DataError]:
+    """Make a channel: links to the files, and PNG files of those in other formats. Returns what cannot be converted."""
     place.mkdir(parents=True)
     foreign = {stem: path for stem, path in folder.files.items() if is_converted(path)}
     for stem, path in folder.files.items():
@@ -161,11 +166,12 @@ def _make(place: Path, folder: UserFolder, of_masks: bool, raise_if_stopped: Cal
             _link(place / _channel_name(stem, path.suffix), path)
     for path in folder.others:
         _link(place / path.name, path)
-    if foreign:
-        _originals(place).mkdir()
-        for stem, path in foreign.items():
-            _link(_originals(place) / _channel_name(stem, ".png"), path)
-        _convert(place, foreign, mask_to_png if of_masks else image_to_png, raise_if_stopped)
+    if not foreign:
+        return []
+    _originals(place).mkdir()
+    for stem, path in foreign.items():
+        _link(_originals(place) / _channel_name(stem, ".png"), path)
+    return _convert(place, foreign, mask_to_png if of_masks else image_to_png, raise_if_stopped)
 
 
 def _link(place: Path, file: Path) -> None:
@@ -175,27 +181,26 @@ def _link(place: Path, file: Path) -> None:
 
 def _convert(
     place: Path, files: Mapping[str, Path], convert: Callable[[bytes], bytes], raise_if_stopped: Callable[[], None]
-) -> None:
-    """Write the PNG files of files in other formats, by stem."""
+) -> list[DataError]:
+    """Write the PNG files of files in other formats, by stem, and return the problems."""
     kinds = " and ".join(sorted({CONVERTED[path.suffix.lower()] for path in files.values()}))
     logger.info("%d files of %s are converted from %s to PNG.", len(files), place.name, kinds, extra=FOR_PEOPLE)
-
-    cut: list[Path] = []
+    cut: list[str] = []
 
     def write(item: tuple[str, Path]) -> DataError | None:
         stem, path = item
+        file = LocalFile(path, given=str(path))
         try:
-            content = read_file(path, name=one_line(str(path)))
-            (place / _channel_name(stem, ".png")).write_bytes(convert(content))
-            if is_cut(content):
-                cut.append(path)
-        except ImageError as error:
-            return DataError(f"{one_line(str(path))}: {error.message}", error.hint)
+            with naming(file):
+                content = file.read()
+                (place / _channel_name(stem, ".png")).write_bytes(convert(content))
+                if is_cut(content):
+                    cut.append(file.name)
         except DataError as error:
             return error
         return None
 
-    problems = []
+    problems: list[DataError] = []
     with (
         tqdm(desc="Converting images", total=len(files), disable=None, leave=False) as bar,
         closing(map_in_order(write, files.items(), usable_cores(), 2 * usable_cores(), max_bytes=1)) as written,
@@ -205,12 +210,10 @@ def _convert(
             raise_if_stopped()
             if problem:
                 problems.append(problem)
-    if problems:
-        more = f" ({len(problems) - 1} more files cannot be converted.)" if len(problems) > 1 else ""
-        raise DataError(problems[0].message, f"{problems[0].hint}{more}")
     if cut:
         logger.warning(
             "%s: of 16 bits, only the upper 8 are used. If their values end far below 65535, as those of 12 bits do, "
             "stretch them first.",
-            first_few([one_line(str(path)) for path in sorted(cut)]),
+            first_few(sorted(cut)),
         )
+    return problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import TypeVar
@@ -22,6 +23,11 @@ CONVERTED = {".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP", ".bmp": "BMP"}
 
 CONVERTED_MASKS = {suffix: name for suffix, name in CONVERTED.items() if name != "WebP"}
 """Those of masks; WebP is left out, because most of its files have lost the exact values."""
+
+_NOT_READ = re.compile(
+    r"\.(?:gif|hei[cf]|avif|jp2|j2k|jxl|jfif|jpe|psd|exr|hdr|dcm|svg|ico|p[pgbn]m|tga|dng|nef|cr2|arw)", re.IGNORECASE
+)
+"""The suffixes of images in other formats, and of JPEG files with unusual names."""
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
@@ -54,8 +60,8 @@ def without_originals(paths: Iterable[AnyPath]) -> list[AnyPath]:
 def images_among(files: Iterable[Path], suffixes: Container[str]) -> list[Path]:
     """Those of a user's files that have one of the suffixes, without originals.
 
-    Warns as `without_originals` does, and of links with other names that lead nowhere: they may be folders of images.
-    Raises OSError.
+    Warns as `without_originals` and `warn_of_other_formats` do, and of links with other names that lead nowhere: they
+    may be folders of images. Raises OSError.
     """
     found: list[Path] = []
     others: list[Path] = []
@@ -63,7 +69,17 @@ def images_among(files: Iterable[Path], suffixes: Container[str]) -> list[Path]:
         (found if is_named(path, suffixes) else others).append(path)
     if lost := [one_line(str(path)) for path in others if leads_nowhere(path)]:
         logger.warning("Left out, as they are links to what does not exist: %s", first_few(lost))
+    warn_of_other_formats(others)
     return without_originals(found)
+
+
+def warn_of_other_formats(others: Iterable[PurePath]) -> None:
+    """Warn of files that are images by their names, though of formats that are not read."""
+    images = [
+        one_line(str(path)) for path in others if _NOT_READ.fullmatch(path.suffix) and not path.name.startswith(".")
+    ]
+    if images:
+        logger.warning("Left out, as their formats are not read: %s. Convert them to PNG or JPEG.", first_few(images))
 
 
 def files_below(folder: Path, left_out: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:

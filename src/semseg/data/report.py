@@ -23,6 +23,9 @@ MAX_COLORS = 256
 """An image with more colours is a photograph, or a mask that was stored as one."""
 
 _SHOWN = 20
+_FILE = re.compile(r"""line \d+|(['"]).+?\1|.*?\S\.(?:jpe?g|png|tiff?|webp|bmp)(?=[: ])""", re.IGNORECASE)
+"""The name of a file at the beginning of a message, or the line of a manifest; the name may have spaces."""
+
 _PARTICULAR = re.compile(r"\S*[/.]\S*|\d+")
 """What differs between the messages of problems of one kind: names of files, and numbers."""
 
@@ -131,7 +134,7 @@ class Report:
             return None
         kinds: dict[str, list[DataError]] = {}
         for problem in self.problems:
-            kinds.setdefault(_PARTICULAR.sub("", problem.message), []).append(problem)
+            kinds.setdefault(_kind_of(problem.message), []).append(problem)
         lines = [f"{count_of(len(self.problems), 'problem')} in the data:"]
         for alike in list(kinds.values())[:_SHOWN]:
             lines += _lines_of(alike)
@@ -152,12 +155,24 @@ class Report:
             raise error
 
 
+def _kind_of(message: str) -> str:
+    """A message without what differs between those of one kind."""
+    file = _FILE.match(message)
+    return _PARTICULAR.sub("", message[file.end() :] if file else message)
+
+
+def _file_of(message: str) -> str:
+    """The file that a message is about, or its first word."""
+    file = _FILE.match(message)
+    return file[0] if file else message.partition(" ")[0].rstrip(":")
+
+
 def _lines_of(alike: Sequence[DataError]) -> list[str]:
     """Problems of one kind as text: the first, the files of others, a hint."""
     first, *others = alike
     lines = [first.message]
     if others:
-        files = first_few([problem.message.partition(" ")[0].rstrip(":") for problem in others], 3)
+        files = first_few([_file_of(problem.message) for problem in others], 3)
         lines.append(f"  {len(others)} more like this: {files}")
     return [*lines, f"  {first.hint}"] if first.hint else lines
 

@@ -49,7 +49,10 @@ def _quantize(
     read: Callable[[Sequence[Item]], Iterable[Labelled]],
 ) -> Gate:
     if len(items) < 2:
-        raise DataError("int8 needs at least two images: one to calibrate, another to compare.", "Give more images.")
+        raise DataError(
+            f"int8 needs at least two images, one to calibrate, another to compare, not {len(items)}.",
+            "Give more images.",
+        )
     chosen = evenly(range(len(items)), min(CALIBRATION_IMAGES, len(items) // 2))
     calibration = [items[index] for index in chosen]
     others = [item for index, item in enumerate(items) if index not in chosen]

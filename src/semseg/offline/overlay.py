@@ -22,7 +22,7 @@ def write_overlay(image: Path, mask: Path, out: Path, colours: str = "voc") -> N
     colours: one of `palettes.NAMES`. Raises DataError, which names the file, if one cannot be read or decoded, or if
     their sizes differ; UserError if `out` is one of them or cannot be written. A file is written whole or not at all.
     """
-    pair = Pair(LocalFile(image), LocalFile(mask))
+    pair = Pair(LocalFile(image, given=str(image)), LocalFile(mask, given=str(mask)))
     with naming(pair.image):
         pixels = decode_any(pair.image.read())
     with naming(pair.mask):

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from semseg.data.files import File, LocalFile, counts_as_file
-from semseg.data.image_files import CONVERTED, IMAGES, files_below, images_among, is_named, without_originals
+from semseg.data.image_files import (
+    CONVERTED,
+    IMAGES,
+    files_below,
+    images_among,
+    is_named,
+    warn_of_other_formats,
+    without_originals,
+)
 from semseg.data.s3 import ObjectStore
 from semseg.errors import UserError, one_line
 
@@ -58,8 +66,9 @@ def find_images(given: Sequence[str], store: ObjectStore, results: Path) -> list
 def _at(place: str, store: ObjectStore, results: Path, top: Path) -> Iterator[Source]:
     if place.startswith(_S3):
         files = store.files(place)
-        names = map(PurePosixPath, sorted(files))
+        names = [PurePosixPath(name) for name in sorted(files)]
         images = (name for name in names if is_named(name, SUFFIXES) or place.endswith(f"/{name}"))
+        warn_of_other_formats(name for name in names if not place.endswith(f"/{name}"))
         yield from (Source(files[str(name)], name) for name in without_originals(images))
     elif not _is_path(place):
         start = Path(place[: _PATTERN.search(place).start()] + "x").parent  # type: ignore[union-attr]

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import socket
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from semseg.codecs.params import read_params
 from semseg.engines.group import Membership
 from semseg.engines.protocols import Learner
 from semseg.errors import GroupError, Stopped
+from semseg.files import scratch_folder
 from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.absence import explained
 from semseg.training.calls import WATCH_PORT, listening
@@ -54,7 +54,7 @@ def train_in_ranks(checked: Checked, stop: threading.Event, resources: ExitStack
     """
     job = checked.job
     with explained(job.paths, stop):
-        scratch = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-")))
+        scratch = resources.enter_context(scratch_folder())
     place = _meet(job, stop, resources)
     with _ended_together(place.link, job.hosts.current):
         job = with_facts(job, place.facts)

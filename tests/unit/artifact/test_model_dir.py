@@ -281,7 +281,7 @@ def test_label_maps_are_written_and_read_back(tmp_path: Path, write: Write, netw
     write(tmp_path / BEST, network())
     assert describe(tmp_path).label_maps == {}
     label_maps: dict[str, dict[str, Any]] = {"train": {"scale": "3"}, "validation": {"map": {"0": 5, "1": 0}}}
-    write_label_maps(tmp_path, label_maps)
+    write_label_maps(tmp_path, {**label_maps, "other": {"scale": 1}})
     assert describe(tmp_path).label_maps == label_maps
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from small_model import packed
 
+from semseg.artifact.model_dir import write_label_maps
 from semseg.cli import main
 
 EXPECTED = "Give the folder of a model or of a job, or a model.tar.gz"
@@ -39,6 +40,15 @@ def test_a_file_that_is_no_model_is_named_with_what_it_holds(
     assert main([name, "map.json", *options]) == 1
     said = capsys.readouterr().err
     assert said == f"semseg: map.json is no packed model: it holds JSON text. {EXPECTED}, copied whole.\n"
+
+
+def test_the_label_maps_of_the_training_are_shown(small_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label_maps: dict[str, dict[str, Any]] = {"train": {"scale": "3"}, "validation": {"scale": "3"}}
+    write_label_maps(small_dir, label_maps)
+    assert main(["info", str(small_dir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["label_maps"] == label_maps
+    assert main(["info", str(small_dir)]) == 0
+    assert 'label map  train: {"scale": "3"}\nlabel map  validation: {"scale": "3"}\n' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["info", "serve"])

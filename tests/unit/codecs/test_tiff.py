@@ -125,8 +125,41 @@ def test_samples_that_pillow_takes_for_others_are_refused(data: bytes, says: str
     assert says in str(refusal.value)
 
 
+@pytest.mark.parametrize("tag", [258, 259, 277, 339])
+def test_tags_that_are_no_numbers_are_refused(tag: int) -> None:
+    data = tiff(page(IMAGE[..., 0], {258: 8, 339: 1}))
+    entry = struct.pack("<HH", tag, 3)
+    assert data.count(entry) == 1
+    spoilt = data.replace(entry, struct.pack("<HH", tag, 2))  # of type ASCII
+    with pytest.raises(ImageError) as refusal:
+        decode_any(spoilt)
+    assert str(refusal.value).isprintable()
+
+
 def test_signed_values_of_a_mask_are_kept() -> None:
     assert (decode_mask(mask_to_png(tiff(page(MASK, {339: 2})))) == MASK).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            tiff(page(IMAGE.astype(np.float32))),
+            "3 for a pixel, with 32 bits, are of a kind that is not read. Save it as",
+        ),
+        (tiff(page(np.zeros((4, 4, 5), np.uint16))), "5 for a pixel, with 16 bits, are of a kind"),
+        (tiff(page(np.zeros((4, 4, 12), np.uint8))), "12 for a pixel, with 8 bits, are of a kind"),
+        (tiff(page(IMAGE, {259: 34887})), "compression, 34887, is not read. Save it with deflate or LZW."),
+    ],
+    ids=["float", "5 bands", "12 bands", "compression"],
+)
+def test_what_is_not_read_is_not_called_damaged(data: bytes, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    for read in (open_any, mask_to_png):
+        with pytest.raises(ImageError) as refusal:
+            read(data)
+        assert says in str(refusal.value)
+        assert "damaged" not in str(refusal.value)
+    assert not caplog.messages  # of Pillow's
 
 
 @pytest.mark.parametrize(("photometric", "mode"), [(6, "YCbCr"), (8, "LAB")])

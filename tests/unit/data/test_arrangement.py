@@ -247,10 +247,13 @@ def test_files_that_cannot_be_converted_are_named_with_the_reason(paths: Paths, 
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.tif").write_bytes(b"II*\0 no image")
     write_image(tmp_path / "images/b.bmp")
-    for stem in ("a", "b"):
-        write_mask(tmp_path / f"masks/{stem}.png")
-    with pytest.raises(DataError, match=f"{tmp_path}/images/a.tif: The "):
+    write_mask(tmp_path / "masks/a.png")
+    Image.new("RGBA", (8, 6)).save(tmp_path / "masks/b.tif")
+    with pytest.raises(DataError) as refusal:
         arranged(paths, tmp_path)
+    assert refusal.value.message.splitlines()[0] == "2 problems in the data:"
+    for named in (f"\n{tmp_path}/images/a.tif: The image cannot", f"\n{tmp_path}/masks/b.tif: The mask has mode RGBA"):
+        assert named in refusal.value.message
 
 
 def test_a_link_that_leads_nowhere_stays_a_file_that_cannot_be_read(paths: Paths, tmp_path: Path) -> None:

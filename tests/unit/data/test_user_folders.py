@@ -68,6 +68,17 @@ def test_a_link_that_leads_nowhere_is_not_left_out_unnoticed(
         assert [path.name for path in images.others] == ["night"]
 
 
+def test_images_in_formats_that_are_not_read_are_named_in_nested_folders(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a flat folder, `others` has them."""
+    folder = touch(tmp_path / "images", "day/a.jpg", "day/a.txt", "night/b.heic", ".hidden/c.heic", "night/._d.heic")
+    assert found(find_images("train", folder)) == {"day__a": "day/a.jpg"}
+    assert caplog.messages == [
+        f"Left out, as their formats are not read: {folder}/night/b.heic. Convert them to PNG or JPEG."
+    ]
+
+
 @pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("a.tif", "a.bmp"), ("a.TIF", "a.tif")])
 def test_two_files_of_one_name_are_refused(names: tuple[str, str], tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match=r"/a\.\w+ and .*/a\.\w+ have the same name\. Rename one of them\.$"):

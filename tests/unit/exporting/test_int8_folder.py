@@ -13,6 +13,7 @@ from discerning import labelled
 from PIL import Image
 
 from semseg.artifact.gate import Gate
+from semseg.artifact.model_dir import write_label_maps
 from semseg.cli import main
 from semseg.errors import ArtifactError
 from semseg.exporting import int8_folder as module
@@ -78,13 +79,20 @@ def test_of_few_images_half_calibrate(small_dir: Path, tmp_path: Path, asked: As
     assert numbers([image for image, _ in asked.validation]) == [1, 2]
 
 
-def test_annotations_are_read_under_their_label_map(small_dir: Path, tmp_path: Path, asked: Asked) -> None:
+def test_annotations_are_read_under_their_label_map(
+    small_dir: Path, tmp_path: Path, asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
     images, masks = write_images(tmp_path, 6)
     quantize_folder(small_dir, images, masks)
     assert [int(labels[0, 0]) for _, labels in asked.validation] == [1, 0, 2]
     (tmp_path / "given.json").write_text('{"map": {"0": 2, "2": 1}}')
     quantize_folder(small_dir, images, masks, tmp_path / "given.json")
     assert [int(labels[0, 0]) for _, labels in asked.validation] == [2, 255, 0]
+    write_label_maps(small_dir, {"train": {"map": {"0": 1, "1": 2, "2": 0}}})
+    with caplog.at_level("INFO", logger="semseg"):
+        quantize_folder(small_dir, images, masks)
+    assert [int(labels[0, 0]) for _, labels in asked.validation] == [0, 2, 1]
+    assert caplog.messages[-1].startswith("The annotations are read by the label map of the training, {")
     (masks / "label_map.json").write_text('{"map": {"0": 2, "1": 0, "2": 1}}')
     quantize_folder(small_dir, images, masks)
     assert [int(labels[0, 0]) for _, labels in asked.validation] == [2, 1, 0]

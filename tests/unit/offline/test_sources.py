@@ -78,10 +78,24 @@ def test_links_that_lead_nowhere_are_images_or_named(
     for place in ("photos", "photos/**"):
         caplog.clear()
         assert set(paths(store, place)) == found
-        assert caplog.messages == ["Left out, as they are links to what does not exist: photos/night"]
+        assert caplog.messages[0] == "Left out, as they are links to what does not exist: photos/night"
     assert paths(store, "photos/lost.jpg") == ["lost.jpg"]
     with pytest.raises(DataError, match=rf"^photos/lost\.jpg is a link to {here}/photos/nowhere, which does not exist"):
         find_images(["photos/lost.jpg"], store, Path("out"))[0].file.read()
+
+
+def test_images_in_formats_that_are_not_read_are_named(
+    here: Path, store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    (here / "photos/town/h.HEIC").touch()
+    for place in ("photos", "photos/**"):
+        caplog.clear()
+        assert paths(store, place) == ["a.PNG", "b.jpg", "town/c.jpeg", "town/far/d.png"]
+        said = "photos/f.gif, photos/town/h.HEIC. Convert them to PNG or JPEG."
+        assert caplog.messages == [f"Left out, as their formats are not read: {said}"]
+    caplog.clear()
+    assert paths(store, "photos/f.gif", "photos/b.jpg") == ["f.gif", "b.jpg"]
+    assert not caplog.messages
 
 
 def test_the_folder_of_the_results_is_not_searched(here: Path, store: ObjectStore) -> None:
@@ -149,6 +163,19 @@ def test_files_in_other_formats_count_unless_a_copy_is_beside_them(here: Path, s
     assert sorted(paths(store, "photos/**")) == sorted(expected)
     assert paths(store, "photos/*.[tT][iI]*") == ["b.tif", "g.TIFF"]
     assert paths(store, "photos/b.tif") == ["b.tif"]
+
+
+@pytest.mark.usefixtures("photos")
+def test_objects_in_formats_that_are_not_read_are_named(
+    bucket: Any, store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    for key in ("photos/a.gif", "photos/c.heic"):
+        bucket.put_object(Key=key, Body=key.encode())
+    assert paths(store, "s3://bucket/photos") == ["a.jpg", "town/b.png"]
+    assert caplog.messages == ["Left out, as their formats are not read: a.gif, c.heic. Convert them to PNG or JPEG."]
+    caplog.clear()
+    assert paths(store, "s3://bucket/photos/a.gif") == ["a.gif"]
+    assert not caplog.messages
 
 
 @pytest.mark.usefixtures("photos")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import socket
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -48,9 +47,9 @@ def test_a_host_that_cannot_start_its_ranks_says_why_to_the_others(error: Except
     assert found == (said or ["The host algo-2 has ended, or its connection is lost: its log may show why."])
 
 
-@pytest.mark.parametrize(("module", "name"), [(tempfile, "TemporaryDirectory"), (launch, "hello")])
+@pytest.mark.parametrize("name", ["scratch_folder", "hello"])
 def test_a_host_that_cannot_even_call_the_others_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """They wait for it by then."""
     paths = Paths(tmp_path)
@@ -71,7 +70,7 @@ def test_a_host_that_cannot_even_call_the_others_says_why(
         monkeypatch.setattr(calls, "WATCH_PORT", listener.getsockname()[1])
         monkeypatch.setattr(calls, "_TICK", 0.05)
         waiting = pool.submit(gather, listener, first, Hello(NAMES[0], {}, {}), SECONDS, threading.Event())
-        monkeypatch.setattr(module, name, fail)
+        monkeypatch.setattr(launch, name, fail)
         with pytest.raises(OSError, match="No space left"):
             train_in_ranks(checked, threading.Event(), resources, 1 << 20)
         error = waiting.exception(SECONDS)

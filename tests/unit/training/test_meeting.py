@@ -4,52 +4,18 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from three_hosts import GO, NAMES, SECONDS, calling, gathering, hello, hosts
 
 from semseg.errors import GroupError, Stopped
 from semseg.sagemaker.hosts import Hosts
 from semseg.training import calls, meeting
 from semseg.training.failures import RAISED, Failure
 from semseg.training.host_link import HostLink
-from semseg.training.meeting import Hello, call, gather
-
-NAMES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
-SECONDS = 30.0
-GO = threading.Event()
-
-
-def hosts(number: int) -> Hosts:
-    return Hosts(NAMES[number], names=NAMES, interface="lo")
-
-
-def hello(number: int, job: str = "same") -> Hello:
-    return Hello(NAMES[number], {"the job": job}, {"pairs": 10 * number})
-
-
-@pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setattr(calls, "WATCH_PORT", listening.getsockname()[1])
-        monkeypatch.setattr(calls, "_TICK", 0.05)
-        yield listening
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as made:
-        yield made
-
-
-def gathering(pool: ThreadPoolExecutor, listener: socket.socket, stop: threading.Event = GO) -> Future[Any]:
-    return pool.submit(gather, listener, hosts(0), hello(0), SECONDS, stop)
-
-
-def calling(pool: ThreadPoolExecutor, number: int, job: str = "same", stop: threading.Event = GO) -> Future[Any]:
-    return pool.submit(call, hosts(number), hello(number, job), SECONDS, stop)
+from semseg.training.meeting import call, gather
 
 
 def test_all_hosts_meet_and_learn_each_others_facts(pool: ThreadPoolExecutor, listener: socket.socket) -> None:
