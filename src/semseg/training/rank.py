@@ -155,22 +155,26 @@ def _train(
         LOGGER.setLevel(logging.INFO)
     run = assemble(checked, resources, group, task.scratch / SHOWN)
     del checked, checkpoint
-    progress = fit(run, stop, feed)
-    if group.rank == 0:
-        save_last(run, stop)
+    with _stopped_together(group):
+        progress = fit(run, stop, feed)
+        if group.rank == 0:
+            save_last(run, stop)
     return progress.to_json(), stop.is_set()
 
 
 @contextmanager
 def _stopped_together(group: Group) -> Iterator[None]:
-    """Raises Stopped on all ranks if the block does so on one of them, for which the others would wait. Collective."""
-    stopped = False
+    """Raises Stopped on all ranks if the block does so on one of them, for which the others would wait.
+
+    Collective: those that have done what is in the block wait for one that hangs in it, and so notice that.
+    """
+    stopped: Stopped | None = None
     try:
         yield
-    except Stopped:
-        stopped = True
-    if group.any(stopped):
-        raise Stopped
+    except Stopped as own:
+        stopped = own
+    if group.any(stopped is not None):
+        raise stopped or Stopped
 
 
 def _reopen(task: RankTask, trainer: Trainer, store: ObjectStore) -> Job:
