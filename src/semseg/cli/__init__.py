@@ -7,10 +7,13 @@ needs when called, so that no command waits for another's imports.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from types import FrameType
 
 from semseg.cli import completion, datasets, jobs, models, offline, weights
 from semseg.cli.parser import Parser, did_you_mean
@@ -35,6 +38,9 @@ COMMANDS = (
     datasets.add_overlay,
     completion.add_completion,
 )
+
+_ENDING_SECONDS = 5.0
+"""How long a command that a signal ends may take before another signal ends what it still does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,13 +67,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _exit_on_signals() -> None:
-    """From now on SIGTERM, and SIGHUP unless it is ignored, as by `nohup`, exit, which removes temporary files.
+    """From now on SIGINT, SIGHUP and SIGTERM raise what ends the command; the first two unless they are ignored, as by
+    `nohup`.
 
-    Besides, the first process of a container ignores SIGTERM unless it is handled.
+    Several may come at once, as when a terminal is closed. Those after the first are ignored for a while: they would
+    interrupt what removes temporary files and waits for files that threads write.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    ending_since = -math.inf
+
+    def end(number: int, _: FrameType | None) -> None:
+        nonlocal ending_since
+        if time.monotonic() < ending_since + _ENDING_SECONDS:
+            return
+        ending_since = time.monotonic()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)  # in any case: the first process of a container ignores it unless it is handled
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def _say(error: object) -> None:

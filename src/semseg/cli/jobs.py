@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semseg.cli.config_file import FromFile
@@ -134,10 +133,9 @@ def add_check(commands: Commands) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    import tempfile
-
     from semseg.data.arrangement import Arrangement
     from semseg.data.user_paths import with_user_paths
+    from semseg.files import scratch_folder
     from semseg.reporting.data_report import as_json, as_text, require_new, write_label_map
     from semseg.reporting.wrapping import fitted, say
     from semseg.training.recipe import check
@@ -150,8 +148,8 @@ def _check(arguments: argparse.Namespace) -> int:
         require_splits(channels, bool(arguments.split))
     elif not _is_laid_out(Paths.from_environment(os.environ)):
         raise _nothing_to("check")
-    with tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
-        paths = Paths(Path(scratch)) if channels else Paths.from_environment(os.environ)
+    with scratch_folder() as scratch:
+        paths = Paths(scratch) if channels else Paths.from_environment(os.environ)
         with with_user_paths(paths, channels) as renamed:
             _lay_out(paths, channels, hyperparameters, Arrangement(arguments.suffix, arguments.split or 0.0))
             report = check(paths).renamed(renamed)

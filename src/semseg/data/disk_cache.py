@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
+
+from semseg.files import scratch_folder
 
 logger = logging.getLogger("semseg")
 
@@ -21,6 +23,7 @@ class DiskCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._resources = ExitStack()
         self._directory: Path | None = None
         self._space = 0
         self._full = False
@@ -50,14 +53,13 @@ class DiskCache:
 
     def close(self) -> None:
         """Remove the directory."""
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        self._resources.close()
 
     def _reserve(self, size: int) -> Path | None:
         """Reserve `size` bytes and return the directory; None if there is not enough space."""
         if self._directory is None:
             try:
-                self._directory = Path(tempfile.mkdtemp(prefix="semseg-cache-"))
+                self._directory = self._resources.enter_context(scratch_folder())
                 self._space = shutil.disk_usage(self._directory).free // 2
             except OSError as error:
                 self._stop_caching(f"{error.strerror}")

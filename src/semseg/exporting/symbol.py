@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from semseg.artifact.model_dir import ModelDescription
 from semseg.codecs.params import read_params
 from semseg.engines.choose import MXNET
 from semseg.errors import UserError
-from semseg.files import replacing
+from semseg.files import replacing, scratch_folder
 
 SYMBOL = "-symbol.json"
 _PARAMS = "-0000.params"
@@ -34,9 +33,9 @@ def write_symbol(model: ModelDescription, path: Path) -> Path:
 
     params = path.with_name(path.name.removesuffix(SYMBOL) + _PARAMS)
     arrays = read_params(model.params)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    with scratch_folder(path.parent) as scratch:
         written = symbol.write_symbol(
-            model.network, model.backbone, model.num_classes, arrays, str(model.params), Path(scratch)
+            model.network, model.backbone, model.num_classes, arrays, str(model.params), scratch
         )
         for source, target in zip(written, (path, params), strict=True):
             with replacing(target) as temporary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from semseg.data.s3 import ObjectStore
 from semseg.engines.group import ALONE, Group, shared_by
 from semseg.engines.protocols import Learner
 from semseg.errors import Stopped
+from semseg.files import scratch_folder
 from semseg.reporting.data_report import write_report
 from semseg.reporting.events import Emit, Event
 from semseg.sagemaker.hyperparameters import Hyperparameters
@@ -82,8 +82,8 @@ def check_job(paths: Paths, stop: threading.Event, folder: JobFolder | None, res
     anything to save.
     """
     store = resources.enter_context(ObjectStore(stop=stop.is_set))
-    scratch = resources.enter_context(tempfile.TemporaryDirectory(prefix="semseg-"))
-    job = open_job(paths, folder, store, Path(scratch))
+    scratch = resources.enter_context(scratch_folder())
+    job = open_job(paths, folder, store, scratch)
     settings, inputs = job.settings, job.inputs
     checkpoint = job.checkpoints.newest() if job.checkpoints else None
     ended = bool(checkpoint and checkpoint.progress.ended)

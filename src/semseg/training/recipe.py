@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
 from semseg.errors import ChannelError
+from semseg.files import scratch_folder
 from semseg.sagemaker.channels import read_channels
 from semseg.sagemaker.log_lines import FOR_PEOPLE, LOGGER
 from semseg.sagemaker.paths import Paths
@@ -41,8 +40,8 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
     with ExitStack() as resources:
         with explained(paths, stop):
             checked = check_job(paths, stop, folder, resources)
+            log_division(checked.job)
         job, report = checked.job, checked.report
-        log_division(job)
         if job.ranks.size > 1:
             checked = replace(checked, checkpoint=None)  # which rank 0 reads again
             prepared = time.time()
@@ -69,7 +68,7 @@ def check(paths: Paths) -> Report:
                 f"The channel {split.name} is in Pipe mode: only training can read it.",
                 "To check its data, give the augmented manifest in File mode.",
             )
-    with ObjectStore() as store, tempfile.TemporaryDirectory(prefix="semseg-") as scratch:
-        inputs = open_channels(channels, settings, store, Path(scratch))
+    with ObjectStore() as store, scratch_folder() as scratch:
+        inputs = open_channels(channels, settings, store, scratch)
         report = check_inputs(inputs.splits, settings.workers)
         return replace(report, image_scale=scale_note(report.splits, settings))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,6 +179,36 @@ def test_a_reader_of_the_output_may_end_first(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize(("seconds", "end"), [(3600, "done\n"), (0, "")], ids=["soon", "later"])
+def test_a_second_signal_ends_what_the_first_has_begun_to_end_only_later(
+    number: signal.Signals, seconds: float, end: str
+) -> None:
+    code = (
+        "import sys, time, semseg.cli as cli\n"
+        "def run(_):\n"
+        "    try:\n        print('running', flush=True)\n        time.sleep(60)\n"
+        "    finally:\n        print('ending', flush=True)\n        sys.stdin.readline()\n        print('done')\n"
+        "def add(commands): commands.add_parser('wait').set_defaults(run=run)\n"
+        f"cli.COMMANDS, cli._ENDING_SECONDS = (add,), {seconds}\n"
+        "sys.exit(cli.main(['wait']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(number)
+        if seconds:
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+        assert process.stdout.read() == end
+        assert process.wait(timeout=60) == 128 + number
 
 
 def test_a_misspelled_option_is_named_rather_than_the_one_that_it_stands_for(

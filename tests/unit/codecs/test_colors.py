@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from collections import Counter
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from png_chunks import chunk, png_row
 
 from semseg.codecs.colors import color_name, decode_colors, decode_indices, main_colors, parse_color, value_colors
 from semseg.codecs.images import open_image
@@ -46,17 +45,6 @@ def indexed(indices: UInt8, *colors: int) -> Image.Image:
     image = Image.fromarray(indices)
     image.putpalette(channels(*colors).tobytes())
     return image
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def png(width: int, depth: int, colour: int, row: bytes, *others: bytes) -> bytes:
-    """A PNG file of one row."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(others) + body
 
 
 @pytest.mark.parametrize(
@@ -123,12 +111,12 @@ def test_palettes_of_few_bits(depth: int) -> None:
     samples: UInt8 = (np.arange(16) % (1 << depth)).astype(np.uint8)
     bits = np.unpackbits(samples[:, None], axis=1)[:, 8 - depth :]
     palette = channels(*range(100, 100 + (1 << depth))).tobytes()
-    data = png(16, depth, 3, np.packbits(bits).tobytes(), chunk(b"PLTE", palette))
+    data = png_row(16, depth, 3, np.packbits(bits).tobytes(), chunk(b"PLTE", palette))
     np.testing.assert_array_equal(decode_colors(data, {100 + n: n for n in range(16)}, 99)[0], samples)
 
 
 def test_an_index_without_a_colour_is_unlisted() -> None:
-    data = png(3, 8, 3, bytes([0, 1, 200]), chunk(b"PLTE", channels(0, GREEN).tobytes()))
+    data = png_row(3, 8, 3, bytes([0, 1, 200]), chunk(b"PLTE", channels(0, GREEN).tobytes()))
     assert decode_colors(data, {0: 0, GREEN: 1}, 9).tolist() == [[0, 1, 9]]
 
 
@@ -139,9 +127,9 @@ def test_two_indices_of_one_colour_are_one_class() -> None:
 
 SIXTEEN_BITS = [
     encode(Image.fromarray(np.array([[5, 300]], np.uint16))),
-    png(2, 16, 2, bytes(12)),
-    png(2, 16, 4, bytes(8)),
-    png(2, 16, 6, bytes(16)),
+    png_row(2, 16, 2, bytes(12)),
+    png_row(2, 16, 4, bytes(8)),
+    png_row(2, 16, 6, bytes(16)),
 ]
 
 
@@ -222,7 +210,7 @@ class TestValueColors:
 
     @pytest.mark.parametrize("depth", [1, 2, 4])
     def test_grey_of_few_bits_has_none_as_its_values_are_open(self, depth: int) -> None:
-        assert value_colors(open_image(png(8, depth, 0, bytes(depth)))) is None
+        assert value_colors(open_image(png_row(8, depth, 0, bytes(depth)))) is None
 
     def test_nothing_is_decoded(self) -> None:
         data = encode(indexed(LABELS, RED))
@@ -232,7 +220,7 @@ class TestValueColors:
 
     @pytest.mark.parametrize("body", [b"", b"ab", bytes(3 * 300)])
     def test_a_palette_of_an_odd_size_is_no_error(self, body: bytes) -> None:
-        colors = value_colors(open_image(png(1, 8, 3, b"\0", chunk(b"PLTE", body))))
+        colors = value_colors(open_image(png_row(1, 8, 3, b"\0", chunk(b"PLTE", body))))
         assert colors is not None
         assert (colors >= 0).sum() == min(256, len(body) // 3)
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngImageFile
+from png_chunks import chunk, png
 
 from semseg.codecs.images import (
     decode_image,
@@ -36,15 +37,6 @@ def encode(image: Image.Image | UInt8, kind: str = "PNG", **options: object) -> 
     file = io.BytesIO()
     (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
     return file.getvalue()
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *others: bytes) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(others) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def smooth(height: int = 48, width: int = 64) -> UInt8:

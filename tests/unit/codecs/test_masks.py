@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from png_chunks import chunk, png_row
 
 from semseg.codecs.masks import decode_mask, encode_mask
 from semseg.errors import ImageError, TooLargeError
@@ -30,17 +29,6 @@ def palette_image(labels: UInt8) -> Image.Image:
     image.putpalette(np.random.default_rng(1).integers(0, 256, 768).astype(np.uint8).tobytes())
     assert image.mode == "P"
     return image
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def png(width: int, depth: int, colour: int, row: bytes, *others: bytes) -> bytes:
-    """A PNG file of one row."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(others) + body
 
 
 @pytest.mark.req("R25", "R26", "R29")
@@ -78,7 +66,7 @@ def test_few_bits_give_the_stored_samples(depth: int, colour: int) -> None:
     bits = np.unpackbits(samples[:, None], axis=1)[:, 8 - depth :]
     palette = [chunk(b"PLTE", bytes(range(3 << depth)))] if colour == 3 else []
     np.testing.assert_array_equal(
-        decode_mask(png(16, depth, colour, np.packbits(bits).tobytes(), *palette))[0], samples
+        decode_mask(png_row(16, depth, colour, np.packbits(bits).tobytes(), *palette))[0], samples
     )
 
 
@@ -86,7 +74,7 @@ def test_few_bits_give_the_stored_samples(depth: int, colour: int) -> None:
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_few_bits_of_grey_are_what_the_mask_is_in_8_bits_if_asked_for(depth: int) -> None:
     samples: UInt8 = (np.arange(16) % (1 << depth)).astype(np.uint8)
-    data = png(16, depth, 0, np.packbits(np.unpackbits(samples[:, None], axis=1)[:, 8 - depth :]).tobytes())
+    data = png_row(16, depth, 0, np.packbits(np.unpackbits(samples[:, None], axis=1)[:, 8 - depth :]).tobytes())
     mask = decode_mask(data, spread={depth})
     np.testing.assert_array_equal(mask, np.asarray(Image.open(io.BytesIO(data)).convert("L")))
     assert mask.dtype == np.uint8
@@ -127,7 +115,7 @@ def test_sixteen_bit_grey_of_large_values_is_refused() -> None:
 @pytest.mark.parametrize(("colour", "samples", "name"), [(2, 3, "RGB"), (4, 2, "LA"), (6, 4, "RGBA")])
 def test_sixteen_bit_colour_is_refused(colour: int, samples: int, name: str) -> None:
     with pytest.raises(ImageError, match=f"mode 16-bit {name}"):
-        decode_mask(png(1, 16, colour, b"\0\x01" * samples))
+        decode_mask(png_row(1, 16, colour, b"\0\x01" * samples))
 
 
 def test_jpeg_is_refused_by_name() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from counted_calls import counted_calls
 from PIL import Image
+from png_chunks import chunk
 
 from semseg.codecs.images import decode_image, exif_swaps_sides, verify_image
 from semseg.codecs.segments import inflates_to
@@ -32,10 +33,6 @@ def encode(kind: str, **options: object) -> bytes:
 JPEG, PROGRESSIVE, PNG = encode("JPEG"), encode("JPEG", progressive=True), encode("PNG")
 SCAN = JPEG.index(b"\xff\xda") + 14
 NEXT = PROGRESSIVE.index(b"\xff\xc4", PROGRESSIVE.index(b"\xff\xda"))
-
-
-def chunk(name: bytes, body: bytes = b"") -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def segment(code: int, body: bytes) -> bytes:
@@ -142,16 +139,8 @@ def test_what_follows_the_end_of_a_png_s_data_is_not_unpacked() -> None:
     row = zlib.compress(bytes(101))
 
     def png(behind: int) -> bytes:
-        parts = [
-            (b"IHDR", struct.pack(">IIBBBBB", 100, 100, 8, 0, 0, 0, 0)),
-            (b"IDAT", row + bytes(behind)),
-            (b"IEND", b""),
-        ]
-        chunks = (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-            for name, data in parts
-        )
-        return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100, 100, 8, 0, 0, 0, 0))
+        return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", row + bytes(behind)) + chunk(b"IEND")
 
     assert not inflates_to(png(0), 100 * 101)
     assert steps_of(lambda: inflates_to(png(20 << 20), 100 * 101)) <= steps_of(lambda: inflates_to(png(0), 100 * 101))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from image_files import good_images
 from PIL import Image
+from png_chunks import chunk
 
 from semseg.codecs.colors import decode_colors, decode_indices, main_colors
 from semseg.codecs.images import decode_image, decode_reduced, open_image, verify_image
@@ -25,10 +26,6 @@ NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3)).astype(np.uint8)
 LABELS = (np.indices((17, 23)).sum(0) % 5).astype(np.uint8)
 
 Read = Callable[[bytes], object]
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:

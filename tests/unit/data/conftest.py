@@ -40,6 +40,15 @@ def write_pair(tmp_path: Path) -> PairWriter:
 
 
 @pytest.fixture
+def channels(tmp_path: Path) -> tuple[Path, Path]:
+    """Empty folders of images and of their masks."""
+    images, masks = tmp_path / "train", tmp_path / "train_annotation"
+    images.mkdir()
+    masks.mkdir()
+    return images, masks
+
+
+@pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The temporary directory of the process, empty."""
     (tmp_path / "temporary").mkdir()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_masks import colored, mask
 
 from semseg.data import check as check_module
 from semseg.data.check import check
@@ -18,7 +19,6 @@ from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing, Pair, list_pairs
 from semseg.data.report import Report, SplitReport
 from semseg.errors import DataError, Stopped
-from semseg.types import UInt8
 
 PairWriter = Callable[..., Pair]
 
@@ -47,19 +47,6 @@ def path_of(file: File) -> Path:
 
 def store(file: File, image: Image.Image) -> None:
     image.save(path_of(file), "PNG")
-
-
-def mask(*values: int) -> UInt8:
-    pixels = np.zeros(80, np.uint8)
-    pixels[: len(values)] = values
-    return pixels.reshape(8, 10)
-
-
-def colored(*colors: tuple[int, int, int]) -> UInt8:
-    """A mask of 8 x 10 pixels, black but for its first."""
-    pixels = np.zeros((80, 3), np.uint8)
-    pixels[: len(colors)] = np.array(colors).reshape(-1, 3)
-    return pixels.reshape(8, 10, 3)
 
 
 @pytest.mark.req("R15", "R20")

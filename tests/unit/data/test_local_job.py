@@ -3,11 +3,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from killed import Killed, killed_at
 
 from semseg.data.local_job import is_foreign, is_laid_out_for, lay_out
 from semseg.data.s3 import ObjectStore
@@ -87,34 +86,18 @@ def test_it_knows_what_a_job_was_laid_out_from(data: Path, tmp_path: Path, monke
         assert not is_foreign(paths)
 
 
-class Killed(BaseException):
-    """The process is gone: nothing of it is heard any more."""
-
-
-def test_killed_at_any_moment_it_can_be_called_again(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_at_any_moment_it_can_be_called_again(data: Path, tmp_path: Path) -> None:
     """As while it removes what was downloaded for an earlier call: what is left would not be known as its own."""
+    methods = ((Path, "mkdir"), (Path, "rename"), (Path, "write_text"), (os, "unlink"), (os, "rmdir"))
     for moment in itertools.count(1):
-        job, moments = tmp_path / f"job {moment}", itertools.count(1)
+        job = tmp_path / f"job {moment}"
         lay(job, {"train": data / "images", "validation": data / "my.manifest"})
-
-        def killable(method: Any, moments: Iterator[int] = moments, kill_at: int = moment) -> Any:
-            def call(*arguments: Any, **options: Any) -> Any:
-                if next(moments) >= kill_at:
-                    raise Killed
-                return method(*arguments, **options)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for owner, name in ((Path, "mkdir"), (Path, "rename"), (Path, "write_text"), (os, "unlink"), (os, "rmdir")):
-                patch.setattr(owner, name, killable(getattr(owner, name)))
-            try:
+        try:
+            with killed_at(moment, *methods):
                 lay(job, {"train": data / "my.manifest"})
-                break
-            except Killed:
-                pass
+            break
+        except Killed:
+            pass
         paths = lay(job, {"train": data / "my.manifest"})
         assert sorted(path.name for path in job.iterdir()) == ["input"]
         assert [path.name for path in paths.channel("").iterdir()] == ["train"]

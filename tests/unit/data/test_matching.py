@@ -13,14 +13,6 @@ TIFF = b"II*\0\x08\0\0\0"
 NFC, NFD = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
 
 
-@pytest.fixture
-def channels(tmp_path: Path) -> tuple[Path, Path]:
-    images, masks = tmp_path / "train", tmp_path / "train_annotation"
-    images.mkdir()
-    masks.mkdir()
-    return images, masks
-
-
 def matched(channels: tuple[Path, Path], images: list[str], masks: list[str], suffix_helps: bool = False) -> Matches:
     image_of, mask_of = (
         {Path(name).stem: directory / name for name in names}

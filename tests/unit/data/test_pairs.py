@@ -10,14 +10,6 @@ from semseg.data.pairs import Listing, Pair, evenly, list_pairs
 from semseg.errors import ChannelError, DataError
 
 
-@pytest.fixture
-def channels(tmp_path: Path) -> tuple[Path, Path]:
-    images, masks = tmp_path / "train", tmp_path / "train_annotation"
-    images.mkdir()
-    masks.mkdir()
-    return images, masks
-
-
 def listing(channels: tuple[Path, Path], images: list[str], masks: list[str]) -> Listing:
     for directory, names in zip(channels, (images, masks), strict=True):
         for name in names:

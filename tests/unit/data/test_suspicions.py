@@ -4,15 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from small_masks import colored, mask
 
 from semseg.data.check import check
 from semseg.data.ground_truth import ColorMap
 from semseg.data.label_map import parse_label_map
 from semseg.data.pairs import Listing, Pair, list_pairs
 from semseg.data.report import Report
-from semseg.types import UInt8
 
 PairWriter = Callable[..., Pair]
 
@@ -22,19 +21,6 @@ def report_of(root: Path, num_classes: int = 3, source: dict[str, Any] | None = 
     names = [name for name in ("train", "validation", "test") if (root / name).exists()]
     splits = [(list_pairs(name, root / name, root / f"{name}_annotation"), label_map) for name in names]
     return check(splits, workers=0)
-
-
-def mask(*values: int) -> UInt8:
-    pixels = np.zeros(80, np.uint8)
-    pixels[: len(values)] = values
-    return pixels.reshape(8, 10)
-
-
-def colored(*colors: tuple[int, int, int]) -> UInt8:
-    """A mask of 8 x 10 pixels, black but for its first."""
-    pixels = np.zeros((80, 3), np.uint8)
-    pixels[: len(colors)] = np.array(colors).reshape(-1, 3)
-    return pixels.reshape(8, 10, 3)
 
 
 HALF = mask(*[1] * 20, *[2] * 20)

@@ -63,6 +63,18 @@ def test_no_more_is_held_than_allowed_or_else_one_item(size: int, most: int) -> 
     assert 1 <= peak <= most
 
 
+def failing(stage: int, error: BaseException) -> Stages[int, int, int, int]:
+    """Stages of which one raises an error for the item 2."""
+
+    def fails(item: int) -> int:
+        if item == 2:
+            raise error
+        return item
+
+    first, second, third = (fails if stage == number else same for number in range(3))
+    return Stages(first, second, third, lambda _: 1)
+
+
 @pytest.mark.parametrize("stage", [0, 1, 2])
 @pytest.mark.parametrize(
     ("error", "text"),
@@ -73,14 +85,7 @@ def test_no_more_is_held_than_allowed_or_else_one_item(size: int, most: int) -> 
     ],
 )
 def test_an_error_ends_its_item_alone(stage: int, error: Exception, text: str) -> None:
-    def fails(item: int) -> int:
-        if item == 2:
-            raise error
-        return item
-
-    first, second, third = (fails if stage == number else same for number in range(3))
-    stages = Stages(first, second, third, lambda _: 1)
-    results = [result for _, result in pipeline.run(stages, range(5), 100, 2)]
+    results = [result for _, result in pipeline.run(failing(stage, error), range(5), 100, 2)]
     assert isinstance(results[2], UserError)
     assert str(results[2]).startswith(text)
     assert results[:2] + results[3:] == [0, 1, 3, 4]
@@ -91,14 +96,7 @@ def test_an_error_ends_its_item_alone(stage: int, error: Exception, text: str) -
     "error", [DiskFullError("/out"), ArtifactError("NaN"), ValueError("a bug"), KeyboardInterrupt()]
 )
 def test_other_errors_end_the_run_and_its_threads(stage: int, error: BaseException) -> None:
-    def fails(item: int) -> int:
-        if item == 2:
-            raise error
-        return item
-
-    first, second, third = (fails if stage == number else same for number in range(3))
-    stages = Stages(first, second, third, lambda _: 1)
-    run = pipeline.run(stages, range(5), 100, 2)
+    run = pipeline.run(failing(stage, error), range(5), 100, 2)
     with pytest.raises(type(error)):
         list(run)
     assert not [thread for thread in threading.enumerate() if "semseg-offline" in thread.name]

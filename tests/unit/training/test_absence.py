@@ -5,51 +5,23 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
+from three_hosts import GO, NAMES, SECONDS, calling, gathering
 
 from semseg.errors import DataError, GroupError, HyperparameterError, Stopped
-from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.paths import Paths
 from semseg.training import absence, calls
 from semseg.training.absence import explained
-from semseg.training.meeting import Hello, call, gather
-
-NAMES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
-SECONDS = 30.0
-GO = threading.Event()
 
 
 @pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """The socket of the first host."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setattr(calls, "WATCH_PORT", listening.getsockname()[1])
-        monkeypatch.setattr(absence, "listening", lambda *_: listening.dup())
-        monkeypatch.setattr(calls, "_TICK", 0.02)
-        yield listening
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as made:
-        yield made
-
-
-def hosts(number: int) -> Hosts:
-    return Hosts(NAMES[number], names=NAMES, interface="lo")
-
-
-def gathering(pool: ThreadPoolExecutor, listener: socket.socket) -> Future[Any]:
-    return pool.submit(gather, listener, hosts(0), Hello(NAMES[0], {}, {}), SECONDS, GO)
-
-
-def calling(pool: ThreadPoolExecutor, number: int) -> Future[Any]:
-    return pool.submit(call, hosts(number), Hello(NAMES[number], {}, {}), SECONDS, GO)
+def listener(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
+    """The socket of the first host, also where it cannot take part."""
+    monkeypatch.setattr(absence, "listening", lambda *_: listener.dup())
+    return listener
 
 
 def prepare(folder: Path, number: int, ended: BaseException, stop: threading.Event = GO, minutes: str = "0.5") -> None:

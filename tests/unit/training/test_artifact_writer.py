@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import Killed, killed_at
 
 from semseg.artifact import model_dir
 from semseg.errors import DiskFullError
@@ -53,10 +54,6 @@ FILES = (
 NAMES = ("background", "scratch", "dent")
 
 
-class Killed(BaseException):
-    """Ends the run without cleanup, as if the process were killed."""
-
-
 def an_earlier_model(directory: Path) -> None:
     directory.mkdir()
     for name in FILES:
@@ -69,29 +66,18 @@ def writer(directory: Path, **more: Any) -> ArtifactWriter:
 
 
 @pytest.mark.parametrize("name", ["model_best.params", "model_algo-1"])
-def test_killed_at_any_moment_it_leaves_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_killed_at_any_moment_it_leaves_one_model(tmp_path: Path, name: str) -> None:
     """There are always parameters to serve, and no file of the other run that describes them."""
     states = set()
     for moment in itertools.count(1):
-        directory, moments = tmp_path / str(moment), itertools.count(1)
+        directory = tmp_path / str(moment)
         an_earlier_model(directory)
-
-        def killable(method: Any, moments: Iterator[int] = moments, kill_at: int = moment) -> Any:
-            def call(*arguments: Any, **options: Any) -> Any:
-                if next(moments) >= kill_at:
-                    raise Killed
-                return method(*arguments, **options)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for method in ("unlink", "replace"):
-                patch.setattr(Path, method, killable(getattr(Path, method)))
-            try:
+        try:
+            with killed_at(moment, (Path, "unlink"), (Path, "replace")):
                 writer(directory).save(name, new)
-                break
-            except Killed:
-                pass
+            break
+        except Killed:
+            pass
         found = {path.name: path.read_text() for path in directory.iterdir() if not path.name.endswith(".partial")}
         served = next(file for file in ("model_best.params", "model_algo-1") if file in found)
         others = {found[file][:3] for file in found.keys() - {"model_best.params", "model_algo-1"}}

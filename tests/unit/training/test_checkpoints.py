@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from killed import Killed
 
 from semseg.codecs.params import read_params, write_params
 from semseg.errors import DiskFullError, HyperparameterError, UserError
@@ -268,10 +269,6 @@ def test_a_directory_that_cannot_be_used_is_an_error_at_once(tmp_path: Path) -> 
 
 
 # A run that is killed
-
-
-class Killed(BaseException):
-    """Ends the run without cleanup, as if the process were killed."""
 
 
 @dataclass(frozen=True)

@@ -4,52 +4,18 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from three_hosts import GO, NAMES, SECONDS, calling, gathering, hello, hosts
 
 from semseg.errors import GroupError, Stopped
 from semseg.sagemaker.hosts import Hosts
 from semseg.training import calls, meeting
 from semseg.training.failures import RAISED, Failure
 from semseg.training.host_link import HostLink
-from semseg.training.meeting import Hello, call, gather
-
-NAMES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
-SECONDS = 30.0
-GO = threading.Event()
-
-
-def hosts(number: int) -> Hosts:
-    return Hosts(NAMES[number], names=NAMES, interface="lo")
-
-
-def hello(number: int, job: str = "same") -> Hello:
-    return Hello(NAMES[number], {"the job": job}, {"pairs": 10 * number})
-
-
-@pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setattr(calls, "WATCH_PORT", listening.getsockname()[1])
-        monkeypatch.setattr(calls, "_TICK", 0.05)
-        yield listening
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as made:
-        yield made
-
-
-def gathering(pool: ThreadPoolExecutor, listener: socket.socket, stop: threading.Event = GO) -> Future[Any]:
-    return pool.submit(gather, listener, hosts(0), hello(0), SECONDS, stop)
-
-
-def calling(pool: ThreadPoolExecutor, number: int, job: str = "same", stop: threading.Event = GO) -> Future[Any]:
-    return pool.submit(call, hosts(number), hello(number, job), SECONDS, stop)
+from semseg.training.meeting import call, gather
 
 
 def test_all_hosts_meet_and_learn_each_others_facts(pool: ThreadPoolExecutor, listener: socket.socket) -> None:
@@ -220,3 +186,25 @@ def test_what_the_first_host_says_as_soon_as_it_has_begun_is_not_lost(listener: 
         assert link.poll() == []
     assert link.verdict == failure
     link.close()
+
+
+def test_a_host_that_is_stopped_when_the_first_one_has_just_begun_takes_part(listener: socket.socket) -> None:
+    """The others would take it for lost; the ranks will stop together."""
+    stop, facts = threading.Event(), {NAMES[0]: {"pairs": 0}, NAMES[1]: {"pairs": 10}}
+
+    def first() -> None:
+        called, _ = listener.accept()
+        with called, called.makefile() as lines:
+            assert "hello" in json.loads(lines.readline())
+            stop.set()
+            assert json.loads(lines.readline()) == {"stop": True}
+            called.sendall(json.dumps({"start": facts}).encode() + b"\n")
+            assert lines.read() == ""
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(first)
+        peer, found = call(hosts(1), hello(1), SECONDS, stop)
+        assert found == facts
+        assert not peer.closed
+        peer.close()
+        ended.result(SECONDS)

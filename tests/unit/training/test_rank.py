@@ -3,14 +3,18 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from thread_group import ThreadGroup, as_ranks
 
-from semseg.engines.group import Membership
+from semseg.engines.group import ALONE, Group, Membership
 from semseg.errors import DataError, Stopped
 from semseg.sagemaker.hosts import Hosts
 from semseg.training import rank
@@ -23,8 +27,16 @@ class Task:
 
     membership = Membership(0, 2, "127.0.0.1", 0, None, "lo", 1.0)
     hosts = Hosts("algo-1")
+    settings = SimpleNamespace(engine="torch", precision_dtype="float32")
+    gpu = False
     name = "Rank 0 of 2 (on algo-1)"
     scratch = Path()
+
+
+def trainer_in(groups: Sequence[Group] | Mapping[int, Group]) -> Any:
+    """What trains a rank, and joins its group of these."""
+    engine = SimpleNamespace(join=lambda membership, _: groups[membership.rank])
+    return SimpleNamespace(engine=engine, device=None)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +100,35 @@ def test_what_a_rank_keeps_for_a_while_goes_with_the_job(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(rank, "_reopen", reopen)
+    monkeypatch.setattr(rank, "rank_trainer", lambda *_: trainer_in([ALONE]))
     task: Any = Task()
     task.scratch = tmp_path
     with ExitStack() as resources, pytest.raises(DataError):
         rank._train(task, None, threading.Event(), resources, Feed(("Rank 0",)))
     assert Path(kept[0]).parent == tmp_path
+
+
+def test_a_stop_while_one_rank_lists_its_files_stops_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is noticed between two lines of a manifest, so that others may have listed theirs and wait for this rank."""
+    groups: dict[int, ThreadGroup] = {}
+
+    def reopen(task: Any, *_: Any) -> Any:
+        if task.membership.rank:
+            raise Stopped
+        return SimpleNamespace(checkpoints=None)
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(rank, "_reopen", reopen)
+    monkeypatch.setattr(rank, "rank_trainer", lambda *_: trainer_in(groups))
+    monkeypatch.setattr(rank, "assemble", lambda _, __, group, ___: group.barrier())
+
+    with ExitStack() as resources:
+
+        def work(group: ThreadGroup) -> None:
+            groups[group.rank] = group
+            task: Any = Task()
+            task.membership, task.scratch = replace(Task.membership, rank=group.rank), tmp_path
+            with pytest.raises(Stopped):
+                rank._train(task, None, threading.Event(), resources, Feed(("Rank 0", "Rank 1")))
+
+        as_ranks(2, work)
