@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import socket
 import sys
 import threading
@@ -130,7 +129,6 @@ def _tasks(checked: Checked, membership: Membership, scratch: Path, mmap_thresho
         tasks.append(
             RankTask(
                 local=local,
-                parent=os.getpid(),
                 gpu=job.trainer.gpus > 0,
                 membership=place,
                 paths=job.paths,

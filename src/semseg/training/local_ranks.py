@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -37,9 +39,12 @@ class LocalRank:
         self._terminated = False
         spawn = multiprocessing.get_context("spawn")
         self._reports, reports = spawn.Pipe(duplex=False)
-        self._process: BaseProcess = spawn.Process(target=main, args=(task, listener, reports, feed), name=task.name)
-        with reports:
+        given, sender = spawn.Pipe(duplex=False)
+        ends = given, listener, reports, feed
+        self._process: BaseProcess = spawn.Process(target=main, args=(os.getpid(), *ends), name=task.name)
+        with given, reports:
             self._process.start()
+        threading.Thread(target=_hand_over, args=(task, sender), daemon=True).start()
 
     @property
     def waited_for(self) -> list[Connection | int]:
@@ -104,6 +109,13 @@ class LocalRank:
         if time.monotonic() - self._stopped_since < STOPPED_SECONDS:
             return None
         return Failure(DIED, f"{self.task.name}, the process {pid}, has been stopped for {STOPPED_SECONDS:g} s.")
+
+
+def _hand_over(task: RankTask, sender: Connection) -> None:
+    """Sends a rank its task, which lists all files. Were it an argument of its process, a rank that ends before it has
+    read that would be waited for without end."""
+    with suppress(OSError), sender:  # the rank has ended
+        sender.send(task)
 
 
 @contextmanager

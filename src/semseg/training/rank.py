@@ -60,14 +60,12 @@ HELD = frozenset({signal.SIGTERM, signal.SIGINT})
 class RankTask:
     """All that a rank needs besides the job's files, which its process reads again.
 
-    local: its number on this host, from 0. parent: the number of the process that has started it. gpu: whether it
-    trains on the GPU of that number. scratch: a folder of its own. mmap_threshold: as for `keep_memory_flat`. log: the
-    file that takes the log in place of stdout. The others are of the job that `launch`
-    has checked; see Job and Checked.
+    local: its number on this host, from 0. gpu: whether it trains on the GPU of that number. scratch: a folder of its
+    own. mmap_threshold: as for `keep_memory_flat`. log: the file that takes the log in place of stdout. The others are
+    of the job that `launch` has checked; see Job and Checked.
     """
 
     local: int
-    parent: int
     gpu: bool
     membership: Membership
     paths: Paths
@@ -90,12 +88,17 @@ class RankTask:
         return f"Rank {self.membership.rank} of {self.membership.size} (on {self.hosts.current})"
 
 
-def main(task: RankTask, listener: socket.socket | None, reports: Connection, feed: Feed) -> None:
-    """Runs the rank in this process, and ends the process; listener: of rank 0, see Membership."""
+def main(parent: int, given: Connection, listener: socket.socket | None, reports: Connection, feed: Feed) -> None:
+    """Runs the rank in this process, and ends the process.
+
+    parent: the number of the process that has started it. given: delivers its task. listener: of rank 0, see
+    Membership.
+    """
     try:
-        die_with_parent(task.parent)
+        die_with_parent(parent)
     except ProcessLookupError:
         os._exit(1)
+    task: RankTask = given.recv()
     _take_part_of_the_machine(task)
     stop = stop_on_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process of `train` too, which passes it on

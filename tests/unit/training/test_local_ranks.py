@@ -3,7 +3,9 @@ from __future__ import annotations
 import math
 import multiprocessing
 import signal
+import threading
 import time
+from multiprocessing import connection, spawn
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,3 +55,20 @@ def test_a_process_that_cannot_even_be_killed_is_not_waited_for(monkeypatch: pyt
     LocalRank(task, None, Feed((task.name,))).kill()
     assert len(waits) == 1
     assert waits[0] < 60
+
+
+def test_a_rank_that_ends_before_it_has_read_its_task_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task may be larger than a pipe holds."""
+    monkeypatch.setattr(spawn, "get_executable", lambda: b"/bin/true")
+    task: Any = SimpleNamespace(name="Rank 0 of 2 (on algo-1)", pairs="x" * (1 << 20))
+    started: list[LocalRank] = []
+    starting = threading.Thread(target=lambda: started.append(LocalRank(task, None, Feed((task.name,)))), daemon=True)
+    starting.start()
+    starting.join(30)
+    (rank,) = started
+    try:
+        while not (failure := rank.poll()):
+            connection.wait(rank.waited_for, 30)
+    finally:
+        rank.kill()
+    assert failure.message.startswith("Rank 0 of 2 (on algo-1) ended with exit code 0, without a reason")
