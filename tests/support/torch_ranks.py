@@ -172,6 +172,7 @@ def python(*arguments: object, inherited: Sequence[socket.socket] = ()) -> Itera
         [sys.executable, "-W", "error", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         pass_fds=[one.fileno() for one in inherited],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from semseg.data.report import Report
 from semseg.data.samples import Sampler
 from semseg.data.strays import nothing_found, warn_of
 from semseg.data.user_folders import UserFolder, find_images, find_pair
-from semseg.errors import DataError, one_line
+from semseg.errors import DataError, first_few, one_line
 from semseg.machine import usable_cores
 from semseg.types import Classes
+
+logger = logging.getLogger("semseg")
 
 _NAMES = ("images", "annotations")
 _LONGEST_MAP = 200
@@ -65,7 +68,7 @@ def open_labelled(
     or does not fit.
     """
     image_of, mask_of = find_pair(_NAMES, images, annotations, suffix)
-    problems = [*_reported(image_of), *_reported(mask_of)]
+    problems = [*_reported(image_of, annotations), *_reported(mask_of, images)]
     matches = match((images, annotations), image_of.files, mask_of.files, suffix_helps=True)
     Report((), (*problems, *matches.problems), ()).raise_problems()
     found = _label_map(annotations, label_map, num_classes, trained or {})
@@ -116,9 +119,15 @@ def _shown(source: Mapping[str, Any]) -> str:
     return text if len(text) <= _LONGEST_MAP else f"{text[: _LONGEST_MAP - 3]}..."
 
 
-def _reported(folder: UserFolder) -> list[DataError]:
-    """Warns of files that are not read, and returns a problem if none is."""
-    warn_of(folder.others, folder.suffixes)
+def _reported(folder: UserFolder, other: Path | None = None) -> list[DataError]:
+    """Warns of files that are not read and of folders that are not searched; returns a problem if no file is read.
+
+    other: the folder of the other files of the pairs, which may be in this one.
+    """
+    inner = [path for path in folder.others if path.is_dir()] if folder.files else []
+    if names := [one_line(str(path)) for path in inner if not (other and other.exists() and path.samefile(other))]:
+        logger.warning("Not searched, as there are files beside them that are read: %s", first_few(names))
+    warn_of([path for path in folder.others if path not in inner], folder.suffixes)
     what = one_line(str(folder.path))
     return [] if folder.files else [nothing_found(what, folder.path, folder.suffixes, folder.others)]
 

@@ -13,7 +13,7 @@ from typing import Any
 from semseg.errors import Stopped, UserError, first_few
 from semseg.machine import address_of
 from semseg.training.failures import Failure
-from semseg.training.peers import Peer, finish
+from semseg.training.peers import Peer
 
 WATCH_PORT = 29400
 """The port of the first host at which the processes of `train` meet, and are connected while they train."""
@@ -27,6 +27,7 @@ stopped, or if its hyperparameters are wrong, which are the same for all hosts."
 
 _TICK = 1.0
 _CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
 _HELLO_SECONDS = 10.0
 _MOST_STRANGERS = 64
 """Connections that have not said who they are; more than these are closed at once."""
@@ -103,12 +104,20 @@ class Caller:
                 raise failure.error()
         return None
 
-    def leave(self) -> None:
-        """Says that the job is stopped, if the first host is there."""
+    def leave(self) -> dict[str, Any] | None:
+        """Says that the job is stopped, if the first host is there; returns the facts if that has begun before.
+
+        Then the others take this host for one of them, and all stop together. Raises as `look` does.
+        """
         if self.peer.closed:
             self.connect()
         self.peer.send(STOP)
-        finish([self.peer])
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while not self.peer.closed and (left := deadline - time.monotonic()) > 0:
+            connection.wait([self.peer.fileno()], left)
+            if facts := self.look():
+                return facts
+        return None
 
     def connect(self) -> None:
         """Makes the connection and says the message, if the first host can be reached."""

@@ -53,7 +53,8 @@ def train_in_ranks(checked: Checked, stop: threading.Event, resources: ExitStack
     failed, and Stopped.
     """
     job = checked.job
-    scratch = resources.enter_context(scratch_folder())
+    with explained(job.paths, stop):
+        scratch = resources.enter_context(scratch_folder())
     place = _meet(job, stop, resources)
     with _ended_together(place.link, job.hosts.current):
         job = with_facts(job, place.facts)
@@ -102,13 +103,14 @@ def _meet(job: Job, stop: threading.Event, resources: ExitStack) -> _Place:
         listener = resources.enter_context(socket.create_server(("127.0.0.1", 0)))
         address, port = listener.getsockname()
         return _Place(Membership(0, ranks.size, address, port, None, "lo", COLLECTIVE_SECONDS), listener, None, {})
-    own, seconds = hello(job), 60 * job.settings.rendezvous_minutes
-    LOGGER.info("Waiting for all of the %d hosts of the job, up to %g minutes.", hosts.count, seconds / 60)
     found: socket.socket | None = None
-    if ranks.saves:
-        with explained(job.paths, stop):
+    with explained(job.paths, stop):
+        own, seconds = hello(job), 60 * job.settings.rendezvous_minutes
+        if ranks.saves:
             found = resources.enter_context(listening(hosts.interface, STORE_PORT))
             meeting = resources.enter_context(listening(hosts.interface, WATCH_PORT))
+    LOGGER.info("Waiting for all of the %d hosts of the job, up to %g minutes.", hosts.count, seconds / 60)
+    if ranks.saves:
         address, _ = meeting.getsockname()
         peers, facts = gather(meeting, hosts, own, seconds, stop)
     else:

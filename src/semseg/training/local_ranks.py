@@ -22,6 +22,10 @@ from semseg.training.rank import ENDED, FAILED, HELD, LARGEST_REPORT, STOPPED, R
 STOPPED_SECONDS = 45.0
 """How long a rank may be stopped (SIGSTOP) before the training fails."""
 
+_KILLED_SECONDS = 10.0
+"""How long a killed process may take to end: one that waits inside the kernel, for a driver or a network's file system,
+may never do."""
+
 
 class LocalRank:
     """A rank's process. report: what it has reported last, [kind, value]; None before."""
@@ -72,7 +76,7 @@ class LocalRank:
     def kill(self) -> None:
         """Ends the process at once, also one that is stopped, and waits for its end."""
         self._process.kill()
-        self._process.join()
+        self._process.join(_KILLED_SECONDS)
         self._reports.close()
 
     def _take_reports(self) -> None:

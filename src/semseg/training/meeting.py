@@ -81,22 +81,29 @@ def call(hosts: Hosts, own: Hello, seconds: float, stop: threading.Event) -> tup
     """Calls the first host until all have come; returns the connection to it, and the facts of all hosts by name.
 
     Its name need not resolve yet. Raises GroupError when the first host cannot be reached within the seconds, or says
-    why there is no training; Stopped when `stop` is set, or the first host is stopped.
+    why there is no training; Stopped when `stop` is set before that has begun, or the first host is stopped.
     """
     caller = Caller(hosts.names[0], own.message())
     try:
-        for _ in ticks(seconds, stop):
-            if facts := caller.look():
-                return caller.peer, facts
-    except (GroupError, Stopped) as ended:
-        if isinstance(ended, Stopped) and stop.is_set():
-            caller.leave()
+        facts = _facts(caller, hosts, seconds, stop)
+    except (GroupError, Stopped):
         caller.peer.close()
         raise
-    caller.peer.close()
-    minutes = f"{seconds / 60:g} minutes"
+    return caller.peer, facts
+
+
+def _facts(caller: Caller, hosts: Hosts, seconds: float, stop: threading.Event) -> dict[str, Any]:
+    try:
+        for _ in ticks(seconds, stop):
+            if facts := caller.look():
+                return facts
+    except Stopped:
+        if stop.is_set() and (facts := caller.leave()):
+            return facts
+        raise
     raise GroupError(
-        f"The first host of the job, {hosts.names[0]}, has not begun within {minutes}: {caller.problem}.",
+        f"The first host of the job, {hosts.names[0]}, has not begun within {seconds / 60:g} minutes: "
+        f"{caller.problem}.",
         f"Look at its log, and whether its port {WATCH_PORT} can be reached. _rendezvous_minutes is the time to wait.",
     )
 

@@ -12,15 +12,16 @@ import sys
 import tempfile
 import threading
 import traceback
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from semseg.data.report import Report
 from semseg.data.s3 import ObjectStore
-from semseg.engines.choose import rank_trainer
-from semseg.engines.group import Membership
+from semseg.engines.choose import Trainer, rank_trainer
+from semseg.engines.group import Group, Membership
 from semseg.errors import Stopped
 from semseg.machine import die_with_parent, keep_memory_flat, see_only_gpu, usable_cores, use_cores
 from semseg.reporting.terminal import TerminalLog
@@ -142,26 +143,43 @@ def _train(
     tempfile.tempdir = str(task.scratch)  # which goes with the job, even if this rank is killed
     store = resources.enter_context(ObjectStore(stop=stop.is_set))
     store.patience = PATIENCE
-    job = _reopen(task, store)
+    trainer = rank_trainer(task.settings.engine, task.settings.precision_dtype, task.gpu)
     membership = dataclasses.replace(task.membership, listener=listener.fileno() if listener else None)
-    group = job.trainer.engine.join(membership, job.trainer.device)
+    group = trainer.engine.join(membership, trainer.device)
     resources.callback(group.leave)
+    with _stopped_together(group):
+        job = _reopen(task, trainer, store)
     checkpoint = job.checkpoints.newest() if job.checkpoints else None
     checked = Checked(job, checkpoint, task.keep_earlier, task.report, task.weights)
     if group.rank == 0:
         LOGGER.setLevel(logging.INFO)
     run = assemble(checked, resources, group, task.scratch / SHOWN)
     del checked, checkpoint
-    progress = fit(run, stop, feed)
-    if group.rank == 0:
-        save_last(run, stop)
+    with _stopped_together(group):
+        progress = fit(run, stop, feed)
+        if group.rank == 0:
+            save_last(run, stop)
     return progress.to_json(), stop.is_set()
 
 
-def _reopen(task: RankTask, store: ObjectStore) -> Job:
+@contextmanager
+def _stopped_together(group: Group) -> Iterator[None]:
+    """Raises Stopped on all ranks if the block does so on one of them, for which the others would wait.
+
+    Collective: those that have done what is in the block wait for one that hangs in it, and so notice that.
+    """
+    stopped: Stopped | None = None
+    try:
+        yield
+    except Stopped as own:
+        stopped = own
+    if group.any(stopped is not None):
+        raise stopped or Stopped
+
+
+def _reopen(task: RankTask, trainer: Trainer, store: ObjectStore) -> Job:
     """Lists the files again and opens rank 0's checkpoints; reads no image."""
     inputs = open_channels(read_channels(task.paths), task.settings, store, task.scratch)
-    trainer = rank_trainer(task.settings.engine, task.settings.precision_dtype, task.gpu)
     checkpoints = open_checkpoints(task.paths, task.settings, inputs, task.folder) if _saves(task) else None
     return Job(
         task.paths,

@@ -40,8 +40,8 @@ def train(paths: Paths, stop: threading.Event, folder: JobFolder | None = None) 
     with ExitStack() as resources:
         with explained(paths, stop):
             checked = check_job(paths, stop, folder, resources)
+            log_division(checked.job)
         job, report = checked.job, checked.report
-        log_division(job)
         if job.ranks.size > 1:
             checked = replace(checked, checkpoint=None)  # which rank 0 reads again
             prepared = time.time()

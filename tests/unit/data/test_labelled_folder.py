@@ -110,6 +110,28 @@ def test_nested_folders_pair_by_their_paths(folders: tuple[Path, Path]) -> None:
     assert "day/1.jpg seems to belong to day/1_L.png: give both the same stem, or --suffix _L." in str(refusal.value)
 
 
+def test_folders_that_are_not_searched_are_named(folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    """A folder with files of its own is searched no deeper."""
+    for name in ("1", "day/2", "night/3"):
+        write(folders[0] / f"{name}.jpg", IMAGE)
+        write(folders[1] / f"{name.rpartition('/')[2]}.png", MASK)
+    (folders[0] / "notes.txt").touch()
+    assert [file.name for file in list_images(folders[0])] == ["images/1.jpg"]
+    assert caplog.messages == [
+        f"Not searched, as there are files beside them that are read: {folders[0]}/day, {folders[0]}/night",
+        f"{folders[0]}/notes.txt is not a readable image file",
+    ]
+
+
+def test_a_folder_of_masks_within_that_of_the_images_is_no_surprise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "1.jpg", IMAGE)
+    write(tmp_path / "masks/1.png", MASK)
+    assert len(opened((tmp_path, tmp_path / "masks")).pairs) == 1
+    assert not caplog.messages
+
+
 def test_one_folder_may_have_both(folders: tuple[Path, Path]) -> None:
     folder = folders[0]
     for number in range(2):

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from semseg.training.local_ranks import _signals_held
+import pytest
+
+from semseg.training.feed import Feed
+from semseg.training.local_ranks import LocalRank, _signals_held
 
 BOTH = {signal.SIGINT, signal.SIGTERM}
 
@@ -23,3 +29,27 @@ def test_signals_wait_until_a_process_handles_them() -> None:
     finally:
         process.kill()
         process.join(30)
+
+
+def test_a_process_that_cannot_even_be_killed_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits inside the kernel; the failure is to be written all the same."""
+    waits: list[float] = []
+
+    class Stuck:
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        def start(self) -> None:
+            pass
+
+        def kill(self) -> None:
+            pass
+
+        def join(self, seconds: float = math.inf) -> None:
+            waits.append(seconds)
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Process", Stuck, raising=False)
+    task: Any = SimpleNamespace(name="Rank 0 of 2 (on algo-1)")
+    LocalRank(task, None, Feed((task.name,))).kill()
+    assert len(waits) == 1
+    assert waits[0] < 60

@@ -186,3 +186,25 @@ def test_what_the_first_host_says_as_soon_as_it_has_begun_is_not_lost(listener: 
         assert link.poll() == []
     assert link.verdict == failure
     link.close()
+
+
+def test_a_host_that_is_stopped_when_the_first_one_has_just_begun_takes_part(listener: socket.socket) -> None:
+    """The others would take it for lost; the ranks will stop together."""
+    stop, facts = threading.Event(), {NAMES[0]: {"pairs": 0}, NAMES[1]: {"pairs": 10}}
+
+    def first() -> None:
+        called, _ = listener.accept()
+        with called, called.makefile() as lines:
+            assert "hello" in json.loads(lines.readline())
+            stop.set()
+            assert json.loads(lines.readline()) == {"stop": True}
+            called.sendall(json.dumps({"start": facts}).encode() + b"\n")
+            assert lines.read() == ""
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(first)
+        peer, found = call(hosts(1), hello(1), SECONDS, stop)
+        assert found == facts
+        assert not peer.closed
+        peer.close()
+        ended.result(SECONDS)

@@ -3,14 +3,18 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from thread_group import ThreadGroup, as_ranks
 
-from semseg.engines.group import Membership
+from semseg.engines.group import ALONE, Group, Membership
 from semseg.errors import DataError, Stopped
 from semseg.sagemaker.hosts import Hosts
 from semseg.training import rank
@@ -23,8 +27,17 @@ class Task:
 
     membership = Membership(0, 2, "127.0.0.1", 0, None, "lo", 1.0)
     hosts = Hosts("algo-1")
+    settings = SimpleNamespace(engine="torch", precision_dtype="float32")
+    gpu = keep_earlier = False
+    report = weights = None
     name = "Rank 0 of 2 (on algo-1)"
     scratch = Path()
+
+
+def trainer_in(groups: Sequence[Group] | Mapping[int, Group]) -> Any:
+    """What trains a rank, and joins its group of these."""
+    engine = SimpleNamespace(join=lambda membership, _: groups[membership.rank])
+    return SimpleNamespace(engine=engine, device=None)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +101,55 @@ def test_what_a_rank_keeps_for_a_while_goes_with_the_job(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(rank, "_reopen", reopen)
+    monkeypatch.setattr(rank, "rank_trainer", lambda *_: trainer_in([ALONE]))
     task: Any = Task()
     task.scratch = tmp_path
     with ExitStack() as resources, pytest.raises(DataError):
         rank._train(task, None, threading.Event(), resources, Feed(("Rank 0",)))
     assert Path(kept[0]).parent == tmp_path
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, scratch: Path) -> list[str]:
+    """Two ranks, each in a thread, that are to be stopped; the texts with which they are."""
+    groups: dict[int, ThreadGroup] = {}
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(rank, "rank_trainer", lambda *_: trainer_in(groups))
+    monkeypatch.setattr(rank, "assemble", lambda _, __, group, ___: group)
+    monkeypatch.setattr(rank, "save_last", lambda *_: None)
+    with ExitStack() as resources:
+
+        def work(group: ThreadGroup) -> str:
+            groups[group.rank] = group
+            task: Any = Task()
+            task.membership, task.scratch = replace(Task.membership, rank=group.rank), scratch
+            with pytest.raises(Stopped) as caught:
+                rank._train(task, None, threading.Event(), resources, Feed(("Rank 0", "Rank 1")))
+            return str(caught.value)
+
+        return as_ranks(2, work)
+
+
+def test_a_stop_while_one_rank_lists_its_files_stops_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is noticed between two lines of a manifest, so that others may have listed theirs and wait for this rank."""
+
+    def reopen(task: Any, *_: Any) -> Any:
+        if task.membership.rank:
+            raise Stopped
+        return SimpleNamespace(checkpoints=None)
+
+    monkeypatch.setattr(rank, "_reopen", reopen)
+    monkeypatch.setattr(rank, "fit", lambda group, *_: group.barrier())
+    assert trained(monkeypatch, tmp_path) == ["", ""]
+
+
+def test_ranks_end_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in every step, one that hangs is noticed by those that wait for it. The first one says what is kept."""
+
+    def fit(group: Group, *_: Any) -> Any:
+        if group.rank == 0:
+            raise Stopped("The earlier model is kept.")
+        return SimpleNamespace(to_json=lambda: "{}")
+
+    monkeypatch.setattr(rank, "_reopen", lambda *_: SimpleNamespace(checkpoints=None))
+    monkeypatch.setattr(rank, "fit", fit)
+    assert trained(monkeypatch, tmp_path) == ["The earlier model is kept.", ""]

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from torch_ranks import OWN, Case, whole_batch
 
 from semseg.engines.group import Group, Membership
 from semseg.engines.torch.engine import TorchEngine
-from semseg.engines.torch.group import _key
+from semseg.engines.torch.group import TorchGroup, _key, _note
 from semseg.errors import GroupError
 
 OTHER = """
@@ -42,6 +42,16 @@ group.leave()
 sys.stdin.read()
 """,
     "waits": "sys.stdin.read()",
+    "comes late": """
+group._store.wait(["waits/0"])
+print(group.sum(np.array([7])), group.sum(np.array([9])))
+""",
+    "waits in a sum": """
+from semseg.engines.torch import group as module
+
+module.NOTED_SECONDS = 0.1
+group.barrier()
+""",
     "trains": """
 import os, signal
 from torch_ranks import OWN, Case, learner_of, whole_batch
@@ -108,18 +118,45 @@ def test_a_rank_that_is_lost_before_all_have_come_prints_no_frames_of_c(listener
     assert "frame #" not in log
 
 
-def test_a_rank_that_is_stopped_is_an_error_for_the_others_when_the_group_s_time_is_over(
+def require_said(processes: list[subprocess.Popen[str]], line: str) -> None:
+    """Raises AssertionError unless this is the next line of each."""
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == line
+
+
+def test_a_rank_that_does_not_come_to_a_sum_is_named_and_those_that_wait_for_it_are_not(
     listener: socket.socket,
 ) -> None:
-    with joined(listener, "waits", seconds=10) as (group, process):
-        process.send_signal(signal.SIGSTOP)
+    """Of four, one waits with this one, one is stopped, and one hangs, which no process that watches it can see."""
+    port = listener.getsockname()[1]
+    with ExitStack() as opened:
+        others = [
+            opened.enter_context(torch_ranks.python("-c", OTHER.replace("(1, 2,", f"({rank}, 4,") + REST[rest], port))
+            for rank, rest in enumerate(("waits in a sum", "waits", "waits"), 1)
+        ]
+        require_said(others, "ready\n")
+        group = TorchEngine().join(torch_ranks.membership(0, 4, port, listener.fileno()), CPU)
+        assert isinstance(group, TorchGroup)
+        opened.callback(group.leave)
+        require_said(others, "joined\n")
+        group._seconds = 0.5
+        others[1].send_signal(signal.SIGSTOP)
+        group._store.wait([_note(1)])
         with pytest.raises(GroupError) as caught:
             group.barrier()
-    assert re.fullmatch(
-        r"The training has lost the connection to another of its ranks: Timed out waiting 10000ms for \w+ operation to "
-        r"complete\. See the logs of the others: one of them has failed, was stopped, or cannot be reached any more\.",
-        str(caught.value),
+    assert str(caught.value) == (
+        "Of the 4 ranks of the training, these have not come within 0.5 seconds: 2, 3. See the logs of their hosts: "
+        "they hang."
     )
+
+
+def test_a_sum_that_takes_longer_than_ranks_wait_before_they_note_it_is_right(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semseg.engines.torch.group.NOTED_SECONDS", 0.1)
+    with joined(listener, "comes late") as (group, _):
+        assert [group.sum(np.array([1])).tolist() for _ in range(2)] == [[8], [10]]
 
 
 def test_a_rank_that_is_killed_between_steps_ends_the_step_of_the_others(listener: socket.socket) -> None:
