@@ -162,6 +162,33 @@ def test_a_server_that_ends_while_it_loads_ends_for_good(
     assert says_why == to_worker
 
 
+EARLY = """
+import os, signal, sys
+import small_server
+from gunicorn.workers.base import Worker
+
+def init_signals(worker, init=Worker.init_signals):
+    os.kill(os.getpid(), signal.SIGTERM)
+    init(worker)
+
+Worker.init_signals = init_signals
+sys.exit(small_server.main())
+"""
+"""A server whose workers get SIGTERM before they handle signals, as when the server is stopped at once."""
+
+
+def test_a_worker_that_is_stopped_at_once_ends(small_base: Path, tmp_path: Path) -> None:
+    """The master would wait for it for 25 seconds, and then kill it."""
+    path = os.pathsep.join([str(Path(SMALL).parent), os.environ.get("PYTHONPATH", "")])
+    process = start(small_base, tmp_path, "-c", EARLY, PYTHONPATH=path).process
+    try:
+        first = booted_worker(tmp_path, process)
+        wait_until(lambda: f"Worker exiting (pid: {first})" in (tmp_path / "stderr").read_text())
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
 def test_a_bad_setting_is_the_user_s_error(tmp_path: Path) -> None:
     assert start(tmp_path, tmp_path, SEMSEG_MAX_PIXELS="many").process.wait(timeout=STARTS_WITHIN) == 1
     assert (tmp_path / "stderr").read_text().startswith("SEMSEG_MAX_PIXELS is 'many'")

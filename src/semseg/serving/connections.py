@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,9 @@ limit the 19 MB of probabilities of 21 classes and 480 x 480 pixels pass at 180 
 
 CLOSING_TAKES = 2.0
 """Seconds that a client has to read the end of its answer and close the connection."""
+
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+"""The signals that end a worker, which the master blocks around the fork: until the worker handles them."""
 
 _DISCARDED = 1 << 16
 """Bytes of an unread body that gunicorn discards after the answer, so that it can keep the connection."""
@@ -170,6 +174,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def get_thread_pool(self) -> PatientThreads:
         """Called at the start."""
         return PatientThreads(self.cfg.threads)
+
+    def init_signals(self) -> None:
+        """Called at the start: one of ENDING that has come since the fork comes now."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     def handle_quit(self, _sig: int, _frame: FrameType | None) -> None:
         """Called for SIGINT and SIGQUIT: ends at once.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +23,7 @@ from gunicorn.errors import HaltServer
 from semseg.errors import ArtifactError, SemsegError
 from semseg.inference.load import LoadedModel, load_predictor
 from semseg.reporting.wrapping import say
-from semseg.serving.connections import PatientWorker, client_left
+from semseg.serving.connections import ENDING, PatientWorker, client_left
 from semseg.serving.limits import FILES_PER_CLIENT, cores_of_a_worker
 from semseg.serving.memory_budget import MemoryBudget
 from semseg.serving.prediction_queue import PredictionQueue, QueueListener
@@ -188,6 +189,7 @@ class Master(Arbiter):  # type: ignore[misc]
         """Called when there are too few workers, every second and when one ends; in the worker it does not return."""
         if not self.app.may_start():
             return None
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # a worker would lose one at first
         try:
             pid: int = super().spawn_worker()
             return pid
@@ -197,6 +199,8 @@ class Master(Arbiter):  # type: ignore[misc]
             return None
         except SystemExit as end:
             raise SystemExit(self.app.exit_code(end.code)) from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def reap_workers(self) -> None:
         """Called when a worker has ended. How one ends while the server ends, when it has no listeners, is no error."""
