@@ -31,6 +31,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self._side, self.file = pty.openpty()
+        self._open = True
         self._text = ""
 
     def read(self, words: str = "") -> str:
@@ -48,7 +49,9 @@ class Terminal:
         return [line for line in lines if line]
 
     def close(self) -> None:
-        os.close(self._side)
+        if self._open:
+            self._open = False
+            os.close(self._side)
 
 
 @pytest.fixture
@@ -125,6 +128,22 @@ def test_ctrl_c_ends_with_the_command_that_resumes(command: list[str]) -> None:
     assert before == "Resume from the last checkpoint with:"
     options = command[command.index("--job") :]
     assert sorted(shlex.split(resuming)[-len(options) :]) == sorted(options)
+
+
+def test_a_training_whose_terminal_is_closed_saves_its_progress(command: list[str], tmp_path: Path) -> None:
+    with running(command, hold_at="epoch 1/2") as (process, terminal):
+        terminal.read("epoch 1/2")
+        terminal.close()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(120) == 0
+    log = (tmp_path / "job/training.log").read_text()
+    assert "ERROR" not in log
+    assert "#quality_metric. host: algo-1, epoch: 0, validation mIOU: " in log
+    assert "#quality_metric. host: algo-1, epoch: 1, validation mIOU: " not in log
+    with running(command) as (process, terminal):
+        seen = terminal.lines()
+    assert process.returncode == 0
+    assert any(line.startswith("1 epoch had ended before, best ") for line in seen)
 
 
 def test_a_log_that_is_redirected_stays_whole(command: list[str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 from tqdm import tqdm
@@ -27,7 +28,7 @@ class TerminalLog(logging.Handler):
         """Writes a line, beside a progress bar if one is drawn."""
         if is_for_people(record):
             label = "Warning: " if record.levelno == logging.WARNING else ""
-            tqdm.write(fitted(f"{label}{record.getMessage()}", self._stream), file=self._stream)
+            _write(f"{label}{record.getMessage()}", self._stream)
 
 
 class EpochLines:
@@ -85,7 +86,12 @@ class EpochLines:
         return f"best {self._best:.4f} (epoch {self._best_epoch})"
 
     def _write(self, line: str) -> None:
-        tqdm.write(fitted(line, self._stream), file=self._stream)
+        _write(line, self._stream)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    with suppress(OSError):  # of a terminal that has been closed: the training is to save its progress all the same
+        tqdm.write(fitted(text, stream), file=stream)
 
 
 def _duration(seconds: float) -> str:

@@ -25,7 +25,10 @@ _PROCESS_DIED = (
 
 
 def stop_on_signals() -> threading.Event:
-    """Returns an event that SIGTERM and SIGINT set; a second SIGINT (Ctrl-C) ends the process at once."""
+    """Returns an event that SIGTERM, SIGINT and SIGHUP set; a second SIGINT (Ctrl-C) ends the process at once.
+
+    A terminal that is closed sends SIGHUP, unless it is ignored, as by `nohup`.
+    """
     stop = threading.Event()
 
     def on_signal(number: int, _: FrameType | None) -> None:
@@ -33,17 +36,18 @@ def stop_on_signals() -> threading.Event:
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, on_signal)
     return stop
 
 
 def run_job(job: Callable[[threading.Event], None], paths: Paths) -> int:
     """Runs a job and returns its exit code: 0 done or stopped, 1 an error of the user's, 2 any other error.
 
-    SIGTERM or SIGINT sets the job's event; the job saves its progress and returns within a step, or raises Stopped.
-    An error's reason is logged and written to the failure file. The file also exists while the job runs, in case the
-    process dies, and is removed when the job succeeds.
+    SIGTERM, SIGINT or SIGHUP sets the job's event; the job saves its progress and returns within a step, or raises
+    Stopped. An error's reason is logged and written to the failure file. The file also exists while the job runs, in
+    case the process dies, and is removed when the job succeeds.
     """
     stop = stop_on_signals()
     _remove_failure(paths.failure)

@@ -52,7 +52,7 @@ SHOWN = "shown.npz"
 LARGEST_REPORT = 1 << 26
 """Bytes of a report, which holds the scores of all epochs."""
 
-HELD = frozenset({signal.SIGTERM, signal.SIGINT})
+HELD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """The signals that are blocked when a rank starts, until it handles them."""
 
 
@@ -101,7 +101,11 @@ def main(parent: int, given: Connection, listener: socket.socket | None, reports
     task: RankTask = given.recv()
     _take_part_of_the_machine(task)
     stop = stop_on_signals()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process of `train` too, which passes it on
+    for number in (
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # a terminal sends them to the process of `train` too, which passes on
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     _set_up_log(task.log)
     LOGGER.setLevel(logging.ERROR)  # that process has logged all there is about the data

@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
 from semseg.artifact.model_dir import files_of_model
@@ -100,7 +100,8 @@ def _train_locally(command: TrainCommand) -> int:
                 _name_report(folder.paths.output_data)
             LOGGER.info("The model is in %s.", one_line(str(folder.paths.model)), extra=FOR_PEOPLE)
     if instructions:
-        _print_bytes(instructions)
+        with suppress(OSError):  # of a terminal that has been closed
+            _print_bytes(instructions)
     return code
 
 

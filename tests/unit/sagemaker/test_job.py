@@ -138,14 +138,14 @@ def test_a_full_disk_is_named_as_the_cause(failure: Path, number: int) -> None:
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Restores the signal handlers, which a job does not."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGTERM] * 2, [signal.SIGINT]])
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGTERM] * 2, [signal.SIGINT], [signal.SIGHUP]])
 def test_a_signal_sets_the_event_and_ends_well(failure: Path, numbers: list[signal.Signals]) -> None:
     def job(stop: threading.Event) -> None:
         for number in numbers:
@@ -155,6 +155,18 @@ def test_a_signal_sets_the_event_and_ends_well(failure: Path, numbers: list[sign
     assert run_job(job, Paths(failure.parents[1])) == 0
     os.kill(os.getpid(), signal.SIGTERM)  # the process is on its way out, with all that it was to save
     assert not failure.exists()
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_job_that_ignores_the_end_of_its_terminal_goes_on(tmp_path: Path) -> None:
+    """As `nohup` starts it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def job(stop: threading.Event) -> None:
+        signal.raise_signal(signal.SIGHUP)
+        assert not stop.is_set()
+
+    assert run_job(job, Paths(tmp_path)) == 0
 
 
 def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path: Path) -> None:
