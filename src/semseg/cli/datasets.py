@@ -89,8 +89,8 @@ def add_overlay(commands: Commands) -> None:
         "--palette",
         type=_palette,
         default="voc",
-        metavar="NAME",
-        help="the colours of the classes: voc, ade20k or cityscapes (default: voc)",
+        metavar="voc|ade20k|cityscapes",
+        help="the colours of the classes (default: voc)",
     )
 
 

@@ -45,8 +45,8 @@ def add_predict(commands: Commands) -> None:
     )
     parser.add_argument(
         "--palette",
-        metavar="NAME",
-        help="the colours, also for mask: model, voc, ade20k or cityscapes",
+        metavar="model|voc|ade20k|cityscapes",
+        help="the colours, also for mask",
     )
     parser.add_argument("--skip-existing", action="store_true", help="leave out images whose results are there")
     _add_network_options(parser)

@@ -26,7 +26,7 @@ _SLICE = 0.05
 
 
 def write_pipe(pairs: Sequence[Pair], directory: Path, channel: str, epochs: int | None) -> None:
-    """Call `write_pipe_until` until SIGTERM or SIGINT; for a process that does nothing else."""
+    """Call `write_pipe_until` until SIGTERM, SIGINT or SIGHUP; for a process that does nothing else."""
     write_pipe_until(stop_on_signals().is_set, pairs, directory, channel, epochs)
 
 

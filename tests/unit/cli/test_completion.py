@@ -6,7 +6,9 @@ import subprocess
 import pytest
 
 from semseg.cli import main
+from semseg.codecs.palettes import NAMES
 from semseg.networks.definitions import NETWORKS
+from semseg.offline.model import PALETTES
 
 
 def completed(script: str, *words: str) -> list[str]:
@@ -31,6 +33,8 @@ def test_commands_options_and_words_are_completed(script: str) -> None:
     assert completed(script, "semseg", "check", "--wri") == ["--write-label-map"]
     assert completed(script, "semseg", "train", "--algorithm", "") == [one.name for one in NETWORKS]
     assert completed(script, "semseg", "train", "--early-stopping", "T") == ["True"]
+    assert completed(script, "semseg", "overlay", "--palette", "") == list(NAMES)
+    assert completed(script, "semseg", "predict", "--palette", "") == list(PALETTES)
 
 
 def test_files_are_left_to_the_shell(script: str) -> None:
