@@ -101,10 +101,7 @@ def main(parent: int, given: Connection, listener: socket.socket | None, reports
     task: RankTask = given.recv()
     _take_part_of_the_machine(task)
     stop = stop_on_signals()
-    for number in (
-        signal.SIGINT,
-        signal.SIGHUP,
-    ):  # a terminal sends them to the process of `train` too, which passes on
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to `train` too, which passes them on
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     _set_up_log(task.log)
