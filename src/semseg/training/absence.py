@@ -12,9 +12,8 @@ from semseg.errors import HyperparameterError, SemsegError, Stopped
 from semseg.sagemaker import hyperparameters
 from semseg.sagemaker.config_files import read_json_object
 from semseg.sagemaker.hosts import Hosts, read_hosts
-from semseg.sagemaker.log_lines import LOGGER
 from semseg.sagemaker.paths import Paths
-from semseg.training.calls import SOON_SECONDS, STOP, WATCH_PORT, Caller, listening, reason_of, ticks
+from semseg.training.calls import SOON_SECONDS, STOP, WATCH_PORT, Caller, listening, log_waiting, reason_of, ticks
 from semseg.training.failures import failure_of
 from semseg.training.meeting import turn_away
 from semseg.training.peers import finish
@@ -45,7 +44,7 @@ def _tell_others(hosts: Hosts, ended: Exception | Stopped, paths: Paths, stop: t
         who = f"The host {hosts.current} cannot take part in the training"
         reason = reason_of(failure_of(ended, who, "".join(traceback.format_exception(ended))))
         seconds = SOON_SECONDS if isinstance(ended, HyperparameterError) else _rendezvous_seconds(paths)
-        LOGGER.error("%s: %s This host waits up to %g minutes for the others, to tell them.", who, ended, seconds / 60)
+        log_waiting(f"{who}: {ended}", seconds)
     if hosts.index:
         call_off(hosts, reason, seconds, stop)
     else:

@@ -12,6 +12,7 @@ from typing import Any
 
 from semseg.errors import Stopped, UserError, first_few
 from semseg.machine import address_of
+from semseg.sagemaker.log_lines import LOGGER
 from semseg.training.failures import Failure
 from semseg.training.peers import Peer
 
@@ -58,6 +59,11 @@ def listening(interface: str, port: int) -> socket.socket:
 def reason_of(failure: Failure) -> dict[str, Any]:
     """Returns the message with which a host says why there is no training."""
     return {"end": failure.to_json()}
+
+
+def log_waiting(reason: str, seconds: float) -> None:
+    """Logs why there is no training, and how long this host waits to tell the others."""
+    LOGGER.error("%s This host waits up to %.1f minutes for the others, to tell them.", reason, seconds / 60)
 
 
 def failure_in(message: Mapping[str, Any]) -> Failure | None:

@@ -13,7 +13,17 @@ from typing import Any
 from semseg.errors import GroupError, Stopped, first_few
 from semseg.sagemaker.hosts import Hosts
 from semseg.sagemaker.log_lines import LOGGER
-from semseg.training.calls import SOON_SECONDS, STOP, WATCH_PORT, Caller, Callers, failure_in, reason_of, ticks
+from semseg.training.calls import (
+    SOON_SECONDS,
+    STOP,
+    WATCH_PORT,
+    Caller,
+    Callers,
+    failure_in,
+    log_waiting,
+    reason_of,
+    ticks,
+)
 from semseg.training.failures import RAISED, Failure
 from semseg.training.peers import Peer, finish
 
@@ -61,7 +71,7 @@ def gather(
         raise
     except GroupError as error:
         if meeting.missing and (left := deadline - time.monotonic()) > 0:
-            LOGGER.error("%s This host waits up to %.1f minutes for the others, to tell them.", error, left / 60)
+            log_waiting(str(error), left)
         reason = reason_of(Failure(RAISED, str(error), error.exit_code))
         meeting.turn_away(reason, deadline - time.monotonic(), stop)
         raise
